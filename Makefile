@@ -1,0 +1,100 @@
+# The list of things one can do here: `make help`.
+
+# Options of `make dataset` (and of what follows it)
+GEN     ?= stylegan2_fashion
+N       ?= 10000
+OUT     ?= shards
+SEED    ?= 0
+VIEWS   ?=
+WEIGHTS ?=
+# Of `make train` and `make evaluate`
+RUN     ?= runs/simclr
+EPOCHS  ?= 10
+DATASET ?= fashion_mnist
+DATA    ?= data
+# The Python that .venv is made from
+PYTHON  ?= python3
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS   += --no-print-directory
+BIN         := .venv/bin
+READY       := .venv/.ready
+TESTED      := 3.11
+DEBIAN      := libopencv-dev libturbojpeg0-dev pkg-config g++ python3-venv python3-dev
+DEMO_TRAIN  := $(BIN)/genrep-train --data demo/shards --epochs 6 --lr 0.12
+DEMO_PROBE   = $(BIN)/genrep-evaluate linear --dataset fashion_mnist --root '$(DATA)' --download
+# Our folder evaluate/ must not shadow Hugging Face's package of that name in programs started from here.
+export PYTHONSAFEPATH := 1
+
+.PHONY: help setup dataset train evaluate demo test check format bench clean
+
+help: ## list these targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@echo "  options: GEN=$(GEN) N=$(N) VIEWS=$(VIEWS) OUT=$(OUT) SEED=$(SEED) WEIGHTS=$(WEIGHTS) RUN=$(RUN) EPOCHS=$(EPOCHS) DATASET=$(DATASET) DATA=$(DATA)"
+
+setup: $(READY) ## install everything into .venv (other targets do it by themselves)
+
+$(READY): setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; v = "%d.%d" % sys.version_info[:2]; sys.exit(None if v in "$(TESTED)".split() else \
+	    f"Error: $(PYTHON) is Python {v}; genrep is tested with $(TESTED): give another one, e.g. make PYTHON=python$(lastword $(TESTED))")'
+	@missing=; pkg-config --exists opencv4 libturbojpeg 2>/dev/null && command -v g++ >/dev/null && \
+	    $(PYTHON) -c 'import ensurepip, os, sysconfig; assert os.path.exists(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null \
+	    || missing=yes; \
+	if [ -n "$$missing" ]; then \
+	    as_root=; [ "$$(id -u)" = 0 ] || as_root="sudo -n"; \
+	    if command -v apt-get >/dev/null && { [ -z "$$as_root" ] || $$as_root true 2>/dev/null; }; then \
+	        echo "Installing $(DEBIAN)"; \
+	        $$as_root apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$as_root apt-get install -y -qq $(DEBIAN) >/dev/null; \
+	    else \
+	        echo "Error: FFCV builds with packages that are missing here; type: sudo apt-get install $(DEBIAN)" >&2; exit 1; \
+	    fi; \
+	fi
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
+	@echo "Installing genrep into .venv (a few minutes the first time)"
+	@rm -rf build
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test,dev,tensorboard,plots]'
+	@touch $@
+
+dataset: $(READY) ## build a dataset: make dataset GEN=stylegan2_fashion N=10000
+	@$(BIN)/genrep-generate dataset --gen '$(GEN)' --num-pairs '$(N)' --out '$(OUT)' --seed '$(SEED)' \
+	    $(if $(VIEWS),--views '$(VIEWS)') $(if $(WEIGHTS),--weights '$(WEIGHTS)')
+
+train: $(READY) ## train an encoder on OUT into RUN
+	@$(BIN)/genrep-train --data '$(OUT)' --out '$(RUN)' --epochs '$(EPOCHS)' --seed '$(SEED)'
+
+evaluate: $(READY) ## linear probe of RUN on real images (DATASET, found under or downloaded to DATA)
+	@$(BIN)/genrep-evaluate linear --encoder '$(RUN)' --dataset '$(DATASET)' --root '$(DATA)' --download --out '$(RUN)'
+
+demo: $(READY) ## dataset, two encoders, linear probes on the real Fashion-MNIST, a table; all under demo/
+	@$(BIN)/genrep-generate dataset --num-pairs 20000 --out demo/shards
+	@# The published rate is for 100,000 updates; these runs make about 500 and learn more from a higher one.
+	@$(DEMO_TRAIN) --positive anchor --out demo/pixel
+	@$(DEMO_TRAIN) --positive stored --out demo/gaussian-pixel
+	@$(DEMO_PROBE) --random-init --out demo/random
+	@$(DEMO_PROBE) --encoder demo/pixel --out demo/pixel
+	@$(DEMO_PROBE) --encoder demo/gaussian-pixel --out demo/gaussian-pixel
+	@echo
+	@$(BIN)/genrep-evaluate table 'random initialisation=demo/random' 'pixel views only=demo/pixel' \
+	    'Gaussian latent views + pixel views=demo/gaussian-pixel'
+
+test: $(READY) ## run the tests
+	@$(BIN)/python -m pytest
+
+check: $(READY) ## lint, formatting, types, packaging; modifies nothing
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@rm -rf build && $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --target build/typecheck .
+	@$(BIN)/python -m mypy build/typecheck/genrep; rm -rf build
+	@$(BIN)/python -m pytest -q tests/test_packaging.py
+
+format: $(READY) ## format the code and mend what ruff can mend
+	@$(BIN)/ruff check -q --fix . || true
+	@$(BIN)/ruff format .
+
+bench: $(READY) ## run the benchmarks
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+clean: ## remove .venv, build outputs and caches (datasets and runs stay)
+	@rm -rf .venv build dist ./*.egg-info .pytest_cache .mypy_cache .ruff_cache
+	@find . -name __pycache__ -prune -exec rm -rf {} +

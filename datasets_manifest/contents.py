@@ -1,0 +1,124 @@
+"""A dataset's samples by random access, without ffcv, torch or a training loader.
+
+>>> from genrep import datasets_manifest
+>>> dataset = datasets_manifest.open("shards/")
+>>> dataset[7]["anchor"].shape
+(32, 32, 3)
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import layout
+from .beton import Beton
+from .manifest import Manifest, read_manifest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MAX_OPEN_SHARDS = 64
+EXIF = re.compile(rb"\xff\xe1..Exif", re.DOTALL)  # in a picture's coded data 0xff is never followed by 0xe1
+
+
+def open_dataset(folder: Path | str) -> Dataset:
+    """Open a finished dataset folder. Raises ManifestError; a damaged shard raises DatasetError when it is first read."""
+    return Dataset(Path(folder))
+
+
+class Dataset:
+    """The pairs of a dataset folder as a sequence: ``dataset[i]`` is a dict with an entry per field.
+
+    ``anchor``, ``positive``, … are uint8 arrays of shape ``(H, W, 3)``; ``z_anchor``, … float32 arrays of the field's
+    shape; ``label`` and ``index`` ints. JPEG images are decoded by Pillow, which differs from FFCV's faster decoder by a
+    few levels. Each shard's tables are checked when it is first touched (not its sha256: see ``verify``). Safe to
+    use from several threads, to fork and to pickle.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest: Manifest = read_manifest(folder)
+        self._ends = np.cumsum([shard.count for shard in self.manifest.shards]).tolist()
+        self._open: OrderedDict[int, Beton] = OrderedDict()
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return self.manifest.num_pairs
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        length = len(self)
+        if not -length <= i < length:
+            raise IndexError(f"pair {i} of {length}")
+        i %= length
+        k = bisect_right(self._ends, i)
+        return read_sample(self._beton(k), i - self.manifest.shards[k].first_index)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self[i] for i in range(len(self)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Dataset, (self.folder,)
+
+    def _beton(self, k: int) -> Beton:
+        """Shard ``k``, kept open; the least recently used one is let go beyond MAX_OPEN_SHARDS."""
+        with self._lock:
+            beton = self._open.pop(k, None)
+            if beton is None:
+                shard = self.manifest.shards[k]
+                beton = Beton(self.folder / shard.name, self.manifest.fields, shard.count, shard.first_index)
+                if beton.size != shard.bytes:
+                    raise beton.fault(f"{beton.size} bytes, the manifest says {shard.bytes}")
+            self._open[k] = beton
+            if len(self._open) > MAX_OPEN_SHARDS:
+                self._open.popitem(last=False)  # closed once no other thread reads from it
+            return beton
+
+
+def read_sample(beton: Beton, i: int) -> dict[str, Any]:
+    """All fields of sample ``i`` (position in the file). Raises DatasetError for what cannot be decoded."""
+    return {name: read_field(beton, i, name) for name in beton.fields}
+
+
+def read_field(beton: Beton, i: int, name: str) -> Any:
+    """One field of sample ``i``: an array, or an int. Raises DatasetError for what cannot be decoded."""
+    field = beton.fields[name]
+    if field["kind"] == "int":
+        return int(beton.samples[name][i])
+    data = beton.read(i, name)
+    if field["kind"] == "float32":
+        return data.view("<f4").astype(np.float32, copy=False).reshape(field["shape"])
+    if not layout.is_jpeg(field):
+        return data.reshape(field["shape"])
+    try:
+        return decode_jpeg(data, field["shape"])
+    except ValueError as reason:
+        raise beton.fault(f"sample {i}: {name} {reason}") from None
+
+
+def decode_jpeg(data: NDArray[np.uint8], shape: list[int]) -> NDArray[np.uint8]:
+    """Decode a colour JPEG of exactly this shape ``(H, W, 3)``. Raises ValueError with the reason."""
+    from PIL.JpegImagePlugin import JpegImageFile
+
+    content = data.tobytes()
+    if EXIF.search(content):  # Pillow would parse it, and warn; no encoder of ours writes it
+        raise ValueError("carries EXIF data, which no dataset has")
+    try:
+        # Not Image.open: it would also try what merely begins like a JPEG, and other formats.
+        with JpegImageFile(io.BytesIO(content)) as image:
+            found = (image.height, image.width, image.mode)
+            if found == (shape[0], shape[1], "RGB"):  # known before the pixels are decoded
+                return np.array(image)
+    except Exception as fault:  # Pillow's parsers raise nearly anything on hostile bytes
+        raise ValueError(
+            f"is not a readable JPEG: {type(fault).__name__}: {' '.join(str(fault).split())[:100]}"
+        ) from None
+    raise ValueError(f"is a JPEG of {found[0]} x {found[1]} {found[2]}, wanted {shape[0]} x {shape[1]} RGB")

@@ -1,0 +1,79 @@
+"""A manifest in words, for ``genrep-manifest show``. Whatever strings it holds, what is printed is printable."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .manifest import Manifest
+from .regular import printable
+
+WIDTH = 22  # of the left column
+MAX_VALUE = 160  # characters of a value
+RECIPE_NUMBERS = ("num_pairs", "num_positives", "pairs_per_shard")  # said in the lines on pairs and shards
+
+
+def contact_sheets(folder: Path) -> list[str]:
+    """Paths of the PNG files in the folder, sorted."""
+    with os.scandir(folder) as entries:
+        names = [
+            entry.name for entry in entries if entry.name.endswith(".png") and entry.is_file(follow_symlinks=False)
+        ]
+    return [str(folder / name) for name in sorted(names)]
+
+
+def summary(folder: Path, manifest: Manifest) -> dict[str, Any]:
+    """What the manifest implies without saying it: for ``show --json``."""
+    return {
+        "folder": str(folder),
+        "pairs": manifest.num_pairs,
+        "positives_per_anchor": manifest.num_positives,
+        "shards": len(manifest.shards),
+        "bytes": manifest.num_bytes,
+        "contact_sheets": contact_sheets(folder),
+    }
+
+
+def describe(folder: Path, manifest: Manifest) -> Iterator[str]:
+    """The lines that ``show`` prints: the recipe and the build facts with a line per value, nested keys dotted."""
+    yield _line("dataset", str(folder))
+    yield _line("id", manifest.id)
+    positives = manifest.num_positives
+    kind = f"each with {positives} positive{'s' if positives > 1 else ''}" if positives else "anchors only"
+    yield _line("pairs", f"{manifest.num_pairs:,}, {kind}")
+    per_shard = manifest.recipe["pairs_per_shard"]
+    yield _line("shards", f"{len(manifest.shards)} of {per_shard:,} pairs (the last may hold fewer)")
+    yield _line("bytes", f"{manifest.num_bytes:,} ({manifest.num_bytes / 2**20:,.1f} MiB)")
+    for field in manifest.fields:
+        yield _line(f"field {field['name']}", _field(field))
+    yield _line("classes", f"{len(manifest.classes)}: {', '.join(manifest.classes)}" if manifest.classes else "none")
+    for key, value in _flat(manifest.recipe):
+        if key not in RECIPE_NUMBERS and key.split(".")[0] != "classes":
+            yield _line(key, value)
+    for key, value in _flat(manifest.build, "build"):
+        yield _line(key, value)
+    for path in contact_sheets(folder):
+        yield _line("contact sheet", path)
+
+
+def _field(field: dict[str, Any]) -> str:
+    shape = " x ".join(str(size) for size in field.get("shape", []))
+    return " ".join(part for part in (field["kind"], shape, field.get("encoding", "")) if part)
+
+
+def _flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Nested objects as dotted keys; lists and scalars as JSON, texts as they are."""
+    if isinstance(value, dict) and (value or not key):
+        for name in sorted(value):
+            yield from _flat(value[name], f"{key}.{name}" if key else name)
+    else:
+        yield key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _line(key: str, value: str) -> str:
+    if len(value) > MAX_VALUE:
+        value = value[: MAX_VALUE - 3] + "..."
+    return f"{printable(key):<{WIDTH}} {printable(value)}"

@@ -1,0 +1,192 @@
+"""What manifest.json and the shard jsons must be, checked to the letter (docs/format.md draws them).
+
+The functions take parsed JSON (``strict_json``) and raise ManifestError; ``where`` is the file that the line names.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from genrep.errors import ManifestError
+from genrep.files import digest_json
+
+from .regular import shown
+from .strict_json import want_integer, want_list, want_object, want_sha256, want_text
+
+SCHEMA_VERSION = 1
+MAX_SHARDS = 100_000  # what five digits can name
+MAX_SIDE = 8192  # pixels; bounds what decoding one image can cost
+MAX_LATENT_VALUES = 1 << 24
+MAX_NAME_BYTES = 16  # FFCV cuts longer field names silently
+MAX_SEED = (1 << 64) - 1
+
+TOP_KEYS = frozenset({"schema_version", "id", "recipe", "fields", "classes", "build", "shards", "digest"})
+SHARD_KEYS = frozenset({"name", "first_index", "count", "bytes", "sha256", "latents_sha256"})
+RECIPE_KEYS = frozenset({"num_pairs", "pairs_per_shard", "seed"})
+FIELD_KEYS = {
+    "image": frozenset({"name", "kind", "shape", "encoding"}),
+    "float32": frozenset({"name", "kind", "shape"}),
+    "int": frozenset({"name", "kind"}),
+}
+SHARD_NAME = re.compile(r"shard-[0-9]{5}\.beton")
+ENCODING = re.compile(r"raw|jpeg:([1-9][0-9]?|100)")
+
+
+def shard_name(k: int) -> str:
+    """File name of shard ``k``: ``shard-00000.beton``. Raises ValueError outside 0 to 99,999."""
+    if not 0 <= k < MAX_SHARDS:
+        raise ValueError(f"shard number {k}, wanted 0 to {MAX_SHARDS - 1}")
+    return f"shard-{k:05d}.beton"
+
+
+def shard_record_name(k: int) -> str:
+    """File name of the json beside shard ``k``: ``shard-00000.json``. Raises ValueError outside 0 to 99,999."""
+    return shard_name(k).removesuffix(".beton") + ".json"
+
+
+def field_table(
+    image_shape: tuple[int, int],
+    encoding: str,
+    *,
+    num_positives: int = 0,
+    z_anchor: Sequence[int] | None = None,
+    z_positive: Sequence[int] | None = None,
+) -> list[dict[str, Any]]:
+    """The fields of a dataset in the order of its betons.
+
+    ``image_shape`` is (height, width) of the stored images, ``encoding`` ``raw`` or ``jpeg:QUALITY``; ``z_anchor`` and
+    ``z_positive`` are the shapes of the latents (``z_positive`` defaults to ``z_anchor``; None for real images, which
+    have no latents and no positives). Raises ManifestError for what the format cannot hold.
+    """
+    images, latents = _field_names(num_positives)
+    fields: list[dict[str, Any]] = [
+        {"name": name, "kind": "image", "shape": [*image_shape, 3], "encoding": encoding} for name in images
+    ]
+    if z_anchor is not None:
+        shapes = [z_anchor] + [z_positive if z_positive is not None else z_anchor] * num_positives
+        fields += [{"name": name, "kind": "float32", "shape": list(shape)} for name, shape in zip(latents, shapes)]
+    fields += [{"name": "label", "kind": "int"}, {"name": "index", "kind": "int"}]
+    check_fields(fields, "field table")
+    return fields
+
+
+def _field_names(num_positives: int) -> tuple[list[str], list[str]]:
+    """Names of the images and of the latents."""
+    images = ["anchor", *(f"positive_{k}" if k else "positive" for k in range(num_positives))]
+    return images, [f"z_{name}" for name in images]
+
+
+def check_manifest(value: Any, where: str) -> None:
+    """Refuse whatever is not a manifest of this schema version, whole and consistent in itself."""
+    if not isinstance(value, dict):
+        raise ManifestError(f"{where} is {shown(value)}, wanted an object")
+    version = value.get("schema_version")
+    if type(version) is not int or version != SCHEMA_VERSION:
+        raise ManifestError(f"{where}: schema_version is {shown(version)}, this program reads {SCHEMA_VERSION}")
+    want_object(value, where, TOP_KEYS, open_ended=False)
+    digest = want_sha256(value["digest"], f"{where}: digest")
+    actual = digest_json({key: item for key, item in value.items() if key != "digest"})
+    if actual != digest:
+        raise ManifestError(f"{where}: edited or damaged: its digest is {actual}, it states {digest}")
+    recipe = want_object(value["recipe"], f"{where}: recipe", RECIPE_KEYS, open_ended=True)
+    identity = want_sha256(value["id"], f"{where}: id")
+    if (actual := digest_json(recipe)) != identity:
+        raise ManifestError(f"{where}: id is {identity}, the recipe's digest is {actual}")
+    want_object(value["build"], f"{where}: build", frozenset(), open_ended=True)
+    for i, name in enumerate(want_list(value["classes"], f"{where}: classes")):
+        want_text(name, f"{where}: classes[{i}]")
+    check_fields(value["fields"], where)
+    _check_shards(value["shards"], recipe, where)
+
+
+def check_shard(value: Any, where: str) -> None:
+    """Refuse whatever is not the description of one shard; keys beyond the prescribed ones are facts of its making."""
+    want_object(value, where, SHARD_KEYS, open_ended=True)
+    name = value["name"]
+    if not isinstance(name, str) or not SHARD_NAME.fullmatch(name):
+        raise ManifestError(f"{where}: name is {shown(name)}, wanted shard-NNNNN.beton")
+    want_integer(value["first_index"], f"{where}: first_index")
+    want_integer(value["count"], f"{where}: count", 1)
+    want_integer(value["bytes"], f"{where}: bytes", 1)
+    want_sha256(value["sha256"], f"{where}: sha256")
+    want_sha256(value["latents_sha256"], f"{where}: latents_sha256")
+
+
+def _check_shards(value: Any, recipe: dict[str, Any], where: str) -> None:
+    """Shards in order, without gap or overlap, as many pairs as the recipe says."""
+    pairs = want_integer(recipe["num_pairs"], f"{where}: recipe: num_pairs", 1)
+    per_shard = want_integer(recipe["pairs_per_shard"], f"{where}: recipe: pairs_per_shard", 1)
+    want_integer(recipe["seed"], f"{where}: recipe: seed", 0, MAX_SEED)
+    shards = want_list(value, f"{where}: shards")
+    if not 1 <= len(shards) <= MAX_SHARDS:
+        raise ManifestError(f"{where}: {len(shards)} shards, wanted 1 to {MAX_SHARDS}")
+    names: set[str] = set()
+    following = 0
+    for k, shard in enumerate(shards):
+        place = f"{where}: shards[{k}]"
+        check_shard(shard, place)
+        name, first, count = shard["name"], shard["first_index"], shard["count"]
+        if name in names:
+            raise ManifestError(f"{place}: {name} stands twice")
+        if name != shard_name(k):
+            raise ManifestError(f"{place}: name is {name}, wanted {shard_name(k)}")
+        if first != following:
+            fault = "a gap" if first > following else "an overlap"
+            raise ManifestError(f"{place}: first_index is {first}, wanted {following} ({fault})")
+        if count != per_shard and (k < len(shards) - 1 or count > per_shard):
+            raise ManifestError(f"{place}: count is {count}, the recipe's pairs_per_shard is {per_shard}")
+        names.add(name)
+        following += count
+    if following != pairs:
+        raise ManifestError(f"{where}: the shards hold {following} pairs, the recipe's num_pairs is {pairs}")
+
+
+def check_fields(value: Any, where: str) -> None:
+    """Refuse a field table that is not anchor, positives, their latents, label, index, in this order."""
+    fields = want_list(value, f"{where}: fields")
+    for i, field in enumerate(fields):
+        _check_field(field, f"{where}: fields[{i}]")
+    kinds = [field["kind"] for field in fields]
+    num_images, num_latents = kinds.count("image"), kinds.count("float32")
+    images, latents = _field_names(max(num_images - 1, 0))
+    if num_latents == 0 and num_images > 1:
+        raise ManifestError(f"{where}: fields: {num_images} images without latents, wanted the anchor only")
+    wanted = [*images, *(latents if num_latents else []), "label", "index"]
+    names = [field["name"] for field in fields]
+    if names != wanted:
+        raise ManifestError(f"{where}: fields are {shown(names, 200)}, wanted {shown(wanted, 200)}")
+    wanted_kinds = ["image"] * num_images + ["float32"] * num_latents + ["int", "int"]
+    if kinds != wanted_kinds:
+        raise ManifestError(f"{where}: fields are of kinds {shown(kinds, 200)}, wanted {shown(wanted_kinds, 200)}")
+    for field in fields[1:num_images]:
+        if (field["shape"], field["encoding"]) != (fields[0]["shape"], fields[0]["encoding"]):
+            raise ManifestError(f"{where}: fields: {field['name']} differs from anchor in shape or encoding")
+
+
+def _check_field(field: Any, where: str) -> None:
+    kind = field.get("kind") if isinstance(field, dict) else None
+    if not isinstance(kind, str) or kind not in FIELD_KEYS:
+        raise ManifestError(f"{where} is {shown(field)}, wanted an object whose kind is one of {sorted(FIELD_KEYS)}")
+    want_object(field, where, FIELD_KEYS[kind], open_ended=False)
+    name = want_text(field["name"], f"{where}: name")
+    if not name.isascii() or len(name) > MAX_NAME_BYTES:
+        raise ManifestError(f"{where}: name is {shown(name)}, wanted at most {MAX_NAME_BYTES} ASCII characters")
+    if kind == "image":
+        shape = want_list(field["shape"], f"{where}: shape")
+        if len(shape) != 3 or type(shape[2]) is not int or shape[2] != 3:
+            raise ManifestError(f"{where}: shape is {shown(shape)}, wanted [height, width, 3]")
+        for side in shape[:2]:
+            want_integer(side, f"{where}: shape", 1, MAX_SIDE)
+        if not isinstance(field["encoding"], str) or not ENCODING.fullmatch(field["encoding"]):
+            raise ManifestError(f"{where}: encoding is {shown(field['encoding'])}, wanted raw or jpeg:1 to jpeg:100")
+    elif kind == "float32":
+        shape = want_list(field["shape"], f"{where}: shape")
+        for size in shape:
+            want_integer(size, f"{where}: shape", 1, MAX_LATENT_VALUES)
+        if not 1 <= len(shape) <= 32 or math.prod(shape) > MAX_LATENT_VALUES:
+            raise ManifestError(
+                f"{where}: shape is {shown(shape)}, wanted 1 to 32 sizes of a product <= {MAX_LATENT_VALUES}"
+            )

@@ -1,0 +1,43 @@
+"""What a run of ``genrep-generate fit-gan`` is fixed by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitGanConfig:
+    """Settings of a StyleGAN2 training run. Lengths are counted in images shown to the discriminator."""
+
+    data: str  # an image folder, or a dataset's name (then ``root`` holds it)
+    out: Path
+    root: Path | None = None
+    size: int | None = None  # pixels, image folders of mixed sizes only
+    classes: bool = False  # train a class-conditional network
+    z_dim: int = 128
+    w_dim: int = 128
+    mapping_layers: int = 2
+    channel_base: int = 512  # a layer at resolution r has min(channel_base / r, channel_max) channels
+    channel_max: int = 128
+    total_images: int = 1_000_000
+    batch_size: int = 64
+    lr: float = 0.0025
+    r1_gamma: float = 0.02
+    r1_interval: int = 16  # discriminator steps
+    ema_halflife: int = 20_000  # images
+    ema_rampup: float = 0.05  # the half-life is at most this fraction of the images seen
+    style_mixing: float = 0.0  # probability
+    augment: Literal["none", "ada"] = "none"
+    mirror: bool = False  # add mirrored real images
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: bool = False
+    seed: int = 0
+    device: str = "cpu"
+    snapshot_images: int = 50_000  # a checkpoint, a sample sheet and a line of progress
+
+    def identity(self) -> dict[str, object]:
+        """The settings that a resumed run must share."""
+        free = {"out", "root", "device", "compile", "snapshot_images", "total_images"}
+        return {name: value for name, value in vars(self).items() if name not in free}

@@ -1,0 +1,45 @@
+"""The files that a trained generator is kept in: fp16 safetensors and a json of facts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import save
+
+from genrep.files import sha256_file, write_atomic, write_json
+from genrep.real_images import RealImages
+
+if TYPE_CHECKING:
+    from .trainer import GanTrainer
+
+
+def export_generator(trainer: GanTrainer, data: RealImages) -> Path:
+    """Write ``generator.safetensors`` (averaged weights, fp16, ADA names) and ``generator.json`` into the run folder."""
+    config = trainer.config
+    path = config.out / "generator.safetensors"
+    # Filters follow from the architecture. Dense mapping weights are stored at 1 / lr = 100 times unit scale: in range.
+    state = {
+        name: tensor.detach().to("cpu", torch.float16).contiguous()
+        for name, tensor in trainer.average.state_dict().items()
+        if not name.endswith("resample_filter")
+    }
+    write_atomic(path, save(state, metadata={"format": "pt", "family": "stylegan2"}))
+    facts = {
+        "family": "stylegan2",
+        "sha256": sha256_file(path),
+        "parameters": sum(p.numel() for p in trainer.average.parameters()),
+        "training": {
+            "data": data.name,
+            "data_licence": data.licence,
+            "images_seen": trainer.images_seen,
+            "seconds": round(trainer.seconds, 1),
+            "device": trainer.device.type,
+            "torch": torch.__version__,
+            **{name: value for name, value in config.identity().items() if name != "data"},
+        },
+        "classes": list(data.classes) if config.classes else [],
+    }
+    write_json(config.out / "generator.json", facts)
+    return path

@@ -1,0 +1,1 @@
+"""The generator families that genrep can run."""

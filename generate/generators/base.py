@@ -1,0 +1,86 @@
+"""What the rest of genrep knows of a generator: latents in, images out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+from genrep import seeding
+from genrep.errors import RecipeError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+Law = Literal["normal", "truncated_normal"]
+LAWS: tuple[Law, ...] = ("normal", "truncated_normal")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentSpec:
+    """A generator's latent vector and the law that anchors are drawn from.
+
+    ``truncated_normal`` redraws components outside ``+-truncation`` (1 is a standard deviation of the untruncated law);
+    ``scale`` multiplies the result (BigGAN's truncation). ``chunks`` are the sizes of the parts of a hierarchical latent in
+    the order in which they enter the network.
+    """
+
+    dim: int
+    chunks: tuple[int, ...] = ()
+    law: Law = "normal"
+    truncation: float | None = None
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.law not in LAWS:
+            raise RecipeError(f"latent law {self.law!r}: known: {', '.join(LAWS)}")
+        if (self.law == "truncated_normal") != (self.truncation is not None):
+            raise RecipeError(
+                f"latent law {self.law!r} with truncation {self.truncation}: exactly truncated_normal has one"
+            )
+        if self.truncation is not None and not self.truncation > 0:
+            raise RecipeError(f"latent truncation {self.truncation}: wanted a positive number")
+        if self.chunks and sum(self.chunks) != self.dim:
+            raise RecipeError(f"latent chunks {self.chunks}: wanted sizes that sum to {self.dim}")
+
+    @property
+    def shape(self) -> tuple[int]:
+        """Shape of one latent."""
+        return (self.dim,)
+
+    def sample(self, seed: int, indices: NDArray[np.int64], stream: int = seeding.ANCHOR) -> NDArray[np.float32]:
+        """Latents of the pairs with these indices. Shape: ``(B,) -> (B, dim)``, float32."""
+        if self.truncation is None:
+            z = seeding.standard_normals(seed, indices, stream, self.dim)
+        else:
+            z = seeding.truncated_normals(seed, indices, stream, self.dim, self.truncation)
+        return (z * self.scale).astype(np.float32)
+
+    def to_json(self) -> dict[str, Any]:
+        """The law as it stands in a recipe."""
+        return {
+            "shape": [self.dim],
+            "chunks": list(self.chunks or (self.dim,)),
+            "law": self.law,
+            "truncation": self.truncation,
+            "scale": self.scale,
+        }
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """A black box that turns latents into images; write your own in ten lines (see README.md)."""
+
+    latent: LatentSpec
+    num_classes: int  # 0 = unconditional
+    image_shape: tuple[int, int]  # (H, W) of the network's whole output; cropping belongs to the recipe
+
+    def synthesize(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """Images for latents.
+
+        Shapes: z ``(B, dim)`` float32; y ``(B,)`` int64 classes, ``(B, num_classes)`` soft classes, or None ->
+        ``(B, 3, H, W)`` float, nominally in [-1, 1], never clamped, differentiable in z.
+        """
+        ...

@@ -1,0 +1,127 @@
+"""Recipes: what a generator's images become when they are a dataset.
+
+A recipe is a TOML file (``generate/recipes/*.toml`` ship with the package), or anyone's own ``package.module:factory``.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from genrep.errors import RecipeError
+
+from .generators.base import LatentSpec
+from .pixels import FORMULAS, parse_encoding
+from .views import View, view_from_json
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+TABLES = {
+    "generator": {"family", "weights", "licence", "truncation", "truncation_cutoff", "noise", "conv_clamp"},
+    "latent": {"law", "truncation", "scale", "chunks"},
+    "views": None,  # checked by the view itself
+    "image": {"uint8", "encoding", "crop"},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One recipe as written; ``resolve`` in plan.py turns it into what a manifest holds."""
+
+    name: str
+    family: str
+    weights: str | None = None  # "package:FILE", a path (relative to the recipe's file) or a URL
+    licence: str = "unknown"
+    options: dict[str, Any] = field(default_factory=dict)  # the generator's own: truncation, noise, ...
+    latent: dict[str, Any] = field(default_factory=dict)  # overrides of the generator's LatentSpec
+    views: View
+    uint8: str = "127.5x+128"
+    encoding: str | None = None  # None = raw up to 64 pixels, JPEG above
+    crop: tuple[int, int, int, int] | None = None  # top, left, height, width of the network's output
+    folder: Path | None = None  # of the TOML file, for relative weights
+
+
+def known_recipes() -> list[str]:
+    """Names of the recipes that ship with the package."""
+    files = importlib.resources.files("genrep.generate.recipes")
+    return sorted(entry.name.removesuffix(".toml") for entry in files.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_recipe(gen: str) -> Recipe:
+    """Find a recipe by name, by the path of a TOML file, or make one for ``package.module:factory``.
+
+    Raises:
+        RecipeError: there is no such recipe, or its file is not what a recipe must be.
+    """
+    if gen.endswith(".toml"):
+        path = Path(gen)
+        if not path.is_file():
+            raise RecipeError(f"--gen {gen}: no such file")
+        return _parse(path.read_bytes(), path.stem, path.parent, where=str(path))
+    if ":" in gen:
+        return Recipe(name=gen, family="module", views=view_from_json({"name": "gaussian"}))
+    if gen not in known_recipes():
+        raise RecipeError(
+            f"--gen {gen!r}: unknown generator; known: {', '.join(known_recipes())}, or FILE.toml, or package.module:factory"
+        )
+    data = importlib.resources.files("genrep.generate.recipes").joinpath(f"{gen}.toml").read_bytes()
+    return _parse(data, gen, None, where=f"recipe {gen}")
+
+
+def _parse(data: bytes, name: str, folder: Path | None, where: str) -> Recipe:
+    try:
+        tables = tomllib.loads(data.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"{where}: not a TOML file ({error})") from None
+    for table, content in tables.items():
+        if table not in TABLES or not isinstance(content, dict):
+            raise RecipeError(f"{where}: unknown table [{table}]; known: {', '.join(TABLES)}")
+        unknown = set(content) - (TABLES[table] or set(content))
+        if unknown:
+            raise RecipeError(
+                f"{where}: [{table}] has unknown key {sorted(unknown)[0]!r}; known: {', '.join(sorted(TABLES[table] or ()))}"
+            )
+    generator, image = dict(tables.get("generator", {})), tables.get("image", {})
+    if not isinstance(generator.get("family"), str):
+        raise RecipeError(f"{where}: [generator] needs a family")
+    uint8, crop, encoding = image.get("uint8", "127.5x+128"), image.get("crop"), image.get("encoding")
+    if uint8 not in FORMULAS:
+        raise RecipeError(f"{where}: [image] uint8 = {uint8!r}; known: {', '.join(FORMULAS)}")
+    if crop is not None and not (
+        isinstance(crop, list) and len(crop) == 4 and all(isinstance(n, int) and n >= 0 for n in crop)
+    ):
+        raise RecipeError(f"{where}: [image] crop = {crop!r}; wanted [top, left, height, width]")
+    if encoding is not None:
+        parse_encoding(encoding)
+    return Recipe(
+        name=name,
+        family=generator.pop("family"),
+        weights=generator.pop("weights", None),
+        licence=generator.pop("licence", "unknown"),
+        options=generator,
+        latent=dict(tables.get("latent", {})),
+        views=view_from_json(tables.get("views", {"name": "gaussian"}), where=f"{where}: [views]"),
+        uint8=uint8,
+        encoding=encoding,
+        crop=tuple(crop) if crop is not None else None,
+        folder=folder,
+    )
+
+
+def latent_spec(recipe: Recipe, own: LatentSpec) -> LatentSpec:
+    """The generator's own latent law with the recipe's overrides."""
+    import dataclasses
+
+    overrides = dict(recipe.latent)
+    if "chunks" in overrides:
+        overrides["chunks"] = tuple(overrides["chunks"])
+    try:
+        return dataclasses.replace(own, **overrides)
+    except TypeError as error:
+        raise RecipeError(f"recipe {recipe.name}: [latent]: {error}") from None

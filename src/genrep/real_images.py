@@ -1,0 +1,181 @@
+"""Real labelled images, by dataset name or from a folder, in memory as uint8.
+
+Fashion-MNIST (and MNIST) become 32x32 by zero padding and RGB by repeating the gray channel, for generators, trainers
+and probes alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import idx
+from .errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealImages:
+    """Images of one size with their labels."""
+
+    name: str
+    images: NDArray[np.uint8]  # (N, H, W, 3)
+    labels: NDArray[np.int64]  # (N,), -1 = none
+    classes: tuple[str, ...]
+    licence: str
+
+    def is_gray(self) -> bool:
+        """Whether the three channels are equal everywhere."""
+        first = self.images[..., :1]
+        return bool((self.images == first).all())
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedDataset:
+    """A dataset that torchvision downloads."""
+
+    torchvision_class: str
+    classes: tuple[str, ...]
+    licence: str
+    pad: int = 0  # zero rows and columns added on each side
+    idx: bool = False  # kept in MNIST's format
+
+
+NAMED = {
+    "fashion_mnist": NamedDataset(
+        torchvision_class="FashionMNIST",
+        classes=(
+            *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+            *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+        ),
+        licence="MIT",
+        pad=2,
+        idx=True,
+    ),
+    "cifar10": NamedDataset(
+        torchvision_class="CIFAR10",
+        classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+        licence="none stated by its authors (research use)",
+    ),
+}
+
+
+def load_images(
+    dataset: str, root: Path | None, split: str, *, size: int | None = None, download: bool = False
+) -> RealImages:
+    """Load a split of a named dataset found under ``root``, or of an image folder.
+
+    Args:
+        dataset: a name of ``NAMED``, or the path of a folder. A folder holds ``train/`` and ``test/`` (or ``val/``) with one
+            subfolder a class, or the classes themselves (one split only), or just images (no labels).
+        root: where torchvision looks for a named dataset.
+        split: ``train`` or ``test``.
+        size: folders only: centre-crop to a square and resize to ``size`` pixels; None wants images of one size.
+        download: fetch a named dataset that is not under ``root``.
+
+    Raises:
+        DataError: the dataset is unknown, missing, empty or unreadable.
+    """
+    if split not in SPLITS:
+        raise DataError(f"split {split!r}: wanted one of {', '.join(SPLITS)}")
+    if dataset in NAMED:
+        return _load_named(dataset, root, split, download)
+    folder = Path(dataset)
+    if not folder.is_dir():
+        raise DataError(f"dataset {dataset!r}: neither a folder nor one of {', '.join(sorted(NAMED))}")
+    return load_folder(folder, split, size)
+
+
+def _load_named(name: str, root: Path | None, split: str, download: bool) -> RealImages:
+    facts = NAMED[name]
+    if root is None:
+        raise DataError(f"dataset {name}: give the folder that holds it, or that it may be downloaded to, as --root")
+    files = idx.find(root / facts.torchvision_class / "raw", split) if facts.idx else None
+    if files is not None:
+        images, labels = idx.read(files[0], 3), idx.read(files[1], 1).astype(np.int64)
+    else:
+        data = _torchvision_dataset(name, root, split, download)
+        images, labels = np.asarray(data.data), np.asarray(data.targets, dtype=np.int64)
+    if len(images) != len(labels):
+        raise DataError(f"dataset {name} under {root}: {len(images)} images but {len(labels)} labels")
+    if images.ndim == 3:
+        images = np.repeat(images[..., None], 3, axis=3)
+    if facts.pad:
+        images = np.pad(images, ((0, 0), (facts.pad, facts.pad), (facts.pad, facts.pad), (0, 0)))
+    return RealImages(name=name, images=images, labels=labels, classes=facts.classes, licence=facts.licence)
+
+
+def _torchvision_dataset(name: str, root: Path, split: str, download: bool) -> Any:
+    import torchvision
+
+    try:
+        return getattr(torchvision.datasets, NAMED[name].torchvision_class)(
+            root, train=split == "train", download=download
+        )
+    except (RuntimeError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"dataset {name} under {root}: {reason}") from error
+
+
+def load_folder(folder: Path, split: str, size: int | None) -> RealImages:
+    """Load an image folder (see ``load_images``). Classes are sorted by name; the order of files is that of their names."""
+    base = _split_folder(folder, split)
+    classes = sorted(entry.name for entry in base.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    files: list[tuple[Path, int]] = []
+    if classes:
+        for label, name in enumerate(classes):
+            found = _image_files(base / name)
+            if not found:
+                raise DataError(f"{base / name}: no images in this class folder")
+            files += [(path, label) for path in found]
+    else:
+        files = [(path, -1) for path in _image_files(base)]
+    if not files:
+        raise DataError(f"{base}: no images ({', '.join(IMAGE_SUFFIXES)}) found")
+    images = [_read_image(path, size) for path, _ in files]
+    shapes = {image.shape for image in images}
+    if len(shapes) > 1:
+        raise DataError(
+            f"{base}: images of {len(shapes)} sizes, e.g. {sorted(shapes)[:2]}: give one size to crop and resize them to"
+        )
+    labels = np.array([label for _, label in files], dtype=np.int64)
+    return RealImages(
+        name=folder.name, images=np.stack(images), labels=labels, classes=tuple(classes), licence="unknown"
+    )
+
+
+def _split_folder(folder: Path, split: str) -> Path:
+    names = ("train",) if split == "train" else ("test", "val")
+    for name in names:
+        if (folder / name).is_dir():
+            return folder / name
+    if split == "train":
+        return folder
+    raise DataError(f"{folder}: no test/ or val/ subfolder")
+
+
+def _image_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+
+
+def _read_image(path: Path, size: int | None) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as file:
+            image = file.convert("RGB")
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: not a readable image ({str(error).splitlines()[0]})") from error
+    if size is not None and image.size != (size, size):
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        image = image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BICUBIC)
+    return np.asarray(image)

@@ -1,0 +1,125 @@
+"""Random access to a dataset's pairs, against what was written and against plain FFCV."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from genrep import datasets_manifest
+from genrep.datasets_manifest import contents
+from genrep.datasets_manifest.contents import decode_jpeg, open_dataset
+from genrep.errors import DatasetError, ManifestError
+
+Expected = Callable[[list[dict[str, Any]], int], dict[str, Any]]
+
+
+@pytest.mark.parametrize(("kind", "tolerance"), [("raw", 0), ("real", 0), ("jpeg", 10)])
+def test_every_pair_is_what_was_written(
+    originals: dict[str, Path], expected: Expected, kind: str, tolerance: int
+) -> None:
+    dataset = datasets_manifest.open(originals[kind])
+    fields = dataset.manifest.fields
+    pairs = list(dataset)
+    assert len(pairs) == len(dataset) == dataset.manifest.num_pairs
+    for i, pair in enumerate(pairs):
+        wanted = expected(fields, i)
+        assert list(pair) == [field["name"] for field in fields]
+        assert (pair["index"], pair["label"]) == (i, wanted["label"])
+        for field in fields:
+            value = pair[field["name"]]
+            if field["kind"] == "image":
+                assert value.dtype == np.uint8 and list(value.shape) == field["shape"] and value.flags.writeable
+                assert np.abs(value.astype(int) - wanted[field["name"]]).max() <= tolerance
+            elif field["kind"] == "float32":
+                assert value.dtype == np.float32 and list(value.shape) == field["shape"]
+                np.testing.assert_array_equal(value, wanted[field["name"]])
+
+
+def test_plain_ffcv_decodes_the_same_jpegs(originals: dict[str, Path]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from ffcv.libffcv import imdecode
+        from ffcv.reader import Reader
+    path = originals["jpeg"] / "shard-00000.beton"
+    reader, dataset = Reader(str(path)), open_dataset(originals["jpeg"])
+    data = np.fromfile(path, np.uint8)
+    sizes = dict(zip(reader.alloc_table["ptr"], reader.alloc_table["size"]))
+    for i, record in enumerate(reader.metadata):
+        start = record["f1"]["data_ptr"]
+        out = np.zeros((16, 24, 3), np.uint8)
+        imdecode(data[start : start + sizes[start]], out, 16, 24, 16, 24, 0, 0, 1, 1, False, False)
+        assert np.abs(out.astype(int) - dataset[i]["positive"]).max() <= 6  # faster arithmetic
+
+
+def test_positions(originals: dict[str, Path]) -> None:
+    dataset = open_dataset(originals["raw"])
+    assert [dataset[i]["index"] for i in (4, 0, 3, 2, -1, -5, np.int64(1))] == [4, 0, 3, 2, 4, 0, 1]
+    for i in (5, -6, 2**70):
+        with pytest.raises(IndexError, match=f"pair {i} of 5"):
+            dataset[i]
+
+
+def test_few_shards_stay_open(originals: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contents, "MAX_OPEN_SHARDS", 1)
+    dataset = open_dataset(originals["raw"])
+    before = len(os.listdir("/proc/self/fd"))
+    assert [dataset[i]["index"] for i in (0, 4, 1, 3)] == [0, 4, 1, 3]
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    del dataset
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_pickling_opens_anew(originals: dict[str, Path]) -> None:
+    dataset = open_dataset(str(originals["raw"]))
+    dataset[0]
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert copy[4]["index"] == 4
+
+
+def test_refusals(raw: Path, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="missing"):
+        open_dataset(tmp_path)
+    os.truncate(raw / "shard-00001.beton", 5000)
+    dataset = open_dataset(raw)
+    assert dataset[2]["index"] == 2
+    with pytest.raises(DatasetError, match=r"shard-00001\.beton: truncated"):
+        dataset[3]
+
+
+def test_a_size_other_than_stated(raw: Path, rewrite: Callable[..., None]) -> None:
+    rewrite(raw, lambda value: value["shards"][0].update(bytes=5))
+    with pytest.raises(DatasetError, match="the manifest says 5"):
+        open_dataset(raw)[0]
+
+
+def test_a_file_cut_after_it_was_opened(raw: Path) -> None:
+    dataset = open_dataset(raw)
+    dataset[0]
+    os.truncate(raw / "shard-00000.beton", (2 << 20) + 10)
+    with pytest.raises(DatasetError, match="sample 0: truncated inside anchor"):
+        dataset[0]
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff\xd8", b"\xff\xd8\xff\xe0" + b"\0" * 50, b"BM" + b"\0" * 60, b"\xff" * 999]
+)
+def test_what_is_no_jpeg(data: bytes) -> None:
+    with pytest.raises(ValueError, match="is not a readable JPEG"):
+        decode_jpeg(np.frombuffer(data, np.uint8), [8, 8, 3])
+
+
+def test_exif_is_refused_before_pillow_parses_it() -> None:
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[0x112] = 6
+    Image.new("RGB", (8, 8)).save(buffer, format="JPEG", exif=exif)
+    with pytest.raises(ValueError, match="carries EXIF data"):
+        decode_jpeg(np.frombuffer(buffer.getvalue(), np.uint8), [8, 8, 3])

@@ -1,0 +1,28 @@
+"""docs/format.md speaks of what the code does."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from genrep.datasets_manifest import read_manifest, schema, strict_json, verify
+
+PAGE = (Path(__file__).parents[2] / "docs" / "format.md").read_text()
+
+
+def test_the_example_is_a_manifest(tmp_path: Path) -> None:
+    example = re.search(r"```json\n(.*?)```", PAGE, re.DOTALL)
+    assert example is not None
+    (tmp_path / "manifest.json").write_text(example[1])
+    manifest = read_manifest(tmp_path)
+    assert manifest.num_pairs == 10_000
+    assert json.loads(example[1]) == manifest.to_json()
+
+
+def test_every_key_and_level_is_described() -> None:
+    for name in (*schema.TOP_KEYS, *schema.SHARD_KEYS, *schema.RECIPE_KEYS, *verify.LEVELS):
+        assert f"`{name}`" in PAGE, name
+    assert f"at most {schema.MAX_SHARDS:,} of them" in PAGE
+    assert f"at most {strict_json.MAX_DEPTH} levels deep" in PAGE
+    assert f"at most {schema.MAX_SIDE} pixels a side" in PAGE

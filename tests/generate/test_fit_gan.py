@@ -1,0 +1,152 @@
+"""GAN training on a toy set: equations, resume, files."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from genrep.errors import ResumeError
+from genrep.generate.gan.augment import adjust_probability, augment
+from genrep.generate.gan.config import FitGanConfig
+from genrep.generate.gan.discriminator import Discriminator, minibatch_stddev
+from genrep.generate.gan.quality import compare, coverage, frechet_distance
+from genrep.generate.gan.trainer import GanTrainer, fit_gan
+from genrep.generate.generators.load import load_generator
+from genrep.real_images import RealImages
+
+
+def toy_data(gray=True):
+    generator = np.random.default_rng(0)
+    levels = generator.integers(0, 255, size=(64, 1, 1, 1 if gray else 3))
+    images = np.broadcast_to(levels, (64, 8, 8, 3)).astype(np.uint8)
+    return RealImages(name="toy", images=images, labels=np.arange(64) % 2, classes=("even", "odd"), licence="MIT")
+
+
+def config(out, **changes):
+    settings = {"channel_base": 64, "channel_max": 8, "z_dim": 8, "w_dim": 8, "batch_size": 8, "total_images": 64}
+    return FitGanConfig(data="toy", out=out, **{**settings, "precision": "fp32", "snapshot_images": 32, **changes})
+
+
+def test_training_leaves_weights_facts_samples_and_losses(tmp_path):
+    path = fit_gan(config(tmp_path / "run", classes=True), toy_data())
+    generator = load_generator(weights=path)
+    assert (generator.num_classes, generator.image_shape) == (2, (8, 8))
+    facts = json.loads((tmp_path / "run/generator.json").read_text())
+    assert facts["training"]["images_seen"] == 64
+    assert facts["training"]["data_licence"] == "MIT"
+    rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [row["images"] for row in rows][:2] == [32, 64]
+    assert (tmp_path / "run/samples-000000032.png").exists()
+
+
+def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(tmp_path):
+    whole, parts = config(tmp_path / "whole"), config(tmp_path / "parts", total_images=32)
+    fit_gan(whole, toy_data())
+    fit_gan(parts, toy_data())
+    fit_gan(config(tmp_path / "parts"), toy_data())
+    states = [torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("whole", "parts")]
+    for name in ("generator", "average", "discriminator"):
+        for key, value in states[0][name].items():
+            assert torch.equal(value, states[1][name][key]), key
+    with pytest.raises(ResumeError, match=r"lr 0\.0025 there, 0\.1 asked for"):
+        fit_gan(config(tmp_path / "parts", lr=0.1), toy_data())
+
+
+def test_each_real_image_is_shown_once_an_epoch(tmp_path):
+    trainer = GanTrainer(config(tmp_path), toy_data())
+    trainer.pixels = torch.arange(64).view(64, 1, 1, 1).float()
+    shown = []
+    for trainer.step in range(8):
+        images, _ = trainer.real_batch()
+        shown += ((images.flatten() + 1) * 127.5).round().int().tolist()
+    assert sorted(shown) == list(range(64))
+    assert shown != list(range(64))
+
+
+def test_r1_is_the_squared_gradient_of_the_logit(tmp_path):
+    trainer = GanTrainer(config(tmp_path, r1_gamma=3.0, r1_interval=1), toy_data())
+    captured = []
+    trainer._apply = lambda name, loss: captured.append((name, float(loss.detach())))
+    real = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    trainer._regularise(real, None)
+    step, expected = 1e-3, 0.0
+    base = real.double()
+    trainer.discriminator.double().dtype = torch.float64
+    for pixel in np.ndindex(1, 8, 8):  # finite differences for the first image
+        moved = [base.clone(), base.clone()]
+        for sign, images in zip((1, -1), moved):
+            images[(0, *pixel)] += sign * step
+        with torch.no_grad():
+            high, low = (trainer.discriminator(images).sum() for images in moved)
+        expected += float((high - low) / (2 * step)) ** 2
+    real64 = base.requires_grad_(True)
+    (gradient,) = torch.autograd.grad(trainer.discriminator(real64).sum(), real64)
+    assert float(gradient[0].square().sum()) == pytest.approx(expected, rel=2e-2)  # parts of D compute in float32
+    mean = float(gradient.square().sum(dim=(1, 2, 3)).mean())
+    assert captured == [("discriminator", pytest.approx(3.0 / 2 * mean, rel=1e-3))]
+
+
+def test_minibatch_stddev_is_the_mean_deviation_within_groups():
+    x = torch.randn(8, 2, 3, 3, generator=torch.Generator().manual_seed(0))
+    y = minibatch_stddev(x, 4)
+    assert y.shape == (8, 3, 3, 3)
+    for sample in range(8):
+        group = x[sample % 2 :: 2].numpy()
+        expected = np.sqrt(group.var(axis=0) + 1e-8).mean()
+        assert float(y[sample, 2, 0, 0]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_conditional_discriminator_judges_the_class():
+    torch.manual_seed(0)
+    network = Discriminator(resolution=8, channels=(8, 8), img_channels=3, c_dim=4)
+    image, classes = torch.randn(4, 3, 8, 8), torch.eye(4)
+    logits = network(image[:1].expand(4, -1, -1, -1), classes)
+    assert logits.shape == (4,)
+    assert len(set(logits.tolist())) == 4
+
+
+def test_the_ema_half_life_is_what_it_says(tmp_path):
+    trainer = GanTrainer(config(tmp_path, ema_halflife=80, ema_rampup=1.0), toy_data())
+    trainer.step = 1000
+    for parameter in trainer.generator.parameters():
+        parameter.data.fill_(1.0)
+    for parameter in trainer.average.parameters():
+        parameter.data.fill_(0.0)
+    for _ in range(10):  # 80 images
+        trainer.update_average()
+    for parameter in trainer.average.parameters():
+        torch.testing.assert_close(parameter, torch.full_like(parameter, 0.5))
+
+
+def test_colour_images_train_a_colour_network(tmp_path):
+    assert GanTrainer(config(tmp_path), toy_data(gray=False)).img_channels == 3
+
+
+def test_augmentation_keeps_the_image_at_p_zero_and_moves_p_towards_the_target():
+    images = torch.rand(4, 1, 8, 8)
+    assert augment(images, 0.0) is images
+    changed = augment(images, 1.0)
+    assert changed.shape == images.shape and not torch.equal(changed, images)
+    assert adjust_probability(0.5, mean_sign=0.9, images=5000) == pytest.approx(0.51)
+    assert adjust_probability(0.5, mean_sign=0.1, images=5000) == pytest.approx(0.49)
+    assert adjust_probability(0.0, mean_sign=0.1, images=5000) == 0.0
+
+
+def test_the_frechet_distance_of_known_gaussians():
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(200_000, 2, generator=generator, dtype=torch.float64)
+    b = a * torch.tensor([2.0, 1.0], dtype=torch.float64) + torch.tensor([3.0, 0.0], dtype=torch.float64)
+    # |mu|^2 = 9; tr(C + C' - 2 sqrt(C C')) = (1 + 4 - 2 * 2) + 0 = 1
+    assert frechet_distance(a, b) == pytest.approx(10.0, abs=0.05)
+    assert frechet_distance(a, a) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_precision_and_recall_tell_which_argument_is_real():
+    generator = torch.Generator().manual_seed(0)
+    real = torch.cat([torch.randn(300, 2, generator=generator), torch.randn(300, 2, generator=generator) + 50])
+    collapsed = torch.randn(600, 2, generator=generator) * 0.5  # one of the two modes, all inside
+    result = compare(real.double(), collapsed.double())
+    assert result["precision"] > 0.9
+    assert result["recall"] < 0.55
+    assert coverage(real, real) == 1.0

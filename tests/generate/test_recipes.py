@@ -1,0 +1,98 @@
+"""Recipes, and what load_generator makes of them."""
+
+import pytest
+import torch
+
+from genrep.errors import RecipeError, WeightsError
+from genrep.generate import Generator, load_generator
+from genrep.generate.pixels import to_uint8
+from genrep.generate.recipe import known_recipes, load_recipe
+
+RECIPE = """
+[generator]
+family = "stylegan2"
+weights = "w.safetensors"
+truncation = 0.7
+[image]
+uint8 = "127.5x+128"
+"""
+
+
+def test_shipped_recipes_can_be_read_and_name_their_licence():
+    assert {"stylegan2_fashion", "stylegan2_fashion_cond"} <= set(known_recipes())
+    for name in known_recipes():
+        assert load_recipe(name).licence != "unknown"
+
+
+@pytest.mark.parametrize(("name", "classes"), [("stylegan2_fashion", 0), ("stylegan2_fashion_cond", 10)])
+def test_the_embedded_generators_load_and_make_gray_images(name, classes):
+    generator = load_generator(name)
+    assert isinstance(generator, Generator)
+    assert (generator.num_classes, generator.image_shape, generator.latent.dim) == (classes, (32, 32), 128)
+    y = torch.arange(4) if classes else None
+    images = generator.synthesize(torch.randn(4, 128), y)
+    assert images.shape == (4, 3, 32, 32)
+    assert torch.equal(images[:, 0], images[:, 2])
+    assert -1.5 < float(images.min()) < -0.9
+
+
+def test_results_do_not_depend_on_the_batch():
+    generator = load_generator("stylegan2_fashion")
+    z = torch.randn(9, 128, generator=torch.Generator().manual_seed(0))
+    together, alone = generator.synthesize(z), torch.cat([generator.synthesize(row[None]) for row in z])
+    assert float((together - alone).abs().max()) <= 1e-5 * float(together.max() - together.min())
+
+
+def test_a_toml_file_is_a_recipe_with_weights_beside_it(tmp_path):
+    import importlib.resources
+    import shutil
+
+    (tmp_path / "mine.toml").write_text(RECIPE)
+    weights = importlib.resources.files("genrep.generate.weights").joinpath("stylegan2_fashion.safetensors")
+    shutil.copy(weights, tmp_path / "w.safetensors")
+    generator = load_generator(str(tmp_path / "mine.toml"))
+    assert generator.truncation == 0.7
+    assert load_generator(str(tmp_path / "mine.toml"), truncation=0.5).truncation == 0.5
+    torch.testing.assert_close(
+        load_generator(weights=tmp_path / "w.safetensors").synthesize(torch.ones(1, 128)),
+        load_generator("stylegan2_fashion").synthesize(torch.ones(1, 128)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[generator", "not a TOML file"),
+        ("[generator]\nweights='w'", "needs a family"),
+        ("[generator]\nfamily='stylegan2'\nspeed=2", "unknown key 'speed'"),
+        ("[pictures]\n", "unknown table [pictures]"),
+        ("[generator]\nfamily='x'\n[image]\nuint8='floor'", "uint8 = 'floor'; known: 127.5x+128"),
+        ("[generator]\nfamily='x'\n[image]\ncrop=[1,2]", "wanted [top, left, height, width]"),
+        ("[generator]\nfamily='x'\n[views]\nname='spiral'", "unknown view 'spiral'"),
+    ],
+)
+def test_a_recipe_that_is_none_is_refused(tmp_path, text, message):
+    (tmp_path / "bad.toml").write_text(text)
+    with pytest.raises(RecipeError) as error:
+        load_recipe(str(tmp_path / "bad.toml"))
+    assert message in str(error.value) and "bad.toml" in str(error.value)
+
+
+def test_weights_of_something_else_are_refused(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"fc.weight": torch.zeros(2, 2)}, tmp_path / "other.safetensors")
+    with pytest.raises(WeightsError, match="not those of a StyleGAN2 generator"):
+        load_generator("stylegan2_fashion", weights=tmp_path / "other.safetensors")
+    with pytest.raises(RecipeError, match="unknown option 'psi'"):
+        load_generator("stylegan2_fashion", psi=0.5)
+
+
+def test_uint8_formulas_on_known_values():
+    x = torch.tensor([-2.0, -1.0, -0.5, 0.0, 0.999, 1.0, 3.0]).view(1, 1, 1, 7).expand(1, 3, 1, 7)
+    assert to_uint8(x, "127.5x+128")[0, 0, :, 0].tolist() == [0, 0, 64, 128, 255, 255, 255]
+    assert to_uint8(x, "127.5x+127.5")[0, 0, :, 0].tolist() == [0, 0, 63, 127, 254, 255, 255]
+    assert to_uint8(x, "128x+128")[0, 0, :, 0].tolist() == [0, 0, 64, 128, 255, 255, 255]
+    cropped = to_uint8(torch.arange(48.0).view(1, 3, 4, 4) / 100, "127.5x+128", crop=(1, 2, 2, 1))
+    assert cropped.shape == (1, 2, 1, 3)
+    assert cropped[0, 0, 0, 0] == int(0.06 * 127.5 + 128)

@@ -1,0 +1,58 @@
+"""What holds for all four commands."""
+
+import subprocess
+import sys
+import time
+
+import click
+import pytest
+
+from genrep.cli import Terminated, invoke
+from genrep.errors import DatasetError
+
+PACKAGES = ("generate", "train", "evaluate", "datasets_manifest")
+HEAVY = ("torch", "torchvision", "ffcv", "numpy.random")
+
+
+def python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_help_loads_nothing_heavy(package):
+    code = f"import sys, genrep.{package}.cli; print([name for name in {HEAVY!r} if name in sys.modules])"
+    assert python(code).strip() == "[]"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_help_takes_under_a_third_of_a_second(package):
+    def seconds(code):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+        return time.perf_counter() - started
+
+    def best(code):
+        return min(seconds(code) for _ in range(3))
+
+    run = f"import sys; sys.argv = ['x', '--help']; from genrep.{package}.cli import main; main()"
+    assert best(run) - best("pass") < 0.3
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (DatasetError("shards/manifest.json: not\nJSON"), 1, "Error: demo: shards/manifest.json: not JSON"),
+        (PermissionError(13, "Permission denied", "/out"), 1, "Error: demo: /out: Permission denied"),
+        (ZeroDivisionError("x"), 1, "Error: demo: unexpected ZeroDivisionError: x (GENREP_TRACEBACK=1 shows where)"),
+        (click.BadParameter("wanted 1"), 2, "Error: demo: Invalid value: wanted 1"),
+        (KeyboardInterrupt(), 130, "Error: demo: interrupted"),
+        (Terminated(), 143, "Error: demo: terminated"),
+    ],
+)
+def test_every_way_to_end_is_one_line_and_a_status(capsys, error, status, line):
+    @click.command("demo")
+    def demo():
+        raise error
+
+    assert invoke(demo, []) == status
+    assert capsys.readouterr().err == line + "\n"

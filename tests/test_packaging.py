@@ -1,0 +1,137 @@
+"""The wheel holds every package and file; the folders depend on each other in one direction only."""
+
+import ast
+import configparser
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = {
+    "genrep": ROOT / "src/genrep",
+    **{f"genrep.{name}": ROOT / name for name in ("generate", "train", "evaluate", "datasets_manifest")},
+}
+# A folder may import these, besides itself and the root package.
+ALLOWED = {
+    "genrep": set(),
+    "genrep.generate": {"genrep.datasets_manifest"},
+    "genrep.train": {"genrep.datasets_manifest"},
+    "genrep.evaluate": set(),
+    "genrep.datasets_manifest": set(),
+}
+
+
+def packages_on_disk():
+    found = set()
+    for name, folder in FOLDERS.items():
+        for path in folder.rglob("__init__.py"):
+            found.add(".".join([name, *path.parent.relative_to(folder).parts]))
+    return found
+
+
+def listed():
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    return parser
+
+
+def test_setup_cfg_lists_the_packages_on_disk():
+    names = listed()["options"]["packages"].split()
+    assert set(names) == packages_on_disk()
+    assert len(names) == len(set(names))
+
+
+def test_every_folder_with_code_is_a_package():
+    for folder in FOLDERS.values():
+        for path in folder.rglob("*.py"):
+            assert (path.parent / "__init__.py").exists(), path
+
+
+def imports_of(path, package):
+    """Absolute names of the genrep modules that a file imports at any depth, type-checking blocks included."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_folders_import_in_one_direction(name):
+    others = [other for other in FOLDERS if other not in (name, "genrep")]
+    for path in FOLDERS[name].rglob("*.py"):
+        package = ".".join([name, *path.parent.relative_to(FOLDERS[name]).parts])
+        for module in imports_of(path, package):
+            for other in others:
+                if module == other or module.startswith(other + "."):
+                    assert other in ALLOWED[name], f"{path} imports {module}"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """A wheel built from a copy, so that the checkout stays clean."""
+    import shutil
+
+    work = tmp_path_factory.mktemp("wheel")
+    names = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    files = (
+        names.stdout.splitlines()
+        if names.returncode == 0
+        else [str(p.relative_to(ROOT)) for p in ROOT.rglob("*") if p.is_file()]
+    )
+    for file in files:
+        if (ROOT / file).is_file() and not file.startswith(("tests/", "shards/")):
+            (work / "tree" / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / file, work / "tree" / file)
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(work),
+        str(work / "tree"),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    return next(work.glob("*.whl"))
+
+
+def test_the_wheel_holds_every_package_and_data_file(wheel):
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    for name, folder in FOLDERS.items():
+        for path in folder.rglob("*"):
+            if path.suffix in (".py", ".toml", ".safetensors") or path.name == "py.typed":
+                relative = "/".join([*name.split("."), *path.relative_to(folder).parts])
+                assert relative in inside, relative
+    assert not [file for file in inside if file.startswith(("tests/", "benchmarks/", "evaluate/", "train/"))]
+
+
+def test_the_wheel_runs_without_the_checkout(wheel, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "--target",
+        str(tmp_path / "site"),
+        str(wheel),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    site = str(tmp_path / "site")
+    code = f"import sys; sys.path.insert(0, {site!r}); import genrep.generate.recipe as r; print(r.__file__, r.known_recipes())"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "site/genrep/generate/recipe.py" in output.stdout
+    assert "stylegan2_fashion" in output.stdout
