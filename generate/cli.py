@@ -114,7 +114,8 @@ def list_recipes() -> None:
 
     for name in known_recipes():
         recipe = load_recipe(name)
-        click.echo(f"{name:28} {recipe.family:12} weights {recipe.weights}, licence {recipe.licence}")
+        weights = "ship with the package" if str(recipe.weights).startswith("package:") else "by --weights FILE"
+        click.echo(f"{name:24} {recipe.family:10} weights {weights}; licence: {recipe.licence}")
 
 
 @cli.command("fit-gan")
@@ -165,6 +166,12 @@ def list_recipes() -> None:
     default="none",
     show_default=True,
     help="Adaptive augmentation for small sets.",
+)
+@click.option(
+    "--init",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="checkpoint.pt of another run to start from, where names and shapes agree.",
 )
 @click.option("--mirror", is_flag=True, help="Add mirrored images.")
 @click.option(

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from genrep.files import sha256_file
+
 
 @dataclass(frozen=True, kw_only=True)
 class FitGanConfig:
@@ -30,6 +32,7 @@ class FitGanConfig:
     ema_rampup: float = 0.05  # the half-life is at most this fraction of the images seen
     style_mixing: float = 0.0  # probability
     augment: Literal["none", "ada"] = "none"
+    init: Path | None = None  # checkpoint.pt of another run: its weights are the start where names and shapes agree
     mirror: bool = False  # add mirrored real images
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = False
@@ -40,4 +43,5 @@ class FitGanConfig:
     def identity(self) -> dict[str, object]:
         """The settings that a resumed run must share."""
         free = {"out", "root", "device", "compile", "snapshot_images", "total_images"}
-        return {name: value for name, value in vars(self).items() if name not in free}
+        settings = {name: value for name, value in vars(self).items() if name not in free}
+        return {**settings, "init": None if self.init is None else sha256_file(self.init)}

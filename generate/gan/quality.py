@@ -31,7 +31,7 @@ NEIGHBOURS = 3
 
 
 class Classifier(nn.Module):
-    """Four convolutions and a feature layer: 93 % on Fashion-MNIST's test images in a minute."""
+    """Four convolutions and a feature layer; 92.3 % of Fashion-MNIST's test images."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()

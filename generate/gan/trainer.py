@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -18,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genrep.errors import ResumeError, TrainingError
+from genrep.errors import ResumeError, TrainingError, WeightsError
 from genrep.files import write_json
 from genrep.progress import Progress
 from genrep.real_images import RealImages
@@ -81,6 +82,8 @@ class GanTrainer:
         )
         self.judge: Callable[..., Tensor] = torch.compile(self.discriminator) if config.compile else self.discriminator
         self.optimisers = self._optimisers()
+        if config.init is not None:
+            self._transfer(config.init)
         self.step = 0
         self.augment_p = 0.0
         self.seconds = 0.0
@@ -99,6 +102,22 @@ class GanTrainer:
                 self.discriminator.parameters(), lr=lr * ratio, betas=(0.0, 0.99**ratio), eps=1e-8, fused=True
             ),
         }
+
+    def _transfer(self, path: Path) -> None:
+        """Start from another run's weights wherever a tensor has the same name and shape, e.g. a conditional network's
+        convolutions from an unconditional one's.
+        """
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            sources = [state["generator"], state["average"], state["discriminator"]]
+        except (OSError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
+            raise WeightsError(f"--init {path}: not a checkpoint of fit-gan ({str(error).splitlines()[0]})") from None
+        for source, network in zip(sources, (self.generator, self.average, self.discriminator)):
+            ours = network.state_dict()
+            same = {
+                name: tensor for name, tensor in source.items() if name in ours and ours[name].shape == tensor.shape
+            }
+            network.load_state_dict({**ours, **same})
 
     @property
     def images_seen(self) -> int:
@@ -232,9 +251,9 @@ class GanTrainer:
     def load(self, path: Path) -> None:
         """Go on from a checkpoint that the same settings wrote."""
         state = torch.load(path, map_location=self.device, weights_only=True)
-        ours, theirs = json.loads(json.dumps(self.config.identity())), json.loads(state["config"])
-        if ours != theirs:
-            names = sorted(name for name in ours | theirs if ours.get(name) != theirs.get(name))
+        ours, theirs = self.config.identity(), json.loads(state["config"])
+        names = sorted(name for name in ours | theirs if ours.get(name) != theirs.get(name))
+        if names:
             differences = ", ".join(
                 f"{name} {theirs.get(name)!r} there, {ours.get(name)!r} asked for" for name in names
             )

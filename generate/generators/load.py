@@ -93,7 +93,7 @@ def open_generator(
 
 def _weights_path(recipe: Recipe, weights: str | Path | None, stack: ExitStack) -> Path:
     if weights is None and recipe.weights is None:
-        raise WeightsError(f"recipe {recipe.name}: names no weights; give --weights FILE")
+        raise WeightsError(f"recipe {recipe.name}: no weights ship with it; give --weights FILE")
     if weights is None and str(recipe.weights).startswith("package:"):
         resource = importlib.resources.files("genrep.generate.weights").joinpath(
             str(recipe.weights).removeprefix("package:")

@@ -69,6 +69,7 @@ def hashes(folder):
         (["--gen", "toygen:plain", "--views", "independent"], 1, ["class-conditional"]),
         (["--encoding", "gif"], 1, ["--encoding 'gif'", "raw or jpeg:Q"]),
         (["--weights", "nothing.safetensors"], 1, ["nothing.safetensors: no such file"]),
+        (["--gen", "stylegan2_cifar10"], 1, ["no weights ship with it", "--weights FILE"]),
         (["--device", "cuda:77"], 1, ["--device cuda:77"]),
         (["--out", "toygen.py/x"], 1, ["toygen.py/x"]),
         (["--out", "/proc/genrep"], 1, ["/proc/genrep"]),

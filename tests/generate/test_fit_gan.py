@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from genrep.errors import ResumeError
+from genrep.errors import ResumeError, WeightsError
 from genrep.generate.gan.augment import adjust_probability, augment
 from genrep.generate.gan.config import FitGanConfig
 from genrep.generate.gan.discriminator import Discriminator, minibatch_stddev
@@ -51,6 +51,19 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(tmp_path):
             assert torch.equal(value, states[1][name][key]), key
     with pytest.raises(ResumeError, match=r"lr 0\.0025 there, 0\.1 asked for"):
         fit_gan(config(tmp_path / "parts", lr=0.1), toy_data())
+
+
+def test_a_conditional_network_starts_from_an_unconditional_one(tmp_path):
+    fit_gan(config(tmp_path / "plain"), toy_data())
+    plain = torch.load(tmp_path / "plain/checkpoint.pt", weights_only=True)["generator"]
+    trainer = GanTrainer(config(tmp_path / "cond", classes=True, init=tmp_path / "plain/checkpoint.pt"), toy_data())
+    ours = trainer.generator.state_dict()
+    assert torch.equal(ours["synthesis.b8.conv0.weight"], plain["synthesis.b8.conv0.weight"])
+    assert ours["mapping.fc0.weight"].shape != plain["mapping.fc0.weight"].shape
+    trainer.train_step()
+    with pytest.raises(WeightsError, match=r"--init .*toygan\.pt: not a checkpoint of fit-gan"):
+        (tmp_path / "toygan.pt").write_text("hello")
+        GanTrainer(config(tmp_path / "cond", init=tmp_path / "toygan.pt"), toy_data())
 
 
 def test_each_real_image_is_shown_once_an_epoch(tmp_path):
