@@ -22,7 +22,7 @@ BIN         := .venv/bin
 READY       := .venv/.ready
 TESTED      := 3.11
 DEBIAN      := libopencv-dev libturbojpeg0-dev pkg-config g++ python3-venv python3-dev
-DEMO_TRAIN  := $(BIN)/genrep-train --data demo/shards --epochs 6 --lr 0.12
+DEMO_TRAIN  := $(BIN)/genrep-train --data demo/shards --epochs 6
 DEMO_PROBE   = $(BIN)/genrep-evaluate linear --dataset fashion_mnist --root '$(DATA)' --download
 # Our folder evaluate/ must not shadow Hugging Face's package of that name in programs started from here.
 export PYTHONSAFEPATH := 1
@@ -68,7 +68,6 @@ evaluate: $(READY) ## linear probe of RUN on real images (DATASET, found under o
 
 demo: $(READY) ## dataset, two encoders, linear probes on the real Fashion-MNIST, a table; all under demo/
 	@$(BIN)/genrep-generate dataset --num-pairs 20000 --out demo/shards
-	@# The published rate is for 100,000 updates; these runs make about 500 and learn more from a higher one.
 	@$(DEMO_TRAIN) --positive anchor --out demo/pixel
 	@$(DEMO_TRAIN) --positive stored --out demo/gaussian-pixel
 	@$(DEMO_PROBE) --random-init --out demo/random

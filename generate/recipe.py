@@ -6,7 +6,7 @@ A recipe is a TOML file (``generate/recipes/*.toml`` ship with the package), or 
 from __future__ import annotations
 
 import importlib.resources
-import sys
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,6 @@ from genrep.errors import RecipeError
 from .generators.base import LatentSpec
 from .pixels import FORMULAS, parse_encoding
 from .views import View, view_from_json
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 TABLES = {
     "generator": {"family", "weights", "licence", "truncation", "truncation_cutoff", "noise", "conv_clamp"},

@@ -30,7 +30,8 @@ def info_nce(anchor: Tensor, positive: Tensor, temperature: float) -> Tensor:
         logits = z @ z.T / temperature
         logits.fill_diagonal_(float("-inf"))
         partner = torch.arange(2 * pairs, device=z.device).roll(pairs)
-        return F.cross_entropy(logits, partner)
+        loss: Tensor = F.cross_entropy(logits, partner)
+        return loss
 
 
 def relative_std(embeddings: Tensor) -> Tensor:
@@ -39,4 +40,5 @@ def relative_std(embeddings: Tensor) -> Tensor:
     Shape: ``(B, D) -> ()``. 1 for rows spread evenly over the unit sphere, 0 if all are equal (Chen & He 2021, fig. 2).
     """
     embeddings = embeddings.detach().float()
-    return embeddings.std(dim=0).mean() * embeddings.shape[1] ** 0.5
+    spread: Tensor = embeddings.std(dim=0).mean() * embeddings.shape[1] ** 0.5
+    return spread

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -64,11 +65,12 @@ def load_encoder(path: Path) -> LoadedEncoder:
         raise WeightsError(f"{path}: its metadata lack {error}; wanted an encoder that genrep-train wrote") from error
     except (SafetensorError, ValueError, TypeError) as error:
         raise WeightsError(f"{path}: not an encoder's safetensors ({error})") from error
-    module = build_encoder(facts.arch, facts.stem, seed=0)
+    with torch.device("meta"):  # names and shapes only: no initialisation to throw away, and none that could stay
+        module = build_encoder(facts.arch, facts.stem, seed=0)
     misfits = _misfits(state, module.state_dict())
     if misfits:
         raise WeightsError(f"{path}: {len(misfits)} tensors do not fit {facts.arch}, e.g. {misfits[0]}")
-    module.load_state_dict(state)
+    module.load_state_dict(state, assign=True)
     return LoadedEncoder(module=module.eval(), facts=facts, path=path, sha256=hashlib.sha256(data).hexdigest())
 
 

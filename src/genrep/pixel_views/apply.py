@@ -47,7 +47,8 @@ def apply_views(
 
 
 def _is_identity(p: ViewParameters) -> NDArray[np.bool_]:
-    return (p.brightness == 1) & (p.contrast == 1) & (p.saturation == 1) & (p.hue == 0)
+    same: NDArray[np.bool_] = (p.brightness == 1) & (p.contrast == 1) & (p.saturation == 1) & (p.hue == 0)
+    return same
 
 
 def _to(values: NDArray[np.generic], device: torch.device) -> Tensor:

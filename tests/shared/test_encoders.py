@@ -1,0 +1,110 @@
+"""Encoders: torchvision's keys, a strict reader, initialisation from the seed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import load_file, save
+
+from genrep.encoders import ARCHS, EncoderFacts, Projector, build_encoder, load_encoder, save_encoder
+from genrep.errors import WeightsError
+
+FACTS = EncoderFacts(arch="resnet18", stem="imagenet", size=32, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.1))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("encoder") / "encoder.safetensors"
+    save_encoder(path, build_encoder("resnet18", "imagenet", seed=3), FACTS)
+    return path
+
+
+def test_loads_into_torchvision_with_only_fc_missing(written: Path) -> None:
+    model = torchvision.models.resnet18()
+    missing, unexpected = model.load_state_dict(load_file(written), strict=False)
+    assert sorted(missing) == ["fc.bias", "fc.weight"]
+    assert unexpected == []
+
+
+def test_round_trip(written: Path) -> None:
+    encoder = load_encoder(written.parent)  # the folder of a run
+    assert encoder.facts == FACTS
+    assert encoder.path == written
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        features = encoder.module(images)
+        assert torch.equal(features, build_encoder("resnet18", "imagenet", seed=3).eval()(images))
+    assert features.shape == (2, ARCHS["resnet18"])
+
+
+def test_initialisation_is_the_seeds_and_leaves_the_global_stream_alone() -> None:
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    one, same, other = (build_encoder("resnet18", "cifar", seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not torch.equal(one["conv1.weight"], other["conv1.weight"])
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_the_cifar_stem_keeps_small_images() -> None:
+    encoder = build_encoder("resnet18", "cifar", 0)
+    with torch.no_grad():
+        assert encoder.conv1(torch.zeros(1, 3, 32, 32)).shape[2:] == (32, 32)
+        assert encoder.maxpool(torch.zeros(1, 64, 32, 32)).shape[2:] == (32, 32)
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_feature_length(arch: str) -> None:
+    with torch.device("meta"):
+        model = getattr(torchvision.models, arch)()
+    assert model.fc.in_features == ARCHS[arch]
+
+
+def test_projections_have_unit_length() -> None:
+    out = Projector(16, 8, seed=0)(torch.randn(5, 16))
+    torch.testing.assert_close(out.norm(dim=1), torch.ones(5))
+
+
+def rewrite(written: Path, folder: Path, change: object, **metadata: str) -> Path:
+    """A copy with other tensors or metadata."""
+    state = load_file(written)
+    facts = {"arch": "resnet18", "stem": "imagenet", "size": "32", "mean": "[0,0,0]", "std": "[1,1,1]", **metadata}
+    if callable(change):
+        change(state, facts)
+    path = folder / "encoder.safetensors"
+    path.write_bytes(save(state, metadata=facts))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda state, facts: state.pop("layer1.0.bn1.running_mean"),
+            "1 tensors .*layer1.0.bn1.running_mean is missing",
+        ),
+        (lambda state, facts: state.update(extra=torch.zeros(1)), "extra is unknown"),
+        (lambda state, facts: state.update({"conv1.weight": torch.zeros(64, 3, 3, 3)}), "conv1.weight has shape"),
+        (lambda state, facts: facts.pop("stem"), "metadata lack 'stem'"),
+        (lambda state, facts: facts.update(arch="vit"), "arch 'vit': wanted one of resnet18"),
+        (lambda state, facts: facts.update(stem="cifar"), "conv1.weight has shape"),
+        (lambda state, facts: facts.update(size="big"), "not an encoder's safetensors"),
+        (lambda state, facts: facts.update(mean=json.dumps([1, 2])), "not an encoder's safetensors"),
+    ],
+)
+def test_what_does_not_fit_is_refused(written: Path, tmp_path: Path, change: object, message: str) -> None:
+    with pytest.raises(WeightsError, match=message):
+        load_encoder(rewrite(written, tmp_path, change))
+
+
+def test_missing_and_damaged_files_are_refused(written: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="no such encoder"):
+        load_encoder(tmp_path)
+    path = tmp_path / "cut.safetensors"
+    path.write_bytes(written.read_bytes()[:1000])
+    with pytest.raises(WeightsError, match="not an encoder's safetensors"):
+        load_encoder(path)

@@ -1,0 +1,83 @@
+"""What is asked for, resolved: defaults that follow from the dataset, and refusals that name the option."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from genrep.errors import DatasetError, TrainingError
+from genrep.train.config import TrainConfig
+from genrep.train.plan import Plan, resolve
+
+MakeDataset = Callable[..., Path]
+
+
+def plan(data: Path, **options: Any) -> Plan:
+    return resolve(TrainConfig(**{"data": data, "out": Path("unused"), "batch_size": 8, "device": "cpu", **options}))
+
+
+def test_defaults(dataset: MakeDataset) -> None:
+    found = plan(dataset())
+    assert (found.positive, found.crop, found.image_shape) == ("stored", 16, (16, 16))
+    assert (found.steps_per_epoch, found.dropped_per_epoch, found.total_steps, found.warmup_steps) == (5, 0, 100, 0)
+    assert found.lr_scaled == pytest.approx(0.03 * 8 / 256)
+    assert plan(dataset(positives=0, latents=False)).positive == "anchor"
+    assert plan(dataset(count=4, per_shard=4, size=128), batch_size=2).crop == 112
+    assert plan(dataset(count=4, per_shard=4, size=72), batch_size=2).crop == 72
+
+
+def test_length(dataset: MakeDataset) -> None:
+    assert plan(dataset(), steps=7).total_steps == 7
+    half = plan(dataset(), limit=0.5, steps=7)  # equal updates on a part
+    assert (half.num_pairs, half.steps_per_epoch, half.dropped_per_epoch, half.total_steps) == (20, 2, 4, 7)
+    assert plan(dataset(), epochs=3, warmup_epochs=0.4).warmup_steps == 2
+
+
+def test_identity_leaves_out_what_a_resumed_run_may_change(dataset: MakeDataset) -> None:
+    one, other = plan(dataset()), plan(dataset(), workers=3, log_every=1, checkpoint_every=5, out=Path("elsewhere"))
+    assert one.identity() == other.identity()
+    assert one.identity() != plan(dataset(), temperature=0.2).identity()
+    assert one.identity() != plan(dataset(positives=3)).identity()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 41}, r"--batch-size 41: .* gives 40 pairs"),
+        ({"batch_size": 32, "limit": 0.5}, r"gives 20 pairs"),
+        ({"epochs": 2, "warmup_epochs": 2}, r"--warmup-epochs 2: 10 of 10 steps"),
+        ({"positive": "anchor", "pixel_views": "none"}, r"the two views of a pair would be the same image"),
+    ],
+)
+def test_settings_that_make_no_training(dataset: MakeDataset, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        plan(dataset(), **options)
+
+
+def test_a_positive_that_is_not_stored(dataset: MakeDataset) -> None:
+    for positive in ("stored", "random"):
+        with pytest.raises(DatasetError, match=f"--positive {positive}: .* stores anchors only"):
+            plan(dataset(positives=0, latents=False), positive=positive)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"arch": "vit"}, r"--arch 'vit': wanted one of resnet18"),
+        ({"positive": "all"}, r"--positive 'all': wanted one of stored, anchor, random"),
+        ({"pixel_views": "x"}, r"--pixel-views 'x': wanted one of simclr"),
+        ({"epochs": 1, "steps": 1}, r"--epochs 1 and --steps 1: give one of the two"),
+        ({"batch_size": 1}, r"--batch-size 1: wanted at least 2"),
+        ({"lr": float("nan")}, r"--lr nan: wanted a positive number"),
+        ({"weight_decay": -1.0}, r"--weight-decay -1.0: wanted"),
+        ({"momentum": 1.0}, r"--momentum 1.0: wanted 0 to below 1"),
+        ({"limit": 0.0}, r"--limit 0.0: wanted above 0"),
+        ({"seed": -1}, r"--seed -1: wanted"),
+    ],
+)
+def test_settings_that_are_wrong_in_themselves(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(data=Path("x"), out=Path("y"), **options)

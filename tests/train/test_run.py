@@ -1,0 +1,181 @@
+"""Whole runs: the loss falls, one seed is one curve, a resume changes nothing, two runs never mix."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import load_file
+
+from genrep.encoders import load_encoder
+from genrep.errors import DatasetError, ResumeError, TrainingError
+from genrep.train import TrainConfig, train
+from genrep.train import run as run_module
+
+MakeDataset = Callable[..., Path]
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def config(data: Path, out: Path, **options: Any) -> TrainConfig:
+    defaults = {"batch_size": 8, "epochs": 4, "lr": 1.0, "device": "cpu", "precision": "fp32", "log_every": 2}
+    return TrainConfig(**{"data": data, "out": out, **defaults, **options})
+
+
+def lines(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def curve(out: Path) -> list[tuple[Any, ...]]:
+    return [(line["step"], line["epoch"], line["loss"], line["lr"], line["embedding_std"]) for line in lines(out)]
+
+
+@pytest.fixture(scope="module")
+def finished(dataset: MakeDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "finished"
+    result = train(config(dataset(), out))
+    assert result.encoder == out / "encoder.safetensors"
+    assert result.images_per_s is not None and result.images_per_s > 0
+    return out
+
+
+def test_what_a_run_leaves_behind(finished: Path) -> None:
+    names = {path.name for path in finished.iterdir()} - {"tensorboard"}
+    assert names == {"checkpoint.pt", "config.json", "encoder.safetensors", "metrics.jsonl"}
+    assert [line["step"] for line in lines(finished)] == [2, 4, 5, 6, 8, 10, 12, 14, 15, 16, 18, 20]
+    assert lines(finished)[0].keys() == {"step", "epoch", "loss", "lr", "embedding_std", "images_per_s", "data_wait"}
+    torch.load(finished / "checkpoint.pt", weights_only=True)
+    settings = json.loads((finished / "config.json").read_text())
+    assert (settings["total_steps"], settings["positive"], settings["crop"]) == (20, "stored", 16)
+
+
+def test_the_encoder_is_torchvisions(finished: Path) -> None:
+    missing, unexpected = torchvision.models.resnet18().load_state_dict(
+        load_file(finished / "encoder.safetensors"), strict=False
+    )
+    assert (sorted(missing), unexpected) == (["fc.bias", "fc.weight"], [])
+    assert load_encoder(finished).facts.size == 16
+
+
+def test_one_seed_is_one_curve_and_another_is_another(dataset: MakeDataset, finished: Path, tmp_path: Path) -> None:
+    train(config(dataset(), tmp_path / "same", workers=3))
+    assert curve(tmp_path / "same") == curve(finished)
+    train(config(dataset(), tmp_path / "other", seed=1, epochs=1))
+    assert curve(tmp_path / "other")[0] != curve(finished)[0]
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing handles it."""
+
+
+@pytest.mark.parametrize("at_step", [7, 10])
+def test_resume_is_bitwise(
+    dataset: MakeDataset, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_step: int
+) -> None:
+    original = run_module.Trainer.train_step
+
+    def train_step(self: run_module.Trainer, *arguments: Any) -> Any:
+        if self.step == at_step:
+            raise Killed
+        return original(self, *arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(run_module.Trainer, "train_step", train_step)
+        train(config(dataset(), tmp_path))
+    assert not (tmp_path / "encoder.safetensors").exists()
+    assert lines(tmp_path)[-1]["step"] <= at_step
+    train(config(dataset(), tmp_path))
+    assert curve(tmp_path) == curve(finished)
+    ours, theirs = load_file(tmp_path / "encoder.safetensors"), load_file(finished / "encoder.safetensors")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_finished_run_is_left_alone(dataset: MakeDataset, finished: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.iterdir()}
+    assert train(config(dataset(), finished)).already_finished
+    assert {path: path.stat().st_mtime_ns for path in finished.iterdir()} == before
+
+
+def test_another_run_is_refused_by_name(dataset: MakeDataset, finished: Path) -> None:
+    with pytest.raises(ResumeError, match=r"holds another run \(temperature 0.1 there, 0.5 asked for\)"):
+        train(config(dataset(), finished, temperature=0.5))
+    with pytest.raises(ResumeError, match=r"dataset_id"):
+        train(config(dataset(positives=3), finished))
+
+
+def test_the_folder_of_a_dataset_or_of_something_else_is_refused(dataset: MakeDataset, tmp_path: Path) -> None:
+    data = dataset()
+    before = sorted(path.name for path in data.iterdir())
+    with pytest.raises(ResumeError, match=r"holds manifest\.json but no config\.json"):
+        train(config(data, data))
+    assert sorted(path.name for path in data.iterdir()) == before
+    (tmp_path / "encoder.safetensors").write_text("")
+    with pytest.raises(ResumeError, match=r"holds encoder\.safetensors but no config\.json"):
+        train(config(data, tmp_path))
+
+
+def test_a_folder_at_work_is_refused(dataset: MakeDataset, tmp_path: Path) -> None:
+    with run_module.locked(tmp_path), pytest.raises(ResumeError, match="another process is at work"):
+        train(config(dataset(), tmp_path))
+
+
+def test_a_damaged_checkpoint_is_refused(dataset: MakeDataset, finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text((finished / "config.json").read_text())
+    (tmp_path / "checkpoint.pt").write_bytes((finished / "checkpoint.pt").read_bytes()[:5000])
+    with pytest.raises(ResumeError, match=r"checkpoint.pt: cannot be read"):
+        train(config(dataset(), tmp_path))
+
+
+def test_the_loss_falls(dataset: MakeDataset, tmp_path: Path) -> None:
+    """Without pixel views, which forty images of 16 px are too few to learn against."""
+    train(config(dataset(), tmp_path, batch_size=20, epochs=5, lr=1.5, pixel_views="none", log_every=1))
+    losses = [line["loss"] for line in lines(tmp_path)]
+    assert losses[-1] < losses[0] / 4
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"positive": "anchor"},
+        {"positive": "random", "data": {"positives": 3}},
+        {"stem": "cifar", "precision": "bf16"},
+        {"steps": 3, "limit": 0.5, "crop": 12},
+        {"data": {"encoding": "jpeg:95", "size": 24}},
+    ],
+    ids=str,
+)
+def test_other_settings_train(dataset: MakeDataset, tmp_path: Path, options: dict[str, Any]) -> None:
+    options = dict(options)
+    data = dataset(**options.pop("data", {}))
+    if "steps" in options:
+        options["epochs"] = None
+    result = train(config(data, tmp_path, **{"epochs": 1, **options}))
+    assert load_encoder(tmp_path).facts.size == result.plan.crop
+    assert lines(tmp_path)[-1]["step"] == result.plan.total_steps
+
+
+def test_collapse_ends_the_run(dataset: MakeDataset, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"embeddings have collapsed: their relative std is .* at step \d+"):
+        train(config(dataset(), tmp_path, collapse_std=10.0, collapse_steps=6))
+    assert not (tmp_path / "encoder.safetensors").exists()
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(dataset: MakeDataset, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"loss is nan at step \d+, lr .*: wanted a finite number"):
+        train(config(dataset(), tmp_path, lr=1e30))
+    assert not (tmp_path / "checkpoint.pt").exists() or "nan" not in (tmp_path / "metrics.jsonl").read_text()
+
+
+def test_a_failing_dataset_is_refused_before_anything_is_written(dataset: MakeDataset, tmp_path: Path) -> None:
+    import shutil
+
+    data = tmp_path / "data"
+    shutil.copytree(dataset(), data)
+    (data / "shard-00002.beton").unlink()
+    with pytest.raises(DatasetError, match=r"shard-00002.beton"):
+        train(config(data, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()

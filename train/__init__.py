@@ -1,0 +1,25 @@
+"""Training an encoder on a dataset of pairs. Knows shards, never a generator.
+
+``PairLoader`` is the way to use a dataset in any training loop; ``TrainConfig`` and ``train`` are what ``genrep-train`` calls.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .config import TrainConfig
+    from .loader import PairLoader
+    from .run import TrainResult, train
+
+__all__ = ["PairLoader", "TrainConfig", "TrainResult", "train"]
+
+# Found when asked for, so that `genrep-train --help` does not wait for torch.
+_LAZY = {"PairLoader": "loader", "TrainConfig": "config", "TrainResult": "run", "train": "run"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(f".{_LAZY[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

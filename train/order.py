@@ -1,0 +1,28 @@
+"""In which order samples are seen: pure functions of (count, seed, epoch), from streams that NumPy's policy freezes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genrep.seeding import derive
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """A permutation of ``range(count)``; nearby seeds and epochs share nothing. Shape: ``(count,)``."""
+    return _stream(derive("order", seed, epoch)).permutation(count).astype(np.int64)
+
+
+def subset(count: int, fraction: float, seed: int) -> NDArray[np.int64]:
+    """A random ``round(fraction · count)`` of ``range(count)``, at least one, ascending.
+
+    For one seed a larger fraction holds every smaller one. Shape: ``(K,)``.
+    """
+    if fraction >= 1:
+        return np.arange(count)
+    kept = max(1, round(fraction * count))
+    return np.sort(_stream(derive("subset", seed)).permutation(count)[:kept].astype(np.int64))
+
+
+def _stream(key: int) -> np.random.RandomState:
+    return np.random.RandomState([key & 0xFFFFFFFF, key >> 32])
