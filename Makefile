@@ -70,7 +70,7 @@ demo: $(READY) ## dataset, two encoders, linear probes on the real Fashion-MNIST
 	@$(BIN)/genrep-generate dataset --num-pairs 20000 --out demo/shards
 	@$(DEMO_TRAIN) --positive anchor --out demo/pixel
 	@$(DEMO_TRAIN) --positive stored --out demo/gaussian-pixel
-	@$(DEMO_PROBE) --random-init --out demo/random
+	@$(DEMO_PROBE) --random-init --arch resnet18 --out demo/random
 	@$(DEMO_PROBE) --encoder demo/pixel --out demo/pixel
 	@$(DEMO_PROBE) --encoder demo/gaussian-pixel --out demo/gaussian-pixel
 	@echo
@@ -87,9 +87,10 @@ check: $(READY) ## lint, formatting, types, packaging; modifies nothing
 	@$(BIN)/python -m mypy build/typecheck/genrep; rm -rf build
 	@$(BIN)/python -m pytest -q tests/test_packaging.py
 
-format: $(READY) ## format the code and mend what ruff can mend
+format: $(READY) ## format the code, mend what ruff can mend, renew docs/help
 	@$(BIN)/ruff check -q --fix . || true
 	@$(BIN)/ruff format .
+	@$(BIN)/python docs/update_help.py
 
 bench: $(READY) ## run the benchmarks
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done

@@ -123,7 +123,7 @@ class Heads:
     def top1(self, test: Split) -> list[float]:
         """Percentage of right answers of each head."""
         right = self.logits(test.features).argmax(dim=2) == test.labels[:, None]
-        return [100 * value for value in right.double().mean(dim=0).tolist()]
+        return [round(100 * value, 6) for value in right.double().mean(dim=0).tolist()]
 
 
 def _batches(count: int, batch_size: int, seed: int, epoch: int) -> tuple[Tensor, ...]:

@@ -8,18 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .build import BuildConfig, BuildReport, build_dataset
+    from .builder import BuildConfig, BuildReport, build_dataset
     from .generators.base import Generator, LatentSpec
     from .generators.load import load_generator
 
 __all__ = ["BuildConfig", "BuildReport", "Generator", "LatentSpec", "build_dataset", "load_generator"]
 
 _HOMES = {
-    "BuildConfig": "genrep.generate.build",
-    "BuildReport": "genrep.generate.build",
+    "BuildConfig": "genrep.generate.builder",
+    "BuildReport": "genrep.generate.builder",
     "Generator": "genrep.generate.generators.base",
     "LatentSpec": "genrep.generate.generators.base",
-    "build_dataset": "genrep.generate.build",
+    "build_dataset": "genrep.generate.builder",
     "load_generator": "genrep.generate.generators.load",
 }
 

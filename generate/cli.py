@@ -83,13 +83,13 @@ def dataset(dry_run: bool, **options: Any) -> None:
     Example:
       genrep-generate dataset --gen stylegan2_fashion --views gaussian:std=.2,truncation=2 --out shards
     """
-    from .build.plan import BuildConfig
+    from .builder.plan import BuildConfig
 
     config = BuildConfig(**options)
     if dry_run:
         print_config(config)
         return
-    from .build import build_dataset
+    from .builder import build_dataset
 
     report = build_dataset(config)
     manifest = report.manifest
@@ -209,7 +209,7 @@ def fit_gan_command(dry_run: bool, **options: Any) -> None:
         return
     from genrep.real_images import load_images
 
-    from .build.builder import choose_device
+    from .builder.dataset import choose_device
     from .gan.trainer import fit_gan
 
     config = FitGanConfig(**{**options, "device": choose_device(options["device"])})
@@ -236,7 +236,7 @@ def fit_gan_command(dry_run: bool, **options: Any) -> None:
 @click.option("--device", default="auto", show_default=True)
 def measure_gan_command(device: str, **options: Any) -> None:
     """Fréchet distance, precision and recall in the features of a small classifier of the real training images."""
-    from .build.builder import choose_device
+    from .builder.dataset import choose_device
     from .gan.quality import measure_gan
 
     result = measure_gan(device=choose_device(device), **options)

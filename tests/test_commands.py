@@ -1,8 +1,10 @@
 """What holds for all four commands."""
 
+import importlib.util
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import click
 import pytest
@@ -16,6 +18,15 @@ HEAVY = ("torch", "torchvision", "ffcv", "numpy.random")
 
 def python(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_the_help_texts_in_docs_are_current():
+    path = Path(__file__).parent.parent / "docs/update_help.py"
+    spec = importlib.util.spec_from_file_location("update_help", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    stored = {file.name: file.read_text() for file in module.FOLDER.glob("*.txt")}
+    assert stored == dict(module.help_texts()), "run: python docs/update_help.py"
 
 
 @pytest.mark.parametrize("package", PACKAGES)

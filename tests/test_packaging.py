@@ -4,6 +4,7 @@ import ast
 import configparser
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -115,6 +116,27 @@ def test_the_wheel_holds_every_package_and_data_file(wheel):
                 relative = "/".join([*name.split("."), *path.relative_to(folder).parts])
                 assert relative in inside, relative
     assert not [file for file in inside if file.startswith(("tests/", "benchmarks/", "evaluate/", "train/"))]
+
+
+def test_the_sdist_holds_what_the_wheel_is_built_from(wheel, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "-q",
+        "--sdist",
+        "--no-isolation",
+        "-o",
+        str(tmp_path),
+        str(wheel.parent / "tree"),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
+        inside = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
+    for name, folder in FOLDERS.items():
+        for path in folder.rglob("*"):
+            if path.suffix in (".py", ".toml", ".safetensors"):
+                assert str(path.relative_to(ROOT)) in inside, f"{name}: {path}"
 
 
 def test_the_wheel_runs_without_the_checkout(wheel, tmp_path):

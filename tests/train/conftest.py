@@ -116,7 +116,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     """Tiny networks are slower on several threads, the more so beside other work."""
     import torch

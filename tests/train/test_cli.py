@@ -12,7 +12,6 @@ from genrep.cli import invoke
 from genrep.train.cli import command
 
 MakeDataset = Callable[..., Path]
-pytestmark = pytest.mark.usefixtures("one_thread")
 Captured = pytest.CaptureFixture[str]
 
 

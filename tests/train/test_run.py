@@ -18,7 +18,6 @@ from genrep.train import TrainConfig, train
 from genrep.train import run as run_module
 
 MakeDataset = Callable[..., Path]
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def config(data: Path, out: Path, **options: Any) -> TrainConfig:

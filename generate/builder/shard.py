@@ -1,0 +1,161 @@
+"""One FFCV file, written sample by sample in this process.
+
+FFCV's DatasetWriter forks workers, waits for ever when a sample raises, and writes under the final name. This writer uses
+FFCV's own fields, page allocator and table types, but streams: one writer per file (so that its bytes are the same on every
+run), errors that propagate, and a temporary name until the file is whole and on disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ffcv.fields import IntField, NDArrayField, RGBImageField
+from ffcv.memory_allocator import MemoryAllocator
+from ffcv.types import ALLOC_TABLE_TYPE, CURRENT_VERSION, TYPE_ID_HANDLER, FieldDescType, HeaderType, get_metadata_type
+from ffcv.writer import MIN_PAGE_SIZE, handle_sample
+
+from genrep.errors import RecipeError
+from genrep.files import fsync_folder
+
+from ..pixels import parse_encoding
+from .pairs import Batch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MAX_PAGE_SIZE = 1 << 31
+MAX_FIELD_NAME = 16  # bytes; FFCV cuts longer names without a word
+
+
+def ffcv_field(row: dict[str, Any]) -> Any:
+    """FFCV's field for one row of a manifest's field table."""
+    if row["kind"] == "image":
+        quality = parse_encoding(row["encoding"])
+        return (
+            RGBImageField(write_mode="raw")
+            if quality is None
+            else RGBImageField(write_mode="jpg", jpeg_quality=quality)
+        )
+    if row["kind"] == "float32":
+        return NDArrayField(np.dtype("<f4"), tuple(row["shape"]))
+    return IntField()
+
+
+def page_size(table: list[dict[str, Any]]) -> int:
+    """The smallest page that holds any sample of these fields (all of a sample lies in one page)."""
+    largest = sum(
+        int(np.prod(row["shape"])) * (4 if row["kind"] == "float32" else 1) for row in table if "shape" in row
+    )
+    size = MIN_PAGE_SIZE
+    while size < 2 * largest:  # a JPEG may outgrow the raw image
+        size *= 2
+    if size > MAX_PAGE_SIZE:
+        raise RecipeError(
+            f"a sample of {largest} bytes does not fit FFCV's largest page: fewer positives or smaller images"
+        )
+    return size
+
+
+class _Counter:
+    """What MemoryAllocator shares between processes, for one."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def get_lock(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+class _PageAllocator(MemoryAllocator):  # type: ignore[misc]
+    """FFCV's allocator without its semaphores, which a killed process would leave behind."""
+
+    def __init__(self, path: Path, data_start: int, size: int) -> None:
+        super().__init__(str(path), data_start, size)
+        self.next_page_allocated, self.next_page_written = _Counter(), _Counter()
+
+
+class ShardWriter:
+    """Context manager that writes one shard; nothing appears under ``path`` until ``finish`` has returned."""
+
+    def __init__(self, path: Path, table: list[dict[str, Any]], count: int) -> None:
+        for row in table:
+            if len(row["name"].encode()) > MAX_FIELD_NAME:
+                raise RecipeError(f"field name {row['name']!r}: FFCV keeps {MAX_FIELD_NAME} bytes")
+        self.path, self.count, self.written = path, count, 0
+        self.temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self.fields = {row["name"]: ffcv_field(row) for row in table}
+        self.metadata_type = get_metadata_type(list(self.fields.values()))
+        self.metadata = np.zeros(count, dtype=self.metadata_type)
+        self.header = np.zeros(1, dtype=HeaderType)
+        self.header["version"], self.header["num_fields"] = CURRENT_VERSION, len(self.fields)
+        self.header["page_size"], self.header["num_samples"] = page_size(table), count
+        self.latents_digest = hashlib.sha256()
+
+    def __enter__(self) -> ShardWriter:
+        descriptors = self._descriptors()
+        with open(self.temporary, "wb") as file:
+            file.write(self.header.tobytes() + descriptors.tobytes())
+        self.metadata_start = self.header.nbytes + descriptors.nbytes
+        data_start = self.metadata_start + self.metadata.nbytes
+        self.allocator = _PageAllocator(self.temporary, data_start, int(self.header["page_size"][0]))
+        self.allocator.__enter__()
+        return self
+
+    def _descriptors(self) -> NDArray[Any]:
+        type_ids = {handler: number for number, handler in TYPE_ID_HANDLER.items()}
+        descriptors = np.zeros(len(self.fields), dtype=FieldDescType)
+        for row, (name, field) in zip(descriptors, self.fields.items()):
+            encoded = np.frombuffer(name.encode("ascii"), dtype=np.uint8)
+            row["type_id"] = type_ids[type(field)]
+            row["name"][: len(encoded)] = encoded
+            row["arguments"][:] = field.to_binary()[0]
+        return descriptors
+
+    def append(self, batch: Batch) -> None:
+        """Add the batch's pairs."""
+        names = self.metadata_type.names
+        columns: list[NDArray[Any]] = [*batch.images, *batch.latents, batch.labels, batch.indices]
+        for row in range(len(batch.indices)):
+            sample = [column[row] for column in columns]
+            handle_sample(sample, self.written, names, self.metadata, self.allocator, self.fields)
+            self.written += 1
+            for z in batch.latents:
+                self.latents_digest.update(z[row].astype("<f4").tobytes())
+
+    def finish(self) -> dict[str, Any]:
+        """Write the tables, make the file durable, give it its name; returns its bytes and digests."""
+        assert self.written == self.count, f"{self.written} of {self.count} samples"
+        self.allocator.__exit__(None, None, None)
+        with open(self.temporary, "r+b") as file:
+            file.seek(self.metadata_start)
+            file.write(self.metadata.tobytes())
+            table_start = file.seek(0, os.SEEK_END)
+            pages = self.allocator.next_page_written.value
+            if table_start != self.allocator.offset + pages * self.allocator.page_size:
+                # FFCV does not look at how much an unbuffered write took.
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+            file.write(np.array(self.allocator.allocations, dtype=ALLOC_TABLE_TYPE).tobytes())
+            self.header["alloc_table_ptr"] = table_start
+            file.seek(0)
+            file.write(self.header.tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256")
+            size = file.seek(0, os.SEEK_END)
+        os.replace(self.temporary, self.path)
+        fsync_folder(self.path.parent)
+        return {"bytes": size, "sha256": digest.hexdigest(), "latents_sha256": self.latents_digest.hexdigest()}
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.allocator.fp.close()
+        self.temporary.unlink(missing_ok=True)
