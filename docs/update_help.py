@@ -30,13 +30,11 @@ COMMANDS: dict[str, click.Command] = {
 def help_texts() -> Iterator[tuple[str, str]]:
     """File name and text of every command and subcommand."""
     for name, command in COMMANDS.items():
-        context = click.Context(command, info_name=name, terminal_width=WIDTH, max_content_width=WIDTH)
+        context = click.Context(command, info_name=name, terminal_width=WIDTH, **command.context_settings)
         yield f"{name}.txt", command.get_help(context) + "\n"
         if isinstance(command, click.Group):
             for verb, subcommand in sorted(command.commands.items()):
-                below = click.Context(
-                    subcommand, info_name=verb, parent=context, terminal_width=WIDTH, max_content_width=WIDTH
-                )
+                below = click.Context(subcommand, info_name=verb, parent=context, terminal_width=WIDTH)
                 yield f"{name}-{verb}.txt", subcommand.get_help(below) + "\n"
 
 

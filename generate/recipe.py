@@ -18,7 +18,16 @@ from .pixels import FORMULAS, parse_encoding
 from .views import View, view_from_json
 
 TABLES = {
-    "generator": {"family", "weights", "licence", "truncation", "truncation_cutoff", "noise", "conv_clamp"},
+    "generator": {
+        "family",
+        "weights",
+        "licence",
+        "truncation",
+        "truncation_cutoff",
+        "noise",
+        "conv_clamp",
+        "class_names",
+    },
     "latent": {"law", "truncation", "scale", "chunks"},
     "views": None,  # checked by the view itself
     "image": {"uint8", "encoding", "crop"},
@@ -33,6 +42,7 @@ class Recipe:
     family: str
     weights: str | None = None  # "package:FILE", a path (relative to the recipe's file) or a URL
     licence: str = "unknown"
+    class_names: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)  # the generator's own: truncation, noise, ...
     latent: dict[str, Any] = field(default_factory=dict)  # overrides of the generator's LatentSpec
     views: View
@@ -99,6 +109,7 @@ def _parse(data: bytes, name: str, folder: Path | None, where: str) -> Recipe:
         family=generator.pop("family"),
         weights=generator.pop("weights", None),
         licence=generator.pop("licence", "unknown"),
+        class_names=tuple(generator.pop("class_names", ())),
         options=generator,
         latent=dict(tables.get("latent", {})),
         views=view_from_json(tables.get("views", {"name": "gaussian"}), where=f"{where}: [views]"),

@@ -66,4 +66,4 @@ def test_every_way_to_end_is_one_line_and_a_status(capsys, error, status, line):
         raise error
 
     assert invoke(demo, []) == status
-    assert capsys.readouterr().err == line + "\n"
+    assert capsys.readouterr().err.strip() == line

@@ -69,7 +69,10 @@ def is_finished(out: Path) -> bool:
 
 def write_config(out: Path, plan: Plan) -> None:
     """Write the resolved settings, and the versions that they ran under."""
-    write_json(out / CONFIG_FILE, {**plan.to_json(), "versions": {"torch": torch.__version__}})
+    write_json(
+        out / CONFIG_FILE,
+        {**plan.to_json(), "versions": {"torch": torch.__version__}, "threads": torch.get_num_threads()},
+    )
 
 
 def save_checkpoint(out: Path, state: dict[str, Any]) -> None:

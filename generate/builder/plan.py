@@ -151,11 +151,20 @@ def make_plan(config: BuildConfig, recipe: Recipe, loaded: LoadedGenerator) -> P
         recipe=resolved,
         views=views,
         num_positives=num_positives,
-        classes=tuple(getattr(generator, "classes", ())) or tuple(str(c) for c in range(generator.num_classes)),
+        classes=class_names(recipe, generator.num_classes),
         height=height,
         width=width,
         pairs_per_shard=pairs_per_shard,
     )
+
+
+def class_names(recipe: Recipe, count: int) -> tuple[str, ...]:
+    """The recipe's names of the generator's classes, or their numbers."""
+    if recipe.class_names and len(recipe.class_names) != count:
+        raise RecipeError(
+            f"recipe {recipe.name}: {len(recipe.class_names)} class_names, the generator has {count} classes"
+        )
+    return recipe.class_names or tuple(str(number) for number in range(count))
 
 
 def _cropped_shape(recipe: Recipe, shape: tuple[int, int]) -> tuple[int, int]:

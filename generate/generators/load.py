@@ -84,7 +84,7 @@ def open_generator(
         facts = {
             "file": path.name,
             "sha256": sha256_file(path),
-            "source": str(weights) if weights is not None else recipe.weights,
+            "source": "a local file" if weights is not None else recipe.weights,
             "licence": recipe.licence if weights is None else "unknown",
         }
     generator = FAMILIES[recipe.family](state, device, {**recipe.options, **(options or {})})

@@ -42,7 +42,8 @@ def test_a_step_is_that_of_pytorchs_sgd() -> None:
 
 
 def test_agrees_with_scikit_learn() -> None:
-    linear_model = pytest.importorskip("sklearn.linear_model")
+    from sklearn import linear_model
+
     train, test = clusters(2000, 0), clusters(2000, 1)
     (curve,) = fit_linear(
         train, test, num_classes=CLASSES, lrs=(default_lr(train.features),), epochs=20, batch_size=64, seed=0

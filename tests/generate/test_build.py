@@ -117,6 +117,12 @@ def test_independent_positives_keep_the_class_which_is_balanced(toy_folder):
     assert abs(correlation[0, 1]) < 0.15
 
 
+def test_the_embedded_classes_have_their_names(toy_folder):
+    report = build(toy_folder / "out", gen="stylegan2_fashion_cond", views="independent", num_pairs=10, shard_size="10")
+    assert report.manifest.classes[9] == "Ankle boot"
+    assert datasets_manifest.open(toy_folder / "out")[9]["label"] == 9
+
+
 def test_no_view_stores_anchors_alone(toy_folder):
     report = build(toy_folder / "out", views="none")
     assert [field["name"] for field in report.manifest.fields] == ["anchor", "z_anchor", "label", "index"]

@@ -159,6 +159,11 @@ def wait_until_unlocked(folder):
     os.close(descriptor)
 
 
+def hear_sigint():
+    """A shell that starts the tests in the background makes them, and their children, deaf to it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_polite_signal_leaves_whole_shards_and_says_how_to_go_on(toy_folder, number, status):
     options = [
@@ -175,7 +180,9 @@ def test_a_polite_signal_leaves_whole_shards_and_says_how_to_go_on(toy_folder, n
         "--processes",
         "2",
     ]
-    process = subprocess.Popen([*COMMAND, *options], cwd=toy_folder, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*COMMAND, *options], cwd=toy_folder, stderr=subprocess.PIPE, text=True, preexec_fn=hear_sigint
+    )
     while not list((toy_folder / "out").glob("shard-*.json")):
         assert process.poll() is None
         time.sleep(0.02)
