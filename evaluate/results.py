@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from genrep.errors import DataError, ResumeError
+from genrep.errors import DataError
 from genrep.files import write_json
 
 Entry = dict[str, Any]
 KEY = ("dataset", "protocol", "seed")
-
-
-@contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Make the folder if need be and hold it. Raises ResumeError if another process does."""
-    out.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ResumeError(f"--out {out}: another process is at work in this folder") from error
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def read_results(path: Path) -> list[Entry]:

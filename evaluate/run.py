@@ -13,13 +13,14 @@ import torch
 from genrep.encoders import EncoderFacts, LoadedEncoder, build_encoder, load_encoder
 from genrep.encoders.devices import pick_device
 from genrep.errors import DataError, ResumeError
+from genrep.files import locked_folder
 from genrep.pixel_views import IMAGENET_MEAN, IMAGENET_STD
 from genrep.real_images import NAMED, RealImages, load_images
 
 from .config import LR_RULE, LinearConfig
 from .features import extract_features
 from .probe import MOMENTUM, Split, default_lr, fit_linear
-from .results import Entry, add, find, locked, read_results
+from .results import Entry, add, find, read_results
 
 RESULT_FILE = "linear.json"
 
@@ -43,7 +44,7 @@ def evaluate_linear(config: LinearConfig) -> LinearResult:
     device = pick_device(config.device)
     encoder = pick_encoder(config)
     path = config.out / RESULT_FILE
-    with locked(config.out):
+    with locked_folder(config.out):
         train, test = (_load(config, encoder.facts, split) for split in ("train", "test"))
         entry: Entry = {
             "dataset": config.dataset if config.dataset in NAMED else train.name,

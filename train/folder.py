@@ -5,13 +5,9 @@ config.json · metrics.jsonl · tensorboard/ · checkpoint.pt · encoder.safeten
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
-import os
 import pickle
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +21,6 @@ from genrep.files import write_atomic, write_json
 from .plan import Plan
 
 CHECKPOINT_FILE, CONFIG_FILE = "checkpoint.pt", "config.json"
-
-
-@contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Make the folder if need be and hold it. Raises ResumeError if another process does."""
-    out.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ResumeError(f"--out {out}: another process is at work in this folder") from error
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def check_same_run(out: Path, plan: Plan) -> None:

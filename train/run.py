@@ -12,11 +12,12 @@ import torch
 
 from genrep.encoders import ENCODER_FILE, EncoderFacts, save_encoder
 from genrep.errors import TrainingError
+from genrep.files import locked_folder
 from genrep.progress import Progress
 
 from .config import TrainConfig
 from .engine import Trainer
-from .folder import check_same_run, is_finished, load_checkpoint, locked, save_checkpoint, write_config
+from .folder import check_same_run, is_finished, load_checkpoint, save_checkpoint, write_config
 from .loader import Batch, PairLoader
 from .plan import Plan, resolve
 from .records import Alarms, Records
@@ -42,7 +43,7 @@ def train(config: TrainConfig) -> TrainResult:
     plan = resolve(config)
     out = config.out
     encoder = out / ENCODER_FILE
-    with locked(out):
+    with locked_folder(out):
         check_same_run(out, plan)
         if is_finished(out):
             return TrainResult(encoder=encoder, plan=plan, already_finished=True)

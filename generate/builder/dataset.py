@@ -15,6 +15,7 @@ from typing import Any
 from genrep.datasets_manifest.manifest import Manifest, build_manifest, read_manifest, write_manifest
 from genrep.datasets_manifest.manifest import Shard as ShardRecord
 from genrep.errors import RecipeError
+from genrep.files import locked_folder
 from genrep.progress import Progress
 
 from ..generators.load import LoadedGenerator, open_generator
@@ -51,7 +52,8 @@ def build_dataset(config: BuildConfig) -> BuildReport:
     recipe = load_recipe(config.gen)
     loaded = open_generator(recipe, config.weights, device)
     plan = make_plan(config, recipe, loaded)
-    with DatasetFolder(config.out) as folder:
+    with locked_folder(config.out) as descriptor:
+        folder = DatasetFolder(config.out, descriptor)
         folder.claim(plan)
         folder.remove_leftovers()
         if folder.manifest_path.exists():

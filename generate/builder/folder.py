@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from genrep.datasets_manifest.manifest import MANIFEST_NAME, read_shard_record, shard_name, shard_record_name
 from genrep.datasets_manifest.manifest import Shard as ShardRecord
 from genrep.errors import DatasetError, ResumeError
-from genrep.files import write_json
+from genrep.files import lock, write_json
 
 from .plan import Plan
 
@@ -22,39 +20,14 @@ MAX_NAMED_DIFFERENCES = 5
 
 
 class DatasetFolder:
-    """Context manager that holds the folder's lock.
+    """A folder that this process holds locked (``genrep.files.locked_folder``, which gives the descriptor)."""
 
-    The lock is flock's on the folder itself, so it leaves no file and dies with its holders. ``exclusive`` is for the run's
-    own process; its worker processes share it, so that a killed run's last workers keep a new run out until they are gone.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> DatasetFolder:
-        self.path.mkdir(parents=True, exist_ok=True)
-        self.descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            self._lock(fcntl.LOCK_EX)
-        except BaseException:
-            os.close(self.descriptor)
-            raise
-        return self
-
-    def _lock(self, kind: int) -> None:
-        try:
-            fcntl.flock(self.descriptor, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ResumeError(f"--out {self.path}: another run is at work in this folder") from None
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path, self.descriptor = path, descriptor
 
     def share(self) -> None:
-        """Let worker processes hold the lock too."""
-        self._lock(fcntl.LOCK_SH)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        os.close(self.descriptor)
+        """Let worker processes hold the lock too: a killed run's last workers keep a new run out until they are gone."""
+        lock(self.descriptor, fcntl.LOCK_SH, self.path)
 
     @property
     def manifest_path(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -16,6 +17,7 @@ from genrep.cli import describe
 from genrep.datasets_manifest.manifest import Shard as ShardRecord
 from genrep.datasets_manifest.manifest import shard_name, write_shard_record
 from genrep.errors import GeneratorError, GenRepError
+from genrep.files import lock
 
 from ..generators.load import open_generator
 from ..recipe import Recipe, load_recipe
@@ -76,9 +78,7 @@ def _worker_main(job: Job, connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     folder = os.open(job.config.out, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        import fcntl
-
-        fcntl.flock(folder, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        lock(folder, fcntl.LOCK_SH, job.config.out)
         recipe = load_recipe(job.config.gen)
         source = make_source(job, recipe, open_generator(recipe, job.config.weights, job.device).generator)
         connection.send(("ready", None))

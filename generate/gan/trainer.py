@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genrep.errors import ResumeError, TrainingError, WeightsError
-from genrep.files import write_json
+from genrep.files import locked_folder, write_json
 from genrep.progress import Progress
 from genrep.real_images import RealImages
 from genrep.seeding import derive
@@ -268,7 +268,11 @@ class GanTrainer:
 
 def fit_gan(config: FitGanConfig, data: RealImages) -> Path:
     """Train until ``total_images``, from the checkpoint in ``out`` if there is one; returns the exported weights' path."""
-    config.out.mkdir(parents=True, exist_ok=True)
+    with locked_folder(config.out):
+        return _fit_gan(config, data)
+
+
+def _fit_gan(config: FitGanConfig, data: RealImages) -> Path:
     trainer = GanTrainer(config, data)
     checkpoint = config.out / "checkpoint.pt"
     if checkpoint.exists():

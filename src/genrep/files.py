@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from .errors import ResumeError
 
 
 def canonical_json(value: Any) -> bytes:
@@ -34,6 +39,29 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def lock(descriptor: int, kind: int, folder: Path) -> None:
+    """Take flock's ``kind`` on an open folder, without waiting. Raises ResumeError if another process holds it.
+
+    The lock is on the folder itself: it leaves no file, and dies with the last process that holds it.
+    """
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ResumeError(f"--out {folder}: another process is at work in this folder") from None
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[int]:
+    """Make the folder if need be and hold it alone; yields its descriptor. Raises ResumeError if another process holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        lock(descriptor, fcntl.LOCK_EX, folder)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Write ``path`` so that a reader, or a crash at any moment, sees the old content or the new, never a part."""
     temporary = path.with_name(f".{path.name}.tmp")
@@ -43,9 +71,11 @@ def write_atomic(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a failed write names no file by itself
         raise
+    finally:
+        temporary.unlink(missing_ok=True)
     fsync_folder(path.parent)
 
 

@@ -118,7 +118,7 @@ def test_the_folder_of_a_dataset_or_of_something_else_is_refused(dataset: MakeDa
 
 
 def test_a_folder_at_work_is_refused(dataset: MakeDataset, tmp_path: Path) -> None:
-    with run_module.locked(tmp_path), pytest.raises(ResumeError, match="another process is at work"):
+    with run_module.locked_folder(tmp_path), pytest.raises(ResumeError, match="another process is at work"):
         train(config(dataset(), tmp_path))
 
 
