@@ -102,7 +102,7 @@ class Beton:
             sizes = check_pointers(self.samples, table, stored, page_size, pages_start, table_start)
         except ValueError as reason:
             raise self.fault(str(reason)) from None
-        self._sizes = {field["name"]: sizes[:, j].copy() for j, field in enumerate(stored) if layout.is_jpeg(field)}
+        self.jpeg_sizes = {field["name"]: sizes[:, j].copy() for j, field in enumerate(stored) if layout.is_jpeg(field)}
 
     def _check_header(self, fields: list[dict[str, Any]], count: int) -> tuple[int, int]:
         """The page size and where the allocation table starts."""
@@ -169,7 +169,7 @@ class Beton:
         """
         field, value = self.fields[name], self.samples[name][i]
         pointer = int(value["data_ptr"] if field["kind"] == "image" else value)
-        size = int(self._sizes[name][i]) if name in self._sizes else layout.size_limits(field)[0]
+        size = int(self.jpeg_sizes[name][i]) if name in self.jpeg_sizes else layout.size_limits(field)[0]
         data: NDArray[Any] = np.empty(size, dtype=np.uint8)
         if read_into(self.descriptor, data.data, pointer) != size:
             raise self.fault(f"sample {i}: truncated inside {name}")

@@ -122,7 +122,7 @@ def _column(field: dict[str, Any], betons: list[Beton]) -> Column:
         shape=shape,
         dtype=np.dtype(np.uint8),
         pointers=parts["data_ptr"].copy(),
-        sizes=None if field["encoding"] == "raw" else np.concatenate([beton._sizes[name] for beton in betons]),
+        sizes=None if field["encoding"] == "raw" else np.concatenate([beton.jpeg_sizes[name] for beton in betons]),
     )
 
 
