@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genrep.encoders.devices import pick_precision
 from genrep.errors import ResumeError, TrainingError, WeightsError
 from genrep.files import locked_folder, write_json
 from genrep.progress import Progress
@@ -34,16 +35,6 @@ from .snapshot import export_generator
 
 SHEET_COLUMNS, SHEET_ROWS = 16, 8
 ADA_INTERVAL = 4  # steps between two adjustments of the augmentation probability
-
-
-def half_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """The activations' dtype: bfloat16 if asked for, or if ``auto`` and the device computes in it natively."""
-    if precision == "auto":
-        native = (
-            torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        )
-        precision = "bf16" if native else "fp32"
-    return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
 class GanTrainer:
@@ -75,7 +66,7 @@ class GanTrainer:
             .to(self.device)
             .to(memory_format=torch.channels_last)
         )
-        dtype = half_dtype(config.precision, self.device)
+        dtype = torch.bfloat16 if pick_precision(config.precision, self.device) == "bf16" else torch.float32
         self.generator.synthesis.dtype = self.discriminator.dtype = dtype
         self.synthesis: Callable[..., Tensor] = (
             torch.compile(self.generator.synthesis) if config.compile else self.generator.synthesis
