@@ -95,6 +95,23 @@ def verify(folder: Path, level: str) -> None:
     )
 
 
+@group.command()
+@folder_argument
+def finish(folder: Path) -> None:
+    """Write the manifest of the dataset in DIR, whose shards were built in parts and are all done.
+
+    Needs no generator. The last part to finish does this by itself.
+
+    \b
+    Example:
+      genrep-manifest finish shards/
+    """
+    from .finish import finish as finish_folder
+
+    manifest = finish_folder(folder)
+    click.echo(f"{folder}: {manifest.num_pairs:,} pairs in {len(manifest.shards)} shards")
+
+
 class _ProgressBar:
     """A Progress that learns its total with the first report."""
 

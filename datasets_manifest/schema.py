@@ -22,6 +22,8 @@ MAX_SIDE = 8192  # pixels; bounds what decoding one image can cost
 MAX_LATENT_VALUES = 1 << 24
 MAX_NAME_BYTES = 16  # FFCV cuts longer field names silently
 MAX_SEED = (1 << 64) - 1
+INT_FIELDS = ("label", "index")
+ROW_FIELD = "row"  # only where a generator is conditioned on instances
 
 TOP_KEYS = frozenset({"schema_version", "id", "recipe", "fields", "classes", "build", "shards", "digest"})
 SHARD_KEYS = frozenset({"name", "first_index", "count", "bytes", "sha256", "latents_sha256"})
@@ -54,12 +56,14 @@ def field_table(
     num_positives: int = 0,
     z_anchor: Sequence[int] | None = None,
     z_positive: Sequence[int] | None = None,
+    instances: bool = False,
 ) -> list[dict[str, Any]]:
     """The fields of a dataset in the order of its betons.
 
     ``image_shape`` is (height, width) of the stored images, ``encoding`` ``raw`` or ``jpeg:QUALITY``; ``z_anchor`` and
     ``z_positive`` are the shapes of the latents (``z_positive`` defaults to ``z_anchor``; None for real images, which
-    have no latents and no positives). Raises ManifestError for what the format cannot hold.
+    have no latents and no positives). ``instances`` adds ``row``, the row of the instance features that a pair was made
+    with (IC-GAN). Raises ManifestError for what the format cannot hold.
     """
     images, latents = _field_names(num_positives)
     fields: list[dict[str, Any]] = [
@@ -68,7 +72,7 @@ def field_table(
     if z_anchor is not None:
         shapes = [z_anchor] + [z_positive if z_positive is not None else z_anchor] * num_positives
         fields += [{"name": name, "kind": "float32", "shape": list(shape)} for name, shape in zip(latents, shapes)]
-    fields += [{"name": "label", "kind": "int"}, {"name": "index", "kind": "int"}]
+    fields += [{"name": name, "kind": "int"} for name in (*INT_FIELDS, *([ROW_FIELD] if instances else []))]
     check_fields(fields, "field table")
     return fields
 
@@ -145,7 +149,7 @@ def _check_shards(value: Any, recipe: dict[str, Any], where: str) -> None:
 
 
 def check_fields(value: Any, where: str) -> None:
-    """Refuse a field table that is not anchor, positives, their latents, label, index, in this order."""
+    """Refuse a field table that is not anchor, positives, their latents, label, index (and perhaps row), in this order."""
     fields = want_list(value, f"{where}: fields")
     for i, field in enumerate(fields):
         _check_field(field, f"{where}: fields[{i}]")
@@ -154,11 +158,12 @@ def check_fields(value: Any, where: str) -> None:
     images, latents = _field_names(max(num_images - 1, 0))
     if num_latents == 0 and num_images > 1:
         raise ManifestError(f"{where}: fields: {num_images} images without latents, wanted the anchor only")
-    wanted = [*images, *(latents if num_latents else []), "label", "index"]
     names = [field["name"] for field in fields]
+    integers = [*INT_FIELDS, ROW_FIELD] if names[-1:] == [ROW_FIELD] else [*INT_FIELDS]
+    wanted = [*images, *(latents if num_latents else []), *integers]
     if names != wanted:
         raise ManifestError(f"{where}: fields are {shown(names, 200)}, wanted {shown(wanted, 200)}")
-    wanted_kinds = ["image"] * num_images + ["float32"] * num_latents + ["int", "int"]
+    wanted_kinds = ["image"] * num_images + ["float32"] * num_latents + ["int"] * len(integers)
     if kinds != wanted_kinds:
         raise ManifestError(f"{where}: fields are of kinds {shown(kinds, 200)}, wanted {shown(wanted_kinds, 200)}")
     for field in fields[1:num_images]:

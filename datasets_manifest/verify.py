@@ -23,6 +23,7 @@ from .beton import Beton
 from .contents import read_field
 from .manifest import MANIFEST_NAME, Manifest, Shard, read_manifest, read_shard_record
 from .regular import printable
+from .schema import ROW_FIELD
 
 LEVELS = ("quick", "bytes", "full")
 SUFFIXES = (".beton", ".json", ".jsonl", ".png", ".md")
@@ -171,6 +172,9 @@ def _open(folder: Path, manifest: Manifest, shard: Shard) -> Beton:
         i = int(wrong.argmax())
         with closing(beton):
             raise beton.fault(f"sample {i} has label {labels[i]}, wanted -1 to {len(manifest.classes) - 1}")
+    if ROW_FIELD in beton.fields and (beton.samples[ROW_FIELD] < 0).any():
+        with closing(beton):
+            raise beton.fault(f"sample {int((beton.samples[ROW_FIELD] < 0).argmax())} has a negative {ROW_FIELD}")
     return beton
 
 

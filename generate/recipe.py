@@ -21,6 +21,9 @@ TABLES = {
     "generator": {
         "family",
         "weights",
+        "sha256",
+        "extra_weights",
+        "source",
         "licence",
         "truncation",
         "truncation_cutoff",
@@ -41,6 +44,9 @@ class Recipe:
     name: str
     family: str
     weights: str | None = None  # "package:FILE", a path (relative to the recipe's file) or a URL
+    weights_sha256: str | None = None  # of that file, where its publisher states it
+    extra_weights: tuple[str, ...] = ()  # URLs of files that belong beside it, such as its config
+    source: str | None = None  # where a person finds the weights, if there is no URL that a program can fetch
     licence: str = "unknown"
     class_names: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)  # the generator's own: truncation, noise, ...
@@ -108,11 +114,14 @@ def _parse(data: bytes, name: str, folder: Path | None, where: str) -> Recipe:
         name=name,
         family=generator.pop("family"),
         weights=generator.pop("weights", None),
+        weights_sha256=generator.pop("sha256", None),
+        extra_weights=tuple(generator.pop("extra_weights", ())),
+        source=generator.pop("source", None),
         licence=generator.pop("licence", "unknown"),
         class_names=tuple(generator.pop("class_names", ())),
         options=generator,
         latent=dict(tables.get("latent", {})),
-        views=view_from_json(tables.get("views", {"name": "gaussian"}), where=f"{where}: [views]"),
+        views=view_from_json(tables.get("views", {"name": "gaussian"}), where=f"{where}: [views]", folder=folder),
         uint8=uint8,
         encoding=encoding,
         crop=tuple(crop) if crop is not None else None,

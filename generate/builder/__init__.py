@@ -1,10 +1,12 @@
 """The builder: a recipe becomes shards, shard records and a manifest.
 
-plan.py (what will be built) -> pairs.py (latents and images of a range) -> shard.py (one FFCV file) -> worker.py (a process
-that builds shards) -> dataset.py (the whole). folder.py knows what lies in a dataset folder that is being built.
+config.py (settings) -> resolve.py (what will be built: plan.py) -> source.py (samples of a range; of a generator: pairs.py) ->
+shard.py (one FFCV file) -> job.py (a shard and its record) -> pool.py (processes that build shards) -> run.py (the whole).
+dataset.py is the command. folder.py knows whose an output folder is, ranks.py what torchrun says.
 """
 
-from .dataset import BuildReport, build_dataset
-from .plan import BuildConfig
+from .config import BuildConfig
+from .dataset import build_dataset, plan_dataset
+from .run import BuildReport
 
-__all__ = ["BuildConfig", "BuildReport", "build_dataset"]
+__all__ = ["BuildConfig", "BuildReport", "build_dataset", "plan_dataset"]

@@ -1,82 +1,79 @@
-"""A dataset folder while it is being built: who may write, what is done, what a killed run left."""
+"""A dataset folder while it is being built: whose it is, and what it will hold."""
 
 from __future__ import annotations
 
 import fcntl
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from genrep.datasets_manifest.manifest import MANIFEST_NAME, read_shard_record, shard_name, shard_record_name
-from genrep.datasets_manifest.manifest import Shard as ShardRecord
-from genrep.errors import DatasetError, ResumeError
-from genrep.files import lock, write_json
+from genrep.datasets_manifest.finish import BUILD_NAME, RECIPE_NAME
+from genrep.errors import ResumeError
+from genrep.files import lock, locked_folder, write_json
 
 from .plan import Plan
 
-RECIPE_NAME = "recipe.json"
-SHEET_NAME = "contact-sheet.png"
+CENSUS_NAME = "census.json"  # of a folder of real images: which of them can be read
+UNREADABLE_NAME = "unreadable.jsonl"
+BEGINNINGS = {BUILD_NAME, RECIPE_NAME, CENSUS_NAME, UNREADABLE_NAME}
 MAX_NAMED_DIFFERENCES = 5
 
 
-class DatasetFolder:
-    """A folder that this process holds locked (``genrep.files.locked_folder``, which gives the descriptor)."""
+@contextmanager
+def claimed_folder(out: Path, plan: Plan, *, shared: bool) -> Iterator[None]:
+    """Make ``out`` this plan's folder, or find that it is, and be at work in it until the end of the block.
 
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self.path, self.descriptor = path, descriptor
+    ``shared``: other processes of the same build (parts, ranks) may be at work in it too. Otherwise a second run is refused;
+    worker processes hold the lock as well, so that a killed run's last workers keep a new run out until they are gone.
 
-    def share(self) -> None:
-        """Let worker processes hold the lock too: a killed run's last workers keep a new run out until they are gone."""
-        lock(self.descriptor, fcntl.LOCK_SH, self.path)
+    Raises:
+        ResumeError: it holds another recipe's shards, things that are no dataset, or another run at work.
+    """
+    if not shared:
+        with locked_folder(out) as descriptor:
+            claim(out, plan)
+            lock(descriptor, fcntl.LOCK_SH, out)
+            yield
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        lock(descriptor, fcntl.LOCK_SH, out)
+        claim(out, plan)
+        yield
+    finally:
+        os.close(descriptor)
 
-    @property
-    def manifest_path(self) -> Path:
-        """Where the finished dataset's manifest lies."""
-        return self.path / MANIFEST_NAME
 
-    def remove_leftovers(self) -> None:
-        """Remove what a killed run left under temporary names."""
-        for path in self.path.glob(".*.tmp"):
-            path.unlink(missing_ok=True)
-
-    def claim(self, plan: Plan) -> None:
-        """Make the folder this recipe's, or find that it is.
-
-        Raises:
-            ResumeError: it holds another recipe's shards, or things that are no dataset.
-        """
-        path = self.path / RECIPE_NAME
-        if path.exists():
-            try:
-                found = json.loads(path.read_bytes())
-            except ValueError:
-                raise ResumeError(f"{path}: not JSON; move the folder away or give another --out") from None
-            if found != plan.recipe:
-                raise ResumeError(f"--out {self.path}: holds another dataset ({differences(found, plan.recipe)})")
-            return
-        others = sorted(entry.name for entry in self.path.iterdir())
-        if others:
-            raise ResumeError(
-                f"--out {self.path}: not empty and no dataset of genrep (found {others[0]}); give an empty folder"
-            )
+def claim(folder: Path, plan: Plan) -> None:
+    """Write the plan into an empty folder, or find it there. Raises ResumeError as ``claimed_folder``."""
+    path = folder / RECIPE_NAME
+    if not path.exists():
+        refuse_strangers(folder)
+        write_json(folder / BUILD_NAME, {"fields": plan.fields, "classes": list(plan.classes), "facts": plan.facts})
         write_json(path, plan.recipe)
+        return
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError:
+        raise ResumeError(f"{path}: not JSON; move the folder away or give another --out") from None
+    if found != plan.recipe:
+        raise ResumeError(f"--out {folder}: holds another dataset ({differences(found, plan.recipe)})")
 
-    def done(self, plan: Plan) -> dict[int, ShardRecord]:
-        """Shards whose record was written: they are whole. A shard without its record does not exist."""
-        found = {}
-        for number in range(plan.num_shards):
-            record_path, path = self.path / shard_record_name(number), self.path / shard_name(number)
-            if not record_path.exists():
-                continue
-            try:
-                record = read_shard_record(record_path)
-            except DatasetError:
-                continue
-            wanted = plan.shard(number)
-            whole = path.is_file() and path.stat().st_size == record.bytes
-            if whole and (record.first_index, record.count) == (wanted.first_index, wanted.count):
-                found[number] = record
-        return found
+
+def refuse_strangers(folder: Path) -> None:
+    """Raise ResumeError if the folder holds anything that no build of ours begins with."""
+    if (folder / RECIPE_NAME).exists():
+        return
+    others = sorted(entry.name for entry in folder.iterdir() if entry.name not in BEGINNINGS)
+    others = [name for name in others if not name.endswith(".tmp")]  # of another part that claims the folder now
+    if others:
+        raise ResumeError(
+            f"--out {folder}: not empty and no dataset of genrep (found {others[0]}); give an empty folder"
+        )
 
 
 def differences(found: Any, wanted: Any, name: str = "") -> str:

@@ -7,109 +7,212 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from genrep.errors import GeneratorError
 
 from ..generators.base import Generator, LatentSpec
+from ..generators.load import open_generator
+from ..generators.probe import LARGEST_VALUE, check_images, first_insane, largest_values
 from ..pixels import to_uint8
-from ..recipe import Recipe, latent_spec
+from ..recipe import Recipe, latent_spec, load_recipe
+from ..views import View
 from ..views.base import Draw
+from ..views.synthesis import synthesize_views
+from .conditions import make_conditions
+from .config import BuildConfig
 from .plan import Plan
+from .resolve import resolve_views
+from .source import Batch, OutOfMemoryError
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
+    from torch import Tensor
 
-LARGEST_VALUE = 100.0  # of a sane image; published networks overshoot [-1, 1], seeded random weights reach 17
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """Consecutive pairs, ready to be written."""
-
-    indices: NDArray[np.int64]  # (B,)
-    labels: NDArray[np.int64]  # (B,), -1 = none
-    latents: list[NDArray[np.float32]]  # per view: (B, d), the anchors' first
-    images: list[NDArray[np.uint8]]  # per view: (B, H, W, 3)
+LARGEST_BATCH = {"cpu": 64, "cuda": 256}  # that --batch-size auto begins with; beyond it nothing gets faster
 
 
 class PairSource:
     """Makes the pairs of a plan with a generator on a device."""
 
     def __init__(
-        self, plan: Plan, recipe: Recipe, generator: Generator, *, batch_size: int, device: torch.device
+        self, plan: Plan, views: View, recipe: Recipe, generator: Generator, *, batch_size: int, device: torch.device
     ) -> None:
-        self.plan, self.recipe, self.generator = plan, recipe, generator
+        self.views, self.recipe, self.generator = views, recipe, generator
+        self.seed, self.num_positives = int(plan.recipe["seed"]), int(plan.recipe["num_positives"])
         self.batch_size, self.device = batch_size, device
         self.latent: LatentSpec = latent_spec(recipe, generator.latent)
+        self.conditions = make_conditions(tuple(plan.recipe["classes"]), generator)
 
-    def latents(self, indices: NDArray[np.int64]) -> tuple[list[NDArray[np.float32]], NDArray[np.int64]]:
-        """Latents of every view and labels of the pairs. Shapes: ``(B,) -> [(B, d), ...], (B,)``."""
-        seed = int(self.plan.recipe["seed"])
-        anchors = self.latent.sample(seed, indices)
-        views = [
-            self.plan.views.transform(anchors, self.latent, Draw(seed=seed, indices=indices, k=k))
-            for k in range(self.plan.num_positives)
-        ]
-        count = self.generator.num_classes
-        labels = indices % count if count else np.full(len(indices), -1, dtype=np.int64)
-        return [anchors, *views], labels
-
-    def batches(self, first: int, count: int) -> Iterator[Batch]:
-        """The pairs ``first`` .. ``first + count - 1`` in batches of the full size; a shorter rest is padded to run."""
-        for start in range(first, first + count, self.batch_size):
-            indices = np.arange(start, min(start + self.batch_size, first + count), dtype=np.int64)
-            latents, labels = self.latents(indices)
-            images = [self._images(z, labels, indices) for z in latents]
-            yield Batch(indices=indices, labels=labels, latents=latents, images=images)
-
-    def _images(
-        self, z: NDArray[np.float32], labels: NDArray[np.int64], indices: NDArray[np.int64]
-    ) -> NDArray[np.uint8]:
+    def halve_batch(self) -> None:
+        """Go on with half the batch size, on a device whose cache is empty."""
         import torch
 
-        # The last bit of a sum depends on the shape of the batch, so every batch has the full one.
-        pad = self.batch_size - len(z)
-        rows = torch.from_numpy(np.concatenate([z, np.repeat(z[-1:], pad, axis=0)])).to(self.device)
-        y = None
-        if self.generator.num_classes:
-            y = torch.from_numpy(np.concatenate([labels, np.repeat(labels[-1:], pad)])).to(self.device)
-        try:
-            with torch.no_grad():
-                images = self.generator.synthesize(rows, y)
-        except torch.OutOfMemoryError as error:
-            raise GeneratorError(
-                f"--batch-size {self.batch_size}: {self.device} is out of memory, try a smaller one"
-            ) from error
-        except Exception as error:
-            span = f"pairs {indices[0]} to {indices[-1]}"
-            raise GeneratorError(
-                f"generator {self.recipe.name} raised at {span}: {type(error).__name__}: {error}"
-            ) from error
-        self._check(images, indices)
-        return to_uint8(images[: len(z)], self.recipe.uint8, self.recipe.crop).cpu().numpy()
+        self.batch_size //= 2
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
-    def _check(self, images: object, indices: NDArray[np.int64]) -> None:
-        """Raise GeneratorError, with the pair's index, unless these are sane images of the promised shape."""
+    def latents(self, indices: NDArray[np.int64]) -> list[NDArray[np.float32]]:
+        """Latents of every view of the pairs, the anchors' first.
+
+        Shapes: ``(B,) -> [(B, d), ...]``; for views on groups of W layers the positives' are ``(B, G, d)``.
+        """
+        anchors = self.latent.sample(self.seed, indices)
+        views = [
+            self.views.transform(anchors, self.latent, Draw(seed=self.seed, indices=indices, k=k))
+            for k in range(self.num_positives)
+        ]
+        return [anchors, *views]
+
+    def batches(self, first: int, count: int) -> Iterator[Batch]:
+        """See ``Source.batches``. The next batch is under way on the device while the caller has the last one."""
+        before: Pending | None = None
+        for indices in self.ranges(first, count):
+            following = self.launch(indices)
+            if before is not None:
+                yield before.result()
+            before = following
+        if before is not None:
+            yield before.result()
+
+    def ranges(self, first: int, count: int) -> Iterator[NDArray[np.int64]]:
+        """Indices of the batches that a range is made in; only the last may be shorter."""
+        start, end = first, first + count
+        while start < end:
+            size = self.batch_size
+            yield np.arange(start, min(start + size, end), dtype=np.int64)
+            start += size
+
+    def launch(self, indices: NDArray[np.int64]) -> Pending:
+        """Begin the batch of these pairs on the device, copies to the host included, without waiting for it."""
+        latents, y = self.latents(indices), self.conditions.y(indices)
+        batch = Batch(
+            indices=indices,
+            labels=self.conditions.label(indices),
+            rows=y if self.conditions.by_row else None,
+            latents=latents,
+            images=[],
+        )
+        padded = None if y is None else self._padded(y)
+        anchors = self._padded(latents[0])
+        views = [self._launch_view(anchors, None, padded, indices)]
+        views += [self._launch_view(anchors, self._padded(z), padded, indices) for z in latents[1:]]
+        return Pending(batch, views, f"generator {self.recipe.name}", self.device)
+
+    def _padded(self, values: NDArray[Any]) -> Tensor:
+        """On the device, the last row repeated to the full batch: the last bit of a sum depends on a batch's shape."""
+        import torch
+
+        pad = self.batch_size - len(values)
+        return torch.from_numpy(np.concatenate([values, np.repeat(values[-1:], pad, axis=0)])).to(self.device)
+
+    def _launch_view(
+        self, anchors: Tensor, positives: Tensor | None, y: Tensor | None, indices: NDArray[np.int64]
+    ) -> tuple[Tensor, Tensor]:
+        """uint8 images and largest values of one view (the anchors' without ``positives``), on their way to the host."""
         import torch
 
         name = self.recipe.name
-        if not isinstance(images, torch.Tensor) or not images.is_floating_point():
-            found = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__
-            raise GeneratorError(f"generator {name}: pair {indices[0]}: synthesize gave {found}, wanted a float tensor")
-        wanted = (self.batch_size, 3, *self.generator.image_shape)
-        if tuple(images.shape) != wanted:
-            raise GeneratorError(
-                f"generator {name}: pair {indices[0]}: images of shape {tuple(images.shape)}, wanted {wanted}"
-            )
-        largest = images[: len(indices)].float().abs().amax(dim=(1, 2, 3))
-        bad = torch.nonzero(~(largest <= LARGEST_VALUE))  # also true for NaN
-        if len(bad):
-            row = int(bad[0])
-            value = float(largest[row])
-            raise GeneratorError(
-                f"generator {name}: pair {indices[row]}: image values up to {value}, wanted finite and <= {LARGEST_VALUE:.0f}"
-            )
+        try:
+            with torch.no_grad():
+                found: object = (
+                    self.generator.synthesize(anchors, y)
+                    if positives is None
+                    else synthesize_views(self.generator, self.views, anchors, positives, y)
+                )
+                where = f"generator {name}: pair {indices[0]}"
+                images = check_images(found, anchors, self.generator, where)[: len(indices)]
+                levels = to_uint8(images, self.recipe.uint8, self.recipe.crop)
+        except GeneratorError:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise OutOfMemoryError(
+                    f"--batch-size {self.batch_size}: {self.device} is out of memory, try a smaller one"
+                ) from error
+            span = f"pairs {indices[0]} to {indices[-1]}"
+            raise GeneratorError(f"generator {name} raised at {span}: {type(error).__name__}: {error}") from error
+        return to_host(levels), to_host(largest_values(images))
+
+
+class Pending:
+    """A batch that the device is at work on."""
+
+    def __init__(self, batch: Batch, views: list[tuple[Tensor, Tensor]], where: str, device: torch.device) -> None:
+        import torch
+
+        self.batch, self.views, self.where = batch, views, where
+        self.done = None
+        if device.type == "cuda":
+            self.done = torch.cuda.Event()
+            self.done.record(torch.cuda.current_stream(device))
+
+    def result(self) -> Batch:
+        """Wait, look at the values, and give the batch.
+
+        Raises:
+            GeneratorError: an image is not finite or far out of range; names the pair.
+        """
+        if self.done is not None:
+            self.done.synchronize()
+        for _, largest in self.views:
+            if (insane := first_insane(largest)) is not None:
+                raise GeneratorError(
+                    f"{self.where}: pair {self.batch.indices[insane[0]]}: image values up to {insane[1]}, "
+                    f"wanted finite and <= {LARGEST_VALUE:.0f}"
+                )
+        self.batch.images.extend(levels.numpy() for levels, _ in self.views)
+        return self.batch
+
+
+def to_host(tensor: Tensor) -> Tensor:
+    """The tensor in host memory; from a GPU into pinned memory and without waiting (record an event, then wait for that)."""
+    import torch
+
+    if tensor.device.type != "cuda":
+        return tensor
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)  # torch caches pinned blocks
+    return host.copy_(tensor, non_blocking=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenPairs:
+    """Opens the pair source of a build in any process."""
+
+    config: BuildConfig
+    plan: Plan
+    device: str
+
+    def __call__(self) -> PairSource:
+        """Load the generator and be ready."""
+        recipe = load_recipe(self.config.gen)
+        loaded = open_generator(recipe, self.config.weights, self.device, self.config.generator_options())
+        return self.around(recipe, loaded.generator)
+
+    def around(self, recipe: Recipe, generator: Generator) -> PairSource:
+        """The source of a generator that is loaded already."""
+        import torch
+
+        torch.set_num_threads(self.config.threads)
+        device = torch.device(self.device)
+        views = resolve_views(self.config, recipe)
+        return PairSource(self.plan, views, recipe, generator, batch_size=self.batch_size(), device=device)
+
+    def batch_size(self) -> int:
+        """What was asked for; with ``auto`` the first try, no larger than a shard, since a short batch is padded."""
+        if self.config.batch_size is not None:
+            return self.config.batch_size
+        largest = LARGEST_BATCH["cuda" if self.device.startswith("cuda") else "cpu"]
+        return min(largest, int(self.plan.recipe["pairs_per_shard"]))
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Did this allocation fail for want of memory, on a GPU or in torch's CPU allocator?"""
+    import torch
+
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)

@@ -3,57 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
-from genrep.datasets_manifest.schema import field_table
 from genrep.errors import RecipeError
 from genrep.files import digest_json
-
-from ..generators.load import LoadedGenerator
-from ..pixels import default_encoding, parse_encoding
-from ..recipe import Recipe, latent_spec
-from ..views import View, parse_view
 
 DEFAULT_SHARD_BYTES = 512_000_000
 DEFAULT_MIN_SHARDS = 16
 JPEG_BYTES_PER_PIXEL = (
     0.5  # assumed when a shard's size in bytes becomes pairs, so that it follows from the recipe alone
 )
-MAX_POSITIVES = 64
 UNITS = {"KB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
-
-
-@dataclass(frozen=True, kw_only=True)
-class BuildConfig:
-    """Settings of ``genrep-generate dataset``. None leaves the choice to the recipe or the machine."""
-
-    gen: str = "stylegan2_fashion"
-    out: Path = Path("shards")
-    num_pairs: int = 10_000
-    views: str | None = None
-    num_positives: int = 1
-    encoding: str | None = None
-    shard_size: str | None = None  # "4096" pairs or "512MB"
-    seed: int = 0
-    weights: str | None = None
-    # From here on: how, not what. None of it changes a latent.
-    batch_size: int = 64
-    device: str = "auto"
-    processes: int | None = None
-    threads: int = 1  # of each process
-
-    def __post_init__(self) -> None:
-        for name, minimum in (("num_pairs", 1), ("num_positives", 1), ("batch_size", 1), ("threads", 1), ("seed", 0)):
-            if getattr(self, name) < minimum:
-                raise RecipeError(f"--{name.replace('_', '-')} {getattr(self, name)}: wanted at least {minimum}")
-        if self.num_positives > MAX_POSITIVES:
-            raise RecipeError(f"--num-positives {self.num_positives}: wanted at most {MAX_POSITIVES}")
-        if self.seed >= 1 << 63:
-            raise RecipeError(f"--seed {self.seed}: wanted less than 2**63")
-        if self.processes is not None and self.processes < 1:
-            raise RecipeError(f"--processes {self.processes}: wanted at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,15 +28,12 @@ class Shard:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The resolved recipe and all that follows from it."""
+    """A resolved recipe and all that follows from it; the same for pairs of a generator and for real images."""
 
     recipe: dict[str, Any]
-    views: View
-    num_positives: int  # 0 without a view
-    classes: tuple[str, ...]
-    height: int
-    width: int
-    pairs_per_shard: int
+    fields: list[dict[str, Any]]  # the manifest's field table
+    classes: tuple[str, ...]  # names of the labels
+    facts: dict[str, Any] = field(default_factory=dict)  # for the manifest's build: licence, where weights came from
 
     @property
     def id(self) -> str:
@@ -90,97 +48,29 @@ class Plan:
     @property
     def num_shards(self) -> int:
         """Shards in the whole dataset."""
-        return -(-self.num_pairs // self.pairs_per_shard)
+        return -(-self.num_pairs // int(self.recipe["pairs_per_shard"]))
 
     def shard(self, number: int) -> Shard:
         """The range of one shard; only the last may be shorter."""
-        first = number * self.pairs_per_shard
-        return Shard(number=number, first_index=first, count=min(self.pairs_per_shard, self.num_pairs - first))
-
-    def field_table(self) -> list[dict[str, Any]]:
-        """The manifest's ``fields``, in the order in which a shard holds them."""
-        return field_table(
-            (self.height, self.width),
-            self.recipe["image"]["encoding"],
-            num_positives=self.num_positives,
-            z_anchor=self.recipe["latent"]["shape"],
-        )
+        size = int(self.recipe["pairs_per_shard"])
+        first = number * size
+        return Shard(number=number, first_index=first, count=min(size, self.num_pairs - first))
 
 
-def make_plan(config: BuildConfig, recipe: Recipe, loaded: LoadedGenerator) -> Plan:
-    """Resolve a build.
-
-    Raises:
-        RecipeError: options that contradict each other or the generator.
-    """
-    generator = loaded.generator
-    views = parse_view(config.views) if config.views is not None else recipe.views
-    if views.needs_classes and generator.num_classes == 0:
-        raise RecipeError(f"--views {views.name}: needs a class-conditional generator, {recipe.name} has no classes")
-    height, width = _cropped_shape(recipe, generator.image_shape)
-    encoding = config.encoding or recipe.encoding or default_encoding(height, width)
-    quality = parse_encoding(encoding)
-    latent = latent_spec(recipe, generator.latent)
-    num_positives = config.num_positives if views.has_positive else 0
-    bytes_per_pair = pair_bytes(height, width, quality, latent.dim, 1 + num_positives)
-    pairs_per_shard = shard_pairs(config.shard_size, config.num_pairs, bytes_per_pair)
-    resolved = {
-        "generator": {
-            "name": recipe.name,
-            "family": recipe.family,
-            "weights": loaded.weights_digest,
-            "options": recipe.options,
-            "precision": "fp32",
-        },
-        "latent": latent.to_json(),
-        "views": views.to_json(),
-        "num_positives": num_positives,
-        "classes": list(range(generator.num_classes)),
-        "image": {
-            "height": height,
-            "width": width,
-            "crop": list(recipe.crop) if recipe.crop else None,
-            "uint8": recipe.uint8,
-            "encoding": encoding,
-        },
-        "num_pairs": config.num_pairs,
-        "pairs_per_shard": pairs_per_shard,
-        "seed": config.seed,
-    }
-    return Plan(
-        recipe=resolved,
-        views=views,
-        num_positives=num_positives,
-        classes=class_names(recipe, generator.num_classes),
-        height=height,
-        width=width,
-        pairs_per_shard=pairs_per_shard,
-    )
-
-
-def class_names(recipe: Recipe, count: int) -> tuple[str, ...]:
-    """The recipe's names of the generator's classes, or their numbers."""
-    if recipe.class_names and len(recipe.class_names) != count:
-        raise RecipeError(
-            f"recipe {recipe.name}: {len(recipe.class_names)} class_names, the generator has {count} classes"
-        )
-    return recipe.class_names or tuple(str(number) for number in range(count))
-
-
-def _cropped_shape(recipe: Recipe, shape: tuple[int, int]) -> tuple[int, int]:
-    if recipe.crop is None:
-        return shape
-    top, left, height, width = recipe.crop
-    if height < 1 or width < 1 or top + height > shape[0] or left + width > shape[1]:
-        raise RecipeError(f"recipe {recipe.name}: crop {list(recipe.crop)} does not lie inside {shape[0]}x{shape[1]}")
-    return height, width
-
-
-def pair_bytes(height: int, width: int, quality: int | None, dim: int, images: int) -> float:
+def pair_bytes(fields: list[dict[str, Any]]) -> float:
     """Bytes of one pair in a shard, tables included: exact for raw images, an assumption for JPEG."""
-    image = height * width * 3 if quality is None else height * width * JPEG_BYTES_PER_PIXEL
-    tables = images * (16 + 24) + images * (8 + 24) + 16
-    return images * (image + 4 * dim) + tables
+    total = 0.0
+    for row in fields:
+        size = 1
+        for side in row.get("shape", [2]):  # an integer is 8 bytes in the table
+            size *= side
+        if row["kind"] == "image":
+            total += 16 + 24 + (size if row["encoding"] == "raw" else size / 3 * JPEG_BYTES_PER_PIXEL)
+        elif row["kind"] == "float32":
+            total += 8 + 24 + 4 * size
+        else:
+            total += 8
+    return total
 
 
 def shard_pairs(size: str | None, num_pairs: int, bytes_per_pair: float) -> int:

@@ -25,7 +25,7 @@ from genrep.errors import RecipeError
 from genrep.files import fsync_folder
 
 from ..pixels import parse_encoding
-from .pairs import Batch
+from .source import Batch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -122,6 +122,8 @@ class ShardWriter:
         """Add the batch's pairs."""
         names = self.metadata_type.names
         columns: list[NDArray[Any]] = [*batch.images, *batch.latents, batch.labels, batch.indices]
+        if batch.rows is not None:
+            columns.append(batch.rows)
         for row in range(len(batch.indices)):
             sample = [column[row] for column in columns]
             handle_sample(sample, self.written, names, self.metadata, self.allocator, self.fields)

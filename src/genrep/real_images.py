@@ -127,7 +127,7 @@ def _torchvision_dataset(name: str, root: Path, split: str, download: bool) -> A
 
 def load_folder(folder: Path, split: str, size: int | None) -> RealImages:
     """Load an image folder (see ``load_images``). Classes are sorted by name; the order of files is that of their names."""
-    base = _split_folder(folder, split)
+    base = split_folder(folder, split)
     classes = sorted(entry.name for entry in base.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     files: list[tuple[Path, int]] = []
     if classes:
@@ -152,7 +152,8 @@ def load_folder(folder: Path, split: str, size: int | None) -> RealImages:
     )
 
 
-def _split_folder(folder: Path, split: str) -> Path:
+def split_folder(folder: Path, split: str) -> Path:
+    """The subfolder of a split; the folder itself where ``train`` has none. Raises DataError if there is none."""
     names = ("train",) if split == "train" else ("test", "val")
     for name in names:
         if (folder / name).is_dir():

@@ -59,7 +59,7 @@ def _blocks(seed: int, indices: NDArray[np.int64], stream: int, attempt: int, bl
     return np.stack(philox4x32(low, high, third, blocks.astype(np.uint32), seed), axis=1)
 
 
-def _log(x: Floats) -> Floats:
+def log(x: Floats) -> Floats:
     mantissa, exponent = np.frexp(x)
     small = mantissa < 0.7071067811865476
     mantissa, exponent = np.where(small, mantissa * 2.0, mantissa), exponent - small
@@ -71,7 +71,7 @@ def _log(x: Floats) -> Floats:
     return exponent * 0.6931471805599453 + 2.0 * s * series
 
 
-def _sin_cos(angle: Floats) -> tuple[Floats, Floats]:
+def sin_cos(angle: Floats) -> tuple[Floats, Floats]:
     """Taylor polynomials for ``|angle| <= pi / 4``."""
     square = angle * angle
     sine, cosine = np.ones_like(angle), np.ones_like(angle)
@@ -83,10 +83,10 @@ def _sin_cos(angle: Floats) -> tuple[Floats, Floats]:
 
 def _to_normals(words: Words) -> Floats:
     """Box-Muller: words (w0, w1) and (w2, w3) each give two standard normals. Shape: ``(N, 4) -> (N, 4)``."""
-    radius = np.sqrt(-2.0 * _log((words[:, 0::2] + 0.5) / 4294967296.0))  # (N, 2)
+    radius = np.sqrt(-2.0 * log((words[:, 0::2] + 0.5) / 4294967296.0))  # (N, 2)
     quadrant = words[:, 1::2] >> np.uint32(30)
     fraction = ((words[:, 1::2] & np.uint32(0x3FFFFFFF)) + 0.5) / 1073741824.0 - 0.5
-    sine, cosine = _sin_cos(fraction * 1.5707963267948966)
+    sine, cosine = sin_cos(fraction * 1.5707963267948966)
     swap, minus = (quadrant & 1).astype(bool), (quadrant & 2).astype(bool)
     x, y = np.where(swap, -sine, cosine), np.where(swap, cosine, sine)
     sign = np.where(minus, -radius, radius)

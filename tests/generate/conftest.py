@@ -50,11 +50,21 @@ def raising():
     return Raising()
 
 
+def tiring():
+    class Tiring(Toy):
+        def synthesize(self, z, y=None):
+            if len(z) > 2:
+                raise ValueError("no more ideas")
+            return super().synthesize(z, y)
+
+    return Tiring()
+
+
 def nan():
     class Nan(Toy):
         def synthesize(self, z, y=None):
             images = super().synthesize(z, y).clone()
-            images[3] = float("nan")
+            images[3:4] = float("nan")
             return images
 
     return Nan()
@@ -74,6 +84,100 @@ def integers():
             return super().synthesize(z, y).int()
 
     return Integers()
+
+
+def hungry():
+    class Hungry(Toy):
+        """A device that holds 16 images."""
+
+        def synthesize(self, z, y=None):
+            if len(z) > 16:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().synthesize(z, y)
+
+    return Hungry()
+
+
+def instances():
+    from types import SimpleNamespace
+
+    class Instances(Toy):
+        """Conditioned on five rows, of which two are of class 0 and three of class 4."""
+
+        def __init__(self):
+            super().__init__(num_classes=5)
+            labels = torch.tensor([0, 4, 4, 0, 4])
+            self.instances = SimpleNamespace(features=torch.eye(5), labels=labels, digest=lambda: "5" * 64)
+
+        def synthesize(self, z, y=None):
+            return super().synthesize(z) + y.view(-1, 1, 1, 1) / 10
+
+    return Instances()
+
+
+def bytes_range():
+    class Bytes(Toy):
+        def synthesize(self, z, y=None):
+            return (super().synthesize(z, y) + 1) * 127.5
+
+    return Bytes()
+
+
+def elsewhere():
+    class Elsewhere(Toy):
+        def synthesize(self, z, y=None):
+            return super().synthesize(z, y).to("meta")
+
+    return Elsewhere()
+
+
+def without_gradient():
+    class NoGradient(Toy):
+        @torch.no_grad()
+        def synthesize(self, z, y=None):
+            return super().synthesize(z, y)
+
+    return NoGradient()
+
+
+def numpy_inside():
+    class NumpyInside(Toy):
+        def synthesize(self, z, y=None):
+            return torch.from_numpy(super().synthesize(z, y).numpy().copy())
+
+    return NumpyInside()
+
+
+def odd_latent():
+    generator = Toy()
+    generator.latent = 6
+    return generator
+
+
+def odd_classes():
+    generator = Toy()
+    generator.num_classes = None
+    return generator
+
+
+def odd_shape():
+    generator = Toy()
+    generator.image_shape = 8
+    return generator
+
+
+def module():
+    class Module(torch.nn.Module):
+        latent, num_classes, image_shape = LatentSpec(dim=6), 0, (8, 8)
+
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(6, 3 * 64)
+
+        def synthesize(self, z, y=None):
+            return self.layer(torch.nn.functional.dropout(z, training=self.training)).view(-1, 3, 8, 8).tanh()
+
+    return Module()
 
 
 def no_latent():

@@ -7,50 +7,26 @@ toRGB shares its w with the first convolution of the next block.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from . import ops
+from .config import StyleGAN2Config, infer_config
 from .ops import Dense
 
+__all__ = [
+    "MappingNetwork",
+    "NoiseMode",
+    "StyleGAN2Config",
+    "StyleGAN2Network",
+    "SynthesisNetwork",
+    "channel_schedule",
+    "infer_config",
+]
+
 NoiseMode = Literal["const", "none", "random"]
-Architecture = Literal["skip", "resnet", "orig"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class StyleGAN2Config:
-    """Everything that fixes the function computed by a set of StyleGAN2 weights."""
-
-    z_dim: int
-    w_dim: int
-    resolution: int  # a power of two, at least 4
-    channels: tuple[int, ...]  # of the 4x4, 8x8, ... blocks
-    img_channels: int = 3
-    c_dim: int = 0  # number of classes, 0 = unconditional
-    num_mapping_layers: int = 8
-    mapping_width: int | None = None  # hidden layers of the mapping network, None = w_dim
-    mapping_lr_multiplier: float = 0.01
-    architecture: Architecture = "skip"
-    conv_clamp: float | None = None  # activations are clamped to +-conv_clamp, in every precision
-    resample_taps: tuple[float, ...] = (1.0, 3.0, 3.0, 1.0)
-    use_noise: bool = True
-
-    @property
-    def num_ws(self) -> int:
-        """Number of W inputs of the synthesis network."""
-        return 2 * len(self.channels)
-
-    @property
-    def resolutions(self) -> list[int]:
-        """Resolution of each block, from 4 up."""
-        return [4 << i for i in range(len(self.channels))]
-
-    def __post_init__(self) -> None:
-        if self.resolution != 4 << (len(self.channels) - 1):
-            raise ValueError(f"resolution {self.resolution} needs {int(math.log2(self.resolution)) - 1} channel widths")
 
 
 def channel_schedule(resolution: int, channel_base: int, channel_max: int) -> tuple[int, ...]:
@@ -59,39 +35,65 @@ def channel_schedule(resolution: int, channel_base: int, channel_max: int) -> tu
 
 
 class MappingNetwork(nn.Module):
-    """f: Z (and class) -> W. Keys ``embed``, ``fc0`` ..., ``w_avg``."""
+    """f: Z (and classes, instance features) -> W. Keys ``embed`` or ``concat``, ``embed_feats``, ``fc0`` ..., ``w_avg``."""
 
     w_avg: Tensor
 
     def __init__(self, config: StyleGAN2Config) -> None:
         super().__init__()
         self.config = config
+        in_features = config.z_dim
         if config.c_dim > 0:
-            self.embed = Dense(config.c_dim, config.w_dim)
-        in_features = config.z_dim + (config.w_dim if config.c_dim > 0 else 0)
+            width = config.c_features or config.w_dim
+            self.concat = nn.Linear(config.c_dim, width, bias=False) if config.c_concat else None
+            self.embed = None if config.c_concat else Dense(config.c_dim, width)
+            in_features += width
+        if config.h_dim > 0:
+            self.embed_feats = Dense(config.h_dim, config.h_features or config.w_dim)
+            in_features += config.h_features or config.w_dim
         hidden = config.mapping_width or config.w_dim
         widths = [in_features] + [hidden] * (config.num_mapping_layers - 1) + [config.w_dim]
         for i in range(config.num_mapping_layers):
-            layer = Dense(widths[i], widths[i + 1], lr_multiplier=config.mapping_lr_multiplier, activation=True)
+            layer = Dense(
+                widths[i],
+                widths[i + 1],
+                lr_multiplier=config.mapping_lr_multiplier,
+                activation=True,
+                nonlinearity=config.mapping_activation,
+            )
             self.add_module(f"fc{i}", layer)
         self.register_buffer("w_avg", torch.zeros(config.w_dim))
 
-    def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
-        """Shapes: z ``(B, z_dim)``, c ``(B, c_dim)`` one-hot or soft, ignored if unconditional -> w ``(B, w_dim)``."""
-        x = ops.second_moment_normalise(z.float())
+    def forward(self, z: Tensor, c: Tensor | None = None, h: Tensor | None = None) -> Tensor:
+        """Shapes: z ``(B, z_dim)``, c ``(B, c_dim)`` one-hot or soft, h ``(B, h_dim)``, each None or ignored where the
+        network has no such condition -> w ``(B, w_dim)``.
+        """
+        x = z.float()
+        conditions = []
         if self.config.c_dim > 0:
             assert c is not None, "a conditional mapping network needs class vectors"
-            x = torch.cat([x, ops.second_moment_normalise(self.embed(c.float()))], dim=1)
+            if self.concat is not None:
+                x = torch.cat([x, self.concat(c.float())], dim=1)
+            elif self.embed is not None:
+                conditions.append(self.embed(c.float()))
+        if self.config.h_dim > 0:
+            assert h is not None, "a mapping network with instance features needs them"
+            conditions.append(self.embed_feats(h.float()))
+        if self.config.normalize_latents:
+            x = ops.second_moment_normalise(x)
+        if conditions:  # normalised together, classes first
+            x = torch.cat([x, ops.second_moment_normalise(torch.cat(conditions, dim=1))], dim=1)
         for i in range(self.config.num_mapping_layers):
             x = self.get_submodule(f"fc{i}")(x)
         return x
 
 
 class SynthesisLayer(nn.Module):
-    """Modulated 3x3 convolution (doubling the resolution if ``up``), noise, bias, leaky ReLU."""
+    """Modulated 3x3 convolution (doubling the resolution if ``up``), noise, bias, activation."""
 
     resample_filter: Tensor
     noise_const: Tensor
+    energy: Tensor | None  # of the kernels, once frozen
 
     def __init__(
         self, config: StyleGAN2Config, in_channels: int, out_channels: int, resolution: int, *, up: bool
@@ -100,26 +102,45 @@ class SynthesisLayer(nn.Module):
         self.up = up
         self.use_noise = config.use_noise
         self.conv_clamp = config.conv_clamp
+        self.activation, self.gain = ops.ACTIVATIONS[config.activation]
         self.affine = Dense(config.w_dim, in_channels, bias_init=1.0)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
         self.bias = nn.Parameter(torch.zeros(out_channels))
-        self.register_buffer("resample_filter", ops.fir_kernel(config.resample_taps))
+        self.register_buffer("resample_filter", ops.up_kernel(config.resample_taps))
+        self.register_buffer("energy", None, persistent=False)
         if config.use_noise:
             self.register_buffer("noise_const", torch.randn(resolution, resolution))
             self.noise_strength = nn.Parameter(torch.zeros([]))
 
+    def freeze(self) -> None:
+        """Keep what depends on the weight alone."""
+        self.energy = ops.kernel_energy(self.weight).detach()
+
     def forward(self, x: Tensor, w: Tensor, noise_mode: NoiseMode, gain: float = 1.0) -> Tensor:
-        """Shapes: x ``(B, I, H, W)``, w ``(B, w_dim)`` -> ``(B, O, H, W)``, or ``2H, 2W`` with ``up``."""
-        up_fir = self.resample_filter if self.up else None
-        x = ops.modulated_conv(x, self.weight, self.affine(w), demodulate=True, up_fir=up_fir)
+        """Shapes: x ``(B, I, H, W)``, w ``(B, w_dim)`` -> ``(B, O, H, W)``, or ``2H, 2W`` with ``up``.
+
+        Once frozen, and while no gradient is recorded, x is overwritten: allocating the activations anew for every
+        operation takes more time on a CPU than the operations.
+        """
+        in_place = self.energy is not None and not torch.is_grad_enabled()
+        x = ops.modulated_conv(
+            x,
+            self.weight,
+            self.affine(w),
+            demodulate=True,
+            up_fir=self.resample_filter if self.up else None,
+            energy=self.energy,
+            in_place=in_place,
+        )
         if self.use_noise and noise_mode != "none":
             if noise_mode == "const":
                 noise = self.noise_const[None, None]
             else:
                 noise = torch.randn(x.shape[0], 1, *x.shape[2:], device=x.device)
-            x = x + (noise * self.noise_strength).to(x.dtype)
+            noise = (noise * self.noise_strength).to(x.dtype)
+            x = x.add_(noise) if in_place else x + noise
         clamp = None if self.conv_clamp is None else self.conv_clamp * gain
-        return ops.biased_leaky_relu(x, self.bias, gain=ops.SQRT2 * gain, clamp=clamp)
+        return ops.biased_activation(x, self.bias, self.activation, self.gain * gain, clamp, in_place=in_place)
 
 
 class ToRGB(nn.Module):
@@ -128,14 +149,23 @@ class ToRGB(nn.Module):
     def __init__(self, config: StyleGAN2Config, in_channels: int) -> None:
         super().__init__()
         self.conv_clamp = config.conv_clamp
+        self.frozen = False
         self.style_gain = 1 / math.sqrt(in_channels)
         self.affine = Dense(config.w_dim, in_channels, bias_init=1.0)
         self.weight = nn.Parameter(torch.randn(config.img_channels, in_channels, 1, 1))
         self.bias = nn.Parameter(torch.zeros(config.img_channels))
 
+    def freeze(self) -> None:
+        """Take the way that is fast without gradients of the weights."""
+        self.frozen = True
+
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """Shapes: x ``(B, I, H, W)``, w ``(B, w_dim)`` -> ``(B, img_channels, H, W)``."""
-        x = ops.modulated_conv(x, self.weight, self.affine(w) * self.style_gain, demodulate=False)
+        styles = self.affine(w) * self.style_gain
+        if self.frozen:
+            x = ops.modulated_sum(x, self.weight, styles)
+        else:
+            x = ops.modulated_conv(x, self.weight, styles, demodulate=False)
         x = x + self.bias.to(x.dtype)[None, :, None, None]
         return x if self.conv_clamp is None else x.clamp(-self.conv_clamp, self.conv_clamp)
 
@@ -148,7 +178,7 @@ class ResnetSkip(nn.Module):
     def __init__(self, config: StyleGAN2Config, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 1, 1))
-        self.register_buffer("resample_filter", ops.fir_kernel(config.resample_taps))
+        self.register_buffer("resample_filter", ops.up_kernel(config.resample_taps))
 
     def forward(self, x: Tensor, gain: float) -> Tensor:
         """Shape: ``(B, I, H, W) -> (B, O, 2H, 2W)``."""
@@ -168,15 +198,17 @@ class SynthesisBlock(nn.Module):
         resolution, out_channels = config.resolutions[index], config.channels[index]
         self.first = index == 0
         self.has_rgb = config.architecture == "skip" or resolution == config.resolution
-        self.register_buffer("resample_filter", ops.fir_kernel(config.resample_taps))
+        self.register_buffer("resample_filter", ops.up_kernel(config.resample_taps))
         if self.first:
-            self.const = nn.Parameter(torch.randn(out_channels, 4, 4))
+            const_channels = config.const_channels or out_channels
+            self.const = nn.Parameter(torch.randn(const_channels, 4, 4))
         else:
             in_channels = config.channels[index - 1]
             self.conv0 = SynthesisLayer(config, in_channels, out_channels, resolution, up=True)
             if config.architecture == "resnet":
                 self.skip = ResnetSkip(config, in_channels, out_channels)
-        self.conv1 = SynthesisLayer(config, out_channels, out_channels, resolution, up=False)
+        conv1_inputs = self.const.shape[0] if self.first else out_channels
+        self.conv1 = SynthesisLayer(config, conv1_inputs, out_channels, resolution, up=False)
         if self.has_rgb:
             self.torgb = ToRGB(config, out_channels)
 
@@ -185,7 +217,7 @@ class SynthesisBlock(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """``ws``: the block's w inputs in the order conv0 (not in the first block), conv1, toRGB."""
         if self.first:
-            x = self.const.to(x.dtype).expand(ws[0].shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
+            x = self.const.to(x.dtype).repeat(ws[0].shape[0], 1, 1, 1).contiguous(memory_format=torch.channels_last)
             x = self.conv1(x, ws[0], noise_mode)
         elif self.architecture == "resnet":
             shortcut = self.skip(x, math.sqrt(0.5))
@@ -232,6 +264,13 @@ class StyleGAN2Network(nn.Module):
         self.mapping = MappingNetwork(config)
         self.synthesis = SynthesisNetwork(config)
 
+    def freeze(self) -> None:
+        """Prepare for inference only: gradients off, and what depends on the weights alone computed once."""
+        self.eval().requires_grad_(False)
+        for module in self.modules():
+            if isinstance(module, Dense | SynthesisLayer | ToRGB):
+                module.freeze()
+
     def broadcast(self, w: Tensor, psi: float = 1.0, cutoff: int | None = None) -> Tensor:
         """One w per layer, the first ``cutoff`` (all if None) pulled towards the mean by ``psi``.
 
@@ -248,37 +287,3 @@ class StyleGAN2Network(nn.Module):
     def forward(self, z: Tensor, c: Tensor | None = None, noise_mode: NoiseMode = "const") -> Tensor:
         """Shapes: z ``(B, z_dim)``, c ``(B, c_dim)`` or None -> image ``(B, img_channels, resolution, resolution)``."""
         return self.synthesis(self.broadcast(self.mapping(z, c)), noise_mode)
-
-
-def infer_config(
-    state: dict[str, Tensor],
-    *,
-    conv_clamp: float | None = None,
-    mapping_lr_multiplier: float = 0.01,
-    resample_taps: tuple[float, ...] = (1.0, 3.0, 3.0, 1.0),
-) -> StyleGAN2Config:
-    """Read the network's shape off a state dict with ADA names. What leaves no trace in the tensors is passed in."""
-    resolutions = sorted(
-        int(key.split(".")[1][1:]) for key in state if key.startswith("synthesis.b") and key.endswith("conv1.weight")
-    )
-    layers = [key for key in state if key.startswith("mapping.fc") and key.endswith(".weight")]
-    c_dim = state["mapping.embed.weight"].shape[1] if "mapping.embed.weight" in state else 0
-    w_dim = state[f"mapping.fc{len(layers) - 1}.weight"].shape[0]
-    architecture: Architecture = "skip"
-    if "synthesis.b4.torgb.weight" not in state and len(resolutions) > 1:
-        architecture = "resnet" if "synthesis.b8.skip.weight" in state else "orig"
-    return StyleGAN2Config(
-        z_dim=state["mapping.fc0.weight"].shape[1] - (w_dim if c_dim else 0),
-        w_dim=w_dim,
-        resolution=resolutions[-1],
-        channels=tuple(state[f"synthesis.b{r}.conv1.weight"].shape[0] for r in resolutions),
-        img_channels=state[f"synthesis.b{resolutions[-1]}.torgb.weight"].shape[0],
-        c_dim=c_dim,
-        num_mapping_layers=len(layers),
-        mapping_width=state["mapping.fc0.weight"].shape[0] if len(layers) > 1 else None,
-        mapping_lr_multiplier=mapping_lr_multiplier,
-        architecture=architecture,
-        conv_clamp=conv_clamp,
-        resample_taps=resample_taps,
-        use_noise="synthesis.b4.conv1.noise_strength" in state,
-    )

@@ -41,5 +41,6 @@ class PixelViews:
 PIXEL_VIEWS = {
     "simclr": PixelViews(),
     "no-color": PixelViews(jitter=0.0, grayscale=0.0),
+    "no-crop": PixelViews(random_crop=False),
     "none": PixelViews(random_crop=False, flip=0.0, jitter=0.0, grayscale=0.0),
 }

@@ -1,0 +1,117 @@
+"""The last step of a build: look at the shards' records, and write the manifest when all are there. Needs no generator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from genrep.errors import DatasetError, ManifestError
+
+from .contact_sheet import write_contact_sheet
+from .locks import FolderLocks
+from .manifest import MANIFEST_NAME, Manifest, Shard, build_manifest, read_manifest, read_shard_record, write_manifest
+from .schema import check_fields, shard_name, shard_record_name
+from .strict_json import read_json, want_integer, want_list, want_object
+
+RECIPE_NAME = "recipe.json"  # the resolved recipe, written first
+BUILD_NAME = "build.json"  # what the manifest says besides, known before the first shard
+MAX_BYTES = 64 << 20
+MAX_NAMED_SHARDS = 5
+FACTS = ("device", "batch_size", "threads", "machine", "packages")  # of the shards, gathered under the manifest's build
+
+
+def finish(folder: Path) -> Manifest:
+    """Write the contact sheet and the manifest of a folder whose shards are all done; returns the manifest, also if it is
+    there already. Safe to be called by several processes at once.
+
+    Raises:
+        DatasetError: shards are missing (how many, which), or the folder is no build's.
+    """
+    recipe, build = read_plan(folder)
+    with FolderLocks(folder / RECIPE_NAME) as locks, locks.manifest():
+        if (folder / MANIFEST_NAME).exists():
+            return read_manifest(folder)
+        shards = list(done_shards(folder, recipe))
+        missing = sorted(set(range(num_shards(recipe))) - {_number(shard) for shard in shards})
+        if missing:
+            names = ", ".join(shard_name(number) for number in missing[:MAX_NAMED_SHARDS])
+            more = f" and {len(missing) - MAX_NAMED_SHARDS} more" if len(missing) > MAX_NAMED_SHARDS else ""
+            raise DatasetError(
+                f"{folder}: {len(missing)} of {num_shards(recipe)} shards are not done ({names}{more}); "
+                "run the build that makes them"
+            )
+        for leftover in folder.glob(".*.tmp"):  # every shard is done: nobody writes any more
+            leftover.unlink(missing_ok=True)
+        write_contact_sheet(folder, build["fields"], shards[0])
+        manifest = build_manifest(
+            recipe=recipe,
+            fields=build["fields"],
+            classes=build["classes"],
+            shards=shards,
+            build={**build["facts"], **_gathered(shards)},
+        )
+        write_manifest(folder, manifest)
+        return manifest
+
+
+def read_plan(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A build's ``recipe.json`` and ``build.json``. Raises ManifestError if they are not what a build writes."""
+    path = folder / RECIPE_NAME
+    recipe = want_object(
+        read_json(path, MAX_BYTES), str(path), frozenset({"num_pairs", "pairs_per_shard", "seed"}), open_ended=True
+    )
+    want_integer(recipe["num_pairs"], f"{path}: num_pairs", 1)
+    want_integer(recipe["pairs_per_shard"], f"{path}: pairs_per_shard", 1)
+    path = folder / BUILD_NAME
+    build = want_object(
+        read_json(path, MAX_BYTES), str(path), frozenset({"fields", "classes", "facts"}), open_ended=False
+    )
+    check_fields(build["fields"], str(path))
+    want_list(build["classes"], f"{path}: classes")
+    want_object(build["facts"], f"{path}: facts", frozenset(), open_ended=True)
+    return recipe, build
+
+
+def num_shards(recipe: dict[str, Any]) -> int:
+    """Shards that a recipe makes."""
+    return int(-(-recipe["num_pairs"] // recipe["pairs_per_shard"]))
+
+
+def done_shards(folder: Path, recipe: dict[str, Any]) -> Iterator[Shard]:
+    """The shards that are whole, in order. A shard without its record does not exist."""
+    for number in range(num_shards(recipe)):
+        shard = done_shard(folder, recipe, number)
+        if shard is not None:
+            yield shard
+
+
+def done_shard(folder: Path, recipe: dict[str, Any], number: int) -> Shard | None:
+    """One shard if it is done: its record was written, and the file has the size that it states."""
+    record_path, path = folder / shard_record_name(number), folder / shard_name(number)
+    if not record_path.exists():
+        return None
+    try:
+        shard = read_shard_record(record_path)
+    except ManifestError:
+        return None
+    first = number * recipe["pairs_per_shard"]
+    wanted = (first, min(recipe["pairs_per_shard"], recipe["num_pairs"] - first))
+    whole = path.is_file() and path.stat().st_size == shard.bytes
+    return shard if whole and (shard.first_index, shard.count) == wanted else None
+
+
+def _number(shard: Shard) -> int:
+    return int(shard.name[len("shard-") : len("shard-") + 5])
+
+
+def _gathered(shards: list[Shard]) -> dict[str, Any]:
+    """What the shards' records say of their making, each different value once."""
+    gathered: dict[str, Any] = {"seconds": round(sum(float(shard.facts.get("seconds", 0)) for shard in shards), 3)}
+    for name in FACTS:
+        values: list[Any] = []
+        for shard in shards:
+            if name in shard.facts and shard.facts[name] not in values:
+                values.append(shard.facts[name])
+        gathered[name] = values
+    return gathered

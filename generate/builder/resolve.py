@@ -1,0 +1,103 @@
+"""From options, a recipe and its generator to the plan of a build."""
+
+from __future__ import annotations
+
+from genrep.datasets_manifest.schema import field_table
+from genrep.errors import RecipeError
+
+from ..classes import ClassSelection, select_classes
+from ..generators.load import LoadedGenerator
+from ..pixels import default_encoding, parse_encoding
+from ..recipe import Recipe, latent_spec
+from ..views import GeneratorFacts, View, parse_view
+from .conditions import class_count, make_conditions
+from .config import BuildConfig
+from .plan import Plan, pair_bytes, shard_pairs
+
+
+def resolve_views(config: BuildConfig, recipe: Recipe) -> View:
+    """The view of ``--views``, else the recipe's."""
+    return parse_view(config.views) if config.views is not None else recipe.views
+
+
+def make_plan(config: BuildConfig, recipe: Recipe, loaded: LoadedGenerator) -> Plan:
+    """Resolve a build.
+
+    Raises:
+        RecipeError: options that contradict each other or the generator.
+    """
+    generator = loaded.generator
+    views = resolve_views(config, recipe)
+    height, width = cropped_shape(recipe, generator.image_shape)
+    encoding = config.encoding or recipe.encoding or default_encoding(height, width)
+    parse_encoding(encoding)
+    latent = latent_spec(recipe, generator.latent)
+    views.check(latent, GeneratorFacts.of(generator))
+    num_positives = config.num_positives if views.has_positive else 0
+    selection = select_classes(config.classes, class_count(generator))
+    conditions = make_conditions(selection.numbers, generator)
+    fields = field_table(
+        (height, width),
+        encoding,
+        num_positives=num_positives,
+        z_anchor=[latent.dim],
+        z_positive=list(views.positive_shape(latent)),
+        instances=conditions.by_row,
+    )
+    options = {**recipe.options, **config.generator_options()}
+    if "features" in options:
+        options["features"] = loaded.features_digest
+    resolved = {
+        "generator": {
+            "name": recipe.name,
+            "family": recipe.family,
+            "weights": loaded.weights_digest,
+            "config": loaded.config,
+            "options": options,
+            "precision": "fp32",
+        },
+        "latent": latent.to_json(),
+        "views": views.to_json(),
+        "num_positives": num_positives,
+        "classes": list(selection.numbers),
+        "image": {
+            "height": height,
+            "width": width,
+            "crop": list(recipe.crop) if recipe.crop else None,
+            "uint8": recipe.uint8,
+            "encoding": encoding,
+        },
+        "num_pairs": config.num_pairs,
+        "pairs_per_shard": shard_pairs(config.shard_size, config.num_pairs, pair_bytes(fields)),
+        "seed": config.seed,
+    }
+    return Plan(
+        recipe=resolved,
+        fields=fields,
+        classes=class_names(recipe, selection, class_count(generator)),
+        facts={
+            "weights": loaded.weights_facts,
+            "licence": loaded.weights_facts.get("licence", recipe.licence),
+            "views": [{"digest": file.digest, "file": file.path.name, "sha256": file.sha256} for file in views.files()],
+        },
+    )
+
+
+def class_names(recipe: Recipe, selection: ClassSelection, count: int) -> tuple[str, ...]:
+    """Names of the labels 0 .. count - 1: the selection's own, else the recipe's, else their numbers."""
+    if recipe.class_names and len(recipe.class_names) != count:
+        raise RecipeError(
+            f"recipe {recipe.name}: {len(recipe.class_names)} class_names, the generator has {count} classes"
+        )
+    names = {**dict(enumerate(recipe.class_names)), **selection.names}
+    return tuple(names.get(number, str(number)) for number in range(count))
+
+
+def cropped_shape(recipe: Recipe, shape: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of what a dataset keeps of an image. Raises RecipeError for a crop that leaves the image."""
+    if recipe.crop is None:
+        return shape
+    top, left, height, width = recipe.crop
+    if height < 1 or width < 1 or top + height > shape[0] or left + width > shape[1]:
+        raise RecipeError(f"recipe {recipe.name}: crop {list(recipe.crop)} does not lie inside {shape[0]}x{shape[1]}")
+    return height, width

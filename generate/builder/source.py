@@ -1,0 +1,51 @@
+"""What shards are made from: anything that gives the pairs of an index range, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from genrep.errors import GeneratorError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class OutOfMemoryError(GeneratorError):
+    """The device cannot hold a batch of this size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Consecutive samples, ready to be written."""
+
+    indices: NDArray[np.int64]  # (B,)
+    labels: NDArray[np.int64]  # (B,), -1 = none
+    images: list[NDArray[np.uint8]]  # per view: (B, H, W, 3), the anchors first
+    latents: list[NDArray[np.float32]]  # per view: (B, d), or (B, G, d) on groups of W layers; none for real images
+    rows: NDArray[np.int64] | None = None  # (B,), of the instance features; None where there are none
+
+
+class Source(Protocol):
+    """Gives the samples of any index range; the same ones whoever asks."""
+
+    batch_size: int
+
+    def batches(self, first: int, count: int) -> Iterator[Batch]:
+        """The samples ``first`` .. ``first + count - 1``, in order."""
+        ...
+
+    def halve_batch(self) -> None:
+        """Go on with half the batch size."""
+        ...
+
+
+class OpenSource(Protocol):
+    """Opens a source in the process that calls it; travels to worker processes."""
+
+    def __call__(self) -> Source:
+        """The source, ready to be asked."""
+        ...

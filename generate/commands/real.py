@@ -1,0 +1,52 @@
+"""``from-folder``: real images as shards of the same contract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from genrep.cli import print_config
+
+from .dataset import show_build
+
+
+@click.command("from-folder")
+@click.argument("data", metavar="DIR|NAME")
+@click.option("--out", metavar="DIR", type=click.Path(path_type=Path), required=True, help="The dataset's folder.")
+@click.option("--root", metavar="DIR", type=click.Path(path_type=Path), help="Where a named dataset lies.")
+@click.option("--split", type=click.Choice(["train", "test"]), default="train", show_default=True)
+@click.option(
+    "--size", metavar="PIXELS|HxW", help="Of the stored images.  [default: that of the files, if all have one]"
+)
+@click.option(
+    "--crop",
+    type=click.Choice(["center", "none"]),
+    default="center",
+    show_default=True,
+    help="The largest central part of that shape, or the whole image, stretched.",
+)
+@click.option("--encoding", metavar="raw|jpeg:Q", help="[default: raw up to 64 pixels, jpeg:95 above]")
+@click.option("--shard-size", metavar="IMAGES|BYTES", help="[default: at least 16 shards, at most 512 MB each]")
+@click.option("--strict", is_flag=True, help="An unreadable image is an error, not a line in unreadable.jsonl.")
+@click.option("--processes", type=click.IntRange(min=1), help="[default: one per core]")
+@click.option("--dry-run", is_flag=True, help="Print the settings and exit.")
+def from_folder(dry_run: bool, **options: Any) -> None:
+    """Build a dataset of the real images in DIR (a subfolder a class, or bare images) or of NAME.
+
+    The same command goes on where an earlier one stopped. Unreadable images are named, counted and skipped.
+
+    \b
+    Example:
+      genrep-generate from-folder imagenet/ --split train --size 256 --out shards-real
+    """
+    from ..real.config import FolderConfig
+
+    config = FolderConfig(**options)
+    if dry_run:
+        print_config(config)
+        return
+    from ..real.folder import build_from_folder
+
+    show_build(build_from_folder(config))

@@ -1,0 +1,34 @@
+"""``list`` and ``weights``: the generators that there are, and getting them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("weights")
+@click.argument("name")
+@click.option(
+    "--out",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Put the file here.  [default: the cache, below GENREP_HOME or ~/.cache/genrep]",
+)
+def weights_command(name: str, out: Path | None) -> None:
+    """Get the weights of the recipe NAME: download, resume, check."""
+    from ..store.weights import get_weights
+
+    click.echo(get_weights(name, out))
+
+
+@click.command("list")
+def list_recipes() -> None:
+    """List the recipes that ship with the package."""
+    from ..recipe import known_recipes, load_recipe
+
+    for name in known_recipes():
+        recipe = load_recipe(name)
+        where = "ship with the package" if str(recipe.weights).startswith("package:") else "are downloaded"
+        weights = "by --weights FILE" if recipe.weights is None else where
+        click.echo(f"{name:24} {recipe.family:13} weights {weights}; licence: {recipe.licence}")

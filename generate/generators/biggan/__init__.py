@@ -1,0 +1,1 @@
+"""BigGAN (Brock et al. 2019) and its descendants BigBiGAN and IC-GAN, in plain PyTorch."""

@@ -1,0 +1,82 @@
+"""BigGAN-deep as Hugging Face publishes it: ``pytorch_model.bin`` with a config beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from genrep.errors import GeneratorError, WeightsError
+
+from ..base import Generator
+from ..checkpoint import Checkpoint
+from .generator import BigGANDeepGenerator
+from .network import BigGANDeepNetwork
+from .structure import EPS, compare, read_config, read_structure
+
+FAMILY = "biggan_deep"
+OPTIONS = frozenset({"truncation"})
+WEIGHTS, CONFIG = "pytorch_model.bin", "config.json"
+SIGNATURE = {"embeddings.weight", "generator.gen_z.weight_orig", "generator.conv_to_rgb.weight_orig"}
+
+
+def find(folder: Path) -> Path | None:
+    """``pytorch_model.bin``, or the one ``NAME-pytorch_model.bin``. Raises WeightsError if there are several of these."""
+    if (folder / WEIGHTS).is_file():
+        return folder / WEIGHTS
+    named = sorted(path for path in folder.glob(f"*-{WEIGHTS}") if path.is_file())
+    if len(named) > 1:
+        raise WeightsError(f"weights {folder}: several generators ({', '.join(path.name for path in named)}); name one")
+    return named[0] if named else None
+
+
+def recognise(content: object, path: Path, *, named: bool) -> Checkpoint | None:
+    """See ``Family.recognise``. Which blocks double the resolution is in the config alone.
+
+    Without a config it is taken to be every second one, as in all published networks.
+    """
+    if not isinstance(content, Mapping) or not content.keys() >= SIGNATURE:
+        return None
+    tensors = {key: value.float() for key, value in content.items() if isinstance(value, Tensor)}
+    config_path = _config_of(path)
+    config = read_config(config_path) if config_path else None
+    upsample = [bool(layer[0]) for layer in config["layers"]] if config else None
+    eps = float(config["eps"]) if config else EPS
+    try:
+        structure = read_structure(tensors, upsample, eps)
+    except WeightsError as error:
+        raise WeightsError(f"weights {path}: {error}") from None
+    if config and config_path:
+        compare(config, structure, config_path)
+    return Checkpoint(
+        family=FAMILY,
+        tensors={name: tensors[name] for name in structure.shapes()},
+        config={"upsample": [block.upsample for block in structure.blocks], "eps": eps},
+    )
+
+
+def _config_of(path: Path) -> Path | None:
+    names = [f"{path.name.removesuffix(WEIGHTS)}{CONFIG}"] if path.name.endswith(WEIGHTS) else []
+    for name in (*names, f"{path.stem}-{CONFIG}", CONFIG):
+        if path.with_name(name).is_file():
+            return path.with_name(name)
+    return None
+
+
+def open_checkpoint(
+    checkpoint: Checkpoint, *, device: str | torch.device = "cpu", truncation: float = 1.0
+) -> Generator:
+    """See ``Family.open_checkpoint``; ``truncation`` in (0, 1] chooses the batch statistics and scales the latents.
+
+    Raises GeneratorError for a truncation outside.
+    """
+    if isinstance(truncation, bool) or not isinstance(truncation, (int, float)) or not 0 < truncation <= 1:
+        raise GeneratorError(f"truncation {truncation!r}: BigGAN-deep has statistics for 0 < truncation <= 1")
+    upsample, eps = checkpoint.config.get("upsample"), checkpoint.config.get("eps")
+    if not isinstance(upsample, list) or not isinstance(eps, float):
+        raise WeightsError(f"BigGAN-deep weights: config {checkpoint.config}, wanted 'upsample' and 'eps'")
+    structure = read_structure(checkpoint.tensors, upsample, eps)
+    network = BigGANDeepNetwork(checkpoint.tensors, structure, float(truncation))
+    return BigGANDeepGenerator(network.to(device), truncation=float(truncation))

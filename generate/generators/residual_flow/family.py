@@ -1,0 +1,51 @@
+"""Residual Flow (Chen et al. 2019): the checkpoints that its authors' training writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from genrep.errors import WeightsError
+
+from ..base import Generator
+from ..checkpoint import Checkpoint
+from .generator import ResidualFlowGenerator
+from .structure import is_residual_flow, read_structure
+
+FAMILY = "residual_flow"
+OPTIONS: frozenset[str] = frozenset()
+WRITTEN = ("most_recent.pth", "models/most_recent.pth")  # by the authors' training, in or below its folder
+PUBLISHED = "*_resflow_*.pth"
+
+
+def find(folder: Path) -> Path | None:
+    """The training's latest checkpoint, or the one published file. Raises WeightsError if there are several of these."""
+    for name in WRITTEN:
+        if (folder / name).is_file():
+            return folder / name
+    published = sorted(path for path in folder.glob(PUBLISHED) if path.is_file())
+    if len(published) > 1:
+        raise WeightsError(
+            f"weights {folder}: several Residual Flows ({', '.join(path.name for path in published)}); name one"
+        )
+    return published[0] if published else None
+
+
+def recognise(content: object, path: Path, *, named: bool) -> Checkpoint | None:
+    """See ``Family.recognise``. The averaged weights (EMA) are taken, as for the published samples."""
+    if not is_residual_flow(content):
+        return None
+    try:
+        tensors, config = read_structure(cast("dict[str, object]", content))
+    except WeightsError as error:
+        raise WeightsError(f"weights {path}: {error}") from None
+    except (TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:  # RecursionError is one
+        raise WeightsError(f"weights {path}: a damaged Residual Flow checkpoint ({error})") from None
+    return Checkpoint(family=FAMILY, tensors=tensors, config=config)
+
+
+def open_checkpoint(checkpoint: Checkpoint, *, device: str | torch.device = "cpu") -> Generator:
+    """See ``Family.open_checkpoint``. Bounding the weights by power iteration takes a moment."""
+    return ResidualFlowGenerator.from_state(checkpoint.tensors, checkpoint.config, device=device)

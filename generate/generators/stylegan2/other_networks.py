@@ -1,0 +1,17 @@
+"""The relatives of StyleGAN2 that come in the same containers, told by their tensors' names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from genrep.errors import WeightsError
+
+
+def refuse_other_networks(names: Iterable[str], container: str) -> None:
+    """Raise WeightsError if these are the tensors of StyleGAN3, StyleGAN-XL or StyleGAN1. ``container``: "pickle", ..."""
+    found = list(names)
+    if any(name.startswith(("synthesis.input.", "synthesis.L0_")) for name in found):
+        large = any(name.startswith("mapping.embed_proj.") for name in found)
+        raise WeightsError(f"this is a {'StyleGAN-XL' if large else 'StyleGAN3'} {container}: not supported")
+    if any("/StyleMod/" in name for name in found):
+        raise WeightsError(f"this is a StyleGAN1 {container} (config-a of StyleGAN2's paper): not supported")

@@ -1,0 +1,204 @@
+"""Pickles of StyleGAN2 and StyleGAN2-ADA in TensorFlow: variables by name, and the arguments that were not defaults."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genrep.errors import WeightsError
+from genrep.generate.unpickle.records import Opaque
+
+from .config import taps_of, traceless
+from .other_networks import refuse_other_networks
+
+_AVERAGED = 2  # the place of Gs in (G, D, Gs)
+_PARTS = ("mapping", "synthesis")
+_DEFAULT_KERNEL = [1, 3, 3, 1]
+
+
+def read(content: object) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Tensors under ADA's names, and the config of what they do not tell; None if it is no pickle of a TensorFlow network.
+
+    Truncation is left to the caller: the 0.5 that TensorFlow's generator defaults to is no property of the weights.
+
+    Raises WeightsError if it is a network of another kind.
+    """
+    if isinstance(content, list | tuple) and len(content) > _AVERAGED:
+        content = content[_AVERAGED]
+    network = _network(content)
+    if network is None:
+        return None
+    variables = dict(_variables(network))
+    refuse_other_networks(variables, "pickle")
+    if "synthesis/4x4/Conv/mod_weight" not in variables:
+        raise WeightsError(f"a TensorFlow network {str(network.get('name'))!r} that is no StyleGAN2 generator")
+    arguments: dict[str, Any] = {}
+    components = _mapping(network.get("components"))
+    for fields in (*(_network(components.get(name)) for name in _PARTS), network):  # those of the whole prevail
+        arguments.update(_mapping((fields or {}).get("static_kwargs")))
+    state = {}
+    for name, value in _modern(variables).items():
+        state.update(_convert(name, value))
+    return state, _config(arguments)
+
+
+def _network(value: object) -> dict[str, Any] | None:
+    """The state of a pickled ``Network``, whatever its class is called; None if it is none."""
+    fields = value.state if isinstance(value, Opaque) else None
+    if isinstance(fields, dict) and isinstance(fields.get("variables"), list | tuple) and "static_kwargs" in fields:
+        return fields
+    return None
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    if isinstance(value, Opaque):  # a subclass of dict
+        pairs = [pair for pair in value.items if isinstance(pair, list | tuple) and len(pair) == 2]
+        return {pair[0]: pair[1] for pair in pairs if isinstance(pair[0], str)}
+    return value if isinstance(value, dict) else {}
+
+
+def _variables(network: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    """The network's own variables and those of its parts, by name."""
+    parts = [("", network)]
+    components = _mapping(network.get("components"))
+    for name in _PARTS:
+        part = _network(components.get(name))
+        if part is not None:
+            parts.append((f"{name}/", part))
+    for prefix, part in parts:
+        for pair in part["variables"]:
+            if not (isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str)):
+                raise WeightsError("its variables are not pairs of a name and an array")
+            yield prefix + pair[0], _tensor(prefix + pair[0], pair[1])
+
+
+def _tensor(name: str, value: object) -> Tensor:
+    array = np.asarray(value) if isinstance(value, np.ndarray | np.generic | int | float) else None
+    if array is None or array.dtype.kind not in "fiu":
+        raise WeightsError(f"its variable {name} is no array of numbers")
+    return torch.from_numpy(array.astype(np.float32))
+
+
+def _modern(variables: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Configs B to D of the paper, which grew while they trained, under the names of the others.
+
+    Their images come from the last block alone (the "orig" architecture), whose toRGB is named by the level of detail 0.
+    """
+    growing = [name for name in variables if "ToRGB_lod" in name]
+    if not growing:
+        return variables
+    lod = float(variables.get("lod", torch.zeros(())).sum())
+    if lod > 0:
+        raise WeightsError(f"a network that was still growing (level of detail {lod:g}): not supported")
+    sizes = [int(found[1]) for name in variables if (found := re.fullmatch(r"synthesis/(\d+)x\d+/Conv1/weight", name))]
+    kept = {name: value for name, value in variables.items() if name not in growing}
+    for part in ("weight", "bias", "mod_weight", "mod_bias"):
+        source = f"synthesis/ToRGB_lod0/{part}"
+        if source not in variables:
+            raise WeightsError(f"a StyleGAN2 generator without {source}")
+        kept[f"synthesis/{max(sizes, default=4)}x{max(sizes, default=4)}/ToRGB/{part}"] = variables[source]
+    return kept
+
+
+def _conv(weight: Tensor) -> Tensor:  # (k, k, I, O) -> (O, I, k, k)
+    return weight.permute(3, 2, 0, 1)
+
+
+def _up_conv(weight: Tensor) -> Tensor:  # stored as a convolution's, while ours goes to a transposed convolution
+    return weight.flip((0, 1)).permute(3, 2, 0, 1)
+
+
+def _same(value: Tensor) -> Tensor:
+    return value
+
+
+_Values = dict[str, tuple[str, Callable[[Tensor], Tensor]]]  # TensorFlow's name -> ADA's, and how the value changes
+
+
+def _layer(weight: Callable[[Tensor], Tensor]) -> _Values:
+    return {
+        "weight": ("weight", weight),
+        "bias": ("bias", _same),
+        "mod_weight": ("affine.weight", torch.t),
+        "mod_bias": ("affine.bias", lambda bias: bias + 1),  # TensorFlow adds it at run time
+        "noise_strength": ("noise_strength", _same),
+    }
+
+
+_LAYERS: dict[str, tuple[str, _Values]] = {  # of TensorFlow -> ADA's layer, and its parts
+    "Conv": ("conv1", _layer(_conv)),
+    "Conv0_up": ("conv0", _layer(_up_conv)),
+    "Conv1": ("conv1", _layer(_conv)),
+    "ToRGB": ("torgb", _layer(_conv)),
+    "Skip": ("skip", {"weight": ("weight", _conv)}),
+    "Const": ("", {"const": ("const", lambda const: const[0])}),
+}
+_LABELS: _Values = {
+    "LabelEmbed/weight": ("embed.weight", torch.t),
+    "LabelEmbed/bias": ("embed.bias", _same),
+    "LabelConcat/weight": ("concat.weight", torch.t),
+}
+
+
+def _convert(name: str, value: Tensor) -> dict[str, Tensor]:
+    """One variable under its name in ADA's state dict; nothing for what the finished network does not use."""
+    if name.rpartition("/")[2] == "lod":
+        return {}
+    try:
+        if name == "dlatent_avg":
+            return {"mapping.w_avg": _mean(value)}
+        if found := re.fullmatch(r"mapping/Dense(\d+)/(weight|bias)", name):
+            return {f"mapping.fc{found[1]}.{found[2]}": value.t() if found[2] == "weight" else value}
+        if name.startswith("mapping/") and name[8:] in _LABELS:
+            target, change = _LABELS[name[8:]]
+            return {f"mapping.{target}": change(value)}
+        if found := re.fullmatch(r"synthesis/noise(\d{1,2})", name):
+            number = int(found[1])
+            layer = f"b{1 << (number + 5) // 2}.conv{0 if number % 2 else 1}"
+            return {f"synthesis.{layer}.noise_const": value[0, 0]}
+        found = re.fullmatch(r"synthesis/(\d+)x\1/(\w+)/(\w+)", name)
+        if found and found[3] in _LAYERS.get(found[2], ("", {}))[1]:
+            layer, parts = _LAYERS[found[2]]
+            part, change = parts[found[3]]
+            return {".".join(filter(None, ("synthesis", f"b{found[1]}", layer, part))): change(value)}
+    except (RuntimeError, IndexError):
+        raise WeightsError(f"its variable {name} has the unexpected shape {tuple(value.shape)}") from None
+    raise WeightsError(f"a StyleGAN2 generator with an unexpected variable {name}")
+
+
+def _mean(value: Tensor) -> Tensor:
+    """The mean of W, also where it stands once per layer. Shape: ``(w_dim,)`` or ``(num_ws, w_dim) -> (w_dim,)``."""
+    if value.dim() == 2:
+        if not bool((value == value[:1]).all()):
+            raise WeightsError("its dlatent_avg differs from layer to layer: not supported")
+        return value[0]
+    return value
+
+
+def _config(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Of the arguments that change the function without a trace in the variables; the networks ignore all they do not know."""
+
+    def argument(name: str, default: object) -> Any:
+        value = arguments.get(name, default)
+        return value.item() if isinstance(value, np.generic) else value
+
+    kernel = argument("resample_kernel", _DEFAULT_KERNEL)
+    if kernel is None:
+        kernel = [1, 1]  # a box filter
+    clamp = argument("conv_clamp", None)
+    try:
+        return traceless(
+            conv_clamp=None if clamp is None else float(clamp),
+            activation=argument("nonlinearity", "lrelu"),
+            mapping_activation=argument("mapping_nonlinearity", "lrelu"),
+            mapping_lr_multiplier=float(argument("mapping_lrmul", 0.01)),
+            normalize_latents=bool(argument("normalize_latents", True)),
+            resample_taps=taps_of(torch.from_numpy(np.array(kernel, dtype=np.float64))),
+        )
+    except (TypeError, ValueError):
+        raise WeightsError("its static_kwargs are not those of a StyleGAN2 generator") from None

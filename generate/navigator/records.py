@@ -1,0 +1,142 @@
+"""What a fit tells while it goes: times on the device, means over windows of steps, metrics.jsonl, the stopping rule."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genrep.errors import TrainingError
+from genrep.files import write_atomic
+
+METRICS_FILE = "metrics.jsonl"
+FALLEN = 0.95  # of the loss to stop at: a window below this counts as the first fall, noise on the way down does not
+
+
+class Stopwatch:
+    """Seconds spent in named sections. On a GPU they are measured by events, which are read only in ``collect``."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.on_gpu = device.type == "cuda"
+        self.totals: dict[str, float] = {}
+        self.pending: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
+
+    @contextmanager
+    def section(self, name: str) -> Iterator[None]:
+        """Count the time inside towards ``name``."""
+        if not self.on_gpu:
+            started = time.perf_counter()
+            yield
+            self.totals[name] = self.totals.get(name, 0.0) + time.perf_counter() - started
+            return
+        first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        first.record()
+        yield
+        last.record()
+        self.pending.append((name, first, last))
+
+    def collect(self) -> dict[str, float]:
+        """Seconds of each section since the last call; waits for the device."""
+        for name, first, last in self.pending:
+            last.synchronize()
+            self.totals[name] = self.totals.get(name, 0.0) + first.elapsed_time(last) / 1000
+        totals, self.totals, self.pending = self.totals, {}, []
+        return totals
+
+
+class Window:
+    """Sums over the steps since the last line of metrics, in float64 on the device: a step never waits for them."""
+
+    NAMES = ("loss_f", "loss_T", "shift_mean", "shift_square", "distance_mean")
+
+    def __init__(self, device: torch.device) -> None:
+        self.sums = torch.zeros(len(self.NAMES), dtype=torch.float64, device=device)
+        self.farthest = torch.zeros((), dtype=torch.float64, device=device)
+        self.steps = 0
+
+    @torch.no_grad()
+    def add(self, loss_f: Tensor, loss_t: Tensor, shift: Tensor) -> None:
+        """Remember a step. Shapes: ``(), (), (B, F)``."""
+        shift = shift.double()
+        distance = torch.linalg.vector_norm(shift, dim=1)
+        self.sums += torch.stack(
+            [loss_f.double(), loss_t.double(), shift.mean(), shift.square().mean(), distance.mean()]
+        )
+        self.farthest = torch.maximum(self.farthest, distance.max())
+        self.steps += 1
+
+    def means(self) -> dict[str, float]:
+        """Means over the window. Raises TrainingError if a loss is not finite."""
+        values = dict(zip(self.NAMES, (self.sums / self.steps).tolist()))
+        for name in ("loss_f", "loss_T"):
+            if not math.isfinite(values[name]):
+                raise TrainingError(
+                    f"{name} is {values[name]}: wanted a finite number; try a lower --lr-f or --lr-walk"
+                )
+        variance = values.pop("shift_square") - values["shift_mean"] ** 2
+        return {**values, "shift_std": max(variance, 0.0) ** 0.5, "distance_max": float(self.farthest)}
+
+    def clear(self) -> None:
+        """Begin the next window."""
+        self.sums, self.farthest, self.steps = torch.zeros_like(self.sums), torch.zeros_like(self.farthest), 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint in the middle of a window."""
+        return {"sums": self.sums, "farthest": self.farthest, "steps": self.steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from ``state_dict``."""
+        self.sums, self.farthest, self.steps = state["sums"], state["farthest"], state["steps"]
+
+
+class StopRule:
+    """HL's choice of a checkpoint: f's loss first falls, as f learns, then rises, as T finds what f cannot follow.
+
+    Met by the first window whose mean loss is at least ``value`` after one below .95 of it.
+    """
+
+    def __init__(self) -> None:
+        self.lowest = self.last = math.inf
+
+    def add(self, loss_f: float) -> None:
+        """Remember a window."""
+        self.lowest, self.last = min(self.lowest, loss_f), loss_f
+
+    def met(self, value: float | None) -> bool:
+        """Whether a run that stops at ``value`` stops here."""
+        return value is not None and self.lowest < FALLEN * value <= value <= self.last < math.inf
+
+
+class Metrics:
+    """metrics.jsonl: a JSON object per line, whole lines only."""
+
+    def __init__(self, out: Path, *, after_step: int) -> None:
+        """Keep the lines up to ``after_step``: a resumed run repeats what came after its checkpoint."""
+        self.path = out / METRICS_FILE
+        kept = [line for line in read_metrics(self.path) if line["step"] <= after_step]
+        write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Append a line."""
+        with open(self.path, "a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a metrics file; what a crash cut off in the middle is left out."""
+    lines = []
+    for text in path.read_text().splitlines() if path.exists() else []:
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and isinstance(line.get("step"), int):
+            lines.append(line)
+    return lines

@@ -1,0 +1,48 @@
+"""The settings of ``genrep-generate from-folder``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from genrep.errors import RecipeError
+
+SIZE = re.compile(r"(\d{1,4})(?:x(\d{1,4}))?")
+CROPS = ("center", "none")
+MAX_SIDE = 8192  # of a dataset's images (docs/format.md)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderConfig:
+    """What to make shards of, and how large its images shall be."""
+
+    data: str  # an image folder, or a name of ``genrep.real_images``
+    out: Path
+    root: Path | None = None  # where a named dataset lies
+    split: str = "train"
+    size: str | None = None  # "256" or "HEIGHTxWIDTH"; None wants images of one size
+    crop: str = "center"  # "center": the largest central part of that shape; "none": the whole image, stretched
+    encoding: str | None = None  # None = raw up to 64 pixels, JPEG above
+    shard_size: str | None = None
+    strict: bool = False  # an unreadable image is an error
+    # From here on: how, not what.
+    batch_size: int = 64
+    processes: int | None = None
+
+    def __post_init__(self) -> None:
+        self.shape()
+        if self.crop not in CROPS:
+            raise RecipeError(f"--crop {self.crop!r}: wanted one of {', '.join(CROPS)}")
+        if self.processes is not None and self.processes < 1:
+            raise RecipeError(f"--processes {self.processes}: wanted at least 1")
+
+    def shape(self) -> tuple[int, int] | None:
+        """(height, width) of ``size``. Raises RecipeError if it is none."""
+        if self.size is None:
+            return None
+        match = SIZE.fullmatch(self.size)
+        shape = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+        if not all(1 <= side <= MAX_SIDE for side in shape):
+            raise RecipeError(f"--size {self.size!r}: wanted pixels, or HEIGHTxWIDTH, from 1 to {MAX_SIDE}")
+        return shape

@@ -1,0 +1,117 @@
+"""Pixels of real images by their number: from files, or from arrays that are in memory already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genrep.errors import DataError
+
+from ..builder.source import Batch
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class FileSource:
+    """Images of files, cropped and resized to one shape (Pillow, bicubic with antialiasing)."""
+
+    def __init__(
+        self,
+        base: Path,
+        names: list[str],
+        labels: NDArray[np.int64],
+        shape: tuple[int, int],
+        crop: str,
+        batch_size: int,
+    ) -> None:
+        self.base, self.names, self.labels = base, names, labels
+        self.shape, self.crop, self.batch_size = shape, crop, batch_size
+
+    def batches(self, first: int, count: int) -> Iterator[Batch]:
+        """See ``builder.source.Source``."""
+        for start in range(first, first + count, self.batch_size):
+            indices = np.arange(start, min(start + self.batch_size, first + count), dtype=np.int64)
+            images = np.stack([self._read(self.base / self.names[i]) for i in indices])
+            yield Batch(indices=indices, labels=self.labels[indices], images=[images], latents=[])
+
+    def halve_batch(self) -> None:
+        """See ``builder.source.Source``."""
+        self.batch_size //= 2
+
+    def _read(self, path: Path) -> NDArray[np.uint8]:
+        from PIL import Image
+
+        try:
+            with Image.open(path) as file:
+                image = file.convert("RGB")
+        except Exception as error:  # Pillow's parsers raise nearly anything on broken files
+            raise DataError(f"{path}: changed since it was looked at ({type(error).__name__}: {error})") from error
+        return np.asarray(fit(image, self.shape, self.crop))
+
+
+def fit(image: Image, shape: tuple[int, int], crop: str) -> Image:
+    """Crop the largest central part of the shape's proportions (``crop="center"``) and resize to ``shape`` (height, width)."""
+    from PIL.Image import Resampling
+
+    height, width = shape
+    if image.size == (width, height):
+        return image
+    if crop == "center":  # cut out first: a resize from a box looks at the pixels around it
+        scale = min(image.width / width, image.height / height)
+        inner_width, inner_height = max(int(scale * width), 1), max(int(scale * height), 1)
+        left, top = (image.width - inner_width) // 2, (image.height - inner_height) // 2
+        image = image.crop((left, top, left + inner_width, top + inner_height))
+    return image.resize((width, height), Resampling.BICUBIC)
+
+
+class ArraySource:
+    """Images of a named dataset, in memory."""
+
+    def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.int64], batch_size: int) -> None:
+        self.images, self.labels, self.batch_size = images, labels, batch_size
+
+    def batches(self, first: int, count: int) -> Iterator[Batch]:
+        """See ``builder.source.Source``."""
+        for start in range(first, first + count, self.batch_size):
+            rows = slice(start, min(start + self.batch_size, first + count))
+            indices = np.arange(rows.start, rows.stop, dtype=np.int64)
+            yield Batch(indices=indices, labels=self.labels[rows], images=[self.images[rows]], latents=[])
+
+    def halve_batch(self) -> None:
+        """See ``builder.source.Source``."""
+        self.batch_size //= 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenFiles:
+    """Opens a FileSource in any process."""
+
+    base: Path
+    names: list[str]
+    labels: NDArray[np.int64]
+    shape: tuple[int, int]
+    crop: str
+    batch_size: int
+
+    def __call__(self) -> FileSource:
+        """The source."""
+        return FileSource(self.base, self.names, self.labels, self.shape, self.crop, self.batch_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenArrays:
+    """Opens an ArraySource in any process."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    batch_size: int
+
+    def __call__(self) -> ArraySource:
+        """The source."""
+        return ArraySource(self.images, self.labels, self.batch_size)

@@ -1,0 +1,95 @@
+"""The file of learned walks: safetensors with keys shift_x, shift_y, zoom, rotate_2d, rotate_3d ``(d,)`` and color ``(d, 3)``.
+
+``z' = z + α_shift_x shift_x + ... + color @ (α_red, α_green, α_blue)``, with the α of alphas.py: 1 is 100 pixels of 256, 30
+degrees in the plane, 60 in depth; zoom's is the logarithm of the field of view (positive makes things small); colours' are
+levels in [-1, 1]. Metadata, all of them strings: ``genrep`` = ``walks/1``, ``dim`` = d, ``generator`` = what --gen named,
+``weights`` = the digest of its tensors, empty if it has none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from genrep.errors import WeightsError
+from genrep.files import canonical_json, sha256_file, write_atomic
+
+from ..generators.checkpoint import read_safetensors
+from .alphas import COLOR, ROWS
+
+FORMAT = "walks/1"
+WALKS_FILE = "walks.safetensors"
+KEYS = (*ROWS[: COLOR.start], "color")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedWalks:
+    """Walks on the CPU, and where they came from."""
+
+    walks: Tensor  # (8, d) float32, a row for each of alphas.ROWS
+    generator: str
+    weights: str | None  # digest of the generator's tensors
+    path: Path
+    sha256: str  # of the file
+
+
+def save_walks(path: Path, walks: Tensor, *, generator: str, weights: str | None) -> None:
+    """Write walks ``(8, d)``, whole or not at all. The same walks give the same bytes."""
+    rows = walks.detach().float().cpu()
+    tensors = {name: rows[i] for i, name in enumerate(ROWS[: COLOR.start])}
+    metadata = {"format": "pt", "genrep": FORMAT, "dim": str(rows.shape[1]), "generator": generator}
+    write_atomic(path, _safetensors({**tensors, "color": rows[COLOR].T}, {**metadata, "weights": weights or ""}))
+
+
+def _safetensors(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
+    """The format's bytes, in order of name: the library writes its metadata in an order that changes with every call.
+
+    An 8-byte little-endian length, a JSON header of dtype, shape and place of every tensor, the tensors.
+    """
+    header: dict[str, object] = {"__metadata__": metadata}
+    parts, start = [], 0
+    for name, tensor in sorted(tensors.items()):
+        parts.append(tensor.numpy().astype("<f4").tobytes())
+        end = start + len(parts[-1])
+        header[name], start = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [start, end]}, end
+    text = canonical_json(header)
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + b"".join(parts)
+
+
+def load_walks(path: Path) -> LoadedWalks:
+    """Read walks from their file, or from the run folder that holds it.
+
+    Raises:
+        WeightsError: there is none, or the file does not hold all six walks of one size.
+    """
+    if path.is_dir():
+        path = path / WALKS_FILE
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such walks; a finished run of fit-steer writes {WALKS_FILE}")
+    tensors, metadata = read_safetensors(path)
+    if metadata.get("genrep") != FORMAT:
+        raise WeightsError(f"{path}: its metadata say genrep = {metadata.get('genrep')!r}, wanted {FORMAT!r}")
+    if tensors.keys() != set(KEYS):
+        odd = sorted(tensors.keys() ^ set(KEYS))[0]
+        raise WeightsError(f"{path}: tensor {odd} is missing or unknown, wanted {', '.join(KEYS)}")
+    if not (metadata.get("dim", "").isascii() and metadata.get("dim", "").isdecimal()):
+        raise WeightsError(f"{path}: dim {metadata.get('dim')!r}, wanted the size of the latent")
+    dim = int(metadata["dim"])
+    for name, tensor in tensors.items():
+        wanted = (dim, 3) if name == "color" else (dim,)
+        if tuple(tensor.shape) != wanted:
+            raise WeightsError(f"{path}: tensor {name} of shape {tuple(tensor.shape)}, wanted {wanted}")
+        if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
+            raise WeightsError(f"{path}: tensor {name} holds values that are no finite numbers")
+    rows = [tensors[name] for name in KEYS[:-1]]
+    return LoadedWalks(
+        walks=torch.cat([torch.stack(rows), tensors["color"].T]),
+        generator=metadata.get("generator", ""),
+        weights=metadata.get("weights") or None,
+        path=path,
+        sha256=sha256_file(path),
+    )

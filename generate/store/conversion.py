@@ -1,0 +1,202 @@
+"""The single place where weights of any format become a ``Checkpoint``, once: what comes out is kept in the cache.
+
+A converted file is named by a digest of all that it follows from: the source's name and sha256, those of the settings beside
+it, the family that was asked for, and CONVERSION.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from genrep.errors import WeightsError
+from genrep.files import canonical_json, digest_json
+
+from ..generators import families
+from ..generators.checkpoint import Checkpoint, checkpoint_from_safetensors, read_safetensors
+from . import converted
+from .archive import extract, is_archive
+from .cache import digest_file
+from .http import tidy
+from .records import describe
+
+CONVERSION = 1  # to be raised whenever a family's ``recognise`` makes something else of a file that it knew before
+NEIGHBOURS = ("*config.json", "state_dict*.pth")  # what families read beside the weights
+_FAULTS = (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
+
+T = TypeVar("T")
+
+
+def read_checkpoint(path: Path, family: str | None = None) -> tuple[Checkpoint, dict[str, Any]]:
+    """The checkpoint in a weights file of any known format, in a .tar.gz of one, or in a folder that holds one.
+
+    Args:
+        path: of the file or folder.
+        family: which it is said to be; None = the first that knows it.
+
+    Returns:
+        The checkpoint, and the facts of the file: file, source, licence, sha256.
+
+    Raises:
+        RecipeError: an unknown family.
+        WeightsError: one line, for a file that is missing, damaged, or of another family or none.
+    """
+    if family is not None:
+        families.family(family)
+    if os.path.isdir(path):
+        return _first(path, family, _read_file)
+    if not os.path.isfile(path):
+        raise WeightsError(f"weights {path}: no such file")
+    return _read_file(path, family)
+
+
+def _read_file(path: Path, family: str | None) -> tuple[Checkpoint, dict[str, Any]]:
+    facts = describe(path)
+    checkpoint = _own(path, family)
+    if checkpoint is not None:
+        return checkpoint, facts
+    inputs = {
+        "name": path.name,
+        "sha256": facts["sha256"],
+        "neighbours": _neighbours(path),
+        "family": family,
+        "conversion": CONVERSION,
+    }
+    key = digest_json(inputs)
+    checkpoint = converted.load(key)
+    if checkpoint is None:
+        with converted.workshop() as folder:
+            checkpoint = converted.load(key)  # another process may have made it meanwhile
+            if checkpoint is None:
+                checkpoint = _convert_archive(path, family, folder) if is_archive(path) else _convert(path, family)
+                if folder is not None:
+                    converted.save(folder, key, checkpoint, {**facts, "inputs": inputs})
+    return checkpoint, facts
+
+
+def _neighbours(path: Path) -> dict[str, str]:
+    found = {}
+    for pattern in NEIGHBOURS:
+        for neighbour in path.parent.glob(pattern):
+            if neighbour != path and os.path.isfile(neighbour):
+                with suppress(WeightsError):  # one that nobody can read
+                    found[neighbour.name] = digest_file(neighbour)
+    return found
+
+
+def _first(folder: Path, family: str | None, read: Callable[[Path, str | None], T]) -> T:
+    """What ``read`` makes of the weights file of a folder; of several, the first that is one."""
+    fault = None
+    try:
+        for file in _candidates(folder, family):
+            try:
+                return read(file, family)
+            except WeightsError as error:
+                fault = fault or error
+    except OSError as error:
+        raise WeightsError(f"weights {folder}: cannot be read ({error.strerror})") from None
+    wanted = family or f"any family ({', '.join(families.FAMILIES)})"
+    raise fault or WeightsError(f"weights {folder}: the folder holds no weights file of {wanted}; name the file itself")
+
+
+def _candidates(folder: Path, family: str | None) -> Iterator[Path]:
+    """The file that ``family`` finds; otherwise, to use or to name it, what others find."""
+    found = None if family is None else families.family(family).find(folder)
+    if found is not None:
+        yield found
+        return
+    seen = set()
+    for name in families.FAMILIES:
+        found = families.family(name).find(folder)
+        if found is not None and found not in seen:
+            seen.add(found)
+            yield found
+
+
+def _convert_archive(path: Path, family: str | None, folder: Path | None) -> Checkpoint:
+    """Of the weights file in a .tar.gz, which is unpacked into ``folder`` (None: the system's) for that time only."""
+    try:
+        unpacked = tempfile.TemporaryDirectory(prefix=".unpacked-", dir=folder, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise WeightsError(f"weights {path}: cannot be unpacked ({error.strerror})") from None
+    with unpacked as root:
+        extract(path, Path(root))
+        inner = Path(root)
+        while len(entries := list(inner.iterdir())) == 1 and entries[0].is_dir():
+            inner = entries[0]
+        try:
+            return _first(inner, family, _convert)
+        except WeightsError as error:
+            raise WeightsError(str(error).replace(root, str(path))) from None
+
+
+def _convert(path: Path, family: str | None) -> Checkpoint:
+    """Read a file and offer it to the families."""
+    own = _own(path, family)
+    if own is not None:
+        return own
+    content = _content(path)
+    if family is not None:
+        checkpoint = _recognise(family, content, path, named=True)
+        if checkpoint is not None:
+            return checkpoint
+    for name in families.FAMILIES:
+        checkpoint = _recognise(name, content, path, named=False) if name != family else None
+        if checkpoint is not None:
+            return _wanted(checkpoint, path, family)
+    known = ", ".join(families.FAMILIES)
+    wanted = known if family is None else f"a {family} file; it is of none of the others either ({known})"
+    raise WeightsError(f"weights {path}: holds {_outline(content)}; wanted {wanted}")
+
+
+def _own(path: Path, family: str | None) -> Checkpoint | None:
+    """The checkpoint in a file that this project wrote; None if it is another's."""
+    if path.suffix != ".safetensors":
+        return None
+    checkpoint = checkpoint_from_safetensors(path)
+    if checkpoint is None:
+        return None
+    if checkpoint.family not in families.FAMILIES:
+        known = ", ".join(families.FAMILIES)
+        raise WeightsError(f"weights {path}: of the unknown family {tidy(checkpoint.family)!r}; known: {known}")
+    return _wanted(checkpoint, path, family)
+
+
+def _wanted(checkpoint: Checkpoint, path: Path, family: str | None) -> Checkpoint:
+    if family not in (None, checkpoint.family):
+        raise WeightsError(f"weights {path}: this is a {checkpoint.family} file, wanted {family}")
+    return checkpoint
+
+
+def _content(path: Path) -> object:
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)[0]
+    from ..unpickle import read_file
+
+    return read_file(path)
+
+
+def _recognise(name: str, content: object, path: Path, *, named: bool) -> Checkpoint | None:
+    """What a family makes of a file, with its config as it will come from the cache."""
+    try:
+        found = families.family(name).recognise(content, path, named=named)
+        if found is None:
+            return None
+        config = json.loads(canonical_json(found.config))
+        return Checkpoint(family=found.family, tensors=found.tensors, config=config)
+    except _FAULTS as error:  # of a file that looks like one of the family until something in it does not
+        text = tidy(f"{type(error).__name__}: {error}")
+        raise WeightsError(f"weights {path}: a damaged {name} file ({text})") from error
+
+
+def _outline(content: object) -> str:
+    """In some words what a file holds that nobody knows."""
+    if not isinstance(content, Mapping):
+        return f"an object of type {tidy(str(getattr(content, 'name', type(content).__name__)))}"
+    names = ", ".join(tidy(str(key))[:40] for key in list(content)[:4])
+    return f"{len(content)} entries ({names}{', ...' if len(content) > 4 else ''})"

@@ -1,0 +1,94 @@
+"""Pickle's numbers and strings: what each operation leaves on the stack."""
+
+from __future__ import annotations
+
+import codecs
+import re
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from .limits import Malformed
+from .source import Source
+
+_NUMBER = 1000  # characters or bytes in one number
+_SHARED = 1 << 12  # bytes from which a byte string is a view of the file and no copy
+_ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"v": b"\v", b"\n": b""}
+_ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|[0-7]{1,3}|.)", re.DOTALL)
+
+
+def data(view: memoryview) -> bytes | memoryview:
+    """Bytes; long ones as a read-only view, since weights would double in memory."""
+    return bytes(view) if len(view) < _SHARED else view
+
+
+def changeable(view: memoryview) -> bytearray | memoryview:
+    return bytearray(view) if len(view) < _SHARED else view
+
+
+def text(view: memoryview) -> str:
+    return str(view, "utf-8", "surrogatepass")
+
+
+def python2_string(raw: memoryview | bytes) -> str | bytes:
+    """Python 2 had one type for text and bytes: text where it is ASCII."""
+    try:
+        return str(raw, "ascii")
+    except UnicodeDecodeError:
+        return bytes(raw)
+
+
+def _decimal(source: Source) -> int | bool:
+    line = source.line(_NUMBER)
+    return line == b"01" if line in (b"00", b"01") else int(line)
+
+
+def _quoted(source: Source) -> str | bytes:
+    line = source.line().strip()
+    if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in b"'\"":
+        raise Malformed(f"it has a string without quotes before byte {source.at}")
+    return python2_string(_ESCAPE.sub(_unescape, line[1:-1]))
+
+
+def _unescape(match: re.Match[bytes]) -> bytes:
+    found = match[1]
+    if found[:1] == b"x" and len(found) == 3:
+        return bytes([int(found[1:], 16)])
+    if found[:1] in b"01234567":
+        return bytes([int(found, 8) & 255])
+    return _ESCAPES.get(found, found if found in b"\\'\"" else match[0])
+
+
+def _number(source: Source, width: int) -> int:
+    size = source.unsigned(width)
+    if size > _NUMBER:
+        raise Malformed(f"it has an integer of {size} bytes before byte {source.at}")
+    return source.signed(size)
+
+
+# By the operation's byte (https://docs.python.org/3/library/pickletools.html).
+LITERALS: dict[int, Callable[[Source], Any]] = {
+    ord("N"): lambda source: None,
+    0x88: lambda source: True,
+    0x89: lambda source: False,
+    ord("I"): _decimal,
+    ord("L"): lambda source: int(source.line(_NUMBER).rstrip(b"L")),
+    ord("J"): lambda source: source.signed(4),
+    ord("K"): lambda source: source.unsigned(1),
+    ord("M"): lambda source: source.unsigned(2),
+    0x8A: lambda source: _number(source, 1),
+    0x8B: lambda source: _number(source, 4),
+    ord("F"): lambda source: float(source.line(_NUMBER)),
+    ord("G"): lambda source: struct.unpack(">d", source.take(8))[0],
+    ord("S"): _quoted,
+    ord("T"): lambda source: python2_string(source.take(source.unsigned(4))),
+    ord("U"): lambda source: python2_string(source.take(source.unsigned(1))),
+    ord("V"): lambda source: codecs.raw_unicode_escape_decode(source.line())[0],
+    ord("X"): lambda source: text(source.take(source.unsigned(4))),
+    0x8C: lambda source: text(source.take(source.unsigned(1))),
+    0x8D: lambda source: text(source.take(source.unsigned(8))),
+    ord("B"): lambda source: data(source.take(source.unsigned(4))),
+    ord("C"): lambda source: data(source.take(source.unsigned(1))),
+    0x8E: lambda source: data(source.take(source.unsigned(8))),
+    0x96: lambda source: changeable(source.take(source.unsigned(8))),
+}

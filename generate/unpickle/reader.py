@@ -1,0 +1,57 @@
+"""Weights files in the formats of pickle and torch, read without running anything that they name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from genrep.errors import WeightsError
+
+_WANTED = "a pickle or a checkpoint of torch is wanted"
+_OTHERS = {  # by their first bytes
+    b"\x89HDF\r\n": "an HDF5 file",
+    b"version https://git-lfs": "a pointer of git-lfs instead of the file",
+    b"<!DOCTYPE": "a web page",
+    b"<html": "a web page",
+    b"\x1f\x8b": "compressed by gzip",
+}
+
+
+def read_file(path: Path) -> Any:
+    """The object in a pickle (protocols 0 to 5) or in a checkpoint of torch (zip or older), with no code of it run.
+
+    Dictionaries, ordered or EasyDict -> dict; tensors and parameters -> torch.Tensor (CPU, no gradient, dtype kept;
+    those that shared a storage still do); a bare storage -> 1-D tensor; arrays -> np.ndarray; NumPy's scalars ->
+    np.generic; torch.Size -> tuple; byte strings of 4 KiB or more -> read-only memoryview. Everything else is an inert
+    ``Opaque`` or ``Global``. Containers may contain themselves, as in any pickle.
+
+    Peak memory is twice the file (three times in protocols 0 to 2), and what the objects take. A hostile file can make
+    that some five times the file and half a gigabyte, and take some seconds.
+
+    Raises WeightsError, in one line, for files that are missing, damaged, hostile, or of another format.
+    """
+    from .containers import read_pickle, read_zip
+    from .limits import Limits, Malformed
+    from .nesting import check_nesting
+
+    if path.exists() and not path.is_file():
+        raise WeightsError(f"weights {path}: it is no regular file; {_WANTED}")
+    try:
+        data = memoryview(path.read_bytes())
+    except (OSError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise WeightsError(f"weights {path}: cannot be read ({reason}); {_WANTED}") from None
+    for first, what in _OTHERS.items():
+        if bytes(data[: len(first)]) == first:
+            raise WeightsError(f"weights {path}: it is {what}; {_WANTED}")
+    limits = Limits(len(data))
+    try:
+        found = read_zip(data, limits) if bytes(data[:4]) == b"PK\x03\x04" else read_pickle(data, limits)
+        check_nesting(found)
+        return found
+    except Malformed as error:
+        # Before protocol 2 pickles had no mark of their own, so that any file may be meant.
+        reading = "" if bytes(data[:1]) in (b"\x80", b"P") else "read as a pickle of protocol 0 or 1, "
+        raise WeightsError(f"weights {path}: {reading}{error}; {_WANTED}") from None
+    except MemoryError:
+        raise WeightsError(f"weights {path}: there is not enough memory for its {len(data)} bytes") from None

@@ -1,0 +1,233 @@
+"""How a view is written: ``name:key=value,...`` on the command line, a table in a recipe, or a preset's name.
+
+gaussian:std=.2,truncation=2                  a view and its numbers
+hl-random-bigbigan                            a preset
+mix:genrep-gaussian=.7,independent=.3         views or presets by name, with their weights
+hierarchical:over=layers,0-3=genrep-gaussian  ranges of chunks or W layers, with views or presets by name
+FILE.toml                                     a table, on top or [views]
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from genrep.errors import RecipeError
+
+from .base import View
+from .composed import OVER, Choice, HierarchicalView, MixView, Part
+from .learned import LearnedView, NavigatorView, SteeredView
+from .presets import PRESETS
+from .random import AngularView, GaussianView, IndependentView, NoView, UniformView
+from .ranges import check_range
+
+VIEWS: dict[str, type[View]] = {
+    view.name: view
+    for view in (
+        NoView,
+        GaussianView,
+        UniformView,
+        AngularView,
+        IndependentView,
+        SteeredView,
+        NavigatorView,
+        HierarchicalView,
+        MixView,
+    )
+}
+NAMES = tuple(VIEWS)
+MAX_DEPTH = 4  # of views in views
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """Where a table stands, for its errors and its files."""
+
+    where: str
+    folder: Path | None  # that relative paths begin at
+    paths: Mapping[str, Path]  # of learned parameters, by digest
+    depth: int = 0
+
+
+def parse_view(text: str) -> View:
+    """Read a view from the command line.
+
+    Raises:
+        RecipeError: an unknown name or key, or a value of the wrong kind.
+    """
+    where = f"--views {text!r}"
+    if text.endswith(".toml"):
+        return _from_toml(Path(text), where)
+    return view_from_json(_table(text, where), where=where)
+
+
+def view_from_json(
+    value: Any, where: str = "views", *, folder: Path | None = None, paths: Mapping[str, Path] | None = None
+) -> View:
+    """Build a view from a recipe's table or a string; the reverse of ``View.to_json``.
+
+    ``folder`` is where relative paths begin; ``paths`` says where the files of learned parameters lie, by digest, for
+    tables that name the digest alone, as a manifest does.
+
+    Raises:
+        RecipeError: as ``parse_view``.
+    """
+    return _view(value, _Source(where=where, folder=folder, paths=paths or {}))
+
+
+def _table(text: str, where: str) -> dict[str, Any]:
+    """The table that a short string stands for; numbers are read, all else stays text."""
+    name, _, rest = text.partition(":")
+    if not rest and name in PRESETS:
+        return PRESETS[name]
+    values: dict[str, str] = {}
+    for item in rest.split(",") if rest else []:
+        key, equals, value = item.partition("=")
+        if not equals or not key or key in values:
+            raise RecipeError(f"{where}: {item!r} is not one key=value (or repeats a key)")
+        values[key] = value
+    kind = _kind(name, where)
+    if kind is MixView:
+        return {
+            "name": name,
+            "parts": [{"view": key, "weight": _read_number(key, values[key], where)} for key in values],
+        }
+    if kind is HierarchicalView:
+        over = values.pop("over", "chunks")
+        return {"name": name, "over": over, "parts": [{over: key, "view": values[key]} for key in values]}
+    numbers = {field.name for field in fields(kind) if not isinstance(field.default, str)}
+    read = {key: _read_number(key, item, where) if key in numbers else item for key, item in values.items()}
+    return {"name": name, **read}
+
+
+def _from_toml(path: Path, where: str) -> View:
+    try:
+        table = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise RecipeError(f"{where}: cannot be read ({error.strerror})") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"{where}: not a TOML file ({error})") from None
+    return view_from_json(table.get("views", table), where, folder=path.parent)
+
+
+def _kind(name: str, where: str) -> type[View]:
+    kind = VIEWS.get(name)
+    if kind is None:
+        known = f"known: {', '.join(NAMES)}; presets: {', '.join(PRESETS)}"
+        raise RecipeError(f"{where}: unknown view {name!r}; {known}")
+    return kind
+
+
+def _view(value: Any, source: _Source) -> View:
+    if source.depth > MAX_DEPTH:
+        raise RecipeError(f"{source.where}: more than {MAX_DEPTH} views in each other")
+    if isinstance(value, str):
+        value = _table(value, source.where)
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+        raise RecipeError(f"{source.where}: wanted a table with a name")
+    if len(value) == 1 and value["name"] in PRESETS:
+        value = PRESETS[value["name"]]
+    kind = _kind(value["name"], source.where)
+    values = {key: item for key, item in value.items() if key != "name"}
+    if kind is MixView:
+        return _mix(values, source)
+    if kind is HierarchicalView:
+        return _hierarchical(values, source)
+    return _plain(kind, values, source)
+
+
+def _plain(kind: type[View], values: dict[str, Any], source: _Source) -> View:
+    """A view whose parameters are numbers and texts, as its fields' defaults are; null stands for infinity."""
+    defaults = {field.name: field.default for field in fields(kind)}
+    _check_keys(kind.name, values, set(defaults), source.where)
+    converted: dict[str, Any] = {}
+    for key, item in values.items():
+        default = defaults[key]
+        if isinstance(default, str):
+            if not isinstance(item, str):
+                raise RecipeError(f"{source.where}: {key}={item!r} is not a text")
+            converted[key] = item
+        else:
+            number = _number(key, math.inf if item is None else item, source.where)
+            if isinstance(default, int) and not number.is_integer():
+                raise RecipeError(f"{source.where}: {key}={item!r} is not a whole number")
+            converted[key] = int(number) if isinstance(default, int) else number
+    if issubclass(kind, LearnedView):
+        _place(kind.file_key, converted, source)
+    return kind(**converted)
+
+
+def _place(key: str, values: dict[str, Any], source: _Source) -> None:
+    """Find the file of learned parameters: relative to the recipe, or by its digest."""
+    if path := values.get(key, ""):
+        values[key] = str(source.folder / path) if source.folder else path
+    elif values.get("digest") in source.paths:
+        values[key] = str(source.paths[values["digest"]])
+    elif not values.get("digest"):
+        raise RecipeError(f"{source.where}: needs {key}=FILE")
+
+
+def _mix(values: dict[str, Any], source: _Source) -> View:
+    _check_keys("mix", values, {"parts"}, source.where)
+    choices = []
+    for number, part in enumerate(_parts(values, source)):
+        inner = replace(source, where=f"{source.where}: part {number}", depth=source.depth + 1)
+        _check_keys("mix's part", part, {"weight", "view"}, inner.where)
+        choices.append(
+            Choice(weight=_number("weight", part.get("weight"), inner.where), view=_view(part.get("view"), inner))
+        )
+    return MixView(parts=tuple(choices))
+
+
+def _hierarchical(values: dict[str, Any], source: _Source) -> View:
+    _check_keys("hierarchical", values, {"over", "parts"}, source.where)
+    over = values.get("over")
+    if over not in OVER:
+        raise RecipeError(f"{source.where}: over={over!r}, wanted one of {', '.join(OVER)}")
+    parts = []
+    for number, part in enumerate(_parts(values, source)):
+        inner = replace(source, where=f"{source.where}: part {number}", depth=source.depth + 1)
+        _check_keys("hierarchical's part", part, {over, "view"}, inner.where)
+        first, last = check_range(str(part.get(over)), None, f"{inner.where}: {over}", over)
+        view = None if part.get("view") is None else _view(part["view"], inner)
+        parts.append(Part(first=first, last=last, view=None if isinstance(view, NoView) else view))
+    return HierarchicalView(over=over, parts=tuple(sorted(parts, key=lambda part: part.first)))
+
+
+def _parts(values: dict[str, Any], source: _Source) -> list[dict[str, Any]]:
+    parts = values.get("parts")
+    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+        raise RecipeError(f"{source.where}: parts: wanted a list of tables")
+    return parts
+
+
+def _check_keys(name: str, values: dict[str, Any], known: set[str], where: str) -> None:
+    for key in values:
+        if key not in known:
+            raise RecipeError(f"{where}: {name} has no parameter {key!r}; known: {', '.join(sorted(known)) or 'none'}")
+
+
+def _number(key: str, item: Any, where: str) -> float:
+    """Raises RecipeError for what is no number, NaN included."""
+    try:
+        number = float(item) if isinstance(item, (int, float)) and not isinstance(item, bool) else math.nan
+    except OverflowError:
+        number = math.nan
+    if math.isnan(number):
+        raise RecipeError(f"{where}: {key}={repr(item)[:40]} is not a number")
+    return number
+
+
+def _read_number(key: str, text: str, where: str) -> float:
+    """Raises RecipeError for a text that is no number."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if math.isnan(number):
+        raise RecipeError(f"{where}: {key}={text!r} is not a number")
+    return number
