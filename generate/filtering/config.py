@@ -31,7 +31,13 @@ class FilterConfig:
 
     def __post_init__(self) -> None:
         """Raises ValueError, naming the option."""
-        for name, minimum in (("images", 1), ("batch_size", 1), ("seed", 0), ("checkpoint_images", 1), ("log_every", 1)):
+        for name, minimum in (
+            ("images", 1),
+            ("batch_size", 1),
+            ("seed", 0),
+            ("checkpoint_images", 1),
+            ("log_every", 1),
+        ):
             value = getattr(self, name)
             if value is not None and value < minimum:
                 raise ValueError(f"{option(name)} {value}: wanted at least {minimum}")

@@ -88,7 +88,9 @@ def _channels(tensors: dict[str, Tensor], height: int, width: int, path: Path) -
     wanted = {f"{name}.{kind}" for name in names for kind in ("weight", "bias")}
     if not count or tensors.keys() != wanted:
         odd = sorted(tensors.keys() ^ wanted) or ["convs.0.weight"]
-        raise WeightsError(f"{path}: tensor {odd[0]} is missing or unknown, wanted convs.N and out, weight and bias each")
+        raise WeightsError(
+            f"{path}: tensor {odd[0]} is missing or unknown, wanted convs.N and out, weight and bias each"
+        )
     channels = tuple(len(tensors[f"convs.{i}.bias"].flatten()) for i in range(count))
     shapes = {"out.weight": (1, channels[-1] * map_size(height, width, count - 1)), "out.bias": (1,)}
     for i, (before, after) in enumerate(zip((3, *channels), channels)):

@@ -88,11 +88,10 @@ def open_generator(
     from ..store.conversion import read_checkpoint
     from ..store.weights import locate
 
-    module = family(recipe.family)  # before a download: an unknown family is the recipe's fault
+    family(recipe.family)  # before a download: an unknown family is the recipe's fault
     source = locate(recipe, weights)
     checkpoint, facts = read_checkpoint(source.path, recipe.family)
     given = {key: value for key, value in {**recipe.options, **(options or {})}.items() if value is not None}
-    _check_options(given, module.OPTIONS, f"recipe {recipe.name}")
     generator = _open(checkpoint, device, given, recipe.name)
     instances = getattr(generator, "instances", None)
     return LoadedGenerator(
@@ -106,7 +105,7 @@ def open_generator(
 
 def _open(checkpoint: Checkpoint, device: str | torch.device, options: Mapping[str, Any], name: str) -> Generator:
     module = family(checkpoint.family)
-    _check_options(options, module.OPTIONS, f"load_generator {name}")
+    _check_options(options, module.OPTIONS, f"generator {name}")
     return module.open_checkpoint(checkpoint, device=device, **options)
 
 

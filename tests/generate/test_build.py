@@ -12,6 +12,8 @@ from genrep.datasets_manifest.verify import verify
 from genrep.errors import RecipeError, ResumeError
 from genrep.generate import BuildConfig, build_dataset, load_generator
 from genrep.generate.pixels import to_uint8
+from genrep.generate.views import parse_view
+from genrep.generate.views.synthesis import synthesize_views
 
 
 def build(folder, **options):
@@ -87,15 +89,20 @@ def test_plain_ffcv_reads_the_images_and_latents_that_the_generator_made(toy_fol
     assert seen == list(range(100))
 
 
-def test_stored_latents_regenerate_the_stored_pixels_to_the_bit(toy_folder):
-    build(toy_folder / "out", gen="stylegan2_fashion", num_pairs=14, shard_size="14")
-    dataset = datasets_manifest.open(toy_folder / "out")
-    generator = load_generator("stylegan2_fashion")
+@pytest.mark.parametrize(
+    "views",
+    ["gaussian:std=.2,truncation=2", "angular:std=.3", "hierarchical:over=layers,0-1=genrep-gaussian,4-7=gaussian"],
+)
+def test_stored_latents_regenerate_the_stored_pixels_to_the_bit(toy_folder, views):
+    build(toy_folder / "out", gen="stylegan2_fashion", num_pairs=16, shard_size="16", batch_size=16, views=views)
     torch.set_num_threads(1)  # as recorded in the shard's json
-    for image, z in (("anchor", "z_anchor"), ("positive", "z_positive")):
-        rows = torch.from_numpy(np.stack([dataset[i][z] for i in range(7)]))
-        stored = np.stack([dataset[i][image] for i in range(7)])
-        assert np.array_equal(to_uint8(generator.synthesize(rows), "127.5x+128").numpy(), stored)
+    generator, dataset = load_generator("stylegan2_fashion"), datasets_manifest.open(toy_folder / "out")
+    pairs = [dataset[i] for i in range(16)]
+    z = {name: torch.from_numpy(np.stack([pair[name] for pair in pairs])) for name in ("z_anchor", "z_positive")}
+    made = synthesize_views(generator, parse_view(views), z["z_anchor"], z["z_positive"], None)
+    for name, images in (("anchor", generator.synthesize(z["z_anchor"])), ("positive", made)):
+        stored = np.stack([pair[name] for pair in pairs])
+        assert np.array_equal(to_uint8(images, "127.5x+128").numpy(), stored)
 
 
 def test_gaussian_positives_are_near_their_anchors_and_within_the_support(toy_folder):

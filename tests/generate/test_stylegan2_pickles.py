@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from genrep.errors import WeightsError
+from genrep.generate import load_generator
 from genrep.generate.generators.stylegan2 import family
 from genrep.generate.unpickle import read_file
 
@@ -104,6 +105,17 @@ def test_a_snapshot_of_ic_gan_takes_instance_features(tmp_path):
         difference(images(checkpoint, latents(), y, features={"features": rows, "labels": labels}), expected)
         <= TOLERANCE
     )
+
+
+@pytest.mark.parametrize("recipe", ["icgan", "icgan_stylegan2"])
+def test_the_recipes_of_ic_gan_take_a_stylegan2_backbone_but_no_plain_stylegan2(recipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("GENREP_HOME", str(tmp_path / "home"))
+    path = files.write_ada(tmp_path / "w.pkl", {"G_ema": plain.random_state(feature_dim=5)})
+    for _ in range(2):  # converted, then from the cache
+        generator = load_generator(recipe, weights=path, features=torch.eye(5)[:4])
+        assert (generator.num_classes, generator.instances.labels) == (4, None)
+    with pytest.raises(WeightsError, match="this is a stylegan2 file, wanted icgan"):
+        load_generator(recipe, weights=files.write_ada(tmp_path / "plain.pkl", {"G_ema": plain.random_state()}))
 
 
 def test_a_snapshot_whose_average_is_missing_is_refused(tmp_path):

@@ -12,6 +12,7 @@ from genrep.errors import GeneratorError
 
 from ..checkpoint import Checkpoint
 from ..instance_features import InstanceFeatures, load_features
+from ..stylegan2 import family as stylegan2
 from .files import find_weights, read_settings
 from .generator import BigGANBase, check_choices, open_network
 from .networks import BigGANNetwork
@@ -83,19 +84,25 @@ class ICGANGenerator(BigGANBase):
 
 def find(folder: Path) -> Path | None:
     """``G_ema_best0.pth`` or ``G_ema_best1.pth``, whichever state beside it has the lower FID, as the published code picks."""
-    return find_weights(folder)
+    return find_weights(folder) or stylegan2.find(folder)
 
 
 def recognise(content: object, path: Path, *, named: bool) -> Checkpoint | None:
     """See ``Family.recognise``. The options come from ``state_dict*.pth`` beside the weights, if that is there."""
     names = looks_like_biggan(content)
     if names is None or "shared_feat.weight" not in names:
-        return None
+        return _stylegan2_backbone(content, path) if named else None
     settings = read_settings(path)
     with naming(f"weights {path}"):
         if not infer_layout(canonical(names), settings)[0].feature_dim:
             return None  # a BigGAN trained with IC-GAN's code: the layer is there but nothing uses it
         return convert("icgan", names, settings)
+
+
+def _stylegan2_backbone(content: object, path: Path) -> Checkpoint | None:
+    """IC-GAN's other backbone is a StyleGAN2 with an embedding of instance features, and goes on as that family."""
+    found = stylegan2.recognise(content, path, named=False)
+    return found if found is not None and "mapping.embed_feats.weight" in found.tensors else None
 
 
 def open_checkpoint(

@@ -188,7 +188,7 @@ def test_a_file_of_nobodys_is_described_and_the_families_are_listed(tmp_path, re
     line = refused(read_checkpoint, tmp_path / "a.pt", None)
     assert "5 entries (epoch, model, a, b, ...)" in line and "red, green" in line
     line = refused(read_checkpoint, tmp_path / "a.pt", "red")
-    assert "wanted red" in line
+    assert "wanted a red file" in line
     (tmp_path / "b.pkl").write_bytes(pickle.dumps([1, 2]))
     assert "an object of type list" in refused(read_checkpoint, tmp_path / "b.pkl", None)
 
