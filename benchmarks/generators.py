@@ -19,7 +19,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -43,15 +43,6 @@ CLASSES = 1000
 State = dict[str, Tensor]
 Run = Callable[[], Tensor]
 Synthesize = Callable[[Tensor, Tensor | None], Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """A family at its published size."""
-
-    build: Callable[[], tuple[Checkpoint, State]]  # its checkpoint, and the tensors as the published file has them
-    batch: int  # the larger one on a CPU
-    features: int = 0  # width of instance features
 
 
 def fill(shapes: dict[str, Any], rules: str) -> State:
@@ -84,80 +75,68 @@ def stylegan2_fashion() -> tuple[Checkpoint, State]:
 
 def icgan_256() -> tuple[Checkpoint, State]:
     """IC-GAN's published network of 256 px: a BigGAN of 96 channels, no classes."""
+    widths = tuple(96 * width for width in (16, 16, 8, 8, 4, 2, 1))
     shapes = expected_shapes(
         Layout(
-            bottom=4,
-            channels=tuple(96 * width for width in (16, 16, 8, 8, 4, 2, 1)),
-            attention=frozenset({3}),
-            z_width=17,
-            hierarchical=True,
-            num_classes=0,
-            class_width=0,
-            shared_classes=False,
-            feature_dim=2048,
-            feature_width=512,
+            bottom=4, channels=widths, attention=frozenset({3}), z_width=17, hierarchical=True, num_classes=0,
+            class_width=0, shared_classes=False, feature_dim=2048, feature_width=512,
         )
-    )
+    )  # fmt: skip
     vectors = {f"{name[:-6]}u0": (1, shape[0]) for name, shape in shapes.items() if name.endswith("weight")}
     return recognised("icgan", fill(shapes | vectors, "BIGGAN_AJ"))
 
 
 def residual_flow_mnist() -> tuple[Checkpoint, State]:
     """As published: at each of 3 scales 16 blocks (3x3, 1x1, 3x3; 512 channels), at the end 4 fully connected ones (128)."""
-    random = torch.Generator().manual_seed(derive("residual_flow_mnist", SEED))
-    state: State = {}
-    chains: list[list[Any]] = []
+    random, state, chains = torch.Generator().manual_seed(derive("flow", SEED)), {}, []
     for scale, (channels, side) in enumerate(((1, 28), (4, 14), (16, 7))):
-        chain: list[Any] = [] if scale else [{"logit": 1e-6}]
-        widths = [] if scale else [channels]  # of the chain's activation norms
+        chain: list[Any] = [] if scale else [{"logit": 1e-6}, "actnorm"]
         for block in range(20 if scale == 2 else 16):
-            flat = block >= 16
-            width = channels * side**2 if flat else channels
-            place = f"transforms.{scale}.chain.{2 * block + (0 if scale else 2)}.nnet."
-            state |= flow_branch(place, width, 1 if flat else side, flat, bool(scale or block), random)
-            affine = "linear" if flat else "conv"
-            chain += ["actnorm"] if not scale and not block else []
-            chain.append({"residual": ["swish"] * bool(scale or block) + [affine, "swish", affine, "swish", affine]})
-            chain.append("actnorm")
-            widths.append(width)
-        places = [i for i, layer in enumerate(chain) if layer == "actnorm"]
-        for i, width in zip(places, widths, strict=True):
-            for name in ("weight", "bias"):
-                state[f"transforms.{scale}.chain.{i}.{name}"] = 0.1 * torch.randn(width, generator=random)
+            affine = "linear" if block >= 16 else "conv"
+            chain += [
+                {"residual": ["swish"] * bool(scale or block) + [affine, "swish", affine, "swish", affine]},
+                "actnorm",
+            ]
+        for i, layer in enumerate(chain):
+            place, width = f"transforms.{scale}.chain.{i}.", channels * side**2 if i >= 32 and scale else channels
+            if layer == "actnorm":
+                state |= {place + name: 0.1 * torch.randn(width, generator=random) for name in ("weight", "bias")}
+            elif "residual" in layer:
+                state |= flow_branch(f"{place}nnet.", layer["residual"], width, side, random)
         chains.append(chain + ["squeeze"] * (scale < 2))
     config = {"chains": chains, "image_shape": [1, 28, 28], "factor_out": False, "squeeze_first": False, "padding": 0}
     config |= {"coeff": 0.98, "iterations": None, "atol": 1e-3, "rtol": 1e-3}
     return Checkpoint(family="residual_flow", tensors=state, config=config), state
 
 
-def flow_branch(place: str, width: int, side: int, flat: bool, first_swish: bool, random: torch.Generator) -> State:
+def flow_branch(place: str, kinds: list[str], width: int, side: int, random: torch.Generator) -> State:
     """The tensors of one residual branch."""
-    hidden, state = 128 if flat else 512, {}
-    if first_swish:
-        state[f"{place}0.beta"] = torch.tensor([0.5])
-    for i, (inputs, outputs) in enumerate(pairwise((width, hidden, hidden, width))):
-        kernel = 1 if flat or i == 1 else 3
-        name, pixels = f"{place}{2 * i + first_swish}.", 1 if kernel == 1 else side**2
+    state: State = {f"{place}{i}.beta": torch.tensor([0.5]) for i, kind in enumerate(kinds) if kind == "swish"}
+    affine = [i for i, kind in enumerate(kinds) if kind != "swish"]
+    flat = kinds[-1] == "linear"
+    hidden, kernels = (128, (1, 1, 1)) if flat else (512, (3, 1, 3))
+    for i, kernel, (inputs, outputs) in zip(affine, kernels, pairwise((width, hidden, hidden, width)), strict=True):
+        pixels, name = 1 if kernel == 1 else side**2, f"{place}{i}."
         shape = (outputs, inputs) if flat else (outputs, inputs, kernel, kernel)
         state[f"{name}weight"] = torch.randn(shape, generator=random) / (inputs * kernel**2) ** 0.5
         state[f"{name}bias"] = 0.1 * torch.randn(outputs, generator=random)
-        state[f"{name}u"] = torch.nn.functional.normalize(torch.randn(outputs * pixels, generator=random), dim=0)
-        state[f"{name}v"] = torch.nn.functional.normalize(torch.randn(inputs * pixels, generator=random), dim=0)
-        if i < 2:
-            state[f"{place}{2 * i + 1 + first_swish}.beta"] = torch.tensor([0.5])
+        for vector, count in (("u", outputs * pixels), ("v", inputs * pixels)):  # where power iteration starts
+            state[name + vector] = torch.randn(count, generator=random)
     return state
 
 
-CASES = {
-    "stylegan2_car": Case(build=listed("stylegan2", "car512/keys_ada_car512.json", "STYLEGAN2_ADA"), batch=4),
-    "stylegan2_fashion": Case(build=stylegan2_fashion, batch=64),
-    "biggan_deep_128": Case(build=listed("biggan_deep", "biggan_deep_full/keys_deep128.json", "BIGGAN_HF"), batch=8),
-    "biggan_deep_256": Case(build=listed("biggan_deep", "biggan_deep_full/keys_deep256.json", "BIGGAN_HF"), batch=4),
-    "biggan_deep_512": Case(build=listed("biggan_deep", "biggan_deep_full/keys_deep512.json", "BIGGAN_HF"), batch=2),
-    "bigbigan": Case(build=listed("bigbigan", "bigbigan_full/keys.json", "BIGGAN_AJ"), batch=8),
-    "biggan_128": Case(build=listed("biggan", "bigbigan_full/keys.json", "BIGGAN_AJ"), batch=8),  # the same sizes
-    "icgan_256": Case(build=icgan_256, batch=4, features=2048),
-    "residual_flow_mnist": Case(build=residual_flow_mnist, batch=16),
+HF, AJ = "biggan_deep_full/keys_deep{}.json", "bigbigan_full/keys.json"
+# How each family is built (its checkpoint, and the tensors as its published file has them), and its larger batch on a CPU.
+CASES: dict[str, tuple[Callable[[], tuple[Checkpoint, State]], int]] = {
+    "stylegan2_car": (listed("stylegan2", "car512/keys_ada_car512.json", "STYLEGAN2_ADA"), 4),
+    "stylegan2_fashion": (stylegan2_fashion, 64),
+    "biggan_deep_128": (listed("biggan_deep", HF.format(128), "BIGGAN_HF"), 8),
+    "biggan_deep_256": (listed("biggan_deep", HF.format(256), "BIGGAN_HF"), 4),
+    "biggan_deep_512": (listed("biggan_deep", HF.format(512), "BIGGAN_HF"), 2),
+    "bigbigan": (listed("bigbigan", AJ, "BIGGAN_AJ"), 8),
+    "biggan_128": (listed("biggan", AJ, "BIGGAN_AJ"), 8),  # of the same sizes
+    "icgan_256": (icgan_256, 4),
+    "residual_flow_mnist": (residual_flow_mnist, 16),
 }
 
 
@@ -190,9 +169,8 @@ def ada(checkpoint: Checkpoint, state: State, device: str) -> dict[str, Synthesi
     config = infer_config(checkpoint.tensors, **checkpoint.config)
     networks = importlib.import_module("training.networks")
     runs: dict[str, Synthesize] = {}
-    for name, options in (("original", {}), ("original, float16", {"num_fp16_res": 4, "fp16_channels_last": True})):
-        if options and device == "cpu":
-            continue
+    half = {"num_fp16_res": 4, "fp16_channels_last": True}
+    for name, options in (("original", {}), *([("original, float16", half)] if device == "cuda" else [])):
         model = networks.Generator(
             config.z_dim, config.c_dim, config.w_dim, config.resolution, config.img_channels,
             mapping_kwargs={"num_layers": config.num_mapping_layers},
@@ -237,140 +215,114 @@ def timed(run: Run, calls: int, device: str) -> float:
 
 
 def in_turns(runs: dict[str, Run], seconds: float, device: str) -> dict[str, list[float]]:
-    """Seconds of a call of each in every round, at least three of them, after two calls to warm up."""
-    calls = {name: (run(), max(1, round(TURN / timed(run, 1, device))))[1] for name, run in runs.items()}
-    rounds: dict[str, list[float]] = {name: [] for name in runs}
+    """Seconds of a call of each in every round, at least three rounds; all have been run before."""
+    rounds = {name: [timed(run, 1, device)] for name, run in runs.items()}
+    calls = {name: max(1, round(TURN / times[0])) for name, times in rounds.items()}
     started = time.perf_counter()
-    while any(len(times) < 3 for times in rounds.values()) or time.perf_counter() - started < seconds:
+    while len(rounds["ours"]) < 4 or time.perf_counter() - started < seconds:
         for name, run in runs.items():
             rounds[name].append(timed(run, calls[name], device))
-    return rounds
-
-
-@contextlib.contextmanager
-def tf32() -> Iterator[None]:
-    """Products of float32 with 10 bits of mantissa, on the GPUs that have them."""
-    backends = (torch.backends.cudnn, torch.backends.cuda.matmul)
-    for backend in backends:
-        backend.allow_tf32 = True
-    yield
-    for backend in backends:
-        backend.allow_tf32 = False
+    return {name: times[1:] for name, times in rounds.items()}
 
 
 def variants(generator: Any, device: str) -> Iterator[tuple[str, Synthesize, Callable[[], Any]]]:
     """Ways to run a generator, each with the context that it runs in."""
-    half, bfloat = torch.float16, torch.bfloat16
-    yield "float32", generator.synthesize, contextlib.nullcontext
-    if device == "cuda":
-        yield "TF32", generator.synthesize, tf32
-    for name, dtype in (("float16", half), ("bfloat16", bfloat)):
-        yield f"{name} autocast", generator.synthesize, lambda dtype=dtype: torch.autocast(device, dtype)
+    plain, fast = contextlib.nullcontext, partial(torch.backends.cudnn.flags, benchmark=True, allow_tf32=True)
+    yield "float32", generator.synthesize, plain
+    yield "float32, TF32 where there is", generator.synthesize, fast
     twins = {"float32": generator}
-    for name, dtype in (("float16", half), ("bfloat16", bfloat)):
-        twin = copy.deepcopy(generator)
+    for name, dtype in (("float16", torch.float16), ("bfloat16", torch.bfloat16)):
+        yield f"{name} autocast", generator.synthesize, partial(torch.autocast, device, dtype)
+        twin = twins[name] = copy.deepcopy(generator)
         if hasattr(twin.network, "synthesis"):
             twin.network.synthesis.dtype = dtype
-        elif not hasattr(twin.network, "stages"):  # the inverse of a flow needs float32
-            twin.network.to(dtype)
         else:
-            continue
-        twins[name] = twin
-        yield f"{name} throughout", twin.synthesize, contextlib.nullcontext
+            twin.network.to(dtype)
+        yield name, twin.synthesize, plain
     for name, twin in twins.items():
         planes = copy.deepcopy(twin)
         planes.network.to(memory_format=torch.contiguous_format)
-        yield f"{name}, kernels not channels-last", planes.synthesize, contextlib.nullcontext
+        yield f"{name}, kernels not channels-last", planes.synthesize, fast
         for mode in ("default", "reduce-overhead"):
-            compiled = torch.compile(twin.synthesize, mode=mode, dynamic=False)
-            yield f"{name}, compiled ({mode})", compiled, tf32 if device == "cuda" else contextlib.nullcontext
+            yield f"{name}, compiled ({mode})", torch.compile(twin.synthesize, mode=mode, dynamic=False), fast
 
 
-def compare_variants(generator: Any, z: Tensor, y: Tensor | None, seconds: float, device: str) -> None:
+def compare_variants(generator: Any, inputs: tuple[Tensor, Tensor | None], seconds: float, device: str) -> None:
     """Print the speed of each variant and its largest difference from float32, and which is fastest."""
-    exact, speeds = generator.synthesize(z, y), {}
+    exact, speeds = generator.synthesize(*inputs), {}
     for name, synthesize, context in variants(generator, device):
         try:
             with context():
-                difference = float((synthesize(z, y).float() - exact).abs().max())
-                times = in_turns({name: lambda run=synthesize: run(z, y)}, seconds, device)[name]
-        except Exception as error:  # some do not run on some devices
-            click.echo(
-                f"    {name:36} does not run: {type(error).__name__}: {(str(error).splitlines() or [''])[0]:.60}"
-            )
+                difference = float((synthesize(*inputs).float() - exact).abs().max())
+                times = in_turns({"ours": partial(synthesize, *inputs)}, seconds, device)["ours"]
+        except Exception as error:  # not all run everywhere
+            why = (str(error).splitlines() or [""])[0]
+            click.echo(f"    {name:36} does not run: {type(error).__name__}: {why:.70}")
             continue
-        speeds[name] = len(z) / statistics.median(times)
+        speeds[name] = len(exact) / statistics.median(times)
         click.echo(f"    {name:36} {speeds[name]:9.2f} images/s   max |difference| {difference:.1e}")
     click.echo(f"    fastest: {max(speeds, key=speeds.__getitem__)}")
 
 
 def benchmark(name: str, batches: list[int], seconds: float, device: str, original: str | None, more: bool) -> None:
     """Print a family's lines."""
-    case = CASES[name]
-    checkpoint, state = case.build()
-    random = torch.Generator().manual_seed(derive("inputs", SEED))
-    features = {"features": torch.randn(64, case.features, generator=random)} if case.features else {}
+    build, largest = CASES[name]
+    checkpoint, state = build()
+    random = torch.Generator().manual_seed(derive("features", SEED))
+    features = {"features": torch.randn(64, 2048, generator=random)} if checkpoint.family == "icgan" else {}
     generator: Any = family(checkpoint.family).open_checkpoint(checkpoint, device=device, **features)
-    runs: dict[str, Synthesize] = {"ours": generator.synthesize}
+    networks: dict[str, Synthesize] = {"ours": generator.synthesize}
     if original and checkpoint.family in ORIGINALS[original][1]:
-        runs |= ORIGINALS[original][2](checkpoint, state, device)
-    size = "x".join(map(str, generator.image_shape))
-    for batch in batches or [1, 64 if device == "cuda" else case.batch]:
+        networks |= ORIGINALS[original][2](checkpoint, state, device)
+    for batch in batches or [1, 64 if device == "cuda" else largest]:
         z = torch.from_numpy(generator.latent.sample(SEED, np.arange(batch))).to(device)
         y = torch.arange(batch, device=device) % generator.num_classes if generator.num_classes else None
-        images = {label: run(z, y).float() for label, run in runs.items()}
-        rounds = in_turns({label: (lambda run=run: run(z, y)) for label, run in runs.items()}, seconds, device)
+        runs = {label: partial(network, z, y) for label, network in networks.items()}
+        images = {label: run().float() for label, run in runs.items()}
+        rounds = in_turns(runs, seconds, device)
         for label, times in rounds.items():
-            line = f"{name if label == 'ours' else '':20} {size:8} {batch:5} {label:18}"
+            line = f"{name if label == 'ours' else '':20} {generator.image_shape[0]:4} px {batch:4} {label:18}"
             line += f" {batch / statistics.median(times):9.2f} images/s"
             if label != "ours":
-                ratio = statistics.median(b / a for a, b in zip(rounds["ours"], times, strict=True))
+                ratio = statistics.median(theirs / ours for ours, theirs in zip(rounds["ours"], times, strict=True))
                 difference = float((images[label] - images["ours"]).abs().max())
                 spread = float(images[label].max() - images[label].min())
-                line += f"   ours is {ratio:.2f} times as fast; max |difference| {difference:.1e} in a range of {spread:.2g}"
+                line += f"   ours is {ratio:.2f} times as fast; max |difference| {difference:.1e}, range {spread:.2g}"
             click.echo(line)
         if more:
-            compare_variants(generator, z, y, min(seconds, 2.0), device)
+            compare_variants(generator, (z, y), min(seconds, 2.0), device)
 
 
 @click.command()
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--seconds", default=8.0, show_default=True, help="per line; at least three rounds are run")
-@click.option("--batch-size", "batches", type=click.IntRange(1), multiple=True, help="[default: 1 and a larger one]")
-@click.option("--threads", type=click.IntRange(1), help="of a CPU [default: as PyTorch chooses]")
-@click.option("--family", "names", type=click.Choice(list(CASES)), multiple=True, help="[default: all]")
+@click.option("--batch-size", type=click.IntRange(1), help="[default: 1 and then a larger one]")
+@click.option("--threads", type=click.IntRange(1), help="of the CPU [default: as PyTorch chooses]")
+@click.option("--family", type=click.Choice(list(CASES)), multiple=True, help="may be repeated [default: all]")
 @click.option(
-    "--reference", type=click.Path(exists=True, file_okay=False, path_type=Path), help="an original's checkout"
+    "--reference", type=click.Path(exists=True, file_okay=False, path_type=Path), help="checkout of an original"
 )
-@click.option(
-    "--variants/--no-variants", "more", default=None, help="precisions, formats, torch.compile [default: on a GPU]"
-)
-def main(
-    device: str,
-    seconds: float,
-    batches: tuple[int, ...],
-    threads: int | None,
-    names: tuple[str, ...],
-    reference: Path | None,
-    more: bool | None,
-) -> None:
+@click.option("--variants/--no-variants", default=None, help="precisions, formats, torch.compile [default: on a GPU]")
+def main(**options: Any) -> None:
     """Print images/s of each family."""
     if not (GOLDENS / "recipe.py").is_file():
         raise click.ClickException(f"{GOLDENS}: not there; this runs in a checkout of the repository")
+    device, reference = options["device"], options["reference"]
     if device == "cuda" and not torch.cuda.is_available():
         raise click.ClickException("--device cuda: PyTorch sees no GPU")
     device = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
     original = known_original(reference) if reference else None
-    if threads:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(options["threads"] or torch.get_num_threads())
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, threads: {torch.get_num_threads()}"
     click.echo(f"PyTorch {torch.__version__}, {where}, float32, seeded random weights; original: {original or 'none'}")
+    batches = [options["batch_size"]] if options["batch_size"] else []
+    more = device == "cuda" if options["variants"] is None else options["variants"]
     with torch.no_grad():
-        for name in names or CASES:
+        for name in options["family"] or CASES:
             try:
-                benchmark(name, list(batches), seconds, device, original, device == "cuda" if more is None else more)
+                benchmark(name, batches, options["seconds"], device, original, more)
             except ImportError as error:
                 raise click.ClickException(f"--reference {reference}: {error}") from None
 

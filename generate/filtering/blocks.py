@@ -4,8 +4,8 @@ HL samples a batch twice and keeps the better half. Here a block of pairs is a f
 candidates, and whoever wants one of its pairs judges the whole block. Candidate c has the latents and the condition (class, or
 row of instance features) of index c of the same dataset without a filter.
 
-Pair i must keep condition i mod C, so that labels stay balanced to within one, as without a filter: candidates compete only with
-those of their own condition. With C conditions (1 if there are none):
+Pair i must keep condition i mod C, so that labels stay balanced to within one, as without a filter: candidates compete only
+with those of their own condition. With C conditions (1 if there are none):
 
 - C <= 64: a block is g = 64 // C pairs of each condition. Of n = round(g / keep) candidates of each, the best g are kept
   (ties: the lower index), in the order of their indices. Without conditions that is HL's rule on blocks of 64.

@@ -190,7 +190,8 @@ def nearest_zoom(before: Tensor, after: Tensor) -> Tensor:
     best = errors.argmin(dim=1).clamp(1, CANDIDATES - 2)[:, None]
     low, middle, high = (errors.gather(1, best + i)[:, 0] for i in (-1, 0, 1))
     bend = low - 2 * middle + high
-    offset = torch.where(bend > EPSILON, (low - high) / (2 * bend.clamp(min=EPSILON)), 0.0).clamp(-1, 1)
+    fits = (bend > EPSILON) & (middle > EPSILON)  # a parabola through an exact match would leave it
+    offset = torch.where(fits, (low - high) / (2 * bend.clamp(min=EPSILON)), 0.0).clamp(-1, 1)
     flat = errors.amax(dim=1) - errors.amin(dim=1) <= EPSILON
     return torch.where(flat, 0.0, steps[best[:, 0]] + offset * (steps[1] - steps[0]))
 
