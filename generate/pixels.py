@@ -33,17 +33,33 @@ def to_uint8(images: Tensor, formula: str, crop: tuple[int, int, int, int] | Non
 
 
 def parse_encoding(text: str) -> int | None:
-    """JPEG quality of ``jpeg:Q``, None for ``raw``.
+    """JPEG quality of ``jpeg:Q`` or ``jpeg:Q:444``, None for ``raw``.
 
     Raises:
         RecipeError: anything else.
     """
     if text == "raw":
         return None
-    match = re.fullmatch(r"jpeg:(\d{1,3})", text) if isinstance(text, str) else None
+    match = re.fullmatch(r"jpeg:(\d{1,3})(:444)?", text) if isinstance(text, str) else None
     if match is None or not 1 <= int(match[1]) <= 100:
-        raise RecipeError(f"--encoding {text!r}: wanted raw or jpeg:Q with Q from 1 to 100")
+        raise RecipeError(f"--encoding {text!r}: wanted raw or jpeg:Q[:444] with Q from 1 to 100")
     return int(match[1])
+
+
+def jpeg_options(encoding: str) -> list[int] | None:
+    """OpenCV's options for the JPEGs of an encoding, None for ``raw``.
+
+    ``jpeg:Q`` keeps chroma at half the resolution (4:2:0), as FFCV's own writer does; ``jpeg:Q:444`` keeps all of it.
+    """
+    quality = parse_encoding(encoding)
+    if quality is None:
+        return None
+    import cv2
+
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    if encoding.endswith(":444"):
+        options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    return options
 
 
 def default_encoding(height: int, width: int) -> str:

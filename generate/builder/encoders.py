@@ -7,6 +7,7 @@ leaves no segment behind; everything else through the encoder's pipe.
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import multiprocessing
 import multiprocessing.connection
@@ -27,6 +28,7 @@ from genrep.datasets_manifest.finish import RECIPE_NAME, done_shard
 from genrep.datasets_manifest.locks import FolderLocks
 from genrep.datasets_manifest.manifest import shard_name
 from genrep.errors import GeneratorError, GenRepError
+from genrep.files import lock
 
 from .job import Job, record_shard
 from .source import Batch, OutOfMemoryError
@@ -94,7 +96,9 @@ def _array_fields(fields: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _encoder_main(job: Job, connection: Connection, batch_size: int) -> None:
     """An encoder process: write the shards that the parent begins, until it says None or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    folder = os.open(job.out, os.O_RDONLY | os.O_DIRECTORY)
     try:
+        lock(folder, fcntl.LOCK_SH, job.out)  # a new run waits until a killed run's encoders are gone
         descriptor = multiprocessing.reduction.recv_handle(connection)
         slots = _Slots(descriptor, job.plan.fields, batch_size)
         os.close(descriptor)
@@ -108,6 +112,8 @@ def _encoder_main(job: Job, connection: Connection, batch_size: int) -> None:
     except Exception as error:
         kind = type(error).__name__ if isinstance(error, GenRepError) else "GenRepError"
         connection.send(("error", (kind, describe(error))))
+    finally:
+        os.close(folder)
 
 
 def _encode_shard(job: Job, connection: Connection, slots: _Slots, number: int, ours: bool, batch_size: int) -> None:

@@ -46,6 +46,7 @@ class PairSource:
         self.batch_size, self.device = batch_size, device
         self.latent: LatentSpec = latent_spec(recipe, generator.latent)
         self.conditions = make_conditions(tuple(plan.recipe["classes"]), generator)
+        self.copier = Copier(device)
 
     def halve_batch(self) -> None:
         """Go on with half the batch size, on a device whose cache is empty."""
@@ -100,7 +101,7 @@ class PairSource:
         anchors = self._padded(latents[0])
         views = [self._launch_view(anchors, None, padded, indices)]
         views += [self._launch_view(anchors, self._padded(z), padded, indices) for z in latents[1:]]
-        return Pending(batch, views, f"generator {self.recipe.name}", self.device)
+        return Pending(batch, views, f"generator {self.recipe.name}", self.copier.event())
 
     def _padded(self, values: NDArray[Any]) -> Tensor:
         """On the device, the last row repeated to the full batch: the last bit of a sum depends on a batch's shape."""
@@ -135,20 +136,16 @@ class PairSource:
                 ) from error
             span = f"pairs {indices[0]} to {indices[-1]}"
             raise GeneratorError(f"generator {name} raised at {span}: {type(error).__name__}: {error}") from error
-        return to_host(levels), to_host(largest_values(images))
+        return self.copier.to_host(levels), self.copier.to_host(largest_values(images))
 
 
 class Pending:
     """A batch that the device is at work on."""
 
-    def __init__(self, batch: Batch, views: list[tuple[Tensor, Tensor]], where: str, device: torch.device) -> None:
-        import torch
-
-        self.batch, self.views, self.where = batch, views, where
-        self.done = None
-        if device.type == "cuda":
-            self.done = torch.cuda.Event()
-            self.done.record(torch.cuda.current_stream(device))
+    def __init__(
+        self, batch: Batch, views: list[tuple[Tensor, Tensor]], where: str, done: torch.cuda.Event | None
+    ) -> None:
+        self.batch, self.views, self.where, self.done = batch, views, where, done
 
     def result(self) -> Batch:
         """Wait, look at the values, and give the batch.
@@ -168,14 +165,37 @@ class Pending:
         return self.batch
 
 
-def to_host(tensor: Tensor) -> Tensor:
-    """The tensor in host memory; from a GPU into pinned memory and without waiting (record an event, then wait for that)."""
-    import torch
+class Copier:
+    """Copies results to the host on a stream of its own, beside what the device computes next."""
 
-    if tensor.device.type != "cuda":
-        return tensor
-    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)  # torch caches pinned blocks
-    return host.copy_(tensor, non_blocking=True)
+    def __init__(self, device: torch.device) -> None:
+        import torch
+
+        self.device = device
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def to_host(self, tensor: Tensor) -> Tensor:
+        """The tensor in host memory; from a GPU into pinned memory, there once ``event`` has passed."""
+        import torch
+
+        if self.stream is None:
+            return tensor
+        host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)  # torch keeps pinned blocks for reuse
+        self.stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self.stream):
+            host.copy_(tensor, non_blocking=True)
+        tensor.record_stream(self.stream)  # its memory is not given away before the copy is done
+        return host
+
+    def event(self) -> torch.cuda.Event | None:
+        """Passes when all copies so far are done; None where nothing is to be waited for."""
+        import torch
+
+        if self.stream is None:
+            return None
+        event = torch.cuda.Event()
+        event.record(self.stream)
+        return event
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,16 +15,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 from ffcv.fields import IntField, NDArrayField, RGBImageField
 from ffcv.memory_allocator import MemoryAllocator
 from ffcv.types import ALLOC_TABLE_TYPE, CURRENT_VERSION, TYPE_ID_HANDLER, FieldDescType, HeaderType, get_metadata_type
 from ffcv.writer import MIN_PAGE_SIZE, handle_sample
 
+from genrep.datasets_manifest.layout import MODES
 from genrep.errors import RecipeError
 from genrep.files import fsync_folder
 
-from ..pixels import parse_encoding
+from ..pixels import jpeg_options
 from .source import Batch
 
 if TYPE_CHECKING:
@@ -34,15 +36,31 @@ MAX_PAGE_SIZE = 1 << 31
 MAX_FIELD_NAME = 16  # bytes; FFCV cuts longer names without a word
 
 
+class _ImageField(RGBImageField):  # type: ignore[misc]
+    """FFCV's image field with JPEG options that it does not offer (4:4:4); what it writes is FFCV's to the byte."""
+
+    def __init__(self, options: list[int] | None) -> None:
+        super().__init__()
+        self.options = options  # of OpenCV's encoder, None = raw
+
+    def encode(self, destination: NDArray[Any], image: NDArray[np.uint8], malloc: Any) -> None:
+        """Store an image ``(H, W, 3)`` where ``malloc`` has room, and say so in ``destination``."""
+        data = image.reshape(-1) if self.options is None else encode_jpeg(image, self.options)
+        destination["mode"] = MODES["raw" if self.options is None else "jpeg"]
+        destination["height"], destination["width"] = image.shape[:2]
+        destination["data_ptr"], storage = malloc(data.nbytes)
+        storage[:] = data
+
+
+def encode_jpeg(image: NDArray[np.uint8], options: list[int]) -> NDArray[np.uint8]:
+    """A JPEG file with OpenCV's ``options``. Shape: ``(H, W, 3) -> (bytes,)``."""
+    return np.asarray(cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1]).reshape(-1)
+
+
 def ffcv_field(row: dict[str, Any]) -> Any:
     """FFCV's field for one row of a manifest's field table."""
     if row["kind"] == "image":
-        quality = parse_encoding(row["encoding"])
-        return (
-            RGBImageField(write_mode="raw")
-            if quality is None
-            else RGBImageField(write_mode="jpg", jpeg_quality=quality)
-        )
+        return _ImageField(jpeg_options(row["encoding"]))
     if row["kind"] == "float32":
         return NDArrayField(np.dtype("<f4"), tuple(row["shape"]))
     return IntField()
@@ -110,6 +128,7 @@ class ShardWriter:
 
     def _descriptors(self) -> NDArray[Any]:
         type_ids = {handler: number for number, handler in TYPE_ID_HANDLER.items()}
+        type_ids[_ImageField] = type_ids[RGBImageField]
         descriptors = np.zeros(len(self.fields), dtype=FieldDescType)
         for row, (name, field) in zip(descriptors, self.fields.items()):
             encoded = np.frombuffer(name.encode("ascii"), dtype=np.uint8)

@@ -75,7 +75,7 @@ class Material:
     def __init__(self, source: Source, real: RealImages, seed: int) -> None:
         self.source, self.seed = source, seed
         self.pixels = torch.from_numpy(np.ascontiguousarray(real.images))  # (N, H, W, 3) uint8
-        self.sha256 = hashlib.sha256(self.pixels.numpy()).hexdigest()
+        self.sha256 = hashlib.sha256(self.pixels.numpy().data).hexdigest()
         held = min(HELD_OUT, len(self.pixels) // 10)
         order = np.random.default_rng(derive("filter-held-out", seed)).permutation(len(self.pixels))
         self.held_out, self.shown = np.sort(order[:held]), np.sort(order[held:])

@@ -57,7 +57,7 @@ def score_held_out(scorer: Scorer, material: Material, batch_size: int) -> HeldO
 def auc(higher: NDArray[np.float64], lower: NDArray[np.float64]) -> float:
     """Probability that one of ``higher`` exceeds one of ``lower``; a tie counts half."""
     ranked = np.sort(lower)
-    below, up_to = (np.searchsorted(ranked, higher, side=side) for side in ("left", "right"))  # type: ignore[call-overload]
+    below, up_to = np.searchsorted(ranked, higher, side="left"), np.searchsorted(ranked, higher, side="right")
     return float((below + up_to).sum() / (2 * len(higher) * len(lower)))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from genrep.errors import GeneratorError, WeightsError
 
-from ..builder.pairs import Pending, is_out_of_memory, to_host
+from ..builder.pairs import Copier, Pending, is_out_of_memory
 from ..builder.source import Batch, OutOfMemoryError
 from ..generators.probe import LARGEST_VALUE, check_images, first_insane, largest_values
 from ..pixels import to_uint8
@@ -77,6 +77,7 @@ class FilteredSource:
         self.blocks = Blocks(keep=filter.keep, conditions=max(1, len(source.conditions.choices)))
         height, width = source.generator.image_shape
         self.candidate_batch = max(1, min(LARGEST_CANDIDATES, CANDIDATE_PIXELS // (height * width)))
+        self.copier = Copier(source.device)  # a stream beside that of the pairs: scores do not queue behind images
         self.too_many_candidates = False  # it was they that the device could not hold
         self.begun: dict[int, _Judging] = {}
         self.chosen: dict[int, NDArray[np.int64]] = {}  # by block: the candidate of each of its pairs
@@ -156,11 +157,8 @@ class FilteredSource:
             return
         candidates, size = self.blocks.candidates(block).ravel(), self.candidate_batch
         judged = [self._judge(candidates[start : start + size]) for start in range(0, len(candidates), size)]
-        log_odds, largest = (to_host(torch.cat(column)) for column in zip(*judged))
-        done = None
-        if self.source.device.type == "cuda":
-            done = torch.cuda.Event()
-            done.record(torch.cuda.current_stream(self.source.device))
+        log_odds, largest = (self.copier.to_host(torch.cat(column)) for column in zip(*judged))
+        done = self.copier.event()
         self.begun[block] = _Judging(candidates=candidates, log_odds=log_odds, largest=largest, done=done)
 
     def _judge(self, candidates: NDArray[np.int64]) -> tuple[Tensor, Tensor]:

@@ -76,9 +76,9 @@ def load_walks(path: Path) -> LoadedWalks:
     if tensors.keys() != set(KEYS):
         odd = sorted(tensors.keys() ^ set(KEYS))[0]
         raise WeightsError(f"{path}: tensor {odd} is missing or unknown, wanted {', '.join(KEYS)}")
-    if not (metadata.get("dim", "").isascii() and metadata.get("dim", "").isdecimal()):
-        raise WeightsError(f"{path}: dim {metadata.get('dim')!r}, wanted the size of the latent")
-    dim = int(metadata["dim"])
+    dim = tensors["shift_x"].numel()
+    if metadata.get("dim") != str(dim):
+        raise WeightsError(f"{path}: dim {metadata.get('dim')!r}, but its walks have {dim} components")
     for name, tensor in tensors.items():
         wanted = (dim, 3) if name == "color" else (dim,)
         if tuple(tensor.shape) != wanted:

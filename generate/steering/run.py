@@ -59,12 +59,13 @@ def fit_steer(config: SteerConfig) -> SteerResult:
         TrainingError: a loss is not finite, or a batch does not fit the device's memory.
     """
     device = pick_device(config.device)
-    source = open_source(config.gen, config.weights, device, config.generator_options())
     # A generator's own noise comes from torch's stream, which each step seeds; the caller's is left as it was.
     forked = [device] if device.type == "cuda" else []
-    with locked_folder(config.out), torch.random.fork_rng(devices=forked):
+    with torch.random.fork_rng(devices=forked):
+        source = open_source(config.gen, config.weights, device, config.generator_options())
         try:
-            return Run(config, source).go_on()
+            with locked_folder(config.out):
+                return Run(config, source).go_on()
         except torch.OutOfMemoryError as error:
             raise TrainingError(f"--batch-size {config.batch_size}: does not fit the device's memory") from error
 

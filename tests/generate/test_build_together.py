@@ -91,7 +91,9 @@ def test_encoders_beside_the_generating_process_write_the_same_bytes(toy_folder,
 
 
 def test_encoders_take_a_batch_that_fits(toy_folder, capfd):
-    report = build_dataset(config(toy_folder / "out", gen="toygen:hungry", batch_size=None, encoders=1, shard_size="32"))
+    report = build_dataset(
+        config(toy_folder / "out", gen="toygen:hungry", batch_size=None, encoders=1, shard_size="32")
+    )
     assert {shard.facts["batch_size"] for shard in report.manifest.shards} == {16}
     assert "--batch-size auto: 16 images" in capfd.readouterr().err
 

@@ -34,7 +34,7 @@ class Discs:
         radius = 2.5 * torch.exp(0.5 * z[:, 2])[:, None, None]
         disc = torch.exp(-(dx[:, None, :] ** 2 + dy[:, :, None] ** 2) / (2 * radius**2))
         color = z[:, 3:6].mean(dim=1, keepdim=True).expand(-1, 3) if self.gray else z[:, 3:6]
-        return self.gain * (1.5 * disc[:, None] - 1 + 0.25 * color[:, :, None, None])
+        return self.gain * (1.5 * disc[:, None] - 1 + color[:, :, None, None])
 
 
 class Blind(Discs):

@@ -65,9 +65,13 @@ def tensors(**changes):
     ("content", "metadata", "message"),
     [
         (tensors(), {"genrep": "navigator/1", "dim": "5"}, "genrep = 'navigator/1', wanted 'walks/1'"),
-        (tensors(), {"genrep": "walks/1"}, "dim None, wanted the size"),
-        (tensors(), {"genrep": "walks/1", "dim": "five"}, "dim 'five', wanted the size"),
-        (tensors(), {"genrep": "walks/1", "dim": "6"}, r"tensor shift_x of shape \(5,\), wanted \(6,\)"),
+        (tensors(), {"genrep": "walks/1"}, "dim None, but its walks have 5 components"),
+        (tensors(), {"genrep": "walks/1", "dim": "6"}, "dim '6', but its walks have 5 components"),
+        (
+            tensors(zoom=torch.zeros(6)),
+            {"genrep": "walks/1", "dim": "5"},
+            r"tensor zoom of shape \(6,\), wanted \(5,\)",
+        ),
         (tensors(tilt=torch.zeros(5)), {"genrep": "walks/1", "dim": "5"}, "tensor tilt is missing or unknown"),
         (tensors(color=torch.zeros(3, 5)), {"genrep": "walks/1", "dim": "5"}, r"tensor color of shape \(3, 5\)"),
         (tensors(zoom=torch.full((5,), torch.nan)), {"genrep": "walks/1", "dim": "5"}, "tensor zoom holds values"),
@@ -81,7 +85,7 @@ def test_files_that_hold_no_walks_are_refused(tmp_path, content, metadata, messa
 
 
 def test_a_missing_or_damaged_file_is_one_line(tmp_path):
-    with pytest.raises(WeightsError, match="no such walks; a finished run of fit-steer writes walks.safetensors"):
+    with pytest.raises(WeightsError, match="no such walks; a finished run of fit-steer writes"):
         load_walks(tmp_path)
     (tmp_path / "walks.safetensors").write_bytes(b"\xff" * 100)
     with pytest.raises(WeightsError, match="not a readable safetensors file"):

@@ -1,0 +1,51 @@
+"""``import-walk``: the authors' released walks and navigators, as files of this project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from genrep.errors import RecipeError
+
+
+@click.command("import-walk")
+@click.argument("source", metavar="SRC", type=click.Path(path_type=Path))
+@click.option("--out", metavar="FILE.safetensors", type=click.Path(path_type=Path), required=True, help="The new file.")
+@click.option("--chunks", metavar="A-B", default="", help="The chunks of the latent that a navigator was learned for.")
+@click.option("--layers", metavar="A-B", default="", help="StyleGAN2: the W layers that it was learned for.")
+def import_walk_command(source: Path, out: Path, chunks: str, layers: str) -> None:
+    """Convert a released walk (GenRep) or navigator (COP-Gen, HL) for "--views steered" or "--views navigator".
+
+    Nothing in the file is executed.
+
+    \b
+    Example:
+      genrep-generate import-walk released.pth --out navigator.safetensors
+      genrep-generate preview --gen bigbigan --views navigator:weights=navigator.safetensors --out sheet.png
+    """
+    from ..views.ranges import parse_range
+
+    if out.suffix != ".safetensors":
+        raise click.UsageError(f"--out {out}: wanted a name that ends in .safetensors")
+    if out.resolve() == source.resolve():
+        raise click.UsageError(f"--out {out}: is the file that is read")
+    if chunks and layers:
+        raise click.UsageError(f"--chunks {chunks} and --layers {layers}: give one of the two")
+    try:
+        for option, text in (("--chunks", chunks), ("--layers", layers)):
+            if text:
+                parse_range(text, option)
+    except RecipeError as error:
+        raise click.UsageError(str(error)) from error
+    from ..generators.checkpoint import read_safetensors
+    from ..views.importing import import_walk
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    tensors, facts = read_safetensors(import_walk(source, out, chunks=chunks, layers=layers))
+    if facts["genrep"].startswith("navigator/"):
+        kind, view = f"navigator of {facts['dim']} components", "navigator:weights"
+    else:
+        kind, view = f"walks {', '.join(tensors)} of {facts['dim']} components", "steered:walks"
+    click.echo(f"found          {kind}")
+    click.echo(f"written to     {out}; use it as --views {view}={out}")

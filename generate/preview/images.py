@@ -1,0 +1,91 @@
+"""Images of latents, as a dataset has them before their encoding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from genrep.errors import GeneratorError
+
+from ..builder.conditions import class_count, make_conditions
+from ..builder.resolve import class_names
+from ..classes import select_classes
+from ..generators.base import Generator
+from ..generators.probe import LARGEST_VALUE, check_images, first_insane, largest_values
+from ..pixels import to_uint8
+from ..recipe import Recipe
+from ..views import View
+from ..views.synthesis import synthesize_views
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+BATCH = 16  # images in a forward pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSource:
+    """A generator with the conditions of pairs 0, 1, ... of a dataset."""
+
+    recipe: Recipe
+    generator: Generator
+    device: torch.device
+    y: NDArray[np.int64] | None  # (A,), what the generator gets besides the latents
+    names: tuple[str, ...]  # (A,), of the pairs
+
+    @classmethod
+    def open(
+        cls, recipe: Recipe, generator: Generator, device: torch.device, *, classes: str, count: int
+    ) -> ImageSource:
+        """Raises RecipeError if the generator has no such classes, or needs instance features and has none."""
+        selection = select_classes(classes, class_count(generator))
+        conditions = make_conditions(selection.numbers, generator)
+        indices = np.arange(count, dtype=np.int64)
+        labels, known = conditions.label(indices), class_names(recipe, selection, class_count(generator))
+        names = tuple(f"{i}: {known[label]}" if label >= 0 else f"pair {i}" for i, label in enumerate(labels.tolist()))
+        return cls(recipe=recipe, generator=generator, device=device, y=conditions.y(indices), names=names)
+
+    def images(
+        self, anchors: NDArray[np.float32], view: View | None = None, z: NDArray[np.float32] | None = None
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Pixels ``(h, w, 3)`` of the anchors, or with ``view`` of their positives ``z``, one after the other.
+
+        Raises:
+            GeneratorError: the generator raised, or gave no images in range; names the pair.
+        """
+        for start in range(0, len(anchors), BATCH):
+            rows = slice(start, start + BATCH)
+            found = self._batch(anchors[rows], view, None if z is None else z[rows], rows)
+            yield from found.cpu().numpy()
+
+    @torch.no_grad()
+    def _batch(
+        self, anchors: NDArray[np.float32], view: View | None, z: NDArray[np.float32] | None, rows: slice
+    ) -> Tensor:
+        where = f"generator {self.recipe.name}: pairs from {rows.start}"
+        latents = self._to(anchors)
+        y = None if self.y is None else self._to(self.y[rows])
+        try:
+            if view is None or z is None:
+                found: object = self.generator.synthesize(latents, y)
+            else:
+                found = synthesize_views(self.generator, view, latents, self._to(z), y)
+        except GeneratorError:
+            raise
+        except Exception as error:
+            raise GeneratorError(f"{where}: raised {type(error).__name__}: {error}") from error
+        images = check_images(found, latents, self.generator, where)
+        if (insane := first_insane(largest_values(images))) is not None:
+            raise GeneratorError(
+                f"generator {self.recipe.name}: pair {rows.start + insane[0]}: image values up to {insane[1]}, "
+                f"wanted finite and <= {LARGEST_VALUE:.0f}"
+            )
+        return to_uint8(images, self.recipe.uint8, self.recipe.crop)
+
+    def _to(self, values: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)

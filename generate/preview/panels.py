@@ -1,0 +1,141 @@
+"""Which views a sheet shows, each as a panel: a group of columns with a heading."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+from genrep.errors import RecipeError
+
+from ..generators.base import Generator, LatentSpec
+from ..recipe import Recipe
+from ..views import GeneratorFacts, View, parse_view
+from ..views.composed import HierarchicalView, Part
+from ..views.learned import LearnedView
+from ..views.random import GaussianView
+from .config import PreviewConfig
+
+# What --compare shows if the generator admits it: the random views of GenRep and HL.
+COMPARED = (
+    "genrep-gaussian",
+    "genrep-gaussian-conditional",
+    "uniform",
+    "angular",
+    "independent",
+    "hl-random-bigbigan",
+    "hl-random-stylegan2-car",
+)
+PATH = re.compile(r"[^:=,]*/[^:=,]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """A view and its heading."""
+
+    title: str
+    view: View
+    part: tuple[str, ...] = ()  # with --chunks each: which one, and a hierarchical view's own view of it
+
+
+def make_panels(config: PreviewConfig, recipe: Recipe, generator: Generator, latent: LatentSpec) -> tuple[Panel, ...]:
+    """The panels of a sheet, from left to right.
+
+    Raises:
+        RecipeError: a view cannot be read, has no positives, or is not for this generator; or ``--chunks each`` without
+            chunks or W layers.
+    """
+    facts = GeneratorFacts.of(generator)
+    panels = [Panel(title=short(text), view=parse_view(text)) for text in config.views]
+    if not panels and config.distances and not config.compare:
+        # The direction of a normal vector is uniform on the sphere.
+        panels.append(Panel(title="random direction", view=GaussianView(std=1.0, truncation=math.inf)))
+    elif not panels:
+        panels.append(Panel(title=describe(recipe.views), view=recipe.views))
+    if config.compare:
+        panels += _compared(panels, latent, facts)
+    for panel in panels:
+        if not panel.view.has_positive:
+            raise RecipeError(f"--views {panel.title}: has no positives to show")
+        panel.view.check(latent, facts)
+    if config.chunks is not None:
+        over, parts = _all_parts(recipe, generator, latent)
+        panels = [alone for panel in panels for alone in _each(panel, over, parts)]
+        for panel in panels:
+            panel.view.check(latent, facts)
+    return tuple(panels)
+
+
+def _compared(panels: list[Panel], latent: LatentSpec, facts: GeneratorFacts) -> list[Panel]:
+    """The usual views that the generator admits and the sheet does not show yet."""
+    found: list[Panel] = []
+    for text in COMPARED:
+        view = parse_view(text)
+        try:
+            view.check(latent, facts)
+        except RecipeError:
+            continue
+        if all(view != panel.view for panel in panels):
+            found.append(Panel(title=text, view=view))
+    return found
+
+
+def _all_parts(recipe: Recipe, generator: Generator, latent: LatentSpec) -> tuple[str, list[tuple[int, int]]]:
+    """What ``--chunks each`` takes one by one, as first and last: chunks of z, or else groups of W layers."""
+    if len(latent.chunks) > 1:
+        return "chunks", [(i, i) for i in range(len(latent.chunks))]
+    groups: Any = getattr(generator, "layer_groups", ())
+    if not groups:
+        raise RecipeError(f"--chunks each: the latent of {recipe.name} enters at once, and it has no W layers")
+    return "layers", [(first, end - 1) for first, end in groups]
+
+
+def _each(panel: Panel, over: Any, parts: list[tuple[int, int]]) -> list[Panel]:
+    """The panel's view on each part alone; a hierarchical view's own parts, which draw as they do together."""
+    if isinstance(panel.view, HierarchicalView):
+        return [
+            replace(
+                panel,
+                view=HierarchicalView(over=panel.view.over, parts=(part,)),
+                part=(_part_name(panel.view.over, part), describe(view)),
+            )
+            for part, view in panel.view.moved
+        ]
+    alone = [Part(first=first, last=last, view=panel.view) for first, last in parts]
+    return [
+        replace(panel, view=HierarchicalView(over=over, parts=(part,)), part=(_part_name(over, part),))
+        for part in alone
+    ]
+
+
+def _part_name(over: str, part: Part) -> str:
+    """``chunk 3``, ``layers 0-3``."""
+    return f"{over.removesuffix('s') if part.first == part.last else over} {part.range}"
+
+
+def short(text: str) -> str:
+    """A view's text with paths cut down to their last two names."""
+    return PATH.sub(lambda match: "/".join(match[0].split("/")[-2:]), text)
+
+
+def describe(view: View) -> str:
+    """A view in the words of the command line."""
+    if isinstance(view, LearnedView):
+        return short(f"{view.name}:{getattr(view, view.file_key)}")
+    return _words(view.to_json())
+
+
+def _words(record: dict[str, Any]) -> str:
+    if "parts" not in record:
+        values = ",".join(f"{key}={_word(value)}" for key, value in record.items() if key not in ("name", "digest"))
+        return f"{record['name']}:{values}" if values else str(record["name"])
+    parts = []
+    for part in record["parts"]:
+        place = next(value for key, value in part.items() if key != "view")
+        parts.append(f"{_word(place)} {_words(part['view'])}" if part["view"] else f"{place} none")
+    return f"{record['name']}: {', '.join(parts)}"
+
+
+def _word(value: Any) -> str:
+    return "inf" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
