@@ -35,7 +35,6 @@ from genrep.generate.generators.stylegan2.config import infer_config
 from genrep.seeding import derive
 
 ROOT = Path(__file__).resolve().parent.parent
-SHIPPED = ROOT / "generate" / "weights"
 GOLDENS = ROOT / "tests" / "goldens"  # lists of the published networks' tensors, and how to fill them from a seed
 SEED = 0
 TURN = 0.2  # seconds that a turn takes at least
@@ -104,11 +103,12 @@ def flow_branch(place: str, kinds: list[str], width: int, side: int, random: tor
     return state
 
 
+SHIPPED = "generate/weights/stylegan2_fashion.safetensors"
 HF, AJ = "biggan_deep_full/keys_deep{}.json", "bigbigan_full/keys.json"
 # How the checkpoint of each family is made, and its larger batch on a CPU.
 CASES: dict[str, tuple[Callable[[], Any], int]] = {
     "stylegan2_car": (partial(recognised, "stylegan2", "car512/keys_ada_car512.json", "STYLEGAN2_ADA"), 4),
-    "stylegan2_fashion": (partial(checkpoint_from_safetensors, SHIPPED / "stylegan2_fashion.safetensors"), 64),
+    "stylegan2_fashion": (partial(checkpoint_from_safetensors, ROOT / SHIPPED), 64),
     "biggan_deep_128": (partial(recognised, "biggan_deep", HF.format(128), "BIGGAN_HF"), 8),
     "biggan_deep_256": (partial(recognised, "biggan_deep", HF.format(256), "BIGGAN_HF"), 4),
     "biggan_deep_512": (partial(recognised, "biggan_deep", HF.format(512), "BIGGAN_HF"), 2),
@@ -281,10 +281,10 @@ def benchmark(name: str, device: str, original: str, options: dict[str, Any]) ->
 @click.option("--variants", is_flag=True, help="precisions, formats and torch.compile on a CPU too")
 def main(**options: Any) -> None:
     """Print images/s of each family."""
-    device, reference = options["device"], options["reference"]
-    if device == "cuda" and not torch.cuda.is_available():
+    reference, gpu = options["reference"], torch.cuda.is_available()
+    device = options["device"].replace("auto", "cuda" if gpu else "cpu")
+    if device == "cuda" and not gpu:
         raise click.ClickException("--device cuda: PyTorch sees no GPU")
-    device = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
     original = known_original(reference) if reference else "none"
     torch.set_num_threads(options["threads"] or torch.get_num_threads())
     torch.backends.cudnn.benchmark = True

@@ -8,6 +8,7 @@ from genrep import __version__
 from genrep.cli import run
 
 from .commands.dataset import dataset
+from .commands.filter import fit_filter_command
 from .commands.gan import fit_gan_command, measure_gan_command
 from .commands.navigator import compare_navigator_command, fit_navigator_command, measure_delta_command
 from .commands.real import from_folder
@@ -23,6 +24,7 @@ def cli() -> None:
 COMMANDS = (
     compare_navigator_command,
     dataset,
+    fit_filter_command,
     fit_gan_command,
     fit_navigator_command,
     from_folder,

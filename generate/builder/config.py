@@ -29,6 +29,7 @@ class BuildConfig:
     features: str | None = None  # file of instance features (IC-GAN)
     classes: str = "all"  # "all", "0-99", a preset or a file
     truncation: float | None = None  # the generator's own (psi of StyleGAN2)
+    filter: str | None = None  # "keep=0.5,weights=FILE" of fit-filter
     # From here on: how, not what. None of it changes a latent.
     batch_size: int | None = None  # None = as large as the memory allows, from START_BATCH_SIZE down
     device: str = "auto"

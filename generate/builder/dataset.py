@@ -14,11 +14,12 @@ from .config import BuildConfig, parse_part
 from .encoders import EncoderPool
 from .estimate import Estimate, estimate
 from .job import Job
-from .pairs import OpenPairs, PairSource
+from .pairs import OpenPairs
 from .pool import WorkerPool, build_here
 from .ranks import Rank, this_rank
 from .resolve import make_plan
 from .run import ALL, BuildReport, Events, part_of, run_build
+from .source import LaunchSource
 
 MAX_ENCODERS = 8  # that one generating process feeds; more do not encode faster than a GPU makes images
 
@@ -57,7 +58,7 @@ class _Build:
     generator: Generator
     alone: bool  # not one of torchrun's ranks
 
-    def source(self) -> PairSource:
+    def source(self) -> LaunchSource:
         """The source in this process."""
         return self.opener.around(self.recipe, self.generator)
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from .pairs import PairSource, Pending
+    from .source import LaunchSource, PendingBatch
 
 SLOTS = 3  # batches in flight per encoder: one being encoded, one waiting, one being filled
 IN_FLIGHT = 2  # batches under way on the device
@@ -149,10 +149,10 @@ class _Encoder:
 class EncoderPool:
     """Encoder processes fed by a source in this process; ``run`` yields what ``pool.WorkerPool.run`` does."""
 
-    def __init__(self, job: Job, source: PairSource, processes: int) -> None:
+    def __init__(self, job: Job, source: LaunchSource, processes: int) -> None:
         self.job, self.source, self.processes = job, source, processes
         self.encoders: list[_Encoder] = []
-        self.pending: deque[tuple[_Encoder, int, Pending]] = deque()
+        self.pending: deque[tuple[_Encoder, int, PendingBatch]] = deque()
 
     def run(self, numbers: Iterator[int]) -> Iterator[tuple[str, Any]]:
         """Build the shards. Raises GenRepError: the generator or an encoder failed, or an encoder died."""

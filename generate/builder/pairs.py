@@ -24,8 +24,8 @@ from ..views.synthesis import synthesize_views
 from .conditions import make_conditions
 from .config import BuildConfig
 from .plan import Plan
-from .resolve import resolve_views
-from .source import Batch, OutOfMemoryError
+from .resolve import resolve_filter, resolve_views
+from .source import Batch, LaunchSource, OutOfMemoryError
 
 if TYPE_CHECKING:
     import torch
@@ -206,20 +206,26 @@ class OpenPairs:
     plan: Plan
     device: str
 
-    def __call__(self) -> PairSource:
+    def __call__(self) -> LaunchSource:
         """Load the generator and be ready."""
         recipe = load_recipe(self.config.gen)
         loaded = open_generator(recipe, self.config.weights, self.device, self.config.generator_options())
         return self.around(recipe, loaded.generator)
 
-    def around(self, recipe: Recipe, generator: Generator) -> PairSource:
+    def around(self, recipe: Recipe, generator: Generator) -> LaunchSource:
         """The source of a generator that is loaded already."""
         import torch
 
         torch.set_num_threads(self.config.threads)
         device = torch.device(self.device)
         views = resolve_views(self.config, recipe)
-        return PairSource(self.plan, views, recipe, generator, batch_size=self.batch_size(), device=device)
+        pairs = PairSource(self.plan, views, recipe, generator, batch_size=self.batch_size(), device=device)
+        filtering = resolve_filter(self.config)
+        if filtering is None:
+            return pairs
+        from ..filtering.source import FilteredSource
+
+        return FilteredSource(pairs, filtering.open(device))
 
     def batch_size(self) -> int:
         """What was asked for; with ``auto`` the first try, no larger than a shard, since a short batch is padded."""

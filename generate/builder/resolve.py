@@ -6,6 +6,7 @@ from genrep.datasets_manifest.schema import field_table
 from genrep.errors import RecipeError
 
 from ..classes import ClassSelection, select_classes
+from ..filtering.spec import FilterSpec, parse_filter
 from ..generators.load import LoadedGenerator
 from ..pixels import default_encoding, parse_encoding
 from ..recipe import Recipe, latent_spec
@@ -18,6 +19,11 @@ from .plan import Plan, pair_bytes, shard_pairs
 def resolve_views(config: BuildConfig, recipe: Recipe) -> View:
     """The view of ``--views``, else the recipe's."""
     return parse_view(config.views) if config.views is not None else recipe.views
+
+
+def resolve_filter(config: BuildConfig) -> FilterSpec | None:
+    """The filter of ``--filter``."""
+    return None if config.filter is None else parse_filter(config.filter)
 
 
 def make_plan(config: BuildConfig, recipe: Recipe, loaded: LoadedGenerator) -> Plan:
@@ -36,6 +42,9 @@ def make_plan(config: BuildConfig, recipe: Recipe, loaded: LoadedGenerator) -> P
     num_positives = config.num_positives if views.has_positive else 0
     selection = select_classes(config.classes, class_count(generator))
     conditions = make_conditions(selection.numbers, generator)
+    filtering = resolve_filter(config)
+    if filtering is not None:
+        filtering.check((height, width), len(conditions.choices))
     fields = field_table(
         (height, width),
         encoding,
@@ -71,6 +80,9 @@ def make_plan(config: BuildConfig, recipe: Recipe, loaded: LoadedGenerator) -> P
         "pairs_per_shard": shard_pairs(config.shard_size, config.num_pairs, pair_bytes(fields)),
         "seed": config.seed,
     }
+    if filtering is not None:  # an unfiltered recipe has no such key: its identity stays what it was
+        resolved["filter"] = filtering.to_json()
+    files = (*views.files(), *(filtering.files() if filtering is not None else ()))
     return Plan(
         recipe=resolved,
         fields=fields,
@@ -78,7 +90,7 @@ def make_plan(config: BuildConfig, recipe: Recipe, loaded: LoadedGenerator) -> P
         facts={
             "weights": loaded.weights_facts,
             "licence": loaded.weights_facts.get("licence", recipe.licence),
-            "views": [{"digest": file.digest, "file": file.path.name, "sha256": file.sha256} for file in views.files()],
+            "views": [{"digest": file.digest, "file": file.path.name, "sha256": file.sha256} for file in files],
         },
     )
 

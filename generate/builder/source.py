@@ -43,6 +43,26 @@ class Source(Protocol):
         ...
 
 
+class PendingBatch(Protocol):
+    """A batch that the device is at work on."""
+
+    def result(self) -> Batch:
+        """Wait for the batch and look at its values."""
+        ...
+
+
+class LaunchSource(Source, Protocol):
+    """A source whose batches can be begun one by one, of several ranges in turns."""
+
+    def ranges(self, first: int, count: int) -> Iterator[NDArray[np.int64]]:
+        """Indices of the batches that a range is made in; only the last may be shorter."""
+        ...
+
+    def launch(self, indices: NDArray[np.int64]) -> PendingBatch:
+        """Begin the batch of these pairs on the device."""
+        ...
+
+
 class OpenSource(Protocol):
     """Opens a source in the process that calls it; travels to worker processes."""
 

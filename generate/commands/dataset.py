@@ -36,6 +36,11 @@ MAX_BATCH_SIZE = 1_000_000
 @click.option("--truncation", type=float, help="The generator's own: psi of StyleGAN2.  [default: the recipe's]")
 @click.option("--views", metavar="NAME:KEY=VALUE,...", help="Latent view of the positives.  [default: the recipe's]")
 @click.option(
+    "--filter",
+    metavar="keep=PART,weights=FILE",
+    help="Keep this part of the candidates, the best to fit-filter's taste.",
+)
+@click.option(
     "--num-pairs",
     metavar="PAIRS",
     type=click.IntRange(min=1),

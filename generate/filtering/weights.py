@@ -13,9 +13,9 @@ from torch import Tensor
 
 from genrep.errors import WeightsError
 from genrep.files import sha256_file, write_atomic
+from genrep.tensor_files import safetensors_bytes
 
 from ..generators.checkpoint import Checkpoint, read_safetensors
-from ..navigator.weights import _safetensors as safetensors_bytes
 from .network import MIN_SIDE, Scorer, map_size
 
 FORMAT = "filter/1"

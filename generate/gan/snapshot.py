@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import save
 
 from genrep.files import sha256_file, write_atomic, write_json
 from genrep.real_images import RealImages
+from genrep.tensor_files import safetensors_bytes
 
 if TYPE_CHECKING:
     from .trainer import GanTrainer
@@ -25,7 +25,7 @@ def export_generator(trainer: GanTrainer, data: RealImages) -> Path:
         for name, tensor in trainer.average.state_dict().items()
         if not name.endswith("resample_filter")
     }
-    write_atomic(path, save(state, metadata={"format": "pt", "family": "stylegan2"}))
+    write_atomic(path, safetensors_bytes(state, {"family": "stylegan2"}))
     facts = {
         "family": "stylegan2",
         "sha256": sha256_file(path),

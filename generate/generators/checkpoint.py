@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from genrep.errors import WeightsError
 from genrep.files import canonical_json, write_atomic
+from genrep.tensor_files import safetensors_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,16 +44,12 @@ class Checkpoint:
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     """Write safetensors whose metadata hold family and config."""
-    from safetensors.torch import save
-
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in checkpoint.tensors.items()}
     metadata = {
-        "format": "pt",
         "genrep": FORMAT,
         "family": checkpoint.family,
         "config": canonical_json(checkpoint.config).decode(),
     }
-    write_atomic(path, save(tensors, metadata=metadata))
+    write_atomic(path, safetensors_bytes(checkpoint.tensors, metadata))
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from genrep.errors import RecipeError, WeightsError
 from genrep.files import canonical_json, sha256_file, write_atomic
+from genrep.tensor_files import safetensors_bytes
 
 from ..generators.base import LatentSpec
 from ..generators.checkpoint import read_safetensors
@@ -65,23 +66,7 @@ def save_walk(path: Path, walk: Walk, facts: WalkFacts) -> None:
         "samples": "" if facts.samples is None else str(facts.samples),
         "loss_f": "" if facts.loss_f is None else repr(facts.loss_f),
     }
-    write_atomic(path, _safetensors(walk.state_dict(), metadata))
-
-
-def _safetensors(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
-    """The format's bytes, in order of name: the library writes its metadata in an order that changes with every call.
-
-    An 8-byte little-endian length, a JSON header of dtype, shape and place of every tensor, the tensors.
-    """
-    header: dict[str, object] = {"__metadata__": metadata}
-    parts, start = [], 0
-    for name, tensor in sorted(tensors.items()):
-        parts.append(tensor.detach().cpu().numpy().astype("<f4").tobytes())
-        end = start + len(parts[-1])
-        header[name], start = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [start, end]}, end
-    text = canonical_json(header)
-    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
-    return len(text).to_bytes(8, "little") + text + b"".join(parts)
+    write_atomic(path, safetensors_bytes(walk.state_dict(), metadata))
 
 
 def load_walk(path: Path) -> LoadedWalk:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 MOST = {"num_anchors": 64, "num_positives": 64, "columns": 40, "seed": (1 << 63) - 1}
-MOST_DISTANCES = 64
+MOST_DISTANCES, LARGEST_DISTANCE = 64, 1e6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,9 +16,7 @@ class PreviewConfig:
 
     gen: str
     out: Path  # FILE.png
-    views: tuple[
-        str, ...
-    ] = ()  # each a group of columns; none = the recipe's own, or with distances a random direction
+    views: tuple[str, ...] = ()  # a group of columns each; none = the recipe's own, with distances a random direction
     compare: bool = False  # beside them, the papers' random views that this generator admits
     chunks: str | None = None  # "each": every chunk, or every group of W layers, moved alone (HL, Figure 2)
     distances: tuple[float, ...] = ()  # a column each, along the direction of the first positive (COP-Gen, Figure 2)
@@ -48,8 +45,8 @@ class PreviewConfig:
         if len(self.distances) > MOST_DISTANCES:
             raise ValueError(f"--distances: {len(self.distances)} of them, wanted at most {MOST_DISTANCES}")
         for distance in self.distances:
-            if not (math.isfinite(distance) and distance > 0):
-                raise ValueError(f"--distances {distance:g}: wanted positive numbers such as .5,1,2,4")
+            if not 0 < distance <= LARGEST_DISTANCE:
+                raise ValueError(f"--distances {distance:g}: wanted positive numbers such as .5,1,2,4, to 1e6")
 
     def generator_options(self) -> dict[str, Any]:
         """Options of the generator that the command line gives."""

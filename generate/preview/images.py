@@ -47,8 +47,11 @@ class ImageSource:
         conditions = make_conditions(selection.numbers, generator)
         indices = np.arange(count, dtype=np.int64)
         labels, known = conditions.label(indices), class_names(recipe, selection, class_count(generator))
-        names = tuple(f"{i}: {known[label]}" if label >= 0 else f"pair {i}" for i, label in enumerate(labels.tolist()))
-        return cls(recipe=recipe, generator=generator, device=device, y=conditions.y(indices), names=names)
+        names = []
+        for i, label in enumerate(labels.tolist()):
+            kind = known[label] if label >= 0 else ""
+            names.append(f"{i}: class {kind}" if kind.isdecimal() else f"{i}: {kind}" if kind else f"pair {i}")
+        return cls(recipe=recipe, generator=generator, device=device, y=conditions.y(indices), names=tuple(names))
 
     def images(
         self, anchors: NDArray[np.float32], view: View | None = None, z: NDArray[np.float32] | None = None

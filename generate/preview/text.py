@@ -9,7 +9,7 @@ from PIL import ImageFont
 
 SIZE = 13  # pixels
 LINE = 17  # pixels from one line to the next
-BREAKS = re.compile(r"(?<=[\s:,;+])(?![\s:,;+])|(?<=-)(?=[a-z])")
+BREAKS = re.compile(r"(?<=[\s:,;+])(?![\s:,;+])|(?<=[-_/])(?=[a-z])")
 
 
 @cache
@@ -24,7 +24,7 @@ def width(text: str) -> float:
 
 
 def wrap(text: str, most: int) -> list[str]:
-    """Lines no wider than ``most`` pixels, broken behind spaces and ``: , ; + -``, and within a word that is too long."""
+    """Lines no wider than ``most`` pixels, broken behind spaces and ``: , ; + - _ /``, and within a word that is too long."""
     lines, line = [], ""
     for piece in BREAKS.split(text):
         if line and width((line + piece).rstrip()) > most:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from genrep.errors import WeightsError
-from genrep.files import canonical_json, sha256_file, write_atomic
+from genrep.files import sha256_file, write_atomic
+from genrep.tensor_files import safetensors_bytes
 
 from ..generators.checkpoint import read_safetensors
 from .alphas import COLOR, ROWS
@@ -41,23 +42,7 @@ def save_walks(path: Path, walks: Tensor, *, generator: str, weights: str | None
     rows = walks.detach().float().cpu()
     tensors = {name: rows[i] for i, name in enumerate(ROWS[: COLOR.start])}
     metadata = {"format": "pt", "genrep": FORMAT, "dim": str(rows.shape[1]), "generator": generator}
-    write_atomic(path, _safetensors({**tensors, "color": rows[COLOR].T}, {**metadata, "weights": weights or ""}))
-
-
-def _safetensors(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
-    """The format's bytes, in order of name: the library writes its metadata in an order that changes with every call.
-
-    An 8-byte little-endian length, a JSON header of dtype, shape and place of every tensor, the tensors.
-    """
-    header: dict[str, object] = {"__metadata__": metadata}
-    parts, start = [], 0
-    for name, tensor in sorted(tensors.items()):
-        parts.append(tensor.numpy().astype("<f4").tobytes())
-        end = start + len(parts[-1])
-        header[name], start = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [start, end]}, end
-    text = canonical_json(header)
-    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
-    return len(text).to_bytes(8, "little") + text + b"".join(parts)
+    write_atomic(path, safetensors_bytes({**tensors, "color": rows[COLOR].T}, {**metadata, "weights": weights or ""}))
 
 
 def load_walks(path: Path) -> LoadedWalks:

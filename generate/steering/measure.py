@@ -1,7 +1,7 @@
 """What +α does to generated images: where their content lies, how large it is, how it is turned, what colour it has.
 
 Content is what differs from the border of the anchor's image: the weight of a pixel is the mean over channels of
-|x - b|, b the mean colour of the anchor's outermost pixels. Effects are such that an image that does exactly what it should
+|x - b|, b the median colour of the anchor's outermost pixels. Effects are such that an image that does exactly what it should
 has the effect α:
 
 - shift: by how much the weights' centre of mass moves;
@@ -152,9 +152,9 @@ def describe(weights: Tensor, color: Tensor) -> Content:
 
 
 def _border(images: Tensor) -> Tensor:
-    """Mean of the outermost pixels. Shape: ``(B, C, H, W) -> (B, C, 1, 1)``."""
+    """Median of the outermost pixels, for content may touch the border. Shape: ``(B, C, H, W) -> (B, C, 1, 1)``."""
     edges = [images[:, :, 0], images[:, :, -1], images[:, :, :, 0], images[:, :, :, -1]]
-    return torch.cat(edges, dim=2).mean(dim=2)[:, :, None, None]
+    return torch.cat(edges, dim=2).median(dim=2).values[:, :, None, None]
 
 
 def content_weights(images: Tensor, border: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ from torchvision.transforms.v2.functional import gaussian_blur, normalize
 from genrep.errors import WeightsError
 from genrep.generate.filtering.network import channels_for, discriminator_loss, new_scorer
 from genrep.generate.filtering.weights import FilterFacts, load_filter, save_filter
-from genrep.generate.navigator.weights import _safetensors as safetensors_bytes
 from genrep.pixel_views import IMAGENET_MEAN, IMAGENET_STD
+from genrep.tensor_files import safetensors_bytes
 
 FACTS = FilterFacts(gen="bigbigan", data="imagenet", images="1000")
 

@@ -1,0 +1,85 @@
+"""A build's memory does not grow with the number of its pairs."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import tracemalloc
+
+import pytest
+
+from genrep.generate import BuildConfig
+from genrep.generate.builder.job import Job
+from genrep.generate.builder.pairs import OpenPairs
+from genrep.generate.builder.resolve import make_plan
+from genrep.generate.builder.run import run_build
+from genrep.generate.generators.load import open_generator
+from genrep.generate.recipe import load_recipe
+
+PAIRS_PER_SHARD = 2_000  # what a process keeps of a shard is a matter of the shard, so all have one size
+FEW, MANY = 20_000, 200_000
+BUILD = """
+    import json, resource, shutil, sys
+    from pathlib import Path
+    from genrep.generate import BuildConfig, build_dataset, LatentSpec
+    import torch
+
+
+    class Null:
+        latent, num_classes, image_shape = LatentSpec(dim=1), 0, (8, 8)
+        image = torch.zeros(1, 3, 8, 8)
+
+        def synthesize(self, z, y=None):
+            return self.image.expand(len(z), -1, -1, -1)
+
+
+    def peak_after(num_pairs, pairs_per_shard):
+        out = Path("out")
+        config = BuildConfig(
+            gen="null_build:Null", out=out, num_pairs=num_pairs, shard_size=pairs_per_shard, batch_size=500,
+            device="cpu", processes=1,
+        )
+        assert build_dataset(config).built_pairs == num_pairs
+        shutil.rmtree(out)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+    if __name__ == "__main__":
+        peaks = [peak_after(int(num_pairs), sys.argv[1]) for num_pairs in sys.argv[2:]]
+        print(json.dumps(peaks))
+"""
+
+
+def test_two_hundred_thousand_pairs_take_the_memory_of_twenty_thousand(tmp_path):
+    (tmp_path / "null_build.py").write_text(textwrap.dedent(BUILD))
+    run = subprocess.run(
+        [sys.executable, "null_build.py", str(PAIRS_PER_SHARD), str(FEW), str(MANY)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        timeout=300,
+    )
+    few, many = json.loads(run.stdout)
+    assert many <= 1.10 * few
+    assert many - few <= 50 * (MANY - FEW), "the process is large before the first pair, so 10 % of it would hide much"
+
+
+@pytest.mark.parametrize(("shard_size", "num_shards"), [("1000", 10_000), (None, 16)])
+def test_a_plan_of_ten_million_pairs_takes_a_few_megabytes(toy_folder, shard_size, num_shards):
+    config = BuildConfig(gen="toygen:plain", out=toy_folder / "out", num_pairs=10_000_000, shard_size=shard_size)
+    recipe = load_recipe(config.gen)
+    loaded = open_generator(recipe, None, "cpu")
+    offered = []
+    tracemalloc.start()
+    try:
+        plan = make_plan(config, recipe, loaded)
+        opener = OpenPairs(config=config, plan=plan, device="cpu")
+        job = Job(out=config.out, plan=plan, open_source=opener, device="cpu", threads=1)
+        report = run_build(job, lambda numbers: (("pairs", offered.append(number) or 0) for number in numbers))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (report.done_shards, report.num_shards) == (0, num_shards)
+    assert offered == list(range(num_shards))
+    assert peak < 8_000_000

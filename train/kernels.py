@@ -1,0 +1,115 @@
+"""The inner loops of reading shards, compiled by Numba (which FFCV brings): no Python and no interpreter lock per image.
+
+A batch is gathered sample by sample, all fields of a sample before the next: they lie side by side in the file, so that
+each visit of a random place in memory is used to the end. The decoder is FFCV's own, libturbojpeg with its fast DCT, called
+without FFCV's wrapper, which drops its error codes: here a picture that does not decode is told, not replaced by another's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from genrep.errors import DatasetError
+
+GOOD, OUTSIDE, NO_JPEG, OTHER_SIZE, BROKEN = range(5)
+REASONS = {
+    OUTSIDE: "lies outside its file",
+    NO_JPEG: "is no JPEG",
+    OTHER_SIZE: "is a JPEG of another size than the manifest says",
+    BROKEN: "is a damaged JPEG",
+}
+_RGB, _FAST_DCT = 0, 2048  # libturbojpeg's TJPF_RGB and TJFLAG_FASTDCT
+# A JPEG's segments from its second byte on: the frame headers C0 … CF but for C4, C8 and CC hold height and width.
+_START, _FRAME, _LAST_FRAME, _NO_FRAME, _PICTURE = 0xD8, 0xC0, 0xCF, (0xC4, 0xC8, 0xCC), 0xDA
+
+
+@cache
+def copier() -> Callable[..., int]:
+    """``copy(pointers, bases, lengths, per_shard, rows, places, columns, sizes, targets, strides) -> fault``.
+
+    For sample ``rows[i]`` and slot ``j``, ``sizes[j]`` bytes from ``pointers[rows[i], columns[i, j]]`` of the sample's file on
+    go to the address ``targets[j] + places[i] · strides[j]``. File ``k`` holds rows ``k · per_shard`` and up, mapped at
+    ``bases[k]``, ``lengths[k]`` bytes long. The fault is 0, or where it stopped and why: ``(i · slots + j) · 8 + reason``.
+    """
+    copy_bytes = ctypes.CDLL(None).memcpy
+    copy_bytes.argtypes, copy_bytes.restype = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t), ctypes.c_void_p
+
+    def copy(  # type: ignore[no-untyped-def]
+        pointers, bases, lengths, per_shard, rows, places, columns, sizes, targets, strides
+    ):
+        for i in range(len(rows)):
+            row = rows[i]
+            if row < 0 or row >= pointers.shape[0]:
+                return i * len(sizes) * 8 + OUTSIDE
+            shard = row // per_shard
+            for j in range(len(sizes)):
+                pointer = int(pointers[row, columns[i, j]])
+                if pointer + sizes[j] > lengths[shard]:
+                    return (i * len(sizes) + j) * 8 + OUTSIDE
+                copy_bytes(targets[j] + places[i] * strides[j], bases[shard] + pointer, sizes[j])
+        return GOOD
+
+    return _compiled(copy)
+
+
+@cache
+def jpeg_decoder() -> Callable[..., int]:
+    """``decode(pointers, bytes, bases, lengths, per_shard, rows, places, columns, height, width, targets, strides) -> fault``.
+
+    As ``copier``, for JPEGs of ``bytes[rows[i], columns[i, j]]`` bytes; the targets receive RGB.
+    """
+    library = _turbojpeg()
+    start, stop, decompress = library.tjInitDecompress, library.tjDestroy, library.tjDecompress2
+    frame_size = _compiled(_frame_size)
+
+    def decode(  # type: ignore[no-untyped-def]
+        handle, pointers, bytes, bases, lengths, per_shard, rows, places, columns, height, width, targets, strides
+    ):
+        for i in range(len(rows)):
+            row = rows[i]
+            if row < 0 or row >= pointers.shape[0]:
+                return i * len(targets) * 8 + OUTSIDE
+            shard = row // per_shard
+            for j in range(len(targets)):
+                fault = (i * len(targets) + j) * 8
+                pointer, size = int(pointers[row, columns[i, j]]), int(bytes[row, columns[i, j]])
+                if pointer + size > lengths[shard]:
+                    return fault + OUTSIDE
+                source, target = bases[shard] + pointer, targets[j] + places[i] * strides[j]
+                found = frame_size(source, size)
+                if found != (height << 16 | width):
+                    return fault + (NO_JPEG if found < 0 else OTHER_SIZE)
+                if decompress(handle, source, size, target, width, 3 * width, height, _RGB, _FAST_DCT) != 0:
+                    return fault + BROKEN
+        return GOOD
+
+    compiled = _compiled(decode)
+
+    def decode_with_own_handle(*arguments: Any) -> int:
+        handle = start()
+        try:
+            return int(compiled(handle, *arguments))
+        finally:
+            stop(handle)
+
+    return decode_with_own_handle
+
+
+def _frame_size(address, size):  # type: ignore[no-untyped-def]
+    """``height << 16 | width`` of the JPEG at an address, -1 if it is none; compiled."""
+    data = _carray(_pointer(address), size)
+    if size < 4 or data[0] != 0xFF or data[1] != _START:
+        return -1
+    at = 2
+    while at + 9 <= size and data[at] == 0xFF:
+        kind = data[at + 1]
+        if _FRAME <= kind <= _LAST_FRAME and kind not in _NO_FRAME:
+            return (data[at + 5] << 8 | data[at + 6]) << 16 | data[at + 7] << 8 | data[at + 8]
+        if kind == _PICTURE:
+            return -1
+        at += 2 + (data[at + 2] << 8 | data[at + 3])
+    return -1
