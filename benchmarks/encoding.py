@@ -8,8 +8,8 @@ little when they are written so again. A generator's images need not be like tha
 first JPEG: halved photos are laid side by side until they fill the size, with seams where JPEG's blocks have theirs.
 
 JPEG is encoded as the builder does it and decoded as the trainer does it (FFCV's decoder); PNG is Pillow's with its defaults,
-as in GenRep's folders. Times are of one thread: medians over the images. PSNR: in dB, means over the images, of all values and of
-the luma and chroma that JPEG itself uses (ITU-R BT.601).
+as in GenRep's folders. Times are of one thread: medians over the images. PSNR: in dB, means over the images, of all values and
+of the luma and chroma that JPEG itself uses (ITU-R BT.601).
 """
 
 from __future__ import annotations
@@ -168,9 +168,7 @@ def row(encoding: Encoding, images: list[Pixels]) -> str:
         encode_ms.append(best_ms(lambda pixels=pixels: encoding.encode(pixels)))
         decode_ms.append(best_ms(lambda data=data: encoding.decode(data, shape)))
         ours, theirs = ycc(found), ycc(pixels)
-        decibels.append(
-            (psnr(found, pixels), psnr(ours[..., 0], theirs[..., 0]), psnr(ours[..., 1:], theirs[..., 1:]))
-        )
+        decibels.append((psnr(found, pixels), psnr(ours[..., 0], theirs[..., 0]), psnr(ours[..., 1:], theirs[..., 1:])))
     lossless = all(rgb == float("inf") for rgb, _, _ in decibels)
     shown = ["exact", "", ""] if lossless else [f"{value:.1f}" for value in np.mean(decibels, axis=0)]
     numbers = [f"{np.mean(sizes):.0f}", *shown, *(f"{statistics.median(ms):.2f}" for ms in (encode_ms, decode_ms))]

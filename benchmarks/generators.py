@@ -242,15 +242,14 @@ def compare_variants(generator: Any, inputs: tuple[Tensor, Tensor | None], secon
 def benchmark(name: str, device: str, original: str, options: dict[str, Any]) -> None:
     """Print a family's lines."""
     seconds, given = options["seconds"], options["batch_size"]
-    build, largest = CASES[name]
-    checkpoint = build()
+    checkpoint = CASES[name][0]()
     random = torch.Generator().manual_seed(derive("features", SEED))
     features = {"features": torch.randn(64, 2048, generator=random)} if checkpoint.family == "icgan" else {}
     generator: Any = family(checkpoint.family).open_checkpoint(checkpoint, device=device, **features)
     networks: dict[str, Synthesize] = {"ours": generator.synthesize}
     if original != "none" and checkpoint.family in ORIGINALS[original][1]:
         networks |= ORIGINALS[original][2](checkpoint, device)
-    for batch in [given] if given else [1, 64 if device == "cuda" else largest]:
+    for batch in [given] if given else [1, 64 if device == "cuda" else CASES[name][1]]:
         z = torch.from_numpy(generator.latent.sample(SEED, np.arange(batch))).to(device)
         y = torch.arange(batch, device=device) % generator.num_classes if generator.num_classes else None
         runs = {label: partial(network, z, y) for label, network in networks.items()}
@@ -275,9 +274,7 @@ def benchmark(name: str, device: str, original: str, options: dict[str, Any]) ->
 @click.option("--batch-size", type=click.IntRange(1), help="[default: 1 and then a larger one]")
 @click.option("--threads", type=click.IntRange(1), help="of the CPU [default: as PyTorch chooses]")
 @click.option("--family", type=click.Choice(list(CASES)), multiple=True, help="may be repeated [default: all]")
-@click.option(
-    "--reference", type=click.Path(exists=True, file_okay=False, path_type=Path), help="checkout of an original"
-)
+@click.option("--reference", type=click.Path(exists=True, file_okay=False, path_type=Path), help="original's checkout")
 @click.option("--variants", is_flag=True, help="precisions, formats and torch.compile on a CPU too")
 def main(**options: Any) -> None:
     """Print images/s of each family."""

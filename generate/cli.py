@@ -11,8 +11,11 @@ from .commands.dataset import dataset
 from .commands.filter import fit_filter_command
 from .commands.gan import fit_gan_command, measure_gan_command
 from .commands.navigator import compare_navigator_command, fit_navigator_command, measure_delta_command
+from .commands.preview import preview_command
 from .commands.real import from_folder
 from .commands.recipes import list_recipes, weights_command
+from .commands.steer import fit_steer_command
+from .commands.walks import import_walk_command
 
 
 @click.group("genrep-generate", context_settings={"help_option_names": ["-h", "--help"]})
@@ -27,10 +30,13 @@ COMMANDS = (
     fit_filter_command,
     fit_gan_command,
     fit_navigator_command,
+    fit_steer_command,
     from_folder,
+    import_walk_command,
     list_recipes,
     measure_delta_command,
     measure_gan_command,
+    preview_command,
     weights_command,
 )
 for command in COMMANDS:

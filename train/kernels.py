@@ -64,7 +64,7 @@ def jpeg_decoder() -> Callable[..., int]:
     """
     library = _turbojpeg()
     start, stop, decompress = library.tjInitDecompress, library.tjDestroy, library.tjDecompress2
-    frame_size = _compiled(_frame_size)
+    frame_size = _frame_size()
 
     def decode(  # type: ignore[no-untyped-def]
         handle, pointers, bytes, bases, lengths, per_shard, rows, places, columns, height, width, targets, strides
@@ -99,17 +99,67 @@ def jpeg_decoder() -> Callable[..., int]:
     return decode_with_own_handle
 
 
-def _frame_size(address, size):  # type: ignore[no-untyped-def]
-    """``height << 16 | width`` of the JPEG at an address, -1 if it is none; compiled."""
-    data = _carray(_pointer(address), size)
-    if size < 4 or data[0] != 0xFF or data[1] != _START:
-        return -1
-    at = 2
-    while at + 9 <= size and data[at] == 0xFF:
-        kind = data[at + 1]
-        if _FRAME <= kind <= _LAST_FRAME and kind not in _NO_FRAME:
-            return (data[at + 5] << 8 | data[at + 6]) << 16 | data[at + 7] << 8 | data[at + 8]
-        if kind == _PICTURE:
+@cache
+def _frame_size() -> Callable[..., int]:
+    """``frame_size(address, bytes)``: ``height << 16 | width`` of the JPEG that lies there, -1 if it is none."""
+    view = _bytes_at()
+
+    def frame_size(address, size):  # type: ignore[no-untyped-def]
+        data = view(address, size)
+        if size < 4 or data[0] != 0xFF or data[1] != _START:
             return -1
-        at += 2 + (data[at + 2] << 8 | data[at + 3])
-    return -1
+        at = 2
+        while at + 9 <= size and data[at] == 0xFF:
+            kind = data[at + 1]
+            if _FRAME <= kind <= _LAST_FRAME and kind not in _NO_FRAME:
+                height, width = int(data[at + 5]) << 8 | int(data[at + 6]), int(data[at + 7]) << 8 | int(data[at + 8])
+                return height << 16 | width
+            if kind == _PICTURE:
+                return -1
+            at += 2 + (int(data[at + 2]) << 8 | int(data[at + 3]))
+        return -1
+
+    return _compiled(frame_size)
+
+
+def _bytes_at() -> Callable[..., Any]:
+    """For compiled code: ``view(address, size)``, an array over memory that somebody else keeps."""
+    numba, types = import_module("numba"), import_module("numba.core.types")
+
+    def to_pointer(_: Any, address: Any) -> Any:
+        def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
+
+        return types.voidptr(address), build
+
+    pointer = import_module("numba.extending").intrinsic(to_pointer)
+
+    def view(address, size):  # type: ignore[no-untyped-def]
+        return numba.carray(pointer(address), size, numba.uint8)
+
+    return _compiled(view)
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Machine code at the first call, for the types of that call; other threads run beside it."""
+    compiled: Callable[..., Any] = import_module("numba").njit(nogil=True)(function)
+    return compiled
+
+
+def _turbojpeg() -> ctypes.CDLL:
+    """The library that FFCV decodes with. Raises DatasetError where neither it nor FFCV is installed."""
+    try:
+        library = ctypes.CDLL("libturbojpeg.so.0")
+    except OSError:
+        try:
+            library = ctypes.CDLL(
+                import_module("ffcv.libffcv").lib._name
+            )  # its symbols include those of what it links to
+        except ImportError as error:
+            raise DatasetError(f"JPEG datasets need libturbojpeg or ffcv ({error})") from error
+    pointer, number = ctypes.c_void_p, ctypes.c_int
+    library.tjInitDecompress.argtypes, library.tjInitDecompress.restype = (), pointer
+    library.tjDestroy.argtypes, library.tjDestroy.restype = (pointer,), number
+    library.tjDecompress2.argtypes = (pointer, pointer, ctypes.c_ulong, pointer, *(number,) * 5)
+    library.tjDecompress2.restype = number
+    return library

@@ -1,4 +1,4 @@
-"""Batches of pairs from a dataset's shards: a pure order, a cursor to resume from, tensors that are the caller's own."""
+"""Batches of pairs from datasets: a pure order, a cursor to resume from, tensors that are the caller's own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,15 +13,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from genrep.datasets_manifest import read_manifest
-from genrep.errors import DatasetError, ResumeError
+from genrep.errors import ResumeError
 from genrep.pixel_views.streams import uniforms
 from genrep.seeding import derive
 
-from .order import epoch_order, subset
-from .shards import Shards
+from .mixture import mixture
+from .order import share, subset
+from .sets import POSITIVES, Data, Sets, Size, open_sets
+from .window import Order, ReadAhead, Window, check_window, windowed_order
 
 MAX_WORKERS = 8
+TORCH = {np.dtype(np.uint8): torch.uint8, np.dtype(np.float32): torch.float32, np.dtype(np.int64): torch.int64}
 Batch = dict[str, Tensor]
 
 
@@ -32,62 +33,106 @@ def default_workers() -> int:
 
 
 class PairLoader:
-    """Iterates a dataset of pairs in dictionaries of tensors.
+    """Iterates one or several datasets of pairs, or folders of images, in dictionaries of tensors.
 
     >>> loader = PairLoader("shards/", batch_size=256, seed=0, fields=("anchor", "positive", "index"))
     >>> for epoch in range(20):
     ...     for batch in loader:      # every index once per epoch
     ...         batch["anchor"]       # (256, H, W, 3) uint8
 
-    Images are uint8 ``(B, H, W, 3)``, latents float32 ``(B, …)``, ``label`` and ``index`` int64 ``(B,)``.
+    Images are uint8 ``(B, H, W, 3)``, latents float32 ``(B, …)``, ``label`` and ``index`` int64 ``(B,)``. Every batch is new
+    memory: whoever keeps it keeps what it held.
 
+    The order is a pure function of the datasets, the arguments and the epoch, and ranks share each step's samples between them.
     An iteration runs from the cursor to the end of the epoch and leaves the cursor at the next epoch's start, so that
-    ``state_dict`` taken after any batch resumes with the samples not yet seen, whatever the batch size then is.
+    ``state_dict`` taken after any batch, on any rank, resumes with the samples not yet seen, whatever the batch size and the
+    number of ranks and workers then are.
     """
 
     def __init__(
         self,
-        data: str | Path,
+        data: Data | Sets,
         *,
         batch_size: int,
         seed: int = 0,
         fields: Sequence[str] | None = None,
+        positive: str | None = None,
         random_positive: bool = False,
+        mix: float | None = None,
         limit: float = 1.0,
+        shuffle_window: Window | None = None,
+        size: Size | None = None,
+        partial: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
         drop_last: bool = False,
         workers: int | None = None,
         pin_memory: bool = False,
     ) -> None:
-        """Open the dataset and check the tables and sizes of its shards (not their bytes: see genrep-manifest verify).
+        """Open the datasets and check the tables and sizes of their shards (not their bytes: see genrep-manifest verify).
 
         Args:
+            data: a finished dataset or a folder of images, several of either, or what ``open_sets`` made of them. Several are
+                one: ``index`` counts on from one to the next (see ``Sets``).
+            batch_size: samples of a step, over all ranks; a multiple of ``world_size``.
             fields: those to read; None: all.
-            random_positive: let ``positive`` and ``z_positive`` be one of the stored positives, drawn for each epoch and
-                index; otherwise they are the first, and ``positive_1``, … the others.
+            positive: what ``positive`` and ``z_positive`` are. ``stored``: the first of the stored positives. ``random``: one
+                of them, drawn for each epoch and index. ``all``: all K, shapes ``(B, K, H, W, 3)`` and ``(B, K, …)``.
+                ``anchor``: not read. None: the first, and ``positive_1``, … the others, where all fields are read.
+            random_positive: the same as ``positive="random"``.
+            mix: with two sets, this fraction of the first one's samples is replaced by images of the second
+                (``mixture``): positions, and so ``index``, are the first one's.
             limit: train on this fraction of the samples, chosen by the seed.
+            shuffle_window: for sets larger than memory, what may be in use at a time: shards, or bytes like ``"64GB"``
+                (``window``). Of a mixture the first set's.
+            size: of the images of an image folder, see ``open_sets``.
+            partial: take datasets of which shards are missing.
+            rank, world_size: this process's part of each step: consecutive samples of the step's ``batch_size``. The last step
+                of an epoch is shared too, as evenly as can be, so that a rank's last batch may be short, or empty.
             drop_last: leave out the incomplete last batch of an epoch.
             workers: threads that read ahead.
             pin_memory: page-locked tensors, for asynchronous copies to a GPU.
 
         Raises:
-            DatasetError: the dataset is unfinished or damaged, or lacks a field.
+            DatasetError: a dataset is unfinished or damaged, or lacks a field; the sets' images differ in size.
+            DataError: an image folder is empty.
+            ValueError: an argument, named in the message.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size {batch_size}: wanted at least 1")
-        folder = Path(data)
-        self.manifest = read_manifest(folder)
-        self.shards = Shards(folder, self.manifest)
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank {rank}: wanted 0 to {world_size - 1}")
+        if batch_size < 1 or batch_size % world_size:
+            wanted = "at least 1" if world_size == 1 else f"a multiple of {world_size}, the number of ranks"
+            raise ValueError(f"batch_size {batch_size}: wanted {wanted}")
+        positive = "random" if random_positive else positive
+        if positive not in (None, *POSITIVES):
+            raise ValueError(f"positive {positive!r}: wanted one of {', '.join(POSITIVES)}")
+        check_window(shuffle_window)
+        self.sets = open_sets(data, partial=partial, size=size)
         self.batch_size, self.seed, self.drop_last, self.pin_memory = batch_size, seed, drop_last, pin_memory
-        self.fields = tuple(fields) if fields is not None else tuple(self.shards.columns)
-        missing = [name for name in self.fields if name not in self.shards.columns]
-        if missing:
-            raise DatasetError(f"{folder}: has no field {missing[0]!r}; it has {', '.join(self.shards.columns)}")
-        self.random_positive = random_positive and self.manifest.num_positives > 1
-        self.limit = limit
-        self.rows = subset(len(self.shards), limit, seed)
+        self.rank, self.world_size = rank, world_size
+        self.mix, self.limit, self.shuffle_window = mix, limit, shuffle_window
+        self._outputs = self.sets.outputs(fields, positive)
+        self.fields = tuple(output.name for output in self._outputs)
+        self._draws = positive == "random" and self.sets.num_positives > 1
+        self.rows, self._sources = self._choose_rows()
         self.workers = workers or default_workers()
         self.epoch = 0
-        self.position = 0  # samples of the epoch that have been given out
+        self.position = 0  # samples of the epoch that have been given out, over all ranks
+
+    def _choose_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The rows that positions stand for, ascending, and the rows that are read in their places."""
+        sets, mix = self.sets, self.mix
+        if mix is None:
+            rows = subset(len(sets), self.limit, self.seed)
+            return rows, rows
+        if len(sets.parts) != 2 or not 0 <= mix <= 1:
+            raise ValueError(f"mix {mix} of {len(sets.parts)} sets: wanted a fraction from 0 to 1, of two sets")
+        first, second = map(len, sets.parts)
+        rows = subset(first, self.limit, self.seed)
+        places, drawn = mixture(len(rows), second, mix, self.seed)
+        sources = rows.copy()
+        sources[places] = first + drawn
+        return rows, sources
 
     def __len__(self) -> int:
         """Batches in a whole epoch."""
@@ -95,28 +140,40 @@ class PairLoader:
         return whole + (rest > 0 and not self.drop_last)
 
     def order(self, epoch: int) -> NDArray[np.int64]:
-        """Positions in the dataset in the order in which the epoch visits them."""
-        return self.rows[epoch_order(len(self.rows), self.seed, epoch)]
+        """Positions in the datasets in the order in which the epoch visits them, over all ranks."""
+        return self.rows[self._order(epoch).positions]
+
+    def _order(self, epoch: int) -> Order:
+        sets = self.sets
+        shards = len(sets.shard_bytes if self.mix is None else sets.parts[0].shard_bytes)
+        bounds = np.searchsorted(self.rows, sets.bounds[: shards + 1])
+        return windowed_order(bounds, sets.shard_bytes[:shards], self.shuffle_window, self.seed, epoch)
 
     def __iter__(self) -> Iterator[Batch]:
-        epoch, order = self.epoch, self.order(self.epoch)
-        starts = deque(range(self.position, len(order), self.batch_size))
-        if self.drop_last and starts and starts[-1] + self.batch_size > len(order):
+        epoch, order = self.epoch, self._order(self.epoch)
+        count, size = len(self.rows), self.batch_size
+        starts = deque(range(self.position, count, size))
+        if self.drop_last and starts and starts[-1] + size > count:
             starts.pop()
+        ahead = ReadAhead(self.sets, order, self.position)
         pending: deque[Future[Batch]] = deque()
         with ThreadPoolExecutor(self.workers, thread_name_prefix="pair-loader") as pool:
             try:
                 while starts or pending:
                     while starts and len(pending) <= self.workers:
-                        start = starts.popleft()
-                        pending.append(pool.submit(self._read, order[start : start + self.batch_size], epoch))
+                        step = order.positions[(start := starts.popleft()) : start + size]
+                        pending.append(
+                            pool.submit(self._read, step[share(len(step), self.rank, self.world_size)], epoch)
+                        )
                     batch = pending.popleft().result()
+                    ahead.reached(self.position)
                     if starts or pending:
-                        self.position += self.batch_size
+                        self.position += size
                     else:
                         self._next_epoch(epoch)
                     yield batch
             finally:
+                ahead.close()
                 pool.shutdown(cancel_futures=True)
         if self.epoch == epoch:  # the cursor left no batch
             self._next_epoch(epoch)
@@ -124,38 +181,43 @@ class PairLoader:
     def _next_epoch(self, epoch: int) -> None:
         self.epoch, self.position = epoch + 1, 0
 
-    def _read(self, rows: NDArray[np.int64], epoch: int) -> Batch:
+    def _read(self, positions: NDArray[np.int64], epoch: int) -> Batch:
         """Fresh tensors of every field, for one batch."""
-        batch = {}
-        for name in self.fields:
-            column = self.shards.columns[name]
-            dtype = torch.from_numpy(np.empty(0, column.dtype)).dtype
-            tensor = torch.empty((len(rows), *column.shape), dtype=dtype, pin_memory=self.pin_memory)
-            if self.random_positive and name in ("positive", "z_positive"):
-                self._read_random_positive(name, rows, epoch, tensor.numpy())
-            else:
-                self.shards.read(name, rows, tensor.numpy())
-            batch[name] = tensor
+        index = self.sets.indices(self.rows[positions])
+        uniform = None
+        if self._draws:
+            key = derive("which-positive", self.seed, epoch)
+            uniform = uniforms(key, index, np.zeros(1, dtype=np.int64))[:, 0]
+        tensors = [
+            torch.empty(
+                (len(positions), *output.field.shape), dtype=TORCH[output.field.dtype], pin_memory=self.pin_memory
+            )
+            for output in self._outputs
+        ]
+        arrays = [tensor.numpy() for tensor in tensors]
+        self.sets.read(self._sources[positions], self._outputs, arrays, uniform)
+        batch = dict(zip(self.fields, tensors))
+        if "index" in batch:
+            batch["index"].numpy()[:] = index
         return batch
 
-    def _read_random_positive(self, name: str, rows: NDArray[np.int64], epoch: int, out: NDArray[Any]) -> None:
-        u = uniforms(derive("which-positive", self.seed, epoch), rows, np.zeros(1, dtype=np.int64))[:, 0]
-        which = (u * self.manifest.num_positives).astype(np.int64)
-        for k in np.unique(which).tolist():
-            here = np.flatnonzero(which == k)
-            found = np.empty((len(here), *out.shape[1:]), dtype=out.dtype)
-            self.shards.read(f"{name}_{k}" if k else name, rows[here], found)
-            out[here] = found
-
     def state_dict(self) -> dict[str, Any]:
-        """The cursor, and what it is a cursor into."""
-        state = {"epoch": self.epoch, "position": self.position}
-        return {**state, "dataset_id": self.manifest.id, "seed": self.seed, "limit": self.limit}
+        """The cursor, and what it is a cursor into. The same on every rank."""
+        return {"epoch": self.epoch, "position": self.position, **self._identity()}
+
+    def _identity(self) -> dict[str, Any]:
+        """What the order is a function of."""
+        return {
+            "dataset_id": self.sets.identity,
+            "seed": self.seed,
+            "limit": self.limit,
+            "mix": self.mix,
+            "shuffle_window": self.shuffle_window,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a cursor. Raises ResumeError if it belongs to another dataset, seed or limit."""
-        ours = self.state_dict()
-        for name in ("dataset_id", "seed", "limit"):
-            if state[name] != ours[name]:
-                raise ResumeError(f"loader state: {name} is {state[name]!r}, this loader's is {ours[name]!r}")
+        """Go on from a cursor. Raises ResumeError if it belongs to other datasets or to another order."""
+        for name, ours in self._identity().items():
+            if state.get(name) != ours:
+                raise ResumeError(f"loader state: {name} is {state.get(name)!r}, this loader's is {ours!r}")
         self.epoch, self.position = int(state["epoch"]), int(state["position"])

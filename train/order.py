@@ -10,7 +10,7 @@ from genrep.seeding import derive
 
 def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """A permutation of ``range(count)``; nearby seeds and epochs share nothing. Shape: ``(count,)``."""
-    return _stream(derive("order", seed, epoch)).permutation(count).astype(np.int64)
+    return stream(derive("order", seed, epoch)).permutation(count).astype(np.int64)
 
 
 def subset(count: int, fraction: float, seed: int) -> NDArray[np.int64]:
@@ -21,8 +21,14 @@ def subset(count: int, fraction: float, seed: int) -> NDArray[np.int64]:
     if fraction >= 1:
         return np.arange(count)
     kept = max(1, round(fraction * count))
-    return np.sort(_stream(derive("subset", seed)).permutation(count)[:kept].astype(np.int64))
+    return np.sort(stream(derive("subset", seed)).permutation(count)[:kept].astype(np.int64))
 
 
-def _stream(key: int) -> np.random.RandomState:
+def stream(key: int) -> np.random.RandomState:
+    """The random numbers of a key, which ``derive`` makes."""
     return np.random.RandomState([key & 0xFFFFFFFF, key >> 32])
+
+
+def share(count: int, rank: int, world_size: int) -> slice:
+    """A rank's part of a step's ``count`` samples: consecutive ones; the parts' sizes differ by at most one."""
+    return slice(count * rank // world_size, count * (rank + 1) // world_size)

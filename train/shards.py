@@ -1,139 +1,223 @@
 """All shards of a dataset as one table of samples, read where they lie.
 
-``Beton`` checks each file's tables and keeps what it checked; FFCV's own decoder opens JPEGs. Between the two this module
-takes the place of FFCV's ``Loader``, which knows one file, orders that a resume cannot repeat, and buffers that it reuses.
-Every file is memory-mapped: a raw image or a latent is one copy out of the page cache.
+``Beton`` checks each file's tables; what is kept of them is a pointer a field. This module and ``kernels`` take the place of
+FFCV's ``Loader``, which knows one file, orders that a resume cannot repeat, and buffers that it reuses.
+
+Every file is memory-mapped, never copied into a process: a raw image or a latent is one copy out of the page cache, which
+all ranks of a machine share and which the system gives back when memory is short. The price is a fault, and a disk's read if
+it is not cached, at the first touch of a page, and 2 MB of page tables per GB and rank. A copy in RAM would save those, but
+cost the dataset's size once a rank and a whole reading before the first step; where the set fits in memory, a mapped one is
+as fast from its second epoch on, and where it does not, ``window`` bounds what is in use. A file that is cut while it is
+mapped kills the process (SIGBUS), as with FFCV.
 """
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import resource
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from genrep.datasets_manifest import Beton, Manifest
+from genrep.datasets_manifest import Beton, Manifest, Shard, read_manifest
+from genrep.datasets_manifest.layout import is_jpeg, stored_fields
 from genrep.errors import DatasetError
+from genrep.files import digest_json
 
-JPEG_START = b"\xff\xd8"
+from .kernels import REASONS, copier, jpeg_decoder
+
 SPARE_DESCRIPTORS = 256
+MANY_BYTES = 1 << 32  # what a 32-bit pointer does not reach
+MAX_NAMED = 3
+
+Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
-    """One field over all shards; row i is the dataset's sample i."""
+class Field:
+    """What a field of a sample is."""
 
-    shape: tuple[int, ...]  # of one sample
+    shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    values: NDArray[np.int64] | None = None  # int fields: the values themselves
-    pointers: NDArray[np.uint64] | None = None  # others: offset in the sample's file
-    sizes: NDArray[np.uint64] | None = None  # JPEG images: bytes of each
+
+
+class Slot(NamedTuple):
+    """Where a stored field goes: row ``places[i]`` of ``out`` receives that of sample ``rows[i]``."""
+
+    names: tuple[str, ...]  # one field, or several to choose from
+    out: NDArray[Any]  # (B, …), each row contiguous
+    choice: NDArray[np.int64] | None = None  # (len(rows),): which of the names, for each row
 
 
 class Shards:
-    """Any rows of any field, by position in the dataset. Safe to read from several threads.
+    """Any rows of any field of a finished dataset, by position. Safe to read from several threads.
 
-    Raises DatasetError if a shard is missing, of another size than the manifest says, or has wrong tables.
+    ``bounds`` are the rows at which shards begin (shape ``(S + 1,)``), ``shard_bytes`` their sizes. ``span`` is the number of
+    indices of the whole dataset, whether all its shards are here or not.
+
+    Raises DatasetError if a shard is missing (unless ``partial``), of another size than the manifest says, or has wrong tables.
+    Costs 1 s and 20 MB per million raw pairs (``benchmarks/loading.py --start-up``).
     """
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
-        self.paths = [folder / shard.name for shard in manifest.shards]
-        self.starts = np.cumsum([0, *(shard.count for shard in manifest.shards)]).astype(np.int64)
-        _allow_open_files(len(self.paths))
-        betons = []
-        self.bytes: list[NDArray[np.uint8]] = []
-        for path, shard in zip(self.paths, manifest.shards):
+    def __init__(self, folder: Path, *, partial: bool = False) -> None:
+        self.where = folder
+        self.manifest = manifest = read_manifest(folder)
+        present = _present(folder, manifest, partial)
+        self.paths = [folder / shard.name for shard in present]
+        self.identity = manifest.id + ("" if len(present) == len(manifest.shards) else _part(present))
+        self.span = manifest.num_pairs
+        self.classes = tuple(manifest.classes)
+        self.bounds = np.cumsum([0, *(shard.count for shard in present)]).astype(np.int64)
+        self.shard_bytes = np.array([shard.bytes for shard in present], dtype=np.int64)
+        self.fields = {field["name"]: _field(field) for field in manifest.fields}
+        self.shape = self.fields["anchor"].shape
+        self.num_positives = manifest.num_positives
+        self._stored = {field["name"]: column for column, field in enumerate(stored_fields(manifest.fields))}
+        self._jpegs = {field["name"] for field in manifest.fields if is_jpeg(field)}
+        self._per_shard = present[0].count if len(present) > 1 else max(1, int(self.bounds[-1]))
+        self._first = np.array([shard.first_index for shard in present], dtype=np.int64)
+        self._load(present)
+
+    def __len__(self) -> int:
+        return int(self.bounds[-1])
+
+    def _load(self, present: list[Shard]) -> None:
+        """Check and map every file, and keep the pointers of its tables."""
+        _allow_open_files(len(present))
+        manifest, count = self.manifest, len(self)
+        small = all(shard.bytes < MANY_BYTES for shard in present)
+        self._pointers: NDArray[Any] = np.empty((count, len(self._stored)), dtype=np.uint32 if small else np.uint64)
+        self._jpeg_bytes = np.empty((count, len(manifest.image_fields)), dtype=np.uint32) if self._jpegs else None
+        integers = [field["name"] for field in manifest.fields if field["kind"] == "int" and field["name"] != "index"]
+        self._integers = {name: np.empty(count, dtype=np.int32 if name == "label" else np.int64) for name in integers}
+        self._maps: list[mmap.mmap] = []
+        for path, shard, start in zip(self.paths, present, self.bounds.tolist()):
             with Beton(path, manifest.fields, shard.count, shard.first_index) as beton:
                 if beton.size != shard.bytes:
                     raise beton.fault(f"{beton.size} bytes, the manifest says {shard.bytes}")
-                mapped = mmap.mmap(beton.descriptor, beton.size, prot=mmap.PROT_READ)
-            betons.append(beton)
-            self.bytes.append(np.frombuffer(mapped, dtype=np.uint8))
-        self.columns = {field["name"]: _column(field, betons) for field in manifest.fields}
-        jpeg = any(column.sizes is not None for column in self.columns.values())
-        self.decoder = _ffcv_decoder() if jpeg else None
+                self._maps.append(mmap.mmap(beton.descriptor, beton.size, prot=mmap.PROT_READ))
+            self._keep_tables(beton, slice(start, start + shard.count))
+        mapped = [np.frombuffer(part, dtype=np.uint8) for part in self._maps]
+        self._bases = np.array([part.ctypes.data for part in mapped], dtype=np.int64)
+        self._lengths = np.array([len(part) for part in mapped], dtype=np.int64)
 
-    def __len__(self) -> int:
-        return int(self.starts[-1])
+    def _keep_tables(self, beton: Beton, rows: slice) -> None:
+        for name, column in self._stored.items():
+            values = beton.samples[name]
+            self._pointers[rows, column] = values if values.dtype.names is None else values["data_ptr"]
+        for name, kept in self._integers.items():
+            values = beton.samples[name]
+            if name == "label":
+                _check_labels(beton, values, len(self.classes))
+            kept[rows] = values
+        if self._jpeg_bytes is not None:
+            for name in self._jpegs:
+                self._jpeg_bytes[rows, self._stored[name]] = beton.jpeg_sizes[name]
 
-    def read(self, name: str, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
-        """Copy or decode a field's ``rows`` into ``out``, contiguous, of shape ``(len(rows), *column.shape)``."""
-        column = self.columns[name]
-        if column.values is not None:
-            out[:] = column.values[rows]
+    def indices(self, rows: Rows) -> NDArray[np.int64]:
+        """The samples' numbers in the dataset: the field ``index``."""
+        shards = rows // self._per_shard
+        return rows - self.bounds[shards] + self._first[shards]
+
+    def integers(self, name: str, rows: Rows) -> NDArray[Any]:
+        """Values of an int field. Shape ``(len(rows),)``."""
+        return self.indices(rows) if name == "index" else self._integers[name][rows]
+
+    def read(self, rows: Rows, places: Rows, slots: list[Slot]) -> None:
+        """Copy or decode the slots' fields of ``rows``, in one pass over the samples for each of the two.
+
+        Raises DatasetError for a picture that does not decode.
+        """
+        jpegs = [slot for slot in slots if slot.names[0] in self._jpegs]
+        others = [slot for slot in slots if slot.names[0] not in self._jpegs]
+        where = (self._pointers, self._bases, self._lengths, self._per_shard, rows, places)
+        if others:
+            columns, targets, strides = self._columns(others, len(rows))
+            sizes = np.array([slot.out[:1].nbytes for slot in others], dtype=np.int64)
+            self._check(copier()(*where, columns, sizes, targets, strides), others, rows, columns)
+        if jpegs:
+            columns, targets, strides = self._columns(jpegs, len(rows))
+            height, width, _ = self.shape
+            fault = jpeg_decoder()(where[0], self._jpeg_bytes, *where[1:], columns, height, width, targets, strides)
+            self._check(fault, jpegs, rows, columns)
+
+    def _columns(self, slots: list[Slot], count: int) -> tuple[Rows, Rows, Rows]:
+        """For each row and slot the column of the table; the slots' addresses and the distances of their rows."""
+        columns = np.empty((count, len(slots)), dtype=np.int64)
+        for j, slot in enumerate(slots):
+            known = [self._stored[name] for name in slot.names]
+            columns[:, j] = known[0] if slot.choice is None else np.array(known)[slot.choice]
+        targets = np.array([slot.out.ctypes.data for slot in slots], dtype=np.int64)
+        return columns, targets, np.array([slot.out.strides[0] for slot in slots], dtype=np.int64)
+
+    def _check(self, fault: int, slots: list[Slot], rows: Rows, columns: Rows) -> None:
+        if not fault:
             return
-        assert column.pointers is not None
-        pointers = column.pointers[rows].astype(np.int64)
-        owners = np.searchsorted(self.starts, rows, side="right") - 1
-        for shard in np.unique(owners).tolist():
-            places = np.flatnonzero(owners == shard)
-            if column.sizes is None:
-                size = int(np.prod(column.shape)) * column.dtype.itemsize
-                found = _gather(self.bytes[shard], pointers[places], size)
-                out[places] = found.view(column.dtype).reshape(len(places), *column.shape)
-            else:
-                self._decode(shard, pointers[places], column.sizes[rows[places]], out, places)
+        place, reason = divmod(fault, 8)
+        i, j = divmod(place, len(slots))
+        row, column = int(rows[i]), int(columns[i, j])
+        name = next(name for name, known in self._stored.items() if known == column)
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row} of {len(self)}")
+        shard = row // self._per_shard
+        sample = f"sample {row - self.bounds[shard]}: {name}, at byte {self._pointers[row, column]}"
+        raise DatasetError(f"{self.paths[shard]}: {sample}, {REASONS[reason]}; genrep-manifest verify says more")
 
-    def _decode(
-        self,
-        shard: int,
-        pointers: NDArray[np.int64],
-        sizes: NDArray[np.uint64],
-        out: NDArray[np.uint8],
-        places: NDArray[np.int64],
-    ) -> None:
-        """Decode one shard's JPEGs straight into ``out[places]``."""
-        assert self.decoder is not None
-        data = self.bytes[shard]
-        height, width = out.shape[1:3]
-        base, target, stride = data.ctypes.data, out.ctypes.data, out.strides[0]
-        for pointer, size, place in zip(pointers.tolist(), sizes.tolist(), places.tolist()):
-            if data[pointer : pointer + 2].tobytes() != JPEG_START:
-                raise DatasetError(f"{self.paths[shard]}: no JPEG at byte {pointer}; genrep-manifest verify says more")
-            no_crop_scale_or_flip = (height, width, 0, 0, 1, 1, False, False)
-            self.decoder(base + pointer, size, height, width, target + place * stride, *no_crop_scale_or_flip)
+    def will_need(self, shard: int) -> None:
+        """Read a shard into the page cache, if the system finds room; takes as long as the disk does. Other threads run."""
+        self._advise(shard, mmap.MADV_WILLNEED)
+
+    def done_with(self, shard: int) -> None:
+        """Let go of a shard's pages: they no longer count as this process's memory, and the system may reuse them."""
+        self._advise(shard, mmap.MADV_DONTNEED)
+
+    def _advise(self, shard: int, advice: int) -> None:
+        _madvise()(int(self._bases[shard]), int(self._lengths[shard]), advice)  # advice only: failing changes nothing
 
 
-def _gather(data: NDArray[np.uint8], pointers: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
-    """``size`` bytes from each pointer on; a pointer beyond the data is an IndexError, never a read outside.
-
-    Shape: ``(bytes,), (N,) -> (N, size)``. Fancy indexing of overlapping windows is one memcpy per row.
-    """
-    windows = as_strided(data, shape=(max(len(data) - size + 1, 0), size), strides=(1, 1), writeable=False)
-    return windows[pointers]
-
-
-def _column(field: dict[str, Any], betons: list[Beton]) -> Column:
-    name, kind = field["name"], field["kind"]
-    parts = np.concatenate([beton.samples[name] for beton in betons])
-    if kind == "int":
-        return Column(shape=(), dtype=np.dtype(np.int64), values=parts.astype(np.int64))
-    shape = tuple(field["shape"])
-    if kind == "float32":
-        return Column(shape=shape, dtype=np.dtype("<f4"), pointers=parts)
-    return Column(
-        shape=shape,
-        dtype=np.dtype(np.uint8),
-        pointers=parts["data_ptr"].copy(),
-        sizes=None if field["encoding"] == "raw" else np.concatenate([beton.jpeg_sizes[name] for beton in betons]),
-    )
+@cache
+def _madvise() -> Any:
+    """The system's, because Python's mmap.madvise holds the interpreter lock while the disk is read."""
+    function = ctypes.CDLL(None).madvise
+    function.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    return function
 
 
-def _ffcv_decoder() -> Callable[..., Any]:
-    """FFCV's JPEG decoder, called without its loader; the call lets other threads run."""
-    threads = torch.get_num_threads()
-    from ffcv.libffcv import ctypes_imdecode
+def _present(folder: Path, manifest: Manifest, partial: bool) -> list[Shard]:
+    missing = [shard.name for shard in manifest.shards if not (folder / shard.name).exists()]
+    if missing and not partial:
+        more = f" and {len(missing) - MAX_NAMED} more" if len(missing) > MAX_NAMED else ""
+        named = f"{', '.join(missing[:MAX_NAMED])}{more}"
+        raise DatasetError(
+            f"{folder}: {named} missing; a set of {len(manifest.shards)} shards is read in part only if told so"
+        )
+    if len(missing) == len(manifest.shards):
+        raise DatasetError(f"{folder}: not one of its {len(manifest.shards)} shards is here")
+    return [shard for shard in manifest.shards if shard.name not in set(missing)]
 
-    torch.set_num_threads(threads)  # importing FFCV sets them to 1
-    decoder: Callable[..., Any] = ctypes_imdecode
-    return decoder
+
+def _part(present: list[Shard]) -> str:
+    """Which shards a partial set has, for its identity."""
+    return f"-part-{digest_json([shard.name for shard in present])[:16]}"
+
+
+def _check_labels(beton: Beton, labels: NDArray[Any], classes: int) -> None:
+    wrong = (labels < -1) | (labels >= classes)
+    if wrong.any():
+        i = int(wrong.argmax())
+        raise beton.fault(f"sample {i} has label {labels[i]}, wanted -1 to {classes - 1}")
+
+
+def _field(field: dict[str, Any]) -> Field:
+    if field["kind"] == "int":
+        return Field(shape=(), dtype=np.dtype(np.int64))
+    dtype = np.dtype(np.uint8) if field["kind"] == "image" else np.dtype("<f4")
+    return Field(shape=tuple(field["shape"]), dtype=dtype)
 
 
 def _allow_open_files(count: int) -> None:

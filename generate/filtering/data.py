@@ -14,9 +14,9 @@ from genrep.real_images import RealImages, load_images
 from genrep.seeding import derive
 
 from ..builder.conditions import class_count, make_conditions
+from ..fitting.source import Source
 from ..generators.load import open_generator
 from ..generators.probe import check_images
-from ..navigator.source import Source
 from ..pixels import to_uint8
 from ..recipe import latent_spec, load_recipe
 from .config import FilterConfig

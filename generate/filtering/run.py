@@ -24,9 +24,9 @@ from genrep.progress import Progress
 from genrep.real_images import RealImages
 from genrep.seeding import derive
 
-from ..navigator.config import differences
-from ..navigator.records import Metrics
-from ..navigator.source import Source
+from ..fitting.records import Metrics
+from ..fitting.settings import differences
+from ..fitting.source import Source
 from .config import FilterConfig
 from .data import Material, load_real, open_source
 from .measure import score_held_out

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..sheet import contact_sheet, save_png
+from genrep.sheet import contact_sheet, save_png
+
 from .data import Material
 from .measure import HeldOut, sigmoid
 

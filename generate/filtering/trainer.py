@@ -12,7 +12,7 @@ from torch import Tensor
 from genrep.errors import TrainingError
 from genrep.seeding import derive
 
-from ..navigator.records import Stopwatch
+from ..fitting.records import Stopwatch
 from .config import FilterConfig
 from .data import Material
 from .network import discriminator_loss, new_scorer

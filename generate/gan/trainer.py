@@ -25,9 +25,9 @@ from genrep.files import locked_folder, write_json
 from genrep.progress import Progress
 from genrep.real_images import RealImages
 from genrep.seeding import derive
+from genrep.sheet import contact_sheet, save_png
 
 from ..generators.stylegan2.networks import StyleGAN2Config, StyleGAN2Network, channel_schedule
-from ..sheet import contact_sheet, save_png
 from .augment import adjust_probability, augment
 from .config import FitGanConfig
 from .discriminator import Discriminator

@@ -18,10 +18,11 @@ from genrep.errors import WeightsError
 from genrep.infonce import info_nce
 from genrep.seeding import derive
 
+from ..fitting.source import Source, open_source
 from .config import NavigatorConfig
 from .network import Walk
 from .pixels import PixelPolicy
-from .source import Scope, Source, make_scope, open_source
+from .scope import Scope, make_scope
 from .trainer import build_estimator, build_policy
 from .weights import load_walk
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from genrep.encoders import ARCHS, PRECISIONS, STEMS
 from genrep.errors import RecipeError
 from genrep.pixel_views import PIXEL_VIEWS
 
+from ..fitting.settings import option
 from ..views.ranges import parse_range
 
 POLICIES = PIXEL_VIEWS
@@ -133,11 +133,6 @@ class DeltaConfig:
         _check_whole(self, anchors=1, batch_size=1, seed=0)
 
 
-def option(name: str) -> str:
-    """A field's option on the command line."""
-    return "--" + name.replace("_", "-")
-
-
 def _check_choices(config: object, **choices: tuple[str, ...]) -> None:
     for name, known in choices.items():
         if getattr(config, name) not in known:
@@ -163,9 +158,3 @@ def _check_positive(config: object, *names: str) -> None:
         value = getattr(config, name)
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"{option(name)} {value}: wanted a positive number")
-
-
-def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
-    """The settings that differ, for a refusal; empty if none do."""
-    names = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
-    return ", ".join(f"{name} {theirs.get(name)!r} there, {ours.get(name)!r} asked for" for name in names)

@@ -16,9 +16,10 @@ from genrep.errors import WeightsError
 from genrep.files import write_json
 from genrep.progress import Progress
 
+from ..fitting.source import open_source
 from ..generators.base import LatentSpec
 from .config import DeltaConfig
-from .source import Scope, chunk_scope, open_source
+from .scope import Scope, chunk_scope
 from .strip import save_bars
 from .weights import LoadedWalk, load_walk
 

@@ -21,12 +21,15 @@ from genrep.errors import RecipeError, ResumeError, TrainingError
 from genrep.files import locked_folder, write_atomic, write_json
 from genrep.progress import Progress
 
-from .config import NavigatorConfig, differences
-from .records import Metrics, StopRule
-from .source import Source, make_scope, open_source
+from ..fitting.records import Metrics
+from ..fitting.settings import differences
+from ..fitting.source import Source, open_source
+from .config import NavigatorConfig
+from .scope import make_scope
 from .strip import COLUMNS, evenly, save_strip
 from .trainer import NavigatorTrainer
 from .weights import NAVIGATOR_FILE, WalkFacts, load_walk, save_walk
+from .windows import StopRule
 
 CHECKPOINT_FILE, CONFIG_FILE, FACTS_FILE, STRIP_FILE, WALKS = (
     "checkpoint.pt",

@@ -10,11 +10,12 @@ import torch
 from PIL import Image, ImageDraw
 
 from genrep.seeding import derive
+from genrep.sheet import contact_sheet, save_png
 
+from ..fitting.source import Source
 from ..pixels import to_uint8
-from ..sheet import contact_sheet, save_png
 from .network import Walk
-from .source import Scope, Source
+from .scope import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

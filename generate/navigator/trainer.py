@@ -16,12 +16,14 @@ from genrep.encoders.devices import pick_precision
 from genrep.infonce import info_nce
 from genrep.seeding import derive
 
+from ..fitting.records import Stopwatch
+from ..fitting.source import Source
 from .config import POLICIES, NavigatorConfig
 from .losses import sup_con
 from .network import Walk, new_walk
 from .pixels import PixelPolicy
-from .records import Stopwatch, Window
-from .source import Scope, Source
+from .scope import Scope
+from .windows import Window
 
 BETAS = (0.5, 0.999)
 

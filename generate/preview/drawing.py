@@ -38,7 +38,7 @@ class Sheet:
         label = text.clip(label, width)
         for top, left in places:
             self.image.paste(tile, (left, top))
-            indent = (width - text.width(label)) / 2
+            indent = (width - text.width(label)) // 2
             self.draw.text((left + indent, top + height + 1), label, fill=PALE, font=text.font())
 
     def pixels(self) -> NDArray[np.uint8]:

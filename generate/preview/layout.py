@@ -96,7 +96,7 @@ def make_layout(
         top = band.row_tops[-1] + tile[0] + text.LINE + MARGIN
         right = max(right, band.pieces[-1].right)
         bands.append(band)
-    width = max(right, MARGIN + max(round(text.width(line)) for line in lines)) + MARGIN
+    width = max(right, MARGIN + max(text.width(line) for line in lines)) + MARGIN
     return Layout(width=width, height=top, tile=tile, title=tuple(lines), bands=tuple(bands))
 
 
@@ -106,7 +106,7 @@ Slice = tuple[int, int, int]  # panel, first column, end
 def _slices(image_shape: tuple[int, int], panels: int, columns: int, most: int | None) -> list[list[Slice]]:
     """What each band shows, as evenly as can be."""
     if most is None:
-        least = min(_preferred(image_shape), _preferred(image_shape) if max(image_shape) <= SMALL else TILE)
+        least = _preferred(image_shape) if max(image_shape) <= SMALL else min(TILE, image_shape[1])
         room = WIDTH - 2 * MARGIN - least
         alone = (room - PANEL_GAP + GAP) // (least + GAP)  # columns of one panel
         side_by_side = room // (PANEL_GAP + columns * (least + GAP) - GAP)  # panels

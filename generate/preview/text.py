@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from bisect import bisect_right
 from functools import cache
 
 from PIL import ImageFont
@@ -18,9 +20,9 @@ def font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size=SIZE)
 
 
-def width(text: str) -> float:
+def width(text: str) -> int:
     """Pixels that a line takes."""
-    return font().getlength(text)
+    return math.ceil(font().getlength(text))
 
 
 def wrap(text: str, most: int) -> list[str]:
@@ -32,7 +34,7 @@ def wrap(text: str, most: int) -> list[str]:
             line = ""
         line += piece
         while len(line) > 1 and width(line.rstrip()) > most:
-            end = next(end for end in range(len(line) - 1, 0, -1) if end == 1 or width(line[:end]) <= most)
+            end = max(1, bisect_right(range(1, len(line)), most, key=lambda count: width(line[:count])))
             lines.append(line[:end])
             line = line[end:]
     return [*lines, line.rstrip()] if line.strip() else lines

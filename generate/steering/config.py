@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..navigator.config import option
+from ..fitting.settings import option
 
 MAX_SEED = 1 << 63
 

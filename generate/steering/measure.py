@@ -31,7 +31,7 @@ from torch import Tensor
 
 from genrep.seeding import derive
 
-from ..navigator.source import Source
+from ..fitting.source import Source
 from .alphas import COLOR, MAX_SHIFT, ROWS, UNITS, ZOOM, Unit
 from .targets import pixel_middles, sampling_grid
 from .trainer import anchors, frames
@@ -161,8 +161,8 @@ def content_weights(images: Tensor, border: Tensor) -> Tensor:
     """How far pixels are from the border's colour. Shape: ``(B, C, H, W), (B, C, 1, 1) -> (B, h, w)``, h and w up to 64."""
     weights = (images - border).abs().mean(dim=1, keepdim=True)
     shrink = max(*weights.shape[2:], LARGEST) / LARGEST
-    size = [max(round(side / shrink), 1) for side in weights.shape[2:]]
-    return F.adaptive_avg_pool2d(weights, size)[:, 0]
+    height, width = (max(round(side / shrink), 1) for side in weights.shape[2:])
+    return F.adaptive_avg_pool2d(weights, (height, width))[:, 0]
 
 
 def _wanted(before: Content, alphas: Tensor) -> Content:

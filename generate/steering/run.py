@@ -23,9 +23,9 @@ from genrep.files import locked_folder, write_atomic, write_json
 from genrep.progress import Progress
 from genrep.seeding import derive
 
-from ..navigator.config import differences
-from ..navigator.records import Metrics
-from ..navigator.source import Source, open_source
+from ..fitting.records import Metrics
+from ..fitting.settings import differences
+from ..fitting.source import Source, open_source
 from .alphas import ROWS
 from .config import SteerConfig
 from .export import WALKS_FILE, save_walks

@@ -11,10 +11,10 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from genrep.seeding import derive
+from genrep.sheet import contact_sheet, save_png
 
-from ..navigator.source import Source
+from ..fitting.source import Source
 from ..pixels import to_uint8
-from ..sheet import contact_sheet, save_png
 from .alphas import ROWS, UNITS
 from .measure import Curve, directions, is_gray
 from .trainer import anchors, frames

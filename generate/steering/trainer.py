@@ -1,4 +1,4 @@
-"""One step of GenRep's steering: w = argmin E ‖mask (G(z + α w) - T(G(z), α))‖² / |mask| (section 3.2, equation 4).
+"""One step of steering (GenRep, section 3.2): w = argmin E ‖mask (G(z + α w) - T(G(z), α))‖² / |mask|.
 
 Every random draw of a step is a function of (seed, number of the sample), so a resumed run goes on as if it had not stopped.
 """
@@ -15,8 +15,8 @@ from torch import Tensor
 from genrep.errors import TrainingError
 from genrep.seeding import derive
 
-from ..navigator.records import Stopwatch
-from ..navigator.source import Source
+from ..fitting.records import Stopwatch
+from ..fitting.source import Source
 from .alphas import ROWS, draw_alphas
 from .config import SteerConfig
 from .targets import masked_error, warp

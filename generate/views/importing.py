@@ -57,6 +57,10 @@ def import_walk(path: Path, out: Path, *, chunks: str = "", layers: str = "") ->
     facts = {"source": path.name, "source_sha256": sha256_file(path)}
     if isinstance(content, dict):
         walks = {ours: content[theirs] for theirs, ours in COMPOSED.items() if theirs in content}
+        if (walks or "walk_jit" in content) and (chunks or layers):
+            raise WeightsError(
+                f"{path}: holds walks, which move the whole latent; --chunks and --layers are for navigators"
+            )
         if walks:
             return save_walks(out, {name: _walk(walk, name, path) for name, walk in walks.items()}, facts)
         if "walk_jit" in content:

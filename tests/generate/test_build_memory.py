@@ -20,7 +20,7 @@ from genrep.generate.recipe import load_recipe
 PAIRS_PER_SHARD = 2_000  # what a process keeps of a shard is a matter of the shard, so all have one size
 FEW, MANY = 20_000, 200_000
 BUILD = """
-    import json, resource, shutil, sys
+    import json, re, shutil, sys
     from pathlib import Path
     from genrep.generate import BuildConfig, build_dataset, LatentSpec
     import torch
@@ -42,7 +42,7 @@ BUILD = """
         )
         assert build_dataset(config).built_pairs == num_pairs
         shutil.rmtree(out)
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return 1024 * int(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1])
 
 
     if __name__ == "__main__":

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from genrep.datasets_manifest import Beton, read_manifest
 from genrep.errors import DatasetError, ManifestError, ResumeError
 from genrep.train import PairLoader
 
@@ -130,7 +131,7 @@ def loader_row(loader: PairLoader, index: int) -> list[np.ndarray]:
     rows = []
     for name in ("positive", "positive_1", "positive_2"):
         out = np.empty((1, 16, 16, 3), dtype=np.uint8)
-        loader.shards.read(name, np.array([index]), out)
+        loader.sets.read(np.array([index]), loader.sets.outputs([name], None), [out])
         rows.append(out[0])
     return rows
 
@@ -174,11 +175,11 @@ def test_refusals(dataset: MakeDataset, tmp_path: Path) -> None:
 def test_a_jpeg_that_is_none_is_named_not_replaced(dataset: MakeDataset, tmp_path: Path) -> None:
     """FFCV returns another sample's picture for a zeroed JPEG."""
     folder = copy_of(dataset(encoding="jpeg:95", size=24), tmp_path / "zeroed")
-    loader = PairLoader(folder, batch_size=4)
-    pointers = loader.shards.columns["anchor"].pointers
-    assert pointers is not None
-    with open(folder / "shard-00000.beton", "r+b") as file:
-        file.seek(int(pointers[3]))
+    shard = read_manifest(folder).shards[0]
+    with Beton(folder / shard.name, read_manifest(folder).fields, shard.count, 0) as beton:
+        pointer = int(beton.samples["anchor"]["data_ptr"][3])
+    with open(folder / shard.name, "r+b") as file:
+        file.seek(pointer)
         file.write(bytes(16))
-    with pytest.raises(DatasetError, match=r"shard-00000\.beton: no JPEG at byte"):
+    with pytest.raises(DatasetError, match=r"shard-00000\.beton: sample 3: anchor, at byte \d+, is no JPEG"):
         list(PairLoader(folder, batch_size=4))

@@ -1,1 +1,86 @@
-"""What an encoder is trained to do: losses and the heads that they need, one module each."""
+"""What an encoder is trained to do: losses and the heads that they need, one module each.
+
+    base.py        Objective (the interface), Setup (what one is built from), Output, Step (what DDP wraps)
+    simclr.py dcl.py supcon.py simsiam.py byol.py nnclr.py negative_feature_transform.py
+    inverter.py classifier.py autoencoder.py
+    pairs.py       similarities between all views of all samples of all ranks
+    ranks.py       gathering over processes, with gradients
+    heads.py queue.py target.py labels.py measures.py
+
+A step, in this order, on every rank with equally many samples:
+
+    output = step(images, batch, i)                       # Step(encoder, objective), wrapped in DDP or not
+    output.loss.backward(); optimiser.step()
+    objective.after_step(encoder, i, total_steps)         # moving averages and queues
+
+The mean over the ranks of ``output.loss``, and its gradient, is that of one process with the whole batch.
+This module itself is light: it holds the names.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from genrep.errors import TrainingError
+from genrep.seeding import derive
+
+if TYPE_CHECKING:
+    from .base import Objective, Output, Setup, Step
+
+__all__ = ["OBJECTIVES", "Objective", "Output", "Setup", "Step", "build_objective", "option_names"]
+
+OBJECTIVES = {  # name -> module, class
+    "simclr": ("simclr", "SimCLR"),
+    "dcl": ("dcl", "DCL"),
+    "dclw": ("dcl", "DCLW"),
+    "supcon": ("supcon", "SupCon"),
+    "simsiam": ("simsiam", "SimSiam"),
+    "byol": ("byol", "BYOL"),
+    "nnclr": ("nnclr", "NNCLR"),
+    "negative-feature-transform": ("negative_feature_transform", "NegativeFeatureTransform"),
+    "inverter": ("inverter", "Inverter"),
+    "classifier": ("classifier", "Classifier"),
+    "autoencoder": ("autoencoder", "Autoencoder"),
+}
+
+
+def option_names(name: str) -> tuple[str, ...]:
+    """The options that an objective has. Raises TrainingError for an unknown name."""
+    from inspect import signature
+
+    return tuple(list(signature(_find(name).__init__).parameters)[2:])
+
+
+def build_objective(name: str, setup: Setup, **options: Any) -> Objective:
+    """An objective with its heads on the CPU, drawn from ``setup.seed``; the global random state stays as it was.
+
+    Build it before the encoder is compiled, wrapped or moved: some keep a copy of it.
+
+    Raises:
+        TrainingError: an unknown name or option, a value out of range, or a dataset that lacks what the objective needs.
+    """
+    import torch
+
+    kind, known = _find(name), option_names(name)
+    for option in options:
+        if option not in known:
+            raise TrainingError(
+                f"--objective {name}: has no option {option!r}; it has {', '.join(known) if known else 'none'}"
+            )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive("objective", setup.seed))
+        return kind(setup, **options)
+
+
+def _find(name: str) -> Any:
+    if name not in OBJECTIVES:
+        raise TrainingError(f"--objective {name!r}: wanted one of {', '.join(OBJECTIVES)}")
+    module, kind = OBJECTIVES[name]
+    return getattr(import_module(f".{module}", __name__), kind)
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Objective", "Output", "Setup", "Step"):
+        return getattr(import_module(".base", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

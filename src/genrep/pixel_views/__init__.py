@@ -1,17 +1,18 @@
-"""Pixel views T_x: random crops, flips and colours of a batch of images, in whole-batch tensor operations.
+"""Pixel views T_x: random crops, flips, colours and blurs of a batch of images, in whole-batch tensor operations.
 
 Every sample and view draws its own parameters from a counter-based stream keyed by (seed, epoch, index, view), so that an
 image gets the same view whatever else is in its batch, on one process or eight, before and after a resume.
 
     parameters.draw(views, keys…)  ->  ViewParameters   (NumPy, on the CPU)
     apply.apply_views(images, parameters, …)  ->  tensor  (PyTorch, on the images' device)
+    dense.differentiable_views(images, parameters, …)  ->  the same of float images, with a gradient
 
 This module itself is light: it holds the settings and their names.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "PIXEL_VIEWS", "PixelViews"]
 
@@ -21,26 +22,48 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True, kw_only=True)
 class PixelViews:
-    """A law of views; the defaults are SimCLR's as GenRep and COP-Gen use them: no blur, no solarisation.
+    """A law of views, in the order in which it is applied; the defaults are SimCLR's as GenRep and COP-Gen use them.
 
-    Source: Jahanian et al. 2022 (GenRep), appendix; the released code's order of operations.
+    Source: Jahanian et al. 2022 (GenRep), appendix; the released code's order of operations. Blur: Chen et al. 2020
+    (SimCLR), appendix A: a kernel of a tenth of the side. RandAugment: Cubuk et al. 2020, with torchvision's fourteen
+    operations on 8-bit images, nearest neighbours, and black where an image was moved away.
     """
 
     random_crop: bool = True  # RandomResizedCrop; False: the central square of the output's size
     scale: tuple[float, float] = (0.2, 1.0)  # of the image's area
     ratio: tuple[float, float] = (3 / 4, 4 / 3)  # width / height
     flip: float = 0.5  # probability
+    degrees: float = 0.0  # RandomAffine: the angle is uniform in ± this
+    translate: float = 0.0  # shifts are uniform in ± this, in sides, and rounded to pixels
+    zoom: tuple[float, float] = (1.0, 1.0)  # uniform
     jitter: float = 0.8  # probability of brightness, contrast, saturation and hue together, in random order
     brightness: float = 0.4  # factors are uniform in 1 ± this
     contrast: float = 0.4
     saturation: float = 0.4
     hue: float = 0.1  # shifts are uniform in ± this, in turns of the colour wheel
+    blur: float = 0.0  # probability
+    sigma: tuple[float, float] = (0.1, 2.0)  # of the blur, in pixels; uniform
+    rand_operations: int = 0  # RandAugment's n
+    rand_magnitude: int = 10  # RandAugment's m, of 30
     grayscale: float = 0.2  # probability
 
+    @property
+    def affine(self) -> bool:
+        """Whether images are turned, shifted or zoomed as in RandomAffine."""
+        return bool(self.degrees or self.translate) or self.zoom != (1.0, 1.0)
+
+
+_NO_COLOR = PixelViews(jitter=0.0, grayscale=0.0)
+_NONE = replace(_NO_COLOR, random_crop=False, flip=0.0)
 
 PIXEL_VIEWS = {
     "simclr": PixelViews(),
-    "no-color": PixelViews(jitter=0.0, grayscale=0.0),
+    "no-color": _NO_COLOR,
     "no-crop": PixelViews(random_crop=False),
-    "none": PixelViews(random_crop=False, flip=0.0, jitter=0.0, grayscale=0.0),
+    "none": _NONE,
+    "simclr-blur": PixelViews(blur=0.5),
+    # Tian et al. 2020; strengths and order of their code, RandAugment by torchvision instead of timm.
+    "infomin": PixelViews(brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, blur=0.5, rand_operations=2),
+    # Li et al. 2022 (COP-Gen), appendix D.
+    "mnist": replace(_NONE, degrees=10.0, translate=0.1, zoom=(0.9, 1.1)),
 }

@@ -1,159 +1,213 @@
-"""Applying pixel views to a batch: every step is one tensor operation over all images, or over a slice of them.
+"""Applying pixel views to a batch, fastest without a compiler: nothing is computed for images that do not need it.
 
 Given its parameters, a view equals what ``torchvision.transforms.v2.functional`` makes of the float image (crop,
-antialiased bilinear resize, the jitter's operations in their order, grayscale), up to rounding.
+antialiased bilinear resize, flip, affine, the jitter's operations in their order, blur, grayscale), up to rounding; and
+RandAugment what it makes of the 8-bit image at that point.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .parameters import OP_CONTRAST, OP_HUE, OP_SATURATION, ViewParameters
+from . import randaugment as ra
+from . import table
+from .affine import warp
+from .colour import GRAY_WEIGHTS, brightness_, contrast_, gray, hue_, saturation_
+from .parameters import OP_HUE, ORDERS, ViewParameters
+from .resample import along_both, blur_matrix, blur_radius, blur_taps, resize_matrix, resize_taps
 
-GRAY_WEIGHTS = (0.2989, 0.587, 0.114)  # ITU-R 601, as torchvision
+__all__ = ["GRAY_WEIGHTS", "apply_views", "resize_weights"]
+
+CHUNK = 2**20  # values that a core works on at a time: what its cache holds
+JITTER = (brightness_, contrast_, saturation_, hue_)  # by the numbers of their operations
+Ints = NDArray[np.int64]
 
 
+@dataclass
+class Chunk:
+    """Some images of a batch, on their way."""
+
+    x: Tensor  # (n, 3, size, size)
+    p: ViewParameters
+    numbers: Tensor  # (n, columns) of table.number_table, on the device
+
+    def column(self, place: int, low: int = 0, high: int | None = None) -> Tensor:
+        """A number of each image from ``low`` to ``high``. Shape: ``(n, 1, 1, 1)``."""
+        return self.numbers[low:high, place, None, None, None]
+
+    def change(self, rows: Ints, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """Replace some images by the function of them and their numbers."""
+        if len(rows):
+            chosen = _to(rows, self.x.device)
+            self.x.index_copy_(0, chosen, function(self.x.index_select(0, chosen), self.numbers[chosen]))
+
+
+@torch.no_grad()
 def apply_views(
-    images: Tensor, parameters: ViewParameters, size: int, mean: tuple[float, ...], std: tuple[float, ...]
+    images: Tensor,
+    parameters: ViewParameters,
+    size: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    *,
+    compiled: bool = False,
 ) -> Tensor:
-    """Crop, resize, flip, colour and normalise images.
+    """Crop, resize, flip, colour, blur and normalise images.
+
+    Images of one order of colour operations are worked on as neighbours, so that an operation is done on slices; on a CPU
+    a cache's content at a time.
+
+    Args:
+        compiled: Use ``torch.compile``, which takes a minute at first: the way to go on a GPU.
 
     Shape: ``(N, H, W, 3)`` uint8 -> ``(N, 3, size, size)`` float32, channels last in memory.
-
-    The images are worked on in an order in which those whose hue is shifted first, second, … are neighbours, so that each
-    colour operation is done on slices and nothing is computed twice.
     """
-    device = images.device
-    jittered = parameters.jitter & ~_is_identity(parameters)
-    hue_place = np.argmax(parameters.order == OP_HUE, axis=1)  # 0..3
-    group = np.where(jittered, hue_place, 4)
-    rows = np.argsort(group, kind="stable")
-    bounds = np.searchsorted(group[rows], np.arange(5))
-    ordered = parameters.take(rows)
-    x = resized_crops(images[_to(rows, device)], ordered, size)
-    if bounds[4]:
-        _jitter(x[: bounds[4]], ordered.take(np.arange(bounds[4])), bounds)
-    gray = np.flatnonzero(ordered.grayscale)
-    if len(gray):
-        chosen = _to(gray, device)
-        x[chosen] = _gray(x[chosen])[:, None].expand(-1, 3, -1, -1)
-    x = x.sub_(_channels(mean, device)).div_(_channels(std, device))
+    if compiled:
+        from .dense import compiled_views
+
+        return compiled_views(images, parameters, size, mean, std)
+    device, count = images.device, len(images)
+    rows = _by_order(parameters)
+    numbers = _to(table.number_table(parameters, size)[rows], device)
+    found = torch.empty(count, size, size, 3, device=device)
+    shift, scale = (torch.tensor(values, device=device)[:, None, None] for values in (mean, std))
+    at_once = max(1, CHUNK * torch.get_num_threads() // (3 * size * size)) if device.type == "cpu" else count
+    for low in range(0, count, at_once):
+        here = slice(low, low + at_once)
+        p = parameters.take(rows[here])
+        chosen = images.index_select(0, _to(rows[here], device))
+        chunk = Chunk(_resized_crops(chosen, p, numbers[here], size), p, numbers[here])
+        _change(chunk)
+        found[here] = chunk.x.sub_(shift).div_(scale).permute(0, 2, 3, 1)
     back = np.empty_like(rows)
-    back[rows] = np.arange(len(rows))
-    return x.contiguous(memory_format=torch.channels_last)[_to(back, device)]
-
-
-def _is_identity(p: ViewParameters) -> NDArray[np.bool_]:
-    same: NDArray[np.bool_] = (p.brightness == 1) & (p.contrast == 1) & (p.saturation == 1) & (p.hue == 0)
-    return same
+    back[rows] = np.arange(count)
+    return found.view(count, -1).index_select(0, _to(back, device)).view_as(found).permute(0, 3, 1, 2)
 
 
 def _to(values: NDArray[np.generic], device: torch.device) -> Tensor:
     tensor = torch.from_numpy(np.ascontiguousarray(values))
-    return tensor.to(device, non_blocking=True)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
-def _channels(values: tuple[float, ...], device: torch.device) -> Tensor:
-    return torch.tensor(values, device=device)[:, None, None]
+def _by_order(p: ViewParameters) -> Ints:
+    """Rows in an order in which images with the same colour operations are neighbours; those without come last.
+
+    The place of the hue counts most, as it is the dearest, and gray images lie beside each other where groups meet.
+    """
+    code = p.order @ np.array([64, 16, 4, 1])
+    group = np.where(p.jitter, _ORDER_RANK[code], len(ORDERS))
+    return np.lexsort((p.grayscale ^ (group % 2 == 1), group)) if p.views.jitter or p.views.grayscale else np.arange(len(p))
 
 
-def resized_crops(images: Tensor, parameters: ViewParameters, size: int) -> Tensor:
-    """Crop, resize with antialiased bilinear interpolation, and flip, as two matrix products per image.
+def _order_ranks() -> Ints:
+    ranks = np.zeros(256, dtype=np.int64)
+    hue_place = np.argmax(ORDERS == OP_HUE, axis=1)
+    for rank, k in enumerate(np.lexsort((*ORDERS.T[::-1], hue_place))):
+        ranks[ORDERS[k] @ [64, 16, 4, 1]] = rank
+    return ranks
 
-    Shape: ``(N, H, W, 3)`` uint8 -> ``(N, 3, size, size)`` float32 in [0, 1], contiguous.
+
+_ORDER_RANK = _order_ranks()
+
+
+def _runs(keys: NDArray[np.generic]) -> Iterator[tuple[int, int]]:
+    """First and last + 1 of each run of equal keys."""
+    edges = np.flatnonzero(keys[1:] != keys[:-1]) + 1
+    yield from zip([0, *edges.tolist()], [*edges.tolist(), len(keys)])
+
+
+def _resized_crops(images: Tensor, p: ViewParameters, numbers: Tensor, size: int) -> Tensor:
+    """Crop, resize and flip.
+
+    Shape: ``(n, H, W, 3)`` uint8 -> ``(n, 3, size, size)`` float32 in [0, 1]; memory may hold columns before rows.
     """
     count, rows, columns, _ = images.shape
-    device = images.device
-    no_flip = np.zeros(count, dtype=np.bool_)
-    down = resize_weights(parameters.top, parameters.height, no_flip, rows, size, device)  # (N, S, H)
-    across = resize_weights(parameters.left, parameters.width, parameters.flip, columns, size, device)  # (N, S, W)
-    x = images.reshape(count, rows, columns * 3).float().div_(255)
-    x = torch.bmm(down, x)  # (N, S, W * 3)
-    x = x.view(count, size, columns, 3).permute(0, 3, 1, 2).reshape(count, 3 * size, columns)
-    return torch.bmm(x, across.transpose(1, 2)).view(count, 3, size, size)
+    if images.device.type == "cpu":
+        down = resize_taps(p.top, p.height, np.zeros(count, dtype=np.bool_), size)
+        across = resize_taps(p.left, p.width, p.flip, size)
+        x = down.sum_rows(images.reshape(count, 1, rows, columns * 3).float().div_(255))
+        x = x.view(count, size, columns, 3).permute(0, 3, 2, 1).contiguous()
+        return across.sum_rows(x).transpose(2, 3)
+    top, left, height, width, flip = numbers[:, : table.FLIP + 1].unbind(1)
+    return along_both(
+        images.permute(0, 3, 1, 2).float().div_(255),
+        resize_matrix(top, height, torch.zeros_like(flip), rows, size),
+        resize_matrix(left, width, flip, columns, size),
+    )
+
+
+def _change(chunk: Chunk) -> None:
+    views, p = chunk.p.views, chunk.p
+    if views.affine:
+        chunk.x = warp(chunk.x, chunk.numbers[:, table.AFFINE : table.AFFINE + 6].view(-1, 2, 3))
+    _jitter(chunk)
+    if views.blur and blur_radius(chunk.x.shape[3]):
+        chunk.change(np.flatnonzero(p.sigma), lambda x, numbers: _blurred(x, numbers[:, table.SIGMA]))
+    if views.rand_operations:
+        chunk.x.mul_(255).round_()
+        for k in range(views.rand_operations):
+            _rand(chunk, k)
+        chunk.x.div_(255)
+    for low, high in _runs(p.grayscale):
+        if p.grayscale[low]:
+            chunk.x[low:high] = gray(chunk.x[low:high])
+
+
+def _jitter(chunk: Chunk) -> None:
+    """Brightness, contrast, saturation and hue of each image in its own order, in place."""
+    count = int(chunk.p.jitter.sum())  # they come first
+    for place in range(4 if count else 0):
+        operations = chunk.p.order[:count, place]
+        for low, high in _runs(operations):
+            operation = int(operations[low])
+            kind = table.SIXTHS if operation == OP_HUE else table.FACTOR
+            column = table.PLACES + table.PER_PLACE * place + kind
+            JITTER[operation](chunk.x[low:high], chunk.column(column, low, high))
+
+
+def _blurred(x: Tensor, sigma: Tensor) -> Tensor:
+    """Shape: ``(n, 3, S, S), (n,)``."""
+    size = x.shape[3]
+    if x.device.type == "cpu":
+        taps = blur_taps(sigma.double().numpy(), size)
+        return taps.sum_rows(taps.sum_rows(x.contiguous()).transpose(2, 3).contiguous()).transpose(2, 3)
+    matrix = blur_matrix(sigma, size)
+    return along_both(x, matrix, matrix)
+
+
+def _rand(chunk: Chunk, k: int) -> None:
+    """The k-th operation of RandAugment, on levels 0 … 255."""
+    first = table.RAND + table.PER_OPERATION * k
+
+    def numbers(values: Tensor, place: int) -> Tensor:
+        return values[:, first + place, None, None, None]
+
+    def blend(x: Tensor, n: Tensor) -> Tensor:
+        return ra.blend(x, *(numbers(n, place) for place in (table.RAND_FACTOR, table.RAND_OF_GRAY, table.RAND_OF_MEAN)))
+
+    functions: dict[tuple[int, ...], Callable[[Tensor, Tensor], Tensor]] = {
+        (ra.SHEAR_X, ra.SHEAR_Y, ra.TRANSLATE_X, ra.TRANSLATE_Y, ra.ROTATE): lambda x, n: warp(
+            x, n[:, first : first + 6].view(-1, 2, 3)
+        ),
+        (ra.BRIGHTNESS, ra.COLOUR, ra.CONTRAST): blend,
+        (ra.SHARPNESS,): lambda x, n: ra.sharpen(x, numbers(n, table.REST)),
+        (ra.POSTERIZE,): lambda x, n: ra.posterize(x, numbers(n, table.STEP)),
+        (ra.SOLARIZE,): lambda x, n: ra.solarize(x, numbers(n, table.THRESHOLD)),
+        (ra.AUTOCONTRAST,): lambda x, n: ra.autocontrast(x),
+        (ra.EQUALIZE,): lambda x, n: ra.equalize(x),
+    }
+    for kinds, function in functions.items():
+        chunk.change(np.flatnonzero(np.isin(chunk.p.rand[:, k], kinds)), function)
 
 
 def resize_weights(
-    start: NDArray[np.int64],
-    length: NDArray[np.int64],
-    flip: NDArray[np.bool_],
-    in_size: int,
-    out_size: int,
-    device: torch.device,
+    start: Ints, length: Ints, flip: NDArray[np.bool_], in_size: int, out_size: int, device: torch.device
 ) -> Tensor:
-    """Weights of the input's pixels in each output pixel, along one axis: a triangle as wide as the larger pixel.
-
-    Pixels outside the crop have no weight, and the rest is normalised, as in PyTorch's antialiased interpolation.
-
-    Shape: ``(N,), (N,), (N,) -> (N, out_size, in_size)`` float32.
-    """
-    first = _to(start, device).float()[:, None, None]
-    extent = _to(length, device).float()[:, None, None]
-    step = extent / out_size
-    place = torch.arange(out_size, device=device)[:, None]
-    place = torch.where(_to(flip, device)[:, None, None], out_size - 1 - place, place)
-    centre = (place + 0.5) * step  # in the crop's coordinates
-    pixel = torch.arange(in_size, device=device) + 0.5 - first  # (N, 1, in_size)
-    weights = (pixel - centre).abs_().div_(step.clamp(min=1)).neg_().add_(1).clamp_(min=0)
-    weights *= (pixel > 0) & (pixel < extent)
-    return weights.div_(weights.sum(dim=2, keepdim=True))
-
-
-def _jitter(x: Tensor, p: ViewParameters, bounds: NDArray[np.int64]) -> None:
-    """Brightness, contrast, saturation and hue of each image in its own order, in place.
-
-    Shape: ``(N, 3, S, S)``. Images ``bounds[k]`` to ``bounds[k + 1]`` have their hue shifted at place k.
-    """
-    others = p.order[p.order != OP_HUE].reshape(len(p), 3)
-    factors = np.stack([p.brightness, p.contrast, p.saturation], axis=1)
-    turns = _to(p.hue.astype(np.float32), x.device)[:, None, None]
-    for place in range(4):
-        low, high = int(bounds[place]), int(bounds[place + 1])
-        if low < high:
-            _shift_hue(x[low:high], turns[low:high])
-        if place < 3:
-            kind = others[:, place]
-            _blend(x, kind, factors[np.arange(len(p)), kind])
-
-
-def _blend(x: Tensor, kind: NDArray[np.int64], factor: NDArray[np.float64]) -> None:
-    """``clamp(factor · x + (1 - factor) · target)`` in place; the target is black, the mean gray, or the gray image.
-
-    torchvision's ``adjust_brightness``, ``adjust_contrast`` and ``adjust_saturation`` are this with their targets.
-    """
-    rest = 1 - factor
-    gray = _gray(x)  # (N, S, S)
-    mean = gray.mean(dim=(1, 2), keepdim=True)
-    of_gray = _to((rest * (kind == OP_SATURATION)).astype(np.float32), x.device)[:, None, None]
-    of_mean = _to((rest * (kind == OP_CONTRAST)).astype(np.float32), x.device)[:, None, None]
-    target = gray.mul_(of_gray).add_(mean.mul_(of_mean))
-    x.mul_(_to(factor.astype(np.float32), x.device)[:, None, None, None]).add_(target[:, None]).clamp_(0, 1)
-
-
-def _gray(x: Tensor) -> Tensor:
-    """Shape: ``(N, 3, S, S) -> (N, S, S)``."""
-    return (x[:, 0] * GRAY_WEIGHTS[0]).add_(x[:, 1], alpha=GRAY_WEIGHTS[1]).add_(x[:, 2], alpha=GRAY_WEIGHTS[2])
-
-
-def _shift_hue(x: Tensor, turns: Tensor) -> None:
-    """Turn the colour wheel in place, at equal value and chroma.
-
-    Shape: ``(N, 3, S, S), (N, 1, 1)``. With hue h in sixths of a turn, value v and chroma c, the channels are
-    ``v - c · clamp(min(k, 4 - k), 0, 1)``, k = (n + h) mod 6 for n = 5, 3, 1: HSV to RGB without cases.
-    """
-    red, green, blue = x.unbind(1)
-    value, lowest = x.amax(dim=1), x.amin(dim=1)
-    chroma = value - lowest
-    is_red = value == red
-    is_green = (value == green) & ~is_red
-    difference = torch.where(is_red, green - blue, torch.where(is_green, blue - red, red - green))
-    hue = difference.div_(torch.where(chroma == 0, 1, chroma))
-    hue.add_(torch.where(is_red, 0.0, torch.where(is_green, 2.0, 4.0))).add_(turns * 6)
-    for channel, n in enumerate((5, 3, 1)):
-        k = hue + n
-        k.sub_((k / 6).floor_().mul_(6))  # remainder, at a third of remainder_'s time on a CPU
-        k = torch.minimum(k, 4 - k).clamp_(0, 1)
-        x[:, channel] = value - chroma * k
+    """``resample.resize_matrix`` of NumPy arrays."""
+    return resize_matrix(*(_to(values, device) for values in (start, length, flip)), in_size, out_size)

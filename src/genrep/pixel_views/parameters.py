@@ -11,34 +11,43 @@ from numpy.typing import NDArray
 from genrep.seeding import derive
 
 from . import PixelViews
-from .streams import uniforms
+from .boxes import Box, central_box, random_boxes
+from .streams import view_uniforms
 
-CROP_TRIES = 10  # as torchvision's RandomResizedCrop
-COUNTERS_PER_VIEW = 64
-# Counters of a view's stream: 2 per try of the crop, then these.
-TOP, LEFT, FLIP, JITTER, BRIGHTNESS, CONTRAST, SATURATION, HUE, ORDER, GRAYSCALE = range(
-    2 * CROP_TRIES, 2 * CROP_TRIES + 10
-)
 # The numbers of the colour operations in ``order``, as in torchvision's ColorJitter.
 OP_BRIGHTNESS, OP_CONTRAST, OP_SATURATION, OP_HUE = range(4)
 ORDERS = np.array(list(permutations(range(4))), dtype=np.int64)  # (24, 4)
+RAND_OPERATIONS = 14
+
+# A view's stream comes in blocks of four numbers. A block that a law has no use for is not drawn.
+TRIES = (0, 1, 2)  # of the crop, two to a block
+PLACE, COLOUR, CHOICE, AFFINE = 3, 4, 5, 6
+MORE_TRIES = (7, 8)  # drawn for the few crops that none of the first tries fits
+RAND = 9  # and on: two operations to a block
 
 
 @dataclass(frozen=True, kw_only=True)
 class ViewParameters:
     """What happens to each of N images."""
 
+    views: PixelViews  # the law they were drawn from
     top: NDArray[np.int64]  # (N,) pixels
     left: NDArray[np.int64]
     height: NDArray[np.int64]
     width: NDArray[np.int64]
     flip: NDArray[np.bool_]
+    angle: NDArray[np.float64]  # degrees, clockwise
+    shift: NDArray[np.int64]  # (N, 2) pixels to the right, and down
+    zoom: NDArray[np.float64]
     jitter: NDArray[np.bool_]  # where False, the next five do not matter
     brightness: NDArray[np.float64]  # factors
     contrast: NDArray[np.float64]
     saturation: NDArray[np.float64]
     hue: NDArray[np.float64]  # turns
     order: NDArray[np.int64]  # (N, 4): the operation (OP_…) done first, second, third, fourth
+    sigma: NDArray[np.float64]  # of the blur, in pixels; 0: none
+    rand: NDArray[np.int64]  # (N, n): RandAugment's operations in torchvision's order of them, 0 … 13
+    rand_sign: NDArray[np.int64]  # (N, n): 1 or -1
     grayscale: NDArray[np.bool_]
 
     def __len__(self) -> int:
@@ -46,7 +55,8 @@ class ViewParameters:
 
     def take(self, rows: NDArray[np.int64]) -> ViewParameters:
         """The parameters of some of the images, in the order of ``rows``."""
-        return ViewParameters(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+        arrays = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "views"}
+        return ViewParameters(views=self.views, **{name: values[rows] for name, values in arrays.items()})
 
 
 def draw(
@@ -63,74 +73,61 @@ def draw(
 
     Args:
         index: Shape ``(N,)``: the samples' numbers in their dataset.
-        view: Shape ``(N,)``: 0 for a pair's anchor, 1 for its positive.
+        view: Shape ``(N,)``: 0 for a pair's anchor, 1 for its positive; any number below 65536.
         image_shape: height and width of the images.
-        size: side of the output, which the central crop needs.
+        size: side of the output, which the central crop and shifts need.
     """
-    counters = view[:, None] * COUNTERS_PER_VIEW + np.arange(GRAYSCALE + 1)
-    u = uniforms(derive("pixel-views", seed, epoch), index, counters)
+    key = derive("pixel-views", seed, epoch)
+    rand = tuple(range(RAND, RAND + -(-views.rand_operations // 2)))
+    first = TRIES if views.random_crop else ()
+    wanted = (*first, PLACE, COLOUR, CHOICE, *((AFFINE,) if views.affine else ()), *rand)
+    u = dict(zip(wanted, view_uniforms(key, index, view, wanted)))
     if views.random_crop:
-        top, left, height, width = random_crops(u, views.scale, views.ratio, image_shape)
+        tries = np.stack([u[block] for block in first])
+        box = random_boxes(
+            tries, u[PLACE][:2], lambda rows: view_uniforms(key, index[rows], view[rows], MORE_TRIES), views, image_shape
+        )
     else:
-        top, left, height, width = central_crops(len(index), image_shape, size)
+        box = central_box(len(index), image_shape, size)
+    return _from_uniforms(views, u, box, size, len(index))
+
+
+def _from_uniforms(
+    views: PixelViews, u: dict[int, NDArray[np.float64]], box: Box, size: int, count: int
+) -> ViewParameters:
+    """Everything but the crop, of uniform numbers. ``u[block]`` has the shape ``(4, N)``."""
+    strengths = np.array([[views.brightness], [views.contrast], [views.saturation], [views.hue]])
+    brightness, contrast, saturation, hue = strengths * (2 * u[COLOUR] - 1) + [[1], [1], [1], [0]]
+    order, grayscale, blur, sigma = u[CHOICE]
+    angle, zoom, shift = np.zeros(count), np.ones(count), np.zeros((count, 2), dtype=np.int64)
+    if views.affine:
+        affine = u[AFFINE]
+        angle, zoom = views.degrees * (2 * affine[0] - 1), _between(affine[1], *views.zoom)
+        shift = np.rint(views.translate * size * (2 * affine[2:].T - 1)).astype(np.int64)
+    rand = [u[RAND + k // 2][2 * (k % 2) :] for k in range(views.rand_operations)]
     return ViewParameters(
-        top=top,
-        left=left,
-        height=height,
-        width=width,
-        flip=u[:, FLIP] < views.flip,
-        jitter=u[:, JITTER] < views.jitter,
-        brightness=1 + views.brightness * (2 * u[:, BRIGHTNESS] - 1),
-        contrast=1 + views.contrast * (2 * u[:, CONTRAST] - 1),
-        saturation=1 + views.saturation * (2 * u[:, SATURATION] - 1),
-        hue=views.hue * (2 * u[:, HUE] - 1),
-        order=ORDERS[(u[:, ORDER] * len(ORDERS)).astype(np.int64)],
-        grayscale=u[:, GRAYSCALE] < views.grayscale,
+        views=views,
+        **box,
+        flip=u[PLACE][2] < views.flip,
+        angle=angle,
+        shift=shift,
+        zoom=zoom,
+        jitter=u[PLACE][3] < views.jitter,
+        brightness=brightness,
+        contrast=contrast,
+        saturation=saturation,
+        hue=hue,
+        order=ORDERS[(order * len(ORDERS)).astype(np.int64)],
+        sigma=np.where(blur < views.blur, _between(sigma, *views.sigma), 0.0) if views.blur else np.zeros(count),
+        rand=_columns([(pair[0] * RAND_OPERATIONS).astype(np.int64) for pair in rand], count),
+        rand_sign=_columns([np.where(pair[1] <= 0.5, -1, 1) for pair in rand], count),
+        grayscale=grayscale < views.grayscale,
     )
 
 
-Box = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]  # top, left, height, width
+def _between(u: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
+    return low + (high - low) * u
 
 
-def random_crops(
-    u: NDArray[np.float64], scale: tuple[float, float], ratio: tuple[float, float], shape: tuple[int, int]
-) -> Box:
-    """The first of ten tries that fits into the image, else the largest central box of an allowed ratio.
-
-    As torchvision's ``RandomResizedCrop.get_params``: area uniform in ``scale``, log of width / height uniform.
-    """
-    rows, columns = shape
-    tries = u[:, : 2 * CROP_TRIES].reshape(len(u), CROP_TRIES, 2)
-    area = rows * columns * (scale[0] + (scale[1] - scale[0]) * tries[..., 0])
-    low, high = np.log(ratio[0]), np.log(ratio[1])
-    aspect = np.exp(low + (high - low) * tries[..., 1])
-    width = np.rint(np.sqrt(area * aspect)).astype(np.int64)
-    height = np.rint(np.sqrt(area / aspect)).astype(np.int64)
-    fits = (width > 0) & (width <= columns) & (height > 0) & (height <= rows)
-    chosen = np.arange(len(u)), fits.argmax(axis=1)
-    some = fits.any(axis=1)
-    spare_height, spare_width = _largest_central_box(shape, ratio)
-    height = np.where(some, height[chosen], spare_height)
-    width = np.where(some, width[chosen], spare_width)
-    top = np.where(some, (u[:, TOP] * (rows - height + 1)).astype(np.int64), (rows - height) // 2)
-    left = np.where(some, (u[:, LEFT] * (columns - width + 1)).astype(np.int64), (columns - width) // 2)
-    return top, left, height, width
-
-
-def _largest_central_box(shape: tuple[int, int], ratio: tuple[float, float]) -> tuple[int, int]:
-    rows, columns = shape
-    if columns / rows < ratio[0]:
-        return round(columns / ratio[0]), columns
-    if columns / rows > ratio[1]:
-        return rows, round(rows * ratio[1])
-    return rows, columns
-
-
-def central_crops(count: int, shape: tuple[int, int], size: int) -> Box:
-    """The central square of ``size`` pixels, or of the shorter side where the image is smaller (then it is enlarged)."""
-    side = min(size, *shape)
-
-    def full(value: int) -> NDArray[np.int64]:
-        return np.full(count, value, dtype=np.int64)
-
-    return full((shape[0] - side) // 2), full((shape[1] - side) // 2), full(side), full(side)
+def _columns(values: list[NDArray[np.int64]], count: int) -> NDArray[np.int64]:
+    return np.stack(values, axis=1) if values else np.zeros((count, 0), dtype=np.int64)

@@ -17,7 +17,7 @@ from genrep.generate.filtering.source import FilteredSource
 from genrep.generate.filtering.spec import FilterSpec
 from genrep.generate.filtering.trainer import FilterTrainer
 from genrep.generate.filtering.weights import load_filter
-from genrep.generate.navigator.records import read_metrics
+from genrep.generate.fitting.records import read_metrics
 
 from .conftest import opener
 

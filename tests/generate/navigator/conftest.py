@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from genrep.encoders import Projector
+from genrep.generate.fitting.source import Source, open_source
 from genrep.generate.generators.base import LatentSpec
 from genrep.generate.generators.stylegan2.generator import StyleGAN2Generator
 from genrep.generate.generators.stylegan2.networks import StyleGAN2Config, StyleGAN2Network
 from genrep.generate.navigator import compare, trainer
 from genrep.generate.navigator.config import NavigatorConfig
-from genrep.generate.navigator.source import Source, open_source
 from genrep.generate.recipe import Recipe
 from genrep.generate.views import view_from_json
 

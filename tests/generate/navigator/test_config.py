@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from genrep.errors import RecipeError
-from genrep.generate.navigator.config import DeltaConfig, NavigatorConfig, differences
+from genrep.generate.fitting.settings import differences
+from genrep.generate.navigator.config import DeltaConfig, NavigatorConfig
 from genrep.generate.views.ranges import check_range, parse_range
 
 OUT = Path("run")

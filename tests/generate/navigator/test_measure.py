@@ -16,7 +16,7 @@ from genrep.generate.navigator.delta import Moments, measure_delta
 from genrep.generate.navigator.network import Walk, new_walk
 from genrep.generate.navigator.pixels import PixelPolicy
 from genrep.generate.navigator.run import fit_navigator
-from genrep.generate.navigator.source import make_scope
+from genrep.generate.navigator.scope import make_scope
 from genrep.generate.navigator.weights import WalkFacts, load_walk, save_walk
 
 LATENT = LatentSpec(dim=9, chunks=(2, 3, 4), law="truncated_normal", truncation=2.0)

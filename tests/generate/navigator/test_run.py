@@ -8,10 +8,11 @@ import torch
 from PIL import Image
 
 from genrep.errors import GeneratorError, RecipeError, ResumeError, TrainingError
-from genrep.generate.navigator.records import StopRule, Window, read_metrics
+from genrep.generate.fitting.records import read_metrics
 from genrep.generate.navigator.run import fit_navigator
 from genrep.generate.navigator.trainer import NavigatorTrainer
 from genrep.generate.navigator.weights import load_walk
+from genrep.generate.navigator.windows import StopRule, Window
 
 pytestmark = pytest.mark.usefixtures("small_estimator")
 TIMES = ("seconds", "fraction_G", "fraction_f", "images_per_s")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from genrep.generate.navigator.source import Scope, make_scope, open_source, styles
+from genrep.generate.fitting.source import open_source
+from genrep.generate.navigator.scope import Scope, make_scope, styles
 from genrep.generate.navigator.trainer import NavigatorTrainer
 from genrep.infonce import info_nce
 from genrep.seeding import derive

@@ -5,7 +5,7 @@ import textwrap
 import pytest
 import torch
 
-from genrep.generate.navigator.source import open_source
+from genrep.generate.fitting.source import open_source
 from genrep.generate.steering.config import SteerConfig
 
 MODULE = '''

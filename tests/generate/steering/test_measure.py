@@ -1,16 +1,16 @@
 """Effects: of images that do exactly what they should, of walks that are known, and of the embedded generator."""
 
-import json
 import math
 
 import numpy as np
 import pytest
 import torch
 
-from genrep.generate.navigator.source import open_source
+from genrep.generate.fitting.source import open_source
 from genrep.generate.steering import measure
 from genrep.generate.steering.alphas import ROWS
 from genrep.generate.steering.config import SteerConfig
+from genrep.generate.steering.export import load_walks
 from genrep.generate.steering.measure import Curve, content_weights, describe, is_gray, measure_walks, nearest_zoom
 from genrep.generate.steering.run import fit_steer
 from genrep.generate.steering.sheet import save_curves, save_sheet
@@ -129,24 +129,24 @@ def test_a_curve_that_does_not_rise_says_so():
 
 
 @pytest.fixture(scope="module")
-def fashion_run(tmp_path_factory):
-    """A short run on the embedded generator, with twenty times the usual rate."""
+def fashion(tmp_path_factory):
+    """A short run on the embedded generator, with twenty times the usual rate: its result, and effects at five strengths."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("fashion")
-    settings = {"samples": 1600, "lr": 0.02, "checkpoint_samples": 10**6, "measure_images": 48}
+    settings = {"samples": 3520, "lr": 0.02, "checkpoint_samples": 10**6, "measure_images": 0}
     result = fit_steer(SteerConfig(gen="stylegan2_fashion", out=out, device="cpu", **settings))
+    source = open_source("stylegan2_fashion", None, CPU)
+    curves = measure_walks(source, load_walks(result.path).walks, images=96, seed=0, points=5)
     torch.set_num_threads(threads)
-    return result
+    return result, {curve.name: curve for curve in curves}
 
 
-@pytest.mark.parametrize("name", ["shift_x", "shift_y", "zoom", "zoom_extent", "color"])
-def test_on_the_embedded_generator_effects_rise_with_the_strength(fashion_run, name):
-    curve = {curve.name: curve for curve in fashion_run.curves}[name]
+@pytest.mark.parametrize("name", ["shift_x", "shift_y", "zoom", "color"])
+def test_on_the_embedded_generator_effects_rise_with_the_strength(fashion, name):
+    curve = fashion[1][name]
     assert curve.rises, curve
-    last = json.loads((fashion_run.path.parent / "effects.json").read_text())
-    assert last["curves"][0]["rises"]
 
 
-def test_on_the_embedded_generator_the_walks_come_nearer_to_the_targets(fashion_run):
-    assert fashion_run.last["loss"] < fashion_run.last["loss_still"]
+def test_on_the_embedded_generator_the_walks_come_nearer_to_the_targets(fashion):
+    assert fashion[0].last["loss"] < 0.95 * fashion[0].last["loss_still"]

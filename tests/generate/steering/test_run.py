@@ -13,7 +13,7 @@ import torch
 
 from genrep.cli import Terminated
 from genrep.errors import GeneratorError, RecipeError, ResumeError, TrainingError, WeightsError
-from genrep.generate.navigator.source import open_source
+from genrep.generate.fitting.source import open_source
 from genrep.generate.steering.alphas import ROWS
 from genrep.generate.steering.config import SteerConfig
 from genrep.generate.steering.export import load_walks

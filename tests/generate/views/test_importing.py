@@ -74,6 +74,12 @@ def test_genreps_composed_walks_become_ours(save, tmp_path):
     assert np.array_equal(found["color"], walks["walk_color"][0])
 
 
+def test_walks_are_not_for_some_chunks(save, tmp_path):
+    path = save({"walk_jit": torch.zeros(1, 3, 4)})
+    with pytest.raises(WeightsError, match="holds walks, which move the whole latent"):
+        import_walk(path, tmp_path / "out.safetensors", chunks="1-2")
+
+
 def test_genreps_released_walk_gives_what_was_fitted_of_it(save, tmp_path):
     jitter = torch.randn(1, 8, 4, generator=torch.Generator().manual_seed(0))
     content = {"walk_jit": jitter.requires_grad_(), "walk_rrc": nn.Sequential(nn.Linear(12, 12), nn.ReLU())}

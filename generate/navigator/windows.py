@@ -1,54 +1,16 @@
-"""What a fit tells while it goes: times on the device, means over windows of steps, metrics.jsonl, the stopping rule."""
+"""Means over windows of steps, and the stopping rule that looks at them."""
 
 from __future__ import annotations
 
-import json
 import math
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from genrep.errors import TrainingError
-from genrep.files import write_atomic
 
-METRICS_FILE = "metrics.jsonl"
 FALLEN = 0.95  # of the loss to stop at: a window below this counts as the first fall, noise on the way down does not
-
-
-class Stopwatch:
-    """Seconds spent in named sections. On a GPU they are measured by events, which are read only in ``collect``."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.on_gpu = device.type == "cuda"
-        self.totals: dict[str, float] = {}
-        self.pending: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
-
-    @contextmanager
-    def section(self, name: str) -> Iterator[None]:
-        """Count the time inside towards ``name``."""
-        if not self.on_gpu:
-            started = time.perf_counter()
-            yield
-            self.totals[name] = self.totals.get(name, 0.0) + time.perf_counter() - started
-            return
-        first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        first.record()
-        yield
-        last.record()
-        self.pending.append((name, first, last))
-
-    def collect(self) -> dict[str, float]:
-        """Seconds of each section since the last call; waits for the device."""
-        for name, first, last in self.pending:
-            last.synchronize()
-            self.totals[name] = self.totals.get(name, 0.0) + first.elapsed_time(last) / 1000
-        totals, self.totals, self.pending = self.totals, {}, []
-        return totals
 
 
 class Window:
@@ -112,31 +74,3 @@ class StopRule:
     def met(self, value: float | None) -> bool:
         """Whether a run that stops at ``value`` stops here."""
         return value is not None and self.lowest < FALLEN * value <= value <= self.last < math.inf
-
-
-class Metrics:
-    """metrics.jsonl: a JSON object per line, whole lines only."""
-
-    def __init__(self, out: Path, *, after_step: int) -> None:
-        """Keep the lines up to ``after_step``: a resumed run repeats what came after its checkpoint."""
-        self.path = out / METRICS_FILE
-        kept = [line for line in read_metrics(self.path) if line["step"] <= after_step]
-        write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
-
-    def write(self, line: dict[str, Any]) -> None:
-        """Append a line."""
-        with open(self.path, "a") as file:
-            file.write(json.dumps(line) + "\n")
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a metrics file; what a crash cut off in the middle is left out."""
-    lines = []
-    for text in path.read_text().splitlines() if path.exists() else []:
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(line, dict) and isinstance(line.get("step"), int):
-            lines.append(line)
-    return lines

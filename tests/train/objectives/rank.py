@@ -1,0 +1,87 @@
+"""A rank of a little training run with every objective; run as a program: RANK WORLD FOLDER.
+
+Without batch statistics (eval mode) nothing but losses and queues looks across samples, so that W ranks with B / W samples
+each must end where one rank with B samples ends.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from genrep.train.objectives import OBJECTIVES, Setup, Step, build_objective
+
+SAMPLES, STEPS, WIDTH = 6, 2, 16
+LABELS = [3, 7, 7, 3, -1, 3]  # classes span the ranks, and one rank has more of them than the other
+OPTIONS: dict[str, dict[str, Any]] = {
+    "nnclr": {"queue_size": 10},
+    "negative-feature-transform": {"queue_size": 10},
+    "inverter": {"class_head": True},
+}
+
+
+def decode(latents: Tensor, labels: Tensor | None) -> Tensor:
+    return latents[:, :4].tanh().view(-1, 1, 1, 4).expand(-1, 3, 4, 4)
+
+
+def whole_batch(views: int, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """Shape of the images: ``(V, B, 3, 4, 4)``."""
+    generator = torch.Generator().manual_seed(step)
+    images = torch.randn(views, SAMPLES, 3, 4, 4, generator=generator)
+    return images, {
+        "label": torch.tensor(LABELS),
+        "z_anchor": torch.randn(SAMPLES, 6, generator=generator),
+        "anchor": torch.randint(256, (SAMPLES, 4, 4, 3), generator=generator, dtype=torch.uint8),
+    }
+
+
+def train(name: str, rank: int, world: int, distributed: bool) -> dict[str, Any]:
+    """Losses (means over the ranks), gradients of the first step, and the state after the last."""
+    torch.manual_seed(0)
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(48, WIDTH), nn.Tanh())
+    setup = Setup(encoder=encoder, width=WIDTH, seed=0, latent_shape=(6,), labels=(3, 7), decode=decode)
+    objective = build_objective(name, setup, **OPTIONS.get(name, {}))
+    for module in objective.modules():
+        if isinstance(module, nn.BatchNorm1d):
+            module.eval()
+    step = Step(encoder, objective)
+    wrapped = DistributedDataParallel(step, broadcast_buffers=False) if distributed else step
+    optimiser = torch.optim.SGD(objective.parameter_groups(encoder, weight_decay=1e-4), lr=0.1, momentum=0.9)
+    own = slice(rank * SAMPLES // world, (rank + 1) * SAMPLES // world)
+    losses, gradients = [], {}
+    for i in range(STEPS):
+        images, fields = whole_batch(objective.num_views, i)
+        output = wrapped(images[:, own].flatten(0, 1), {key: value[own] for key, value in fields.items()}, i)
+        optimiser.zero_grad()
+        output.loss.backward()
+        if i == 0:
+            gradients = {key: p.grad.clone() for key, p in step.named_parameters() if p.grad is not None}
+        optimiser.step()
+        objective.after_step(encoder, i, STEPS)
+        loss = output.loss.detach().clone()
+        if distributed:
+            dist.all_reduce(loss)
+        losses.append(loss / (world if distributed else 1))
+    return {"losses": torch.stack(losses), "gradients": gradients, "state": step.state_dict()}
+
+
+def main(rank: int, world: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    if world > 1:
+        dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
+    results = {name: train(name, rank, world, world > 1) for name in OBJECTIVES}
+    if world == 1:  # what a rank would do that does not look at the others
+        results["half alone"] = train("simclr", 0, 2, False)
+    torch.save(results, folder / f"{world}-{rank}.pt")
+    if world > 1:
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))

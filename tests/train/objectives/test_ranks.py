@@ -1,0 +1,56 @@
+"""Two processes with half a batch each are one process with the whole batch: losses, gradients, queues, targets."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from genrep.train.objectives import OBJECTIVES
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """By "world-rank"."""
+    folder = tmp_path_factory.mktemp("ranks")
+    program = str(Path(__file__).parent / "rank.py")
+    runs = [
+        subprocess.Popen([sys.executable, program, str(rank), str(world), str(folder)], stderr=subprocess.PIPE)
+        for rank, world in [(0, 1), (0, 2), (1, 2)]
+    ]
+    for run in runs:
+        _, error = run.communicate(timeout=100)
+        assert run.returncode == 0, error.decode()
+    return {path.stem: torch.load(path, weights_only=True) for path in folder.glob("*.pt")}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("part", ["losses", "gradients", "state"])
+def test_two_ranks_equal_one(results: dict[str, Any], name: str, part: str) -> None:
+    whole = results["1-0"][name][part]
+    for rank in ("2-0", "2-1"):
+        found = results[rank][name][part]
+        if part == "losses":
+            torch.testing.assert_close(found, whole, rtol=1e-5, atol=1e-6)
+            continue
+        assert found.keys() == whole.keys() and len(whole) > 2
+        for key, value in whole.items():
+            torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-6, msg=lambda m, key=key: f"{key}: {m}")
+
+
+def test_half_a_batch_without_the_other_rank_is_something_else(results: dict[str, Any]) -> None:
+    whole, half = (results["1-0"][name]["losses"] for name in ("simclr", "half alone"))
+    assert float((whole - half).abs().min()) > 0.1
+
+
+def test_queues_and_targets_moved(results: dict[str, Any]) -> None:
+    """Else their equality above would say nothing."""
+    state = results["2-0"]
+    assert int(state["nnclr"]["state"]["objective.queue.position"]) == 2
+    assert int(state["negative-feature-transform"]["state"]["objective.queue.position"]) == 2
+    byol = state["byol"]["state"]
+    assert not torch.equal(byol["objective.target.networks.0.1.weight"], byol["encoder.1.weight"])

@@ -1,0 +1,89 @@
+"""Presets hold the papers' numbers, in a form that TOML and the objectives accept."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+
+import pytest
+from torch import nn
+
+from genrep.encoders import ARCHS, STEMS
+from genrep.pixel_views import PIXEL_VIEWS
+from genrep.train.config import POSITIVES
+from genrep.train.objectives import Setup, build_objective, option_names
+from genrep.train.presets import DESCRIPTIONS, preset
+
+SHARED = {
+    *("objective", "arch", "stem", "zero_init_residual", "optimizer", "lr", "momentum", "weight_decay", "schedule"),
+    *("lr_floor", "warmup_epochs", "batch_size", "epochs", "positive", "pixel_views", "crop", "sync_batchnorm"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [  # papers: objective, batch, epochs, peak rate, crop
+        ("genrep-in1k", ("simclr", 256, 20, 0.03, 112)),
+        ("genrep-in1k-conditional", ("supcon", 256, 20, 0.03, 112)),
+        ("genrep-in1k-conditional-released", ("supcon", 256, 20, 0.01, 112)),
+        ("genrep-in1k-inverter", ("inverter", 256, 20, 0.03, 112)),
+        ("genrep-in100", ("simclr", 256, 200, 0.03, 112)),
+        ("genrep-in100-classifier", ("classifier", 256, 60, 0.03, 112)),
+        ("cop-gen-in1k", ("simclr", 224, 100, 0.02625, 128)),
+        ("cop-gen-in100", ("simclr", 224, 200, 0.02625, 128)),
+        ("hl-simclr", ("simclr", 224, 100, 0.02625, 128)),
+        ("hl-simsiam-bigbigan", ("simsiam", 1024, 100, 0.2, 112)),
+        ("hl-simsiam-stylegan2", ("simsiam", 512, 100, 0.1, 112)),
+        ("hl-byol", ("byol", 512, 100, 0.1, 112)),
+    ],
+)
+def test_rows_of_the_papers(name: str, numbers: tuple[str, int, int, float, int]) -> None:
+    found = preset(name)
+    peak = found["lr"] * found["batch_size"] / 256
+    assert (found["objective"], found["batch_size"], found["epochs"], pytest.approx(peak), found["crop"]) == numbers
+    assert (found["arch"], found["stem"], found["momentum"], found["weight_decay"]) == (
+        "resnet50",
+        "imagenet",
+        0.9,
+        1e-4,
+    )
+    heads = name.startswith("hl-") and name != "hl-simclr"
+    assert (found["schedule"], found["lr_floor"]) == (("cosine", 0.1) if heads else ("cosine-by-epoch", 1e-3))
+    assert found["sync_batchnorm"] == heads
+
+
+def test_hl_warms_up_at_batch_1024_only() -> None:
+    assert preset("hl-simsiam-bigbigan")["warmup_epochs"] == 10
+    assert preset("hl-simsiam-stylegan2")["warmup_epochs"] == preset("genrep-in1k")["warmup_epochs"] == 0
+
+
+@pytest.mark.parametrize("name", [name for name in DESCRIPTIONS if preset(name)["objective"] in ("simclr", "supcon")])
+def test_the_papers_scale_of_the_loss_is_kept(name: str) -> None:
+    found = preset(name)
+    assert found["temperature"] / found["base_temperature"] == pytest.approx(1.4286, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", DESCRIPTIONS)
+def test_a_preset_is_complete_known_and_fits_toml(name: str) -> None:
+    found = preset(name)
+    toml = "\n".join(f"{key} = {json.dumps(value)}" for key, value in found.items())
+    assert tomllib.loads(toml) == found
+    own = found.keys() - SHARED
+    assert found.keys() >= SHARED and own <= set(option_names(found["objective"]))
+    assert found["arch"] in ARCHS and found["stem"] in STEMS and found["pixel_views"] in PIXEL_VIEWS
+    assert found["positive"] in POSITIVES and found["schedule"] in ("cosine", "cosine-by-epoch")
+    setup = Setup(encoder=nn.Flatten(), width=8, seed=0, latent_shape=(2,), labels=(0, 1))
+    assert build_objective(found["objective"], setup, **{key: found[key] for key in own}).name == found["objective"]
+
+
+def test_a_preset_is_the_callers_own() -> None:
+    preset("genrep-in1k")["lr"] = 9.0
+    assert preset("genrep-in1k")["lr"] == 0.03
+
+
+def test_an_unknown_preset_is_one_line_with_the_names() -> None:
+    with pytest.raises(
+        ValueError, match=r"--preset 'genrep': wanted one of genrep-in1k, .*hl-byol.*small-simclr"
+    ) as caught:
+        preset("genrep")
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,141 @@
+"""The interface of all objectives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genrep.errors import TrainingError
+
+Decoder = Callable[[Tensor, Tensor | None], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What objectives are built from: facts of the encoder, of the views and of the dataset."""
+
+    encoder: nn.Module  # (N, 3, S, S) -> (N, width); not kept, but copied by those with a target network
+    width: int
+    seed: int
+    num_views: int = 2  # images per sample: the anchor's view and those of its positives
+    latent_shape: tuple[int, ...] | None = None  # of z_anchor; None: the dataset stores no latents
+    labels: tuple[int, ...] = ()  # that the recipe's samples can have, -1 (no label) aside
+    decode: Decoder | None = None  # latents (B, *latent_shape), labels (B,) or None -> images (B, 3, H, W) in [-1, 1]
+
+
+class Output(NamedTuple):
+    """What a step returns; everything stays on the device."""
+
+    loss: Tensor  # (), float32; this rank's: the mean over the ranks is the whole batch's
+    metrics: dict[str, Tensor]  # (), detached, this rank's
+    embeddings: Tensor  # (V, B, D), detached rows of unit length, float32: for measures.measures
+
+
+class Objective(nn.Module):
+    """A loss with the heads, queue or target network that it needs. The encoder is handed in, never owned.
+
+    Attributes:
+        name: on the command line.
+        fields: fields of a batch that ``loss`` reads besides the images.
+        num_views: images per sample that ``loss`` wants.
+        negatives_in_batch: the loss compares samples of one batch, so that accumulating gradients over parts of a batch
+            would be another objective.
+    """
+
+    name: str
+    fields: tuple[str, ...] = ()
+    negatives_in_batch = False
+    num_views = 1
+
+    def loss(self, encoder: nn.Module, images: Tensor, batch: dict[str, Tensor], step: int) -> Output:
+        """The loss of a batch, under the caller's autocast; the loss itself is computed in float32.
+
+        Args:
+            images: Shape ``(V·B, 3, S, S)``, view by view: first view 0 (the anchors) of all samples.
+            batch: ``fields``, on the images' device, ``B`` rows each.
+            step: updates made so far.
+        """
+        raise NotImplementedError
+
+    def after_step(self, encoder: nn.Module, step: int, total_steps: int) -> None:
+        """Move what follows the weights; once after each update, with the ``step`` that ``loss`` got."""
+
+    def fixed_rate_parameters(self) -> Iterable[nn.Parameter]:
+        """Parameters whose learning rate stays at its peak all through."""
+        return ()
+
+    def parameter_groups(
+        self, encoder: nn.Module, *, weight_decay: float, exclude_vectors: bool = False
+    ) -> list[dict[str, Any]]:
+        """Everything that the optimiser trains, each parameter in one group, in an order fixed by the modules.
+
+        Besides ``params`` and ``weight_decay`` a group says ``fixed_lr`` (True: hold the peak rate, no schedule) and
+        ``adapt`` (False: LARS leaves it at the plain rate).
+
+        Args:
+            exclude_vectors: biases and batch norm in groups of their own without weight decay and adaptation (LARS); the
+                papers' SGD decays them like all others.
+        """
+        fixed = {id(parameter) for parameter in self.fixed_rate_parameters()}
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for module in (encoder, self):
+            for parameter in module.parameters():
+                if parameter.requires_grad:
+                    excluded = exclude_vectors and parameter.ndim < 2
+                    groups.setdefault((id(parameter) in fixed, excluded), []).append(parameter)
+        return [
+            {
+                "params": parameters,
+                "weight_decay": 0.0 if excluded else weight_decay,
+                "fixed_lr": is_fixed,
+                "adapt": not excluded,
+            }
+            for (is_fixed, excluded), parameters in sorted(groups.items())
+        ]
+
+
+class Step(nn.Module):
+    """Encoder and objective as one module whose forward is the loss: what DistributedDataParallel wraps."""
+
+    def __init__(self, encoder: nn.Module, objective: Objective) -> None:
+        super().__init__()
+        self.encoder, self.objective = encoder, objective
+
+    def forward(self, images: Tensor, batch: dict[str, Tensor], step: int) -> Output:
+        return self.objective.loss(self.encoder, images, batch, step)
+
+
+def unit(rows: Tensor) -> Tensor:
+    """Rows scaled to unit length, in float32 or better. Shape: ``(…, D) -> (…, D)``."""
+    return F.normalize(full(rows), dim=-1)
+
+
+def full(values: Tensor) -> Tensor:
+    """In float32, or float64 if it is."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
+def full_precision(values: Tensor) -> AbstractContextManager[Any]:
+    """No autocast on the device of these values."""
+    return torch.autocast(values.device.type, enabled=False)
+
+
+def require_positive(option: str, value: float) -> float:
+    """Raises TrainingError."""
+    if not 0 < value < math.inf:
+        raise TrainingError(f"--{option} {value}: wanted a positive number")
+    return value
+
+
+def require_views(objective: str, found: int, least: int = 2) -> int:
+    """Raises TrainingError."""
+    if found < least:
+        raise TrainingError(f"--objective {objective}: {found} view of each sample; wanted at least {least}")
+    return found

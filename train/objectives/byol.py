@@ -1,0 +1,48 @@
+"""Bootstrap your own latent (Grill et al. 2020), as HL (TMLR) trains it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from genrep.errors import TrainingError
+
+from .base import Objective, Output, Setup, require_views, unit
+from .heads import mlp
+from .simsiam import negative_cosine
+from .target import SCHEDULES, Target, momentum_at, require_momentum
+
+
+class BYOL(Objective):
+    """Online encoder, projector and predictor against a moving average of encoder and projector.
+
+    Loss: for two views (2 - 2 cos(p₁, z'₂)) + (2 - 2 cos(p₂, z'₁)), mean over the samples (Grill et al. 2020, eqs. 2-3);
+    with more, twice the mean over all ordered pairs of views. Projector 2048-8192-2048 and predictor 2048-512-2048 for
+    ResNet-50, in these proportions for others; hidden layers have batch norm, outputs none. HL keeps the target's momentum
+    constant at 0.996; BYOL itself raises it to 1 (``target_schedule="cosine"``).
+    """
+
+    name = "byol"
+
+    def __init__(self, setup: Setup, *, target_momentum: float = 0.996, target_schedule: str = "constant") -> None:
+        super().__init__()
+        self.num_views = require_views(self.name, setup.num_views)
+        if target_schedule not in SCHEDULES:
+            raise TrainingError(f"--target-schedule {target_schedule!r}: wanted one of {', '.join(SCHEDULES)}")
+        self.target_momentum, self.target_schedule = require_momentum(target_momentum), target_schedule
+        width = setup.width
+        self.projector = mlp(width, 4 * width, width)
+        self.predictor = mlp(width, width // 4, width)
+        self.target = Target(setup.encoder, self.projector)
+
+    def loss(self, encoder: nn.Module, images: Tensor, batch: dict[str, Tensor], step: int) -> Output:
+        by_view = images.chunk(self.num_views)
+        projected = [self.projector(encoder(view)) for view in by_view]
+        predicted = torch.stack([self.predictor(z) for z in projected])  # (V, B, D)
+        targets = torch.stack([self.target(view) for view in by_view])
+        loss = 4 + 4 * negative_cosine(predicted, targets)
+        return Output(loss, {}, unit(torch.stack(projected).detach()))
+
+    def after_step(self, encoder: nn.Module, step: int, total_steps: int) -> None:
+        momentum = momentum_at(step, total_steps, self.target_momentum, self.target_schedule)
+        self.target.follow(encoder, self.projector, momentum)

@@ -1,0 +1,50 @@
+"""The inverter (GenRep, Tables 1 and 3-5): predict an image's latent."""
+
+from __future__ import annotations
+
+from math import prod
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genrep.errors import TrainingError
+
+from .base import Objective, Output, Setup, full, full_precision, unit
+from .labels import ClassHead, require_labels
+
+
+def require_latents(objective: str, setup: Setup) -> tuple[int, ...]:
+    """The shape of z_anchor. Raises TrainingError."""
+    if setup.latent_shape is None:
+        raise TrainingError(f"--objective {objective}: the dataset stores no latents; wanted the field z_anchor")
+    return setup.latent_shape
+
+
+class Inverter(Objective):
+    """Mean squared error, over samples and components, between a linear layer on the features and z.
+
+    Image and latent are both the anchor's. (GenRep's code pairs the neighbour's image with the anchor's z unless it is run
+    with --numcontrast 0.) With ``class_head`` the cross-entropy of the label is added with weight 1.
+    """
+
+    name = "inverter"
+    fields = ("z_anchor",)
+
+    def __init__(self, setup: Setup, *, class_head: bool = False) -> None:
+        super().__init__()
+        self.latent_head = nn.Linear(setup.width, prod(require_latents(self.name, setup)))
+        self.class_head = ClassHead(setup.width, require_labels(self.name, setup)) if class_head else None
+        if class_head:
+            self.fields = ("z_anchor", "label")
+
+    def loss(self, encoder: nn.Module, images: Tensor, batch: dict[str, Tensor], step: int) -> Output:
+        features = encoder(images)
+        predicted = self.latent_head(features)
+        with full_precision(predicted):
+            loss = F.mse_loss(full(predicted), batch["z_anchor"].flatten(1).to(full(predicted).dtype))
+        metrics = {"latent_loss": loss.detach()}
+        if self.class_head is not None:
+            class_loss, metrics["accuracy"] = self.class_head(features, batch["label"])
+            metrics["class_loss"] = class_loss.detach()
+            loss = loss + class_loss
+        return Output(loss, metrics, unit(features.detach())[None])
