@@ -9,7 +9,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -17,13 +16,13 @@ from genrep.errors import ResumeError
 from genrep.pixel_views.streams import uniforms
 from genrep.seeding import derive
 
+from .buffers import Buffers
 from .mixture import mixture
 from .order import share, subset
 from .sets import POSITIVES, Data, Sets, Size, open_sets
 from .window import Order, ReadAhead, Window, check_window, windowed_order
 
 MAX_WORKERS = 8
-TORCH = {np.dtype(np.uint8): torch.uint8, np.dtype(np.float32): torch.float32, np.dtype(np.int64): torch.int64}
 Batch = dict[str, Tensor]
 
 
@@ -108,7 +107,7 @@ class PairLoader:
             raise ValueError(f"positive {positive!r}: wanted one of {', '.join(POSITIVES)}")
         check_window(shuffle_window)
         self.sets = open_sets(data, partial=partial, size=size)
-        self.batch_size, self.seed, self.drop_last, self.pin_memory = batch_size, seed, drop_last, pin_memory
+        self.batch_size, self.seed, self.drop_last = batch_size, seed, drop_last
         self.rank, self.world_size = rank, world_size
         self.mix, self.limit, self.shuffle_window = mix, limit, shuffle_window
         self._outputs = self.sets.outputs(fields, positive)
@@ -116,6 +115,11 @@ class PairLoader:
         self._draws = positive == "random" and self.sets.num_positives > 1
         self.rows, self._sources = self._choose_rows()
         self.workers = workers or default_workers()
+        spare = self.workers + 2  # as many as are being filled and waited for, and the one in the caller's hands
+        self._buffers = [
+            Buffers(batch_size // world_size, output.field.shape, output.field.dtype, spare=spare, pinned=pin_memory)
+            for output in self._outputs
+        ]
         self.epoch = 0
         self.position = 0  # samples of the epoch that have been given out, over all ranks
 
@@ -188,12 +192,7 @@ class PairLoader:
         if self._draws:
             key = derive("which-positive", self.seed, epoch)
             uniform = uniforms(key, index, np.zeros(1, dtype=np.int64))[:, 0]
-        tensors = [
-            torch.empty(
-                (len(positions), *output.field.shape), dtype=TORCH[output.field.dtype], pin_memory=self.pin_memory
-            )
-            for output in self._outputs
-        ]
+        tensors = [buffers.tensor(len(positions)) for buffers in self._buffers]
         arrays = [tensor.numpy() for tensor in tensors]
         self.sets.read(self._sources[positions], self._outputs, arrays, uniform)
         batch = dict(zip(self.fields, tensors))

@@ -28,7 +28,7 @@ class Inverter(Objective):
     """
 
     name = "inverter"
-    fields = ("z_anchor",)
+    fields: tuple[str, ...] = ("z_anchor",)
 
     def __init__(self, setup: Setup, *, class_head: bool = False) -> None:
         super().__init__()

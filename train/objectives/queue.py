@@ -35,7 +35,7 @@ class Queue(nn.Module):
         """Enqueue what was pushed on all ranks, in the order of the ranks."""
         if not self.waiting:
             return
-        rows, self.waiting = torch.cat(self.waiting), []
+        rows, self.waiting = gather(torch.cat(self.waiting)), []
         size = len(self.entries)
         places = (self.position + torch.arange(len(rows), device=rows.device)) % size
         # Of more rows than there is room for, the last ones stay.

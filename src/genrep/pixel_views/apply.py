@@ -21,6 +21,7 @@ from .affine import warp
 from .colour import GRAY_WEIGHTS, brightness_, contrast_, gray, hue_, saturation_
 from .parameters import OP_HUE, ORDERS, ViewParameters
 from .resample import along_both, blur_matrix, blur_radius, blur_taps, resize_matrix, resize_taps
+from .upload import to_device
 
 __all__ = ["GRAY_WEIGHTS", "apply_views", "resize_weights"]
 
@@ -44,7 +45,7 @@ class Chunk:
     def change(self, rows: Ints, function: Callable[[Tensor, Tensor], Tensor]) -> None:
         """Replace some images by the function of them and their numbers."""
         if len(rows):
-            chosen = _to(rows, self.x.device)
+            chosen = to_device(rows, self.x.device)
             self.x.index_copy_(0, chosen, function(self.x.index_select(0, chosen), self.numbers[chosen]))
 
 
@@ -74,25 +75,33 @@ def apply_views(
         return compiled_views(images, parameters, size, mean, std)
     device, count = images.device, len(images)
     rows = _by_order(parameters)
-    numbers = _to(table.number_table(parameters, size)[rows], device)
-    found = torch.empty(count, size, size, 3, device=device)
-    shift, scale = (torch.tensor(values, device=device)[:, None, None] for values in (mean, std))
+    parameters = parameters.take(rows)
+    numbers = to_device(table.number_table(parameters, size, mean, std), device)
+    found = _empty((count, size, size, 3), device)
     at_once = max(1, CHUNK * torch.get_num_threads() // (3 * size * size)) if device.type == "cpu" else count
     for low in range(0, count, at_once):
         here = slice(low, low + at_once)
-        p = parameters.take(rows[here])
-        chosen = images.index_select(0, _to(rows[here], device))
+        p = parameters.take(here)
+        chosen = images.index_select(0, to_device(rows[here], device))
         chunk = Chunk(_resized_crops(chosen, p, numbers[here], size), p, numbers[here])
         _change(chunk)
-        found[here] = chunk.x.sub_(shift).div_(scale).permute(0, 2, 3, 1)
-    back = np.empty_like(rows)
-    back[rows] = np.arange(count)
-    return found.view(count, -1).index_select(0, _to(back, device)).view_as(found).permute(0, 3, 1, 2)
+        _put(found, rows[here], chunk.x.permute(0, 2, 3, 1).contiguous())
+    return found.permute(0, 3, 1, 2)
 
 
-def _to(values: NDArray[np.generic], device: torch.device) -> Tensor:
-    tensor = torch.from_numpy(np.ascontiguousarray(values))
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+def _empty(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Not initialised; on a CPU by NumPy, which asks for huge pages, and so saves most of the page faults."""
+    if device.type == "cpu":
+        return torch.from_numpy(np.empty(shape, dtype=np.float32))
+    return torch.empty(shape, device=device)
+
+
+def _put(found: Tensor, rows: Ints, values: Tensor) -> None:
+    """``found[rows] = values``, contiguous; on a CPU by NumPy, which copies whole rows where PyTorch copies numbers."""
+    if found.device.type == "cpu":
+        found.numpy()[rows] = values.numpy()
+    else:
+        found.index_copy_(0, to_device(rows, found.device), values)
 
 
 def _by_order(p: ViewParameters) -> Ints:
@@ -128,10 +137,15 @@ def _resized_crops(images: Tensor, p: ViewParameters, numbers: Tensor, size: int
     Shape: ``(n, H, W, 3)`` uint8 -> ``(n, 3, size, size)`` float32 in [0, 1]; memory may hold columns before rows.
     """
     count, rows, columns, _ = images.shape
+    if not p.views.random_crop and p.height[0] == size:  # nothing to interpolate
+        top, left = int(p.top[0]), int(p.left[0])
+        x = images[:, top : top + size, left : left + size].permute(0, 3, 1, 2).contiguous().float().div_(255)
+        flipped = to_device(np.flatnonzero(p.flip), x.device)
+        return x.index_copy_(0, flipped, x.index_select(0, flipped).flip(3)) if len(flipped) else x
     if images.device.type == "cpu":
         down = resize_taps(p.top, p.height, np.zeros(count, dtype=np.bool_), size)
         across = resize_taps(p.left, p.width, p.flip, size)
-        x = down.sum_rows(images.reshape(count, 1, rows, columns * 3).float().div_(255))
+        x = down.sum_rows(images.reshape(count, 1, rows, columns * 3).float(), 1 / 255)
         x = x.view(count, size, columns, 3).permute(0, 3, 2, 1).contiguous()
         return across.sum_rows(x).transpose(2, 3)
     top, left, height, width, flip = numbers[:, : table.FLIP + 1].unbind(1)
@@ -157,18 +171,24 @@ def _change(chunk: Chunk) -> None:
     for low, high in _runs(p.grayscale):
         if p.grayscale[low]:
             chunk.x[low:high] = gray(chunk.x[low:high])
+    shift, scale = (chunk.numbers[:, first : first + 3, None, None] for first in (table.MEAN, table.STD))
+    chunk.x.sub_(shift).div_(scale)
 
 
 def _jitter(chunk: Chunk) -> None:
     """Brightness, contrast, saturation and hue of each image in its own order, in place."""
     count = int(chunk.p.jitter.sum())  # they come first
-    for place in range(4 if count else 0):
+    if not count:
+        return
+    x = chunk.x if chunk.x.is_contiguous() else chunk.x.transpose(2, 3)
+    planes = torch.empty(5, count, 1, *x.shape[2:], device=x.device)
+    for place in range(4):
         operations = chunk.p.order[:count, place]
         for low, high in _runs(operations):
             operation = int(operations[low])
             kind = table.SIXTHS if operation == OP_HUE else table.FACTOR
             column = table.PLACES + table.PER_PLACE * place + kind
-            JITTER[operation](chunk.x[low:high], chunk.column(column, low, high))
+            JITTER[operation](x[low:high], chunk.column(column, low, high), planes[:, : high - low])
 
 
 def _blurred(x: Tensor, sigma: Tensor) -> Tensor:
@@ -210,4 +230,4 @@ def resize_weights(
     start: Ints, length: Ints, flip: NDArray[np.bool_], in_size: int, out_size: int, device: torch.device
 ) -> Tensor:
     """``resample.resize_matrix`` of NumPy arrays."""
-    return resize_matrix(*(_to(values, device) for values in (start, length, flip)), in_size, out_size)
+    return resize_matrix(*(to_device(values, device) for values in (start, length, flip)), in_size, out_size)

@@ -53,7 +53,7 @@ class ViewParameters:
     def __len__(self) -> int:
         return len(self.top)
 
-    def take(self, rows: NDArray[np.int64]) -> ViewParameters:
+    def take(self, rows: NDArray[np.int64] | slice) -> ViewParameters:
         """The parameters of some of the images, in the order of ``rows``."""
         arrays = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "views"}
         return ViewParameters(views=self.views, **{name: values[rows] for name, values in arrays.items()})

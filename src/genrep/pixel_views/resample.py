@@ -26,8 +26,8 @@ class Taps:
     pixel: NDArray[np.int32]
     weight: NDArray[np.float32]
 
-    def sum_rows(self, x: Tensor) -> Tensor:
-        """Weighted sums of rows.
+    def sum_rows(self, x: Tensor, scale: float = 1.0) -> Tensor:
+        """Weighted sums of rows, times ``scale``.
 
         Shape: ``(N, C, in_size, D)`` float32 contiguous -> ``(N, C, out_size, D)``. Rows are long enough for vector
         instructions, and every output pixel is summed in the same order in any batch.
@@ -36,7 +36,8 @@ class Taps:
         out_size, taps = self.pixel.shape[1:]
         first = np.arange(count * channels, dtype=np.int32).reshape(count, channels, 1, 1) * np.int32(in_size)
         rows = torch.from_numpy((first + self.pixel[:, None]).reshape(-1, taps))
-        weight = torch.from_numpy(np.repeat(self.weight[:, None], channels, axis=1).reshape(-1, taps))
+        scaled = (self.weight * np.float32(scale))[:, None]
+        weight = torch.from_numpy(np.repeat(scaled, channels, axis=1).reshape(-1, taps))
         table = x.view(-1, width)
         return embedding_bag(rows, table, mode="sum", per_sample_weights=weight).view(count, channels, out_size, width)
 

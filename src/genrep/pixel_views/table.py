@@ -11,9 +11,9 @@ from .parameters import OP_BRIGHTNESS, OP_CONTRAST, OP_HUE, OP_SATURATION, ViewP
 
 # Columns.
 TOP, LEFT, HEIGHT, WIDTH, FLIP, GRAYSCALE, SIGMA = range(7)
-AFFINE = 7  # a 2x3 matrix, row by row
+MEAN, STD, AFFINE = 7, 10, 13  # of three channels each; a 2x3 matrix, row by row
 # What a place of the jitter does, four times.
-PLACES, FACTOR, OF_GRAY, OF_MEAN, SIXTHS = 13, 0, 1, 2, 3
+PLACES, FACTOR, OF_GRAY, OF_MEAN, SIXTHS = 19, 0, 1, 2, 3
 PER_PLACE = 4
 # What an operation of RandAugment does, as often as there are: a 2x3 matrix, then a number (or flag) for each kind.
 RAND = PLACES + 4 * PER_PLACE
@@ -23,12 +23,15 @@ PER_OPERATION = 14
 Floats = NDArray[np.float64]
 
 
-def number_table(p: ViewParameters, size: int) -> NDArray[np.float32]:
+def number_table(
+    p: ViewParameters, size: int, mean: tuple[float, ...], std: tuple[float, ...]
+) -> NDArray[np.float32]:
     """Shape: ``(N, columns)``; coordinates are exact up to 2^24 pixels."""
     count = len(p)
     columns = [p.top, p.left, p.height, p.width, p.flip, p.grayscale, p.sigma]
     matrices = turn_and_zoom(p.angle, p.zoom, p.shift) if p.views.affine else np.repeat(IDENTITY[None], count, axis=0)
-    parts = [np.stack(columns, axis=1), matrices.reshape(count, 6)]
+    normal = np.broadcast_to([*mean, *std], (count, 6))
+    parts = [np.stack(columns, axis=1), normal, matrices.reshape(count, 6)]
     parts += [_place(p, p.order[:, place]) for place in range(4)]
     for k in range(p.rand.shape[1]):
         parts.append(_operation(p.rand[:, k], p.rand_sign[:, k], p.views.rand_magnitude, size))
