@@ -14,7 +14,7 @@ from genrep.pixel_views import PIXEL_VIEWS
 from ..fitting.settings import option
 from ..views.ranges import parse_range
 
-POLICIES = PIXEL_VIEWS
+POLICIES = {name: PIXEL_VIEWS[name] for name in ("simclr", "no-color", "no-crop", "none")}  # differentiable ones
 WALKS = ("mlp", "linear")
 INITS = ("torch", "small")
 # What a preset changes of NavigatorConfig's defaults, which are COP-Gen's.

@@ -57,7 +57,7 @@ def test_two_steps_are_those_of_the_plain_loop(config, changes):
         for key, value in wanted.items():
             assert torch.allclose(found[key].double(), value.double(), rtol=1e-4, atol=2e-5), (name, key)
     start = trainer_of(config, **changes).walk.layers[0].weight
-    assert (ours.walk.layers[0].weight - start).abs().max() > 1e-3  # it did move: two steps of 1e-3
+    assert (ours.walk.layers[0].weight - start).abs().max() > 5e-4  # it did move: two steps of 1e-3
 
 
 def test_t_climbs_the_loss_that_f_descends(config):
