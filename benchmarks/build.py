@@ -9,7 +9,6 @@ On CPUs as many processes as cores (of one thread each), side by side, build a s
 batch, so that both see the same machine; speeds are by the clock and by CPU time, which other users of the machine change less.
 On a GPU the builder's speed is that of a whole build, where one process generates and others encode, from the first shard's
 start to the last one's record. Such builds, small ones, give the peak memory: RSS of the main process + of the largest other.
-
 Bound (CPU): what the cores could do if storing cost were added to generation's, 2 cores / (generating + storing) images/s, with
 the seconds in which one process generates and stores a pair; storing: encoding, writing, fsync, digests.
 
@@ -66,7 +65,8 @@ class Null:  # the same 16 smooth images for ever
         self.images = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").mul(0.4).to(device)
 
     def synthesize(self, z, y=None):
-        return self.images.repeat(-(-len(z) // 16), 1, 1, 1)[: len(z)]
+        return self.images[torch.arange(len(z), device=z.device) % 16]
+
 
 small = lambda device: Null(32, 32, device)
 large = lambda device: Null(384, 512, device)
@@ -145,8 +145,7 @@ class Bench:
                 built += now() - started
                 if kind == "pairs":
                     started = now()
-                    self.generate()
-                    self.generate()
+                    _ = self.generate(), self.generate()
                     bare += now() - started
         return bare / count, built / count
 
@@ -203,10 +202,7 @@ class Bench:
         return rows
 
 
-@functools.lru_cache(1)
-def bench(config: BuildConfig) -> Bench:
-    """The measuring process's own."""
-    return Bench(config)
+bench = functools.lru_cache(1)(Bench)  # a measuring process opens it once
 
 
 def measure(config: BuildConfig, name: str, *arguments: Any) -> Any:
@@ -226,17 +222,17 @@ def whole_build(config: BuildConfig) -> tuple[float, float, float]:
 
 
 def process() -> Executor:
-    """One new process that runs what it is given."""
+    """A new process that runs what it is given."""
     return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
 
-def report_beside(found: list[tuple[Times, Times]], stages: dict[str, Times], cores: int) -> None:
-    """Print the builder's speed on CPUs beside its generator's and the bound."""
+def report_beside(found: list[tuple[Times, Times]], stages: dict[str, Times], cores: int, null: bool) -> None:
+    """Print the builder's speed on CPUs, and what it makes of its generator's and of the bound."""
     bare, built = (np.mean(column, axis=0) for column in zip(*found))
     bound = bare + stages["encoding"] + stages["writing"]
-    for name, times in (("bare", bare), ("bound", bound), ("builder", built)):
+    for name, times in (("builder", built), *([] if null else [("bare", bare), ("bound", bound)])):
         speed, share = 2 * cores / times, times / built
-        part = "" if name == "builder" else f"; the builder makes {share[0]:.3f} ({share[1]:.3f}) of it"
+        part = f"; the builder makes {share[0]:.3f} ({share[1]:.3f}) of it" if name != "builder" else ""
         click.echo(f"  {name:18} {speed[0]:9.2f} images/s ({speed[1]:.2f} by CPU time){part}")
 
 
@@ -275,7 +271,7 @@ def run_case(gen: str, folder: Path, device: str, seconds: float) -> None:
     if on_gpu:
         click.echo(f"  bare               {bare:9.2f} images/s")
     else:
-        report_beside(found, stages, cores)
+        report_beside(found, stages, cores, null=gen.startswith("null"))
     report_whole(config, seconds, sum(float(times[0]) for times in stages.values()) / len(workers), bare)
     for name, times, size in stored:
         ratio = stored[0][1] / times

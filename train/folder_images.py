@@ -39,9 +39,8 @@ class FolderImages:
 
     def __init__(self, folder: Path, shape: tuple[int, int] | None = None) -> None:
         self.where = split_folder(folder, "train")
-        self.classes = tuple(
-            sorted(e.name for e in os.scandir(self.where) if e.is_dir() and not e.name.startswith("."))
-        )
+        with os.scandir(self.where) as entries:
+            self.classes = tuple(sorted(entry.name for entry in entries if _is_class(entry)))
         self._names: list[str] = []  # of files, without the class
         labels = []
         for label, name in enumerate(self.classes) if self.classes else [(-1, "")]:
@@ -119,7 +118,12 @@ def is_image_folder(folder: Path) -> bool:
     """Whether a folder holds image files, or subfolders and no shards."""
     if not folder.is_dir() or any(folder.glob("shard-*")) or (folder / "recipe.json").exists():
         return False
-    return any((entry.is_dir() and not entry.name.startswith(".")) or _is_image(entry) for entry in os.scandir(folder))
+    with os.scandir(folder) as entries:
+        return any(_is_class(entry) or _is_image(entry) for entry in entries)
+
+
+def _is_class(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir() and not entry.name.startswith(".")
 
 
 def _images(folder: Path) -> list[str]:

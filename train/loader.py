@@ -20,7 +20,7 @@ from .buffers import Buffers
 from .mixture import mixture
 from .order import share, subset
 from .sets import POSITIVES, Data, Sets, Size, open_sets
-from .window import Order, ReadAhead, Window, check_window, windowed_order
+from .window import Order, ReadAhead, Window, parse_window, windowed_order
 
 MAX_WORKERS = 8
 Batch = dict[str, Tensor]
@@ -39,13 +39,42 @@ class PairLoader:
     ...     for batch in loader:      # every index once per epoch
     ...         batch["anchor"]       # (256, H, W, 3) uint8
 
-    Images are uint8 ``(B, H, W, 3)``, latents float32 ``(B, …)``, ``label`` and ``index`` int64 ``(B,)``. Every batch is new
-    memory: whoever keeps it keeps what it held.
+    Images are uint8 ``(B, H, W, 3)``, latents float32 ``(B, …)``, ``label`` and ``index`` int64 ``(B,)``. Every batch is
+    memory of its own: whoever keeps it keeps what it held.
 
     The order is a pure function of the datasets, the arguments and the epoch, and ranks share each step's samples between them.
     An iteration runs from the cursor to the end of the epoch and leaves the cursor at the next epoch's start, so that
     ``state_dict`` taken after any batch, on any rank, resumes with the samples not yet seen, whatever the batch size and the
     number of ranks and workers then are.
+
+    Opening checks the tables and sizes of the shards, not their bytes: see genrep-manifest verify.
+
+    Args:
+        data: a finished dataset or a folder of images, several of either, or what ``open_sets`` made of them. Several are
+            one: ``index`` counts on from one to the next (see ``Sets``).
+        batch_size: samples of a step, over all ranks; a multiple of ``world_size``.
+        fields: those to read; None: all.
+        positive: what ``positive`` and ``z_positive`` are. ``stored``: the first of the stored positives. ``random``: one
+            of them, drawn for each epoch and index. ``all``: all K, shapes ``(B, K, H, W, 3)`` and ``(B, K, …)``.
+            ``anchor``: not read. None: the first, and ``positive_1``, … the others, where all fields are read.
+        random_positive: the same as ``positive="random"``.
+        mix: with two sets, this fraction of the first one's samples is replaced by images of the second
+            (``mixture``): positions, and so ``index``, are the first one's.
+        limit: train on this fraction of the samples, chosen by the seed.
+        shuffle_window: for sets larger than memory, what may be in use at a time: shards, or bytes like ``"64GB"``
+            (``window``). Of a mixture the first set's.
+        size: of the images of an image folder, see ``open_sets``.
+        partial: take datasets of which shards are missing.
+        rank, world_size: this process's part of each step: consecutive samples of the step's ``batch_size``. The last step
+            of an epoch is shared too, as evenly as can be, so that a rank's last batch may be short, or empty.
+        drop_last: leave out the incomplete last batch of an epoch.
+        workers: threads that read ahead.
+        pin_memory: page-locked tensors, for asynchronous copies to a GPU.
+
+    Raises:
+        DatasetError: a dataset is unfinished or damaged, or lacks a field; the sets' images differ in size.
+        DataError: an image folder is empty.
+        ValueError: an argument, named in the message.
     """
 
     def __init__(
@@ -68,56 +97,21 @@ class PairLoader:
         workers: int | None = None,
         pin_memory: bool = False,
     ) -> None:
-        """Open the datasets and check the tables and sizes of their shards (not their bytes: see genrep-manifest verify).
-
-        Args:
-            data: a finished dataset or a folder of images, several of either, or what ``open_sets`` made of them. Several are
-                one: ``index`` counts on from one to the next (see ``Sets``).
-            batch_size: samples of a step, over all ranks; a multiple of ``world_size``.
-            fields: those to read; None: all.
-            positive: what ``positive`` and ``z_positive`` are. ``stored``: the first of the stored positives. ``random``: one
-                of them, drawn for each epoch and index. ``all``: all K, shapes ``(B, K, H, W, 3)`` and ``(B, K, …)``.
-                ``anchor``: not read. None: the first, and ``positive_1``, … the others, where all fields are read.
-            random_positive: the same as ``positive="random"``.
-            mix: with two sets, this fraction of the first one's samples is replaced by images of the second
-                (``mixture``): positions, and so ``index``, are the first one's.
-            limit: train on this fraction of the samples, chosen by the seed.
-            shuffle_window: for sets larger than memory, what may be in use at a time: shards, or bytes like ``"64GB"``
-                (``window``). Of a mixture the first set's.
-            size: of the images of an image folder, see ``open_sets``.
-            partial: take datasets of which shards are missing.
-            rank, world_size: this process's part of each step: consecutive samples of the step's ``batch_size``. The last step
-                of an epoch is shared too, as evenly as can be, so that a rank's last batch may be short, or empty.
-            drop_last: leave out the incomplete last batch of an epoch.
-            workers: threads that read ahead.
-            pin_memory: page-locked tensors, for asynchronous copies to a GPU.
-
-        Raises:
-            DatasetError: a dataset is unfinished or damaged, or lacks a field; the sets' images differ in size.
-            DataError: an image folder is empty.
-            ValueError: an argument, named in the message.
-        """
-        if not 0 <= rank < world_size:
-            raise ValueError(f"rank {rank}: wanted 0 to {world_size - 1}")
-        if batch_size < 1 or batch_size % world_size:
-            wanted = "at least 1" if world_size == 1 else f"a multiple of {world_size}, the number of ranks"
-            raise ValueError(f"batch_size {batch_size}: wanted {wanted}")
         positive = "random" if random_positive else positive
-        if positive not in (None, *POSITIVES):
-            raise ValueError(f"positive {positive!r}: wanted one of {', '.join(POSITIVES)}")
-        check_window(shuffle_window)
+        _check(batch_size, positive, rank, world_size)
         self.sets = open_sets(data, partial=partial, size=size)
         self.batch_size, self.seed, self.drop_last = batch_size, seed, drop_last
         self.rank, self.world_size = rank, world_size
-        self.mix, self.limit, self.shuffle_window = mix, limit, shuffle_window
+        self.mix, self.limit, self.shuffle_window = mix, limit, parse_window(shuffle_window)
         self._outputs = self.sets.outputs(fields, positive)
         self.fields = tuple(output.name for output in self._outputs)
         self._draws = positive == "random" and self.sets.num_positives > 1
         self.rows, self._sources = self._choose_rows()
         self.workers = workers or default_workers()
+        most = min(batch_size // world_size, len(self.rows))
         spare = self.workers + 2  # as many as are being filled and waited for, and the one in the caller's hands
         self._buffers = [
-            Buffers(batch_size // world_size, output.field.shape, output.field.dtype, spare=spare, pinned=pin_memory)
+            Buffers(most, output.field.shape, output.field.dtype, spare=spare, pinned=pin_memory)
             for output in self._outputs
         ]
         self.epoch = 0
@@ -170,10 +164,11 @@ class PairLoader:
                             pool.submit(self._read, step[share(len(step), self.rank, self.world_size)], epoch)
                         )
                     batch = pending.popleft().result()
-                    ahead.reached(self.position)
                     if starts or pending:
+                        ahead.reached(self.position)
                         self.position += size
                     else:
+                        ahead.reached(count)
                         self._next_epoch(epoch)
                     yield batch
             finally:
@@ -220,3 +215,13 @@ class PairLoader:
             if state.get(name) != ours:
                 raise ResumeError(f"loader state: {name} is {state.get(name)!r}, this loader's is {ours!r}")
         self.epoch, self.position = int(state["epoch"]), int(state["position"])
+
+
+def _check(batch_size: int, positive: str | None, rank: int, world_size: int) -> None:
+    if not 0 <= rank < world_size:
+        raise ValueError(f"rank {rank}: wanted 0 to {world_size - 1}")
+    if batch_size < 1 or batch_size % world_size:
+        wanted = "at least 1" if world_size == 1 else f"a multiple of {world_size}, the number of ranks"
+        raise ValueError(f"batch_size {batch_size}: wanted {wanted}")
+    if positive not in (None, *POSITIVES):
+        raise ValueError(f"positive {positive!r}: wanted one of {', '.join(POSITIVES)}")

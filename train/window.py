@@ -19,6 +19,7 @@ from genrep.seeding import derive
 from .order import epoch_order, stream
 
 UNITS = {"KB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000, "TB": 1_000_000_000_000}
+SIZE = re.compile(rf"[1-9]\d{{0,8}}({'|'.join(UNITS)})?")
 Window = int | str  # shards, or bytes with a unit
 
 
@@ -76,7 +77,7 @@ def _windows(shard_bytes: NDArray[np.int64], window: Window | None, random: np.r
 
 def _budget(shard_bytes: NDArray[np.int64], window: Window | None) -> tuple[NDArray[np.int64], int | None]:
     """What each shard counts, and what all in use may count together; None: anything."""
-    check_window(window)
+    window = parse_window(window)
     if window is None:
         return shard_bytes, None
     if isinstance(window, int):
@@ -84,14 +85,12 @@ def _budget(shard_bytes: NDArray[np.int64], window: Window | None) -> tuple[NDAr
     return shard_bytes, int(window[:-2]) * UNITS[window[-2:]]
 
 
-def check_window(window: Window | None) -> None:
-    """Raises ValueError for a window that is neither a number of shards nor of bytes."""
-    if isinstance(window, str):
-        good = re.fullmatch(rf"[1-9]\d{{0,8}}({'|'.join(UNITS)})", window) is not None
-    else:
-        good = window is None or window >= 1
+def parse_window(window: Window | None) -> Window | None:
+    """A number of shards as an int, also from text; bytes with a unit, and None, as they are. Raises ValueError otherwise."""
+    good = window is None or (window >= 1 if isinstance(window, int) else SIZE.fullmatch(window) is not None)
     if not good:
         raise ValueError(f"shuffle_window {window!r}: wanted a number of shards, or of bytes like '64GB'")
+    return int(window) if isinstance(window, str) and window.isdecimal() else window
 
 
 class Advised(Protocol):

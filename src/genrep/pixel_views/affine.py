@@ -37,11 +37,12 @@ def sheared(amount: Floats, axis: int, size: int) -> Floats:
 def warp(x: Tensor, matrices: Tensor) -> Tensor:
     """Read each output pixel where its matrix says, coordinates counted from the centre.
 
-    Shape: ``(N, 3, S, S), (N, 2, 3) -> (N, 3, S, S)``. The order of operations is torchvision's, so that pixels halfway
-    between two others go the same way.
+    Shape: ``(N, 3, S, S), (N, 2, 3) -> (N, 3, S, S)``.
     """
     size = x.shape[3]
     along = torch.linspace((1 - size) / 2, (size - 1) / 2, size, device=x.device)
-    base = torch.stack([along.expand(size, size), along[:, None].expand(size, size), torch.ones_like(x[0, 0])], dim=2)
-    grid = torch.matmul(base.view(1, size * size, 3), matrices.transpose(1, 2) / (0.5 * size))
-    return grid_sample(x, grid.view(-1, size, size, 2), mode="nearest", padding_mode="zeros", align_corners=False)
+    by_column, by_row, shift = (matrices / (0.5 * size)).unbind(2)  # (N, 2) each: of x and y
+    across = along * by_column[:, :, None]  # (N, 2, S)
+    down = along * by_row[:, :, None] + shift[:, :, None]
+    grid = across[:, :, None, :] + down[:, :, :, None]
+    return grid_sample(x, grid.permute(0, 2, 3, 1), mode="nearest", padding_mode="zeros", align_corners=False)

@@ -19,7 +19,8 @@ from . import randaugment as ra
 from . import table
 from .affine import warp
 from .colour import GRAY_WEIGHTS, brightness_, contrast_, gray, hue_, saturation_
-from .parameters import OP_HUE, ORDERS, ViewParameters
+from .dense import compiled_views
+from .parameters import OP_HUE, ORDERS, RAND_OPERATIONS, ViewParameters
 from .resample import along_both, blur_matrix, blur_radius, blur_taps, resize_matrix, resize_taps
 from .upload import to_device
 
@@ -65,13 +66,11 @@ def apply_views(
     a cache's content at a time.
 
     Args:
-        compiled: Use ``torch.compile``, which takes a minute at first: the way to go on a GPU.
+        compiled: Use ``torch.compile``, which takes a minute at first: the way to go on a GPU, and a slower one on a CPU.
 
     Shape: ``(N, H, W, 3)`` uint8 -> ``(N, 3, size, size)`` float32, channels last in memory.
     """
     if compiled:
-        from .dense import compiled_views
-
         return compiled_views(images, parameters, size, mean, std)
     device, count = images.device, len(images)
     rows = _by_order(parameters)
@@ -111,7 +110,7 @@ def _by_order(p: ViewParameters) -> Ints:
     """
     code = p.order @ np.array([64, 16, 4, 1])
     group = np.where(p.jitter, _ORDER_RANK[code], len(ORDERS))
-    return np.lexsort((p.grayscale ^ (group % 2 == 1), group)) if p.views.jitter or p.views.grayscale else np.arange(len(p))
+    return np.lexsort((p.grayscale ^ (group % 2 == 1), group))
 
 
 def _order_ranks() -> Ints:
@@ -136,12 +135,9 @@ def _resized_crops(images: Tensor, p: ViewParameters, numbers: Tensor, size: int
 
     Shape: ``(n, H, W, 3)`` uint8 -> ``(n, 3, size, size)`` float32 in [0, 1]; memory may hold columns before rows.
     """
+    if not p.views.random_crop and p.height[0] == size:
+        return _central_crops(images, p, size)
     count, rows, columns, _ = images.shape
-    if not p.views.random_crop and p.height[0] == size:  # nothing to interpolate
-        top, left = int(p.top[0]), int(p.left[0])
-        x = images[:, top : top + size, left : left + size].permute(0, 3, 1, 2).contiguous().float().div_(255)
-        flipped = to_device(np.flatnonzero(p.flip), x.device)
-        return x.index_copy_(0, flipped, x.index_select(0, flipped).flip(3)) if len(flipped) else x
     if images.device.type == "cpu":
         down = resize_taps(p.top, p.height, np.zeros(count, dtype=np.bool_), size)
         across = resize_taps(p.left, p.width, p.flip, size)
@@ -154,6 +150,14 @@ def _resized_crops(images: Tensor, p: ViewParameters, numbers: Tensor, size: int
         resize_matrix(top, height, torch.zeros_like(flip), rows, size),
         resize_matrix(left, width, flip, columns, size),
     )
+
+
+def _central_crops(images: Tensor, p: ViewParameters, size: int) -> Tensor:
+    """``_resized_crops`` where nothing is to be interpolated."""
+    top, left = int(p.top[0]), int(p.left[0])
+    x = images[:, top : top + size, left : left + size].permute(0, 3, 1, 2).contiguous().float().div_(255)
+    flipped = to_device(np.flatnonzero(p.flip), x.device)
+    return x.index_copy_(0, flipped, x.index_select(0, flipped).flip(3)) if len(flipped) else x
 
 
 def _change(chunk: Chunk) -> None:
@@ -205,29 +209,36 @@ def _rand(chunk: Chunk, k: int) -> None:
     """The k-th operation of RandAugment, on levels 0 … 255."""
     first = table.RAND + table.PER_OPERATION * k
 
-    def numbers(values: Tensor, place: int) -> Tensor:
+    def number(values: Tensor, place: int) -> Tensor:
         return values[:, first + place, None, None, None]
 
     def blend(x: Tensor, n: Tensor) -> Tensor:
-        return ra.blend(x, *(numbers(n, place) for place in (table.RAND_FACTOR, table.RAND_OF_GRAY, table.RAND_OF_MEAN)))
+        places = table.RAND_FACTOR, table.RAND_OF_GRAY, table.RAND_OF_MEAN
+        return ra.blend(x, *(number(n, place) for place in places))
 
-    functions: dict[tuple[int, ...], Callable[[Tensor, Tensor], Tensor]] = {
-        (ra.SHEAR_X, ra.SHEAR_Y, ra.TRANSLATE_X, ra.TRANSLATE_Y, ra.ROTATE): lambda x, n: warp(
-            x, n[:, first : first + 6].view(-1, 2, 3)
-        ),
-        (ra.BRIGHTNESS, ra.COLOUR, ra.CONTRAST): blend,
-        (ra.SHARPNESS,): lambda x, n: ra.sharpen(x, numbers(n, table.REST)),
-        (ra.POSTERIZE,): lambda x, n: ra.posterize(x, numbers(n, table.STEP)),
-        (ra.SOLARIZE,): lambda x, n: ra.solarize(x, numbers(n, table.THRESHOLD)),
-        (ra.AUTOCONTRAST,): lambda x, n: ra.autocontrast(x),
-        (ra.EQUALIZE,): lambda x, n: ra.equalize(x),
+    functions: dict[int, Callable[[Tensor, Tensor], Tensor]] = {
+        ra.ROTATE: lambda x, n: warp(x, n[:, first : first + 6].view(-1, 2, 3)),
+        ra.COLOUR: blend,
+        ra.SHARPNESS: lambda x, n: ra.sharpen(x, number(n, table.REST)),
+        ra.POSTERIZE: lambda x, n: ra.posterize(x, number(n, table.STEP)),
+        ra.SOLARIZE: lambda x, n: ra.solarize(x, number(n, table.THRESHOLD)),
+        ra.AUTOCONTRAST: lambda x, n: ra.autocontrast(x),
+        ra.EQUALIZE: lambda x, n: ra.equalize(x),
     }
-    for kinds, function in functions.items():
-        chunk.change(np.flatnonzero(np.isin(chunk.p.rand[:, k], kinds)), function)
+    kinds = _ALIKE[chunk.p.rand[:, k]]
+    for kind, function in functions.items():
+        chunk.change(np.flatnonzero(kinds == kind), function)
+
+
+# Operations that one function does: all that move pixels, and the three that blend.
+_ALIKE = np.arange(RAND_OPERATIONS)
+_ALIKE[[ra.SHEAR_X, ra.SHEAR_Y, ra.TRANSLATE_X, ra.TRANSLATE_Y]] = ra.ROTATE
+_ALIKE[[ra.BRIGHTNESS, ra.CONTRAST]] = ra.COLOUR
 
 
 def resize_weights(
     start: Ints, length: Ints, flip: NDArray[np.bool_], in_size: int, out_size: int, device: torch.device
 ) -> Tensor:
     """``resample.resize_matrix`` of NumPy arrays."""
-    return resize_matrix(*(to_device(values, device) for values in (start, length, flip)), in_size, out_size)
+    tensors = to_device(start, device), to_device(length, device), to_device(flip, device)
+    return resize_matrix(*tensors, in_size, out_size)

@@ -53,7 +53,7 @@ def random_boxes(
 def _first_fit(tries: Floats, views: PixelViews, shape: tuple[int, int]) -> tuple[Ints, Ints, NDArray[np.bool_]]:
     """Height and width of the first try that fits, and whether any does. Shape: ``(blocks, 4, N) -> (N,)`` each."""
     rows, columns = shape
-    tries = tries.reshape(-1, 2, tries.shape[2])
+    tries = tries.reshape(2 * len(tries), 2, tries.shape[2])
     scale, ratio = views.scale, views.ratio
     area = tries[:, 0] * (scale[1] - scale[0]) + scale[0]
     area *= rows * columns

@@ -5,9 +5,11 @@ Every image goes through every operation that its law has, with numbers that cha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +17,7 @@ from . import PixelViews, table
 from . import randaugment as ra
 from .affine import warp
 from .colour import gray, shifted_hue
-from .parameters import ViewParameters
+from .parameters import OP_HUE, ViewParameters
 from .resample import along_both, blur_matrix, blur_radius, resize_matrix
 from .upload import to_device
 
@@ -25,10 +27,19 @@ def differentiable_views(
 ) -> Tensor:
     """``apply_views`` of float images, with a gradient; RandAugment, on 8-bit images, has none.
 
+    Hues, of which the gradient remembers most, are shifted where they shall be only.
+
     Shape: ``(N, 3, H, W)`` float in [0, 1] -> ``(N, 3, size, size)`` float32, channels last in memory.
     """
-    numbers = to_device(table.number_table(parameters, size, mean, std), images.device)
-    return _changed(images.float(), numbers, parameters.views, size)
+    group = np.where(parameters.jitter, np.argmax(parameters.order == OP_HUE, axis=1), 4)
+    rows = np.argsort(group, kind="stable")
+    edges = np.searchsorted(group[rows], np.arange(5)).tolist()
+    numbers = table.number_table(parameters, size, mean, std)[rows]
+    x = images.float().index_select(0, to_device(rows, images.device))
+    hues = [slice(low, high) for low, high in pairwise(edges)]
+    x = _changed(x, to_device(numbers, images.device), parameters.views, size, hues)
+    x = x.index_select(0, to_device(np.argsort(rows), images.device))
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def compiled_views(
@@ -46,10 +57,11 @@ def _compiler() -> Callable[[Tensor, Tensor, PixelViews, int], Tensor]:
 
 def of_stored(images: Tensor, numbers: Tensor, views: PixelViews, size: int) -> Tensor:
     """Shape: ``(N, H, W, 3)`` uint8, ``(N, columns)`` of ``table.number_table`` -> ``(N, 3, size, size)``."""
-    return _changed(images.permute(0, 3, 1, 2).float() / 255, numbers, views, size)
+    return _changed(images.permute(0, 3, 1, 2).float() / 255, numbers, views, size, [slice(None)] * 4)
 
 
-def _changed(x: Tensor, numbers: Tensor, views: PixelViews, size: int) -> Tensor:
+def _changed(x: Tensor, numbers: Tensor, views: PixelViews, size: int, hues: Sequence[slice]) -> Tensor:
+    """``hues``: which images' hue each place of the jitter may shift."""
     top, left, height, width, flip, grayscale, sigma = numbers[:, : table.SIGMA + 1].unbind(1)
     if views.random_crop or views.flip or (x.shape[2], x.shape[3]) != (size, size):
         down = resize_matrix(top, height, torch.zeros_like(flip), x.shape[2], size)
@@ -57,7 +69,7 @@ def _changed(x: Tensor, numbers: Tensor, views: PixelViews, size: int) -> Tensor
     if views.affine:
         x = warp(x, numbers[:, table.AFFINE : table.AFFINE + 6].reshape(-1, 2, 3))
     for place in range(4 if views.jitter else 0):
-        x = _jitter(x, numbers[:, table.PLACES + table.PER_PLACE * place :])
+        x = _jitter(x, numbers[:, table.PLACES + table.PER_PLACE * place :], hues[place])
     if views.blur and blur_radius(size):
         matrix = blur_matrix(sigma, size)
         x = along_both(x, matrix, matrix)
@@ -72,12 +84,15 @@ def _changed(x: Tensor, numbers: Tensor, views: PixelViews, size: int) -> Tensor
     return ((x - shift) / scale).contiguous(memory_format=torch.channels_last)
 
 
-def _jitter(x: Tensor, numbers: Tensor) -> Tensor:
+def _jitter(x: Tensor, numbers: Tensor, hues: slice) -> Tensor:
     """One place of the jitter: three operations are ``clamp(factor · x + (1 - factor) · target)``, then the hue's."""
     factor, of_gray, of_mean, sixths = (numbers[:, k, None, None, None] for k in range(table.PER_PLACE))
     target = gray(x)
     target = target * of_gray + target.mean(dim=(1, 2, 3), keepdim=True) * of_mean
-    return shifted_hue((x * factor + target).clamp(0, 1), sixths)
+    x = (x * factor + target).clamp(0, 1)
+    if hues == slice(None):
+        return shifted_hue(x, sixths)
+    return torch.cat([x[: hues.start], shifted_hue(x[hues], sixths[hues]), x[hues.stop :]])
 
 
 def _rand(x: Tensor, numbers: Tensor) -> Tensor:

@@ -85,7 +85,11 @@ def draw(
     if views.random_crop:
         tries = np.stack([u[block] for block in first])
         box = random_boxes(
-            tries, u[PLACE][:2], lambda rows: view_uniforms(key, index[rows], view[rows], MORE_TRIES), views, image_shape
+            tries,
+            u[PLACE][:2],
+            lambda rows: view_uniforms(key, index[rows], view[rows], MORE_TRIES),
+            views,
+            image_shape,
         )
     else:
         box = central_box(len(index), image_shape, size)

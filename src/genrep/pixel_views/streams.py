@@ -40,7 +40,7 @@ def view_uniforms(
 ) -> NDArray[np.float64]:
     """Uniforms in (0, 1): of each sample and view those that ``genrep.seeding.uniforms(key, index, stream=view)`` gives.
 
-    Philox in blocks of four numbers; SplitMix64 would be as fast for the numbers that all views need, but a second law.
+    Only the blocks asked for are made, and all views at once.
 
     Args:
         key: 63 bits, e.g. ``derive("pixel-views", seed, epoch)``.

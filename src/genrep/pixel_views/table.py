@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from . import randaugment as ra
 from .affine import IDENTITY, sheared, turn_and_zoom
-from .parameters import OP_BRIGHTNESS, OP_CONTRAST, OP_HUE, OP_SATURATION, ViewParameters
+from .parameters import OP_CONTRAST, OP_HUE, OP_SATURATION, ViewParameters
 
 # Columns.
 TOP, LEFT, HEIGHT, WIDTH, FLIP, GRAYSCALE, SIGMA = range(7)
@@ -23,9 +23,7 @@ PER_OPERATION = 14
 Floats = NDArray[np.float64]
 
 
-def number_table(
-    p: ViewParameters, size: int, mean: tuple[float, ...], std: tuple[float, ...]
-) -> NDArray[np.float32]:
+def number_table(p: ViewParameters, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray[np.float32]:
     """Shape: ``(N, columns)``; coordinates are exact up to 2^24 pixels."""
     count = len(p)
     columns = [p.top, p.left, p.height, p.width, p.flip, p.grayscale, p.sigma]
@@ -51,7 +49,7 @@ def _operation(kind: NDArray[np.int64], sign: NDArray[np.int64], magnitude: int,
     """An operation of RandAugment; all others are set to what changes nothing. Shape: ``(N,) -> (N, 14)``."""
     portion = magnitude / ra.MAGNITUDES
     found = np.zeros((len(kind), PER_OPERATION))
-    found[:, :6] = _matrices(kind, sign * portion, size).reshape(-1, 6)
+    found[:, :6] = _matrices(kind, np.asarray(sign * portion, dtype=np.float64), size).reshape(-1, 6)
     factor = 1 + sign * portion * ra.STRONGEST[ra.BRIGHTNESS]
     found[:, RAND_FACTOR] = np.where(np.isin(kind, (ra.BRIGHTNESS, ra.COLOUR, ra.CONTRAST)), factor, 1.0)
     found[:, RAND_OF_GRAY] = np.where(kind == ra.COLOUR, 1 - factor, 0.0)
