@@ -65,7 +65,7 @@ def hashes(folder):
         (["--views", "gaussian:std=-1"], 1, ["std=-1.0", "positive"]),
         (["--views", "gaussian:std=nan"], 1, ["std=nan"]),
         (["--views", "gaussian:std"], 1, ["'std' is not one key=value"]),
-        (["--views", "wobble"], 1, ["unknown view 'wobble'", "none, gaussian, independent"]),
+        (["--views", "wobble"], 1, ["unknown view 'wobble'", "known: none, gaussian, uniform, angular, independent"]),
         (["--gen", "toygen:plain", "--views", "independent"], 1, ["class-conditional"]),
         (["--encoding", "gif"], 1, ["--encoding 'gif'", "raw or jpeg:Q"]),
         (["--weights", "nothing.safetensors"], 1, ["nothing.safetensors: no such file"]),

@@ -82,4 +82,4 @@ def test_a_plan_of_ten_million_pairs_takes_a_few_megabytes(toy_folder, shard_siz
         tracemalloc.stop()
     assert (report.done_shards, report.num_shards) == (0, num_shards)
     assert offered == list(range(num_shards))
-    assert peak < 8_000_000
+    assert peak < 12_000_000  # bytes
