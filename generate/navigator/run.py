@@ -6,9 +6,7 @@ navigator.safetensors and navigator.json (last: the result, and how it came to b
 
 from __future__ import annotations
 
-import io
 import json
-import pickle
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +15,12 @@ from typing import Any
 import torch
 
 from genrep.encoders.devices import pick_device
-from genrep.errors import RecipeError, ResumeError, TrainingError
-from genrep.files import locked_folder, write_atomic, write_json
+from genrep.errors import RecipeError, TrainingError
+from genrep.files import locked_folder, write_json
 from genrep.progress import Progress
 
+from ..fitting.checkpoints import made_with, open_checkpoint, write_checkpoint
 from ..fitting.records import Metrics
-from ..fitting.settings import differences
 from ..fitting.source import Source, open_source
 from .config import NavigatorConfig
 from .scope import make_scope
@@ -31,8 +29,7 @@ from .trainer import NavigatorTrainer
 from .weights import NAVIGATOR_FILE, WalkFacts, load_walk, save_walk
 from .windows import StopRule
 
-CHECKPOINT_FILE, CONFIG_FILE, FACTS_FILE, STRIP_FILE, WALKS = (
-    "checkpoint.pt",
+CONFIG_FILE, FACTS_FILE, STRIP_FILE, WALKS = (
     "config.json",
     "navigator.json",
     "strip.png",
@@ -100,8 +97,9 @@ class Run:
         (self.out / WALKS).mkdir(exist_ok=True)
         self.metrics = Metrics(self.out, after_step=self.trainer.step)
         settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(config).items()}
-        versions = {"torch": torch.__version__, "device": str(source.device), "threads": torch.get_num_threads()}
-        write_json(self.out / CONFIG_FILE, {**settings, "identity": self.identity, "made_with": versions})
+        write_json(
+            self.out / CONFIG_FILE, {**settings, "identity": self.identity, "made_with": made_with(source.device)}
+        )
 
     def go_on(self) -> NavigatorResult:
         """Train from where the trainer stands, and write the result."""
@@ -150,7 +148,6 @@ class Run:
         """Checkpoint, T of now, and a strip of all its states so far."""
         trainer = self.trainer
         state = {
-            "identity": json.dumps(self.identity, sort_keys=True),
             "trainer": trainer.state_dict(),
             "lowest": self.rule.lowest,
             "last_loss": self.rule.last,
@@ -158,9 +155,7 @@ class Run:
             "seconds": self.seconds,
         }
         save_walk(self.out / WALKS / f"walk-{trainer.samples:09d}.safetensors", trainer.walk, self._facts())
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        write_atomic(self.out / CHECKPOINT_FILE, buffer.getvalue())
+        write_checkpoint(self.out, self.identity, state)
         saved = sorted((self.out / WALKS).glob("walk-*.safetensors"))
         shown = [(_short(path), load_walk(path).walk) for path in evenly(saved, COLUMNS)]
         save_strip(self.out / STRIP_FILE, self.source, self.scope, shown, self.config.seed)
@@ -177,20 +172,12 @@ class Run:
 
     def _load(self) -> None:
         """Take the checkpoint's state, if there is one of the same settings."""
-        path = self.out / CHECKPOINT_FILE
-        if not path.exists():
-            return
-        try:
-            state: dict[str, Any] = torch.load(path, map_location=self.source.device, weights_only=True)
-            theirs = json.loads(state["identity"])
-            if found := differences(self.identity, theirs):
-                raise ResumeError(f"--out {self.out}: holds another run ({found})")
+        with open_checkpoint(self.out, self.identity, self.source.device) as state:
+            if state is None:
+                return
             self.trainer.load_state_dict(state["trainer"])
             self.rule.lowest, self.rule.last = state["lowest"], state["last_loss"]
             self.last, self.seconds = json.loads(state["last"]), state["seconds"]
-        except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ResumeError(f"{path}: cannot be read ({reason}); remove it to begin anew") from error
 
     def _export(self) -> NavigatorResult:
         config = self.config

@@ -6,10 +6,7 @@ walks.safetensors and walks.json (last: the result, and how it came to be).
 
 from __future__ import annotations
 
-import io
 import json
-import pickle
-import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +15,13 @@ from typing import Any
 import torch
 
 from genrep.encoders.devices import pick_device
-from genrep.errors import ResumeError, TrainingError
-from genrep.files import locked_folder, write_atomic, write_json
+from genrep.errors import TrainingError
+from genrep.files import locked_folder, write_json
 from genrep.progress import Progress
 from genrep.seeding import derive
 
+from ..fitting.checkpoints import made_with, open_checkpoint, write_checkpoint
 from ..fitting.records import Metrics
-from ..fitting.settings import differences
 from ..fitting.source import Source, open_source
 from .alphas import ROWS
 from .config import SteerConfig
@@ -33,7 +30,7 @@ from .measure import Curve, measure_walks
 from .sheet import save_curves, save_sheet
 from .trainer import SteerTrainer
 
-CHECKPOINT_FILE, CONFIG_FILE, FACTS_FILE = "checkpoint.pt", "config.json", "walks.json"
+CONFIG_FILE, FACTS_FILE = "config.json", "walks.json"
 SHEET_FILE, EFFECTS_FILE, CURVES_FILE = "walks.png", "effects.json", "effects.png"
 
 
@@ -89,7 +86,9 @@ class Run:
         self.mark, self.timed_steps = time.monotonic(), 0
         self.metrics = Metrics(self.out, after_step=self.trainer.step)
         settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(config).items()}
-        write_json(self.out / CONFIG_FILE, {**settings, "identity": self.identity, "made_with": self._made_with()})
+        write_json(
+            self.out / CONFIG_FILE, {**settings, "identity": self.identity, "made_with": made_with(self.source.device)}
+        )
 
     def go_on(self) -> SteerResult:
         """Train from where the trainer stands, and write the result."""
@@ -136,41 +135,21 @@ class Run:
             raise TrainingError("the walks are no longer finite; try a lower --lr")
         paused = time.monotonic()
         state = {
-            "identity": json.dumps(self.identity, sort_keys=True),
             "trainer": self.trainer.state_dict(),
             "last": json.dumps(self.last),
             "seconds": self.seconds + paused - self.mark,
         }
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        write_atomic(self.out / CHECKPOINT_FILE, buffer.getvalue())
+        write_checkpoint(self.out, self.identity, state)
         save_sheet(self.out / SHEET_FILE, self.source, self.trainer.walks, self.config.seed)
         self.mark += time.monotonic() - paused
 
     def _load(self) -> None:
         """Take the checkpoint's state, if there is one of the same settings."""
-        path = self.out / CHECKPOINT_FILE
-        if not path.exists():
-            return
-        try:
-            state: dict[str, Any] = torch.load(path, map_location=self.source.device, weights_only=True)
-            if found := differences(self.identity, json.loads(state["identity"])):
-                raise ResumeError(f"--out {self.out}: holds another run ({found})")
+        with open_checkpoint(self.out, self.identity, self.source.device) as state:
+            if state is None:
+                return
             self.trainer.load_state_dict(state["trainer"])
             self.last, self.seconds = json.loads(state["last"]), state["seconds"]
-        except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ResumeError(f"{path}: cannot be read ({reason}); remove it to begin anew") from error
-
-    def _made_with(self) -> dict[str, Any]:
-        device = self.source.device
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-        return {
-            "device": str(device),
-            "device_name": name,
-            "torch": torch.__version__,
-            "threads": torch.get_num_threads(),
-        }
 
     def _measure(self) -> list[Curve]:
         """What the walks do, as numbers and as a plot."""
@@ -195,7 +174,7 @@ class Run:
             "samples": self.trainer.samples,
             "last": self.last,
             "seconds": round(self.seconds, 1),
-            **self._made_with(),
+            **made_with(self.source.device),
             "generator": {"gen": config.gen, "weights_digest": self.source.digest},
             "rises": {curve.name: curve.rises for curve in curves},
         }

@@ -18,13 +18,11 @@ from torch import Tensor
 from . import randaugment as ra
 from . import table
 from .affine import warp
-from .colour import GRAY_WEIGHTS, brightness_, contrast_, gray, hue_, saturation_
+from .colour import brightness_, contrast_, gray, hue_, saturation_
 from .dense import compiled_views
 from .parameters import OP_HUE, ORDERS, RAND_OPERATIONS, ViewParameters
 from .resample import along_both, blur_matrix, blur_radius, blur_taps, resize_matrix, resize_taps
 from .upload import to_device
-
-__all__ = ["GRAY_WEIGHTS", "apply_views", "resize_weights"]
 
 CHUNK = 2**20  # values that a core works on at a time: what its cache holds
 JITTER = (brightness_, contrast_, saturation_, hue_)  # by the numbers of their operations
@@ -234,11 +232,3 @@ def _rand(chunk: Chunk, k: int) -> None:
 _ALIKE = np.arange(RAND_OPERATIONS)
 _ALIKE[[ra.SHEAR_X, ra.SHEAR_Y, ra.TRANSLATE_X, ra.TRANSLATE_Y]] = ra.ROTATE
 _ALIKE[[ra.BRIGHTNESS, ra.CONTRAST]] = ra.COLOUR
-
-
-def resize_weights(
-    start: Ints, length: Ints, flip: NDArray[np.bool_], in_size: int, out_size: int, device: torch.device
-) -> Tensor:
-    """``resample.resize_matrix`` of NumPy arrays."""
-    tensors = to_device(start, device), to_device(length, device), to_device(flip, device)
-    return resize_matrix(*tensors, in_size, out_size)
