@@ -34,7 +34,7 @@ FIELD_KEYS = {
     "int": frozenset({"name", "kind"}),
 }
 SHARD_NAME = re.compile(r"shard-[0-9]{5}\.beton")
-ENCODING = re.compile(r"raw|jpeg:([1-9][0-9]?|100)")
+ENCODING = re.compile(r"raw|jpeg:([1-9][0-9]?|100)(:444)?")
 
 
 def shard_name(k: int) -> str:
@@ -60,10 +60,10 @@ def field_table(
 ) -> list[dict[str, Any]]:
     """The fields of a dataset in the order of its betons.
 
-    ``image_shape`` is (height, width) of the stored images, ``encoding`` ``raw`` or ``jpeg:QUALITY``; ``z_anchor`` and
-    ``z_positive`` are the shapes of the latents (``z_positive`` defaults to ``z_anchor``; None for real images, which
-    have no latents and no positives). ``instances`` adds ``row``, the row of the instance features that a pair was made
-    with (IC-GAN). Raises ManifestError for what the format cannot hold.
+    ``image_shape`` is (height, width) of the stored images, ``encoding`` ``raw``, ``jpeg:QUALITY`` or
+    ``jpeg:QUALITY:444``; ``z_anchor`` and ``z_positive`` are the shapes of the latents (``z_positive`` defaults to
+    ``z_anchor``; None for real images, which have no latents and no positives). ``instances`` adds ``row``, the row of the
+    instance features that a pair was made with (IC-GAN). Raises ManifestError for what the format cannot hold.
     """
     images, latents = _field_names(num_positives)
     fields: list[dict[str, Any]] = [
@@ -186,7 +186,9 @@ def _check_field(field: Any, where: str) -> None:
         for side in shape[:2]:
             want_integer(side, f"{where}: shape", 1, MAX_SIDE)
         if not isinstance(field["encoding"], str) or not ENCODING.fullmatch(field["encoding"]):
-            raise ManifestError(f"{where}: encoding is {shown(field['encoding'])}, wanted raw or jpeg:1 to jpeg:100")
+            raise ManifestError(
+                f"{where}: encoding is {shown(field['encoding'])}, wanted raw or jpeg:1 to jpeg:100, or these with :444"
+            )
     elif kind == "float32":
         shape = want_list(field["shape"], f"{where}: shape")
         for size in shape:

@@ -17,7 +17,7 @@ FORMULAS: dict[str, tuple[float, float]] = {
     "128x+128": (128.0, 128.0),  # BigGAN and BigBiGAN in GenRep and COP-Gen: 256 (x + 1) / 2
 }
 RAW_UP_TO = 64  # pixels: larger images are stored as JPEG by default
-DEFAULT_JPEG = "jpeg:95"
+DEFAULT_JPEG = "jpeg:90:444"  # measured in docs/encoding.md
 
 
 def to_uint8(images: Tensor, formula: str, crop: tuple[int, int, int, int] | None = None) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..pixels import parse_encoding
+from ..pixels import jpeg_options
 from .folder import claim
 from .job import Job
 from .plan import pair_bytes
@@ -73,15 +73,15 @@ def _pairs_per_s(events: Events, num_shards: int) -> float:
 def _bytes_per_pair(job: Job, source: Source) -> float:
     """From the plan for raw images; JPEGs are made of the first pairs' images and weighed."""
     fields = job.plan.fields
-    quality = parse_encoding(fields[0]["encoding"])
-    if quality is None:
+    options = jpeg_options(fields[0]["encoding"])
+    if options is None:
         return pair_bytes(fields)
     import cv2
 
     batch = next(iter(source.batches(0, min(PROBE_IMAGES, job.plan.num_pairs))))
     total = 0
     for image in (image for view in batch.images for image in view):
-        total += len(cv2.imencode(".jpg", image[:, :, ::-1], [int(cv2.IMWRITE_JPEG_QUALITY), quality])[1])
+        total += len(cv2.imencode(".jpg", image[:, :, ::-1], options)[1])
     count = len(batch.indices)
     others = [row for row in fields if row["kind"] != "image"]
     return total / count + pair_bytes(others) + 40 * len(batch.images)

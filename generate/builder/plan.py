@@ -14,6 +14,7 @@ DEFAULT_MIN_SHARDS = 16
 JPEG_BYTES_PER_PIXEL = (
     0.5  # assumed when a shard's size in bytes becomes pairs, so that it follows from the recipe alone
 )
+MAX_SHARDS = 50_000  # a manifest holds some 700 bytes of each, and readers take at most 64 MB
 UNITS = {"KB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
 
 
@@ -85,6 +86,7 @@ def shard_pairs(size: str | None, num_pairs: int, bytes_per_pair: float) -> int:
     match = re.fullmatch(r"(\d{1,12})(KB|MB|GB)?", size)
     if match is None or int(match[1]) == 0:
         raise RecipeError(f"--shard-size {size!r}: wanted a number of pairs, or of bytes like 512MB")
-    if match[2] is None:
-        return min(int(match[1]), num_pairs)
-    return min(max(1, int(int(match[1]) * UNITS[match[2]] // bytes_per_pair)), num_pairs)
+    pairs = int(match[1]) if match[2] is None else max(1, int(int(match[1]) * UNITS[match[2]] // bytes_per_pair))
+    if -(-num_pairs // pairs) > MAX_SHARDS:
+        raise RecipeError(f"--shard-size {size}: {-(-num_pairs // pairs)} shards, wanted at most {MAX_SHARDS}")
+    return min(pairs, num_pairs)

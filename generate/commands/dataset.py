@@ -70,7 +70,9 @@ MAX_BATCH_SIZE = 1_000_000
     metavar="PAIRS|BYTES",
     help="e.g. 4096 or 512MB.  [default: at least 16 shards, at most 512 MB each]",
 )
-@click.option("--encoding", metavar="raw|jpeg:Q", help="Of the images.  [default: raw up to 64 pixels, jpeg:95 above]")
+@click.option(
+    "--encoding", metavar="raw|jpeg:Q[:444]", help="Of the images.  [default: raw up to 64 pixels, jpeg:90:444 above]"
+)
 @click.option(
     "--batch-size",
     metavar="auto|IMAGES",

@@ -27,7 +27,7 @@ from .dataset import show_build
     show_default=True,
     help="The largest central part of that shape, or the whole image, stretched.",
 )
-@click.option("--encoding", metavar="raw|jpeg:Q", help="[default: raw up to 64 pixels, jpeg:95 above]")
+@click.option("--encoding", metavar="raw|jpeg:Q[:444]", help="[default: raw up to 64 pixels, jpeg:90:444 above]")
 @click.option("--shard-size", metavar="IMAGES|BYTES", help="[default: at least 16 shards, at most 512 MB each]")
 @click.option("--strict", is_flag=True, help="An unreadable image is an error, not a line in unreadable.jsonl.")
 @click.option("--processes", type=click.IntRange(min=1), help="[default: one per core]")

@@ -74,6 +74,7 @@ def hashes(folder):
         (["--out", "toygen.py/x"], 1, ["toygen.py/x"]),
         (["--out", "/proc/genrep"], 1, ["/proc/genrep"]),
         (["--shard-size", "many"], 1, ["--shard-size 'many'"]),
+        (["--num-pairs", "200000", "--shard-size", "1"], 1, ["--shard-size 1: 200000 shards, wanted at most 50000"]),
         (["--no-such-option"], 2, ["--no-such-option"]),
         (["--gen", "toygen:raising"], 1, ["toygen:raising", "raised ValueError", "(2, 6)", "no more ideas"]),
         (["--gen", "toygen:tiring", "--processes", "1"], 1, ["raised at pairs 0 to 63: ValueError: no more ideas"]),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from genrep import datasets_manifest
 from genrep.datasets_manifest import Beton, read_manifest
 from genrep.errors import DatasetError, ManifestError, ResumeError
 from genrep.train import PairLoader
@@ -34,13 +35,17 @@ def test_values_are_those_of_plain_ffcv(dataset: MakeDataset, options: dict[str,
         for i, index in enumerate(tensors["index"][:, 0].tolist()):
             theirs[index] = {name: values[i] for name, values in tensors.items()}
     torch.set_num_threads(threads)  # FFCV's loader changes them
-    seen = 0
+    seen, accurate = 0, datasets_manifest.open(folder)
     for batch in PairLoader(folder, batch_size=7, workers=2):
         for i, index in enumerate(batch["index"].tolist()):
             seen += 1
             assert batch.keys() == theirs[index].keys()
             for name, values in batch.items():
-                assert torch.equal(values[i], theirs[index][name].view_as(values[i])), name
+                wanted = theirs[index][name]
+                if options and values.dtype == torch.uint8:  # FFCV's fast DCT is some levels off, Pillow's is not
+                    assert (wanted.int() - values[i].int()).abs().max() <= 24, name
+                    wanted = torch.from_numpy(accurate[index][name])
+                assert torch.equal(values[i], wanted.view_as(values[i])), name
     assert seen == len(theirs) == 40
 
 
