@@ -5,6 +5,7 @@ python docs/update_help.py
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,8 +35,11 @@ def help_texts() -> Iterator[tuple[str, str]]:
         yield f"{name}.txt", command.get_help(context) + "\n"
         if isinstance(command, click.Group):
             for verb, subcommand in sorted(command.commands.items()):
-                below = click.Context(subcommand, info_name=verb, parent=context, terminal_width=WIDTH)
-                yield f"{name}-{verb}.txt", subcommand.get_help(below) + "\n"
+                # click keeps the help option of a command's first use, which may have been without its group's -h.
+                fresh = copy.copy(subcommand)
+                vars(fresh)["_help_option"] = None
+                below = click.Context(fresh, info_name=verb, parent=context, terminal_width=WIDTH)
+                yield f"{name}-{verb}.txt", fresh.get_help(below) + "\n"
 
 
 def main() -> None:
