@@ -1,8 +1,8 @@
 """The builder: a recipe becomes shards, shard records and a manifest.
 
 config.py (settings) -> resolve.py (what will be built: plan.py) -> source.py (samples of a range; of a generator: pairs.py) ->
-shard.py (one FFCV file) -> job.py (a shard and its record) -> pool.py (processes that build shards) -> run.py (the whole).
-dataset.py is the command. folder.py knows whose an output folder is, ranks.py what torchrun says.
+shard.py (one FFCV file) -> job.py (a shard and its record) -> pool.py or encoders.py (processes that build shards: crew.py) ->
+run.py (the whole). dataset.py is the command. folder.py knows whose an output folder is, ranks.py what torchrun says.
 """
 
 from .config import BuildConfig

@@ -7,13 +7,9 @@ leaves no segment behind; everything else through the encoder's pipe.
 
 from __future__ import annotations
 
-import fcntl
 import mmap
-import multiprocessing
-import multiprocessing.connection
 import multiprocessing.reduction
 import os
-import signal
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -22,15 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genrep import errors
-from genrep.cli import describe
 from genrep.datasets_manifest.finish import RECIPE_NAME, done_shard
 from genrep.datasets_manifest.locks import FolderLocks
 from genrep.datasets_manifest.manifest import shard_name
-from genrep.errors import GeneratorError, GenRepError
-from genrep.files import lock
 
-from .job import Job, record_shard
+from .crew import Crew, Member, reporting
+from .job import Event, Job, record_shard
 from .source import Batch, OutOfMemoryError
 
 if TYPE_CHECKING:
@@ -42,7 +35,6 @@ if TYPE_CHECKING:
 
 SLOTS = 3  # batches in flight per encoder: one being encoded, one waiting, one being filled
 IN_FLIGHT = 2  # batches under way on the device
-JOIN_SECONDS = 10.0
 
 
 class _Slots:
@@ -93,12 +85,9 @@ def _array_fields(fields: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return latents + [row for row in fields if row["kind"] == "image"]
 
 
-def _encoder_main(job: Job, connection: Connection, batch_size: int) -> None:
+def _encoder_main(job: Job, batch_size: int, connection: Connection) -> None:
     """An encoder process: write the shards that the parent begins, until it says None or is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    folder = os.open(job.out, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        lock(folder, fcntl.LOCK_SH, job.out)  # a new run waits until a killed run's encoders are gone
+    with reporting(job.out, connection):
         descriptor = multiprocessing.reduction.recv_handle(connection)
         slots = _Slots(descriptor, job.plan.fields, batch_size)
         os.close(descriptor)
@@ -107,13 +96,6 @@ def _encoder_main(job: Job, connection: Connection, batch_size: int) -> None:
             while (number := connection.recv()) is not None:
                 with locks.shard(number) as ours:
                     _encode_shard(job, connection, slots, number, ours, batch_size)
-    except (BrokenPipeError, EOFError, ConnectionResetError):
-        pass  # the parent is gone; the open shard's temporary file has been removed on the way here
-    except Exception as error:
-        kind = type(error).__name__ if isinstance(error, GenRepError) else "GenRepError"
-        connection.send(("error", (kind, describe(error))))
-    finally:
-        os.close(folder)
 
 
 def _encode_shard(job: Job, connection: Connection, slots: _Slots, number: int, ours: bool, batch_size: int) -> None:
@@ -135,13 +117,10 @@ def _encode_shard(job: Job, connection: Connection, slots: _Slots, number: int, 
     connection.send(("shard", record_shard(job, number, digests, batch_size, time.monotonic() - started)))
 
 
-@dataclass
-class _Encoder:
-    process: Any
-    connection: Connection
+@dataclass(kw_only=True)
+class _Encoder(Member):
     slots: _Slots
     free: list[int] = field(default_factory=lambda: list(range(SLOTS)))
-    shard: int | None = None
     ranges: Iterator[NDArray[np.int64]] | None = None  # batches of the open shard that are not launched yet
     exhausted: bool = True
 
@@ -151,24 +130,25 @@ class EncoderPool:
 
     def __init__(self, job: Job, source: LaunchSource, processes: int) -> None:
         self.job, self.source, self.processes = job, source, processes
-        self.encoders: list[_Encoder] = []
+        self.crew: Crew[_Encoder] = Crew("an encoder", "before its first shard")
         self.pending: deque[tuple[_Encoder, int, PendingBatch]] = deque()
 
-    def run(self, numbers: Iterator[int]) -> Iterator[tuple[str, Any]]:
+    def run(self, numbers: Iterator[int]) -> Iterator[Event]:
         """Build the shards. Raises GenRepError: the generator or an encoder failed, or an encoder died."""
         self.numbers = numbers
         try:
             self._fit_batch()
             self._start()
-            while self.encoders or self.pending:
+            while self.crew.members or self.pending:
                 launched = self._launch_one()
                 if len(self.pending) >= IN_FLIGHT or (self.pending and not launched):
                     self._deliver()
                 idle = not launched and not self.pending
-                for encoder in self._ready(None if idle and self.encoders else 0):
+                for encoder in self.crew.ready(None if idle and self.crew.members else 0):
                     yield from self._hear(encoder)
         finally:
-            self._stop()
+            self.pending.clear()
+            self.crew.stop()
 
     def _fit_batch(self) -> None:
         """Find the largest batch that the device holds, before the slots get its size."""
@@ -183,22 +163,18 @@ class EncoderPool:
             self.source.halve_batch()
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
         fields, batch_size = self.job.plan.fields, self.source.batch_size
         for _ in range(self.processes):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_encoder_main, args=(self.job, theirs, batch_size), daemon=True)
-            process.start()
-            theirs.close()
+            process, connection = self.crew.start(_encoder_main, self.job, batch_size)
             descriptor = os.memfd_create("genrep-batches")
             os.ftruncate(descriptor, _Slots.size(fields, batch_size))
-            multiprocessing.reduction.send_handle(ours, descriptor, process.pid)
-            self.encoders.append(_Encoder(process, ours, _Slots(descriptor, fields, batch_size)))
+            multiprocessing.reduction.send_handle(connection, descriptor, process.pid)
+            self.crew.members.append(_Encoder(process, connection, slots=_Slots(descriptor, fields, batch_size)))
             os.close(descriptor)
 
     def _launch_one(self) -> bool:
         """Begin one batch for the encoder that has most room; False if none can take one."""
-        able = [encoder for encoder in self.encoders if encoder.ranges is not None and encoder.free]
+        able = [encoder for encoder in self.crew.members if encoder.ranges is not None and encoder.free]
         if not able:
             return False
         encoder = max(able, key=lambda item: len(item.free))
@@ -216,22 +192,16 @@ class EncoderPool:
     def _deliver(self) -> None:
         """Wait for the oldest batch and hand it to its encoder."""
         encoder, slot, pending = self.pending.popleft()
-        self._send(encoder, (slot, encoder.slots.put(slot, pending.result())))
+        self.crew.send(encoder, (slot, encoder.slots.put(slot, pending.result())))
         self._end_if_delivered(encoder)
 
     def _end_if_delivered(self, encoder: _Encoder) -> None:
         if encoder.exhausted and not any(owner is encoder for owner, _, _ in self.pending):
-            self._send(encoder, None)
+            self.crew.send(encoder, None)
             encoder.exhausted = False
 
-    def _ready(self, timeout: float | None) -> list[_Encoder]:
-        waiting = multiprocessing.connection.wait([encoder.connection for encoder in self.encoders], timeout)
-        return [encoder for encoder in self.encoders if encoder.connection in waiting]
-
-    def _hear(self, encoder: _Encoder) -> Iterator[tuple[str, Any]]:
-        kind, value = self._receive(encoder)
-        if kind == "error":
-            raise getattr(errors, value[0], GenRepError)(value[1])
+    def _hear(self, encoder: _Encoder) -> Iterator[Event]:
+        kind, value = self.crew.receive(encoder)
         if kind == "open":
             assert encoder.shard is not None
             shard = self.job.plan.shard(encoder.shard)
@@ -240,45 +210,6 @@ class EncoderPool:
             encoder.free.append(value[0])
             yield "pairs", value[1]
         if kind == "shard":
-            yield "shard", value
+            yield kind, value
         if kind in ("ready", "shard"):
-            encoder.shard = next(self.numbers, None)
-            self._send(encoder, encoder.shard)
-            if encoder.shard is None:
-                self._retire(encoder)
-
-    def _send(self, encoder: _Encoder, message: object) -> None:
-        try:
-            encoder.connection.send(message)
-        except (BrokenPipeError, ConnectionResetError):
-            if not encoder.connection.poll():  # it may have said why before it went
-                raise self._death(encoder) from None
-
-    def _receive(self, encoder: _Encoder) -> tuple[str, Any]:
-        try:
-            message: tuple[str, Any] = encoder.connection.recv()
-            return message
-        except (EOFError, ConnectionResetError):
-            raise self._death(encoder) from None
-
-    def _death(self, encoder: _Encoder) -> GeneratorError:
-        encoder.process.join(JOIN_SECONDS)
-        at = "before its first shard" if encoder.shard is None else f"at {shard_name(encoder.shard)}"
-        return GeneratorError(f"an encoder process died {at} (exit code {encoder.process.exitcode})")
-
-    def _retire(self, encoder: _Encoder) -> None:
-        encoder.process.join(JOIN_SECONDS)
-        encoder.connection.close()
-        self.encoders.remove(encoder)
-
-    def _stop(self) -> None:
-        self.pending.clear()
-        for encoder in self.encoders:
-            encoder.process.terminate()
-        for encoder in self.encoders:
-            encoder.process.join(JOIN_SECONDS)
-            if encoder.process.is_alive():
-                encoder.process.kill()
-                encoder.process.join()
-            encoder.connection.close()
-        self.encoders = []
+            self.crew.give(encoder, next(self.numbers, None))

@@ -1,0 +1,124 @@
+"""Processes that work for this one: asked and heard through pipes, noticed when they die, gone when the block ends."""
+
+from __future__ import annotations
+
+import fcntl
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from genrep import errors
+from genrep.cli import describe
+from genrep.datasets_manifest.manifest import shard_name
+from genrep.errors import GeneratorError, GenRepError
+from genrep.files import lock
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+JOIN_SECONDS = 10.0
+
+
+@contextmanager
+def reporting(out: Path, connection: Connection) -> Iterator[None]:
+    """Around the work of a member's process: what goes wrong in it is told to the parent.
+
+    The folder's lock is held meanwhile: a new run waits until a killed run's last processes are gone.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    folder = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        lock(folder, fcntl.LOCK_SH, out)
+        yield
+    except (BrokenPipeError, EOFError, ConnectionResetError):
+        pass  # the parent is gone; the open shard's temporary file has been removed on the way here
+    except Exception as error:
+        kind = type(error).__name__ if isinstance(error, GenRepError) else "GenRepError"
+        connection.send(("error", (kind, describe(error))))
+    finally:
+        os.close(folder)
+
+
+@dataclass
+class Member:
+    """A process, our end of its pipe, and the shard that it is at."""
+
+    process: Any
+    connection: Connection
+    shard: int | None = None
+
+
+M = TypeVar("M", bound=Member)
+
+
+class Crew(Generic[M]):
+    """The processes of a build; ``name`` and ``before_shards`` say in errors who died, and when."""
+
+    def __init__(self, name: str, before_shards: str) -> None:
+        self.name, self.before_shards = name, before_shards
+        self.members: list[M] = []
+
+    @staticmethod
+    def start(target: Callable[..., None], *arguments: object) -> tuple[Any, Connection]:
+        """Start ``target(*arguments, connection)`` in a process of its own; returns it and our end of the pipe."""
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=target, args=(*arguments, theirs), daemon=True)
+        process.start()
+        theirs.close()
+        return process, ours
+
+    def ready(self, timeout: float | None = None) -> list[M]:
+        """Members that have said something; waits for one, at most ``timeout`` seconds."""
+        waiting = multiprocessing.connection.wait([member.connection for member in self.members], timeout)
+        return [member for member in self.members if member.connection in waiting]
+
+    def send(self, member: M, message: object) -> None:
+        """Tell a member something. Raises GeneratorError if it died without saying why."""
+        try:
+            member.connection.send(message)
+        except (BrokenPipeError, ConnectionResetError):
+            if not member.connection.poll():  # it may have said why before it went
+                raise self._death(member) from None
+
+    def receive(self, member: M) -> tuple[str, Any]:
+        """What a member says. Raises its error if that is one, GeneratorError if it died."""
+        try:
+            kind, value = member.connection.recv()
+        except (EOFError, ConnectionResetError):
+            raise self._death(member) from None
+        if kind == "error":
+            raise getattr(errors, value[0], GenRepError)(value[1])
+        return kind, value
+
+    def give(self, member: M, shard: int | None) -> None:
+        """Give a member its next shard; None lets it go."""
+        member.shard = shard
+        self.send(member, shard)
+        if shard is None:
+            member.process.join(JOIN_SECONDS)
+            member.connection.close()
+            self.members.remove(member)
+
+    def _death(self, member: M) -> GeneratorError:
+        member.process.join(JOIN_SECONDS)
+        at = self.before_shards if member.shard is None else f"at {shard_name(member.shard)}"
+        return GeneratorError(f"{self.name} process died {at} (exit code {member.process.exitcode})")
+
+    def stop(self) -> None:
+        """End those that are left."""
+        for member in self.members:
+            member.process.terminate()
+        for member in self.members:
+            member.process.join(JOIN_SECONDS)
+            if member.process.is_alive():
+                member.process.kill()
+                member.process.join()
+            member.connection.close()
+        self.members = []
