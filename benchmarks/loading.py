@@ -2,6 +2,7 @@
 
     python benchmarks/loading.py [--workers 1] [--rounds 5]        # pairs/s and ratios
     python benchmarks/loading.py --start-up 1300000                # seconds and memory to open a set
+    python benchmarks/loading.py figure3                           # HL's timing study: see figure3.py
 
 Loading and decoding alone: whole epochs in random order, every field, from the page cache. Ours reads eight shards, FFCV one
 file with the same samples (its default pipelines: the same decoding), the DataLoader anchor and positive as PNG files, decoded
@@ -260,14 +261,19 @@ def start_up(count: int) -> None:
     )
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--workers", default=1, show_default=True)
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--batch-size", default=256, show_default=True)
 @click.option("--kind", "kinds", type=click.Choice(list(KINDS)), multiple=True, help="Default: all.")
 @click.option("--start-up", "pairs", type=int, help="Open a set of so many pairs instead.")
-def main(workers: int, rounds: int, batch_size: int, kinds: tuple[str, ...], pairs: int | None) -> None:
+@click.pass_context
+def main(
+    context: click.Context, workers: int, rounds: int, batch_size: int, kinds: tuple[str, ...], pairs: int | None
+) -> None:
     """Print a table for each kind of set."""
+    if context.invoked_subcommand:
+        return
     if pairs:
         start_up(pairs)
         return
@@ -280,4 +286,8 @@ def main(workers: int, rounds: int, batch_size: int, kinds: tuple[str, ...], pai
 
 
 if __name__ == "__main__":
+    sys.path.append(str(Path(__file__).parent))  # PYTHONSAFEPATH leaves it out
+    from figure3 import figure3
+
+    main.add_command(figure3)
     main()

@@ -10,14 +10,18 @@ from typing import Any
 
 from .manifest import Manifest
 from .regular import printable
+from .sources import is_address
 
 WIDTH = 22  # of the left column
 MAX_VALUE = 160  # characters of a value
 RECIPE_NUMBERS = ("num_pairs", "num_positives", "pairs_per_shard")  # said in the lines on pairs and shards
 
 
-def contact_sheets(folder: Path) -> list[str]:
-    """Paths of the PNG files in the folder, sorted."""
+def contact_sheets(source: str | Path) -> list[str]:
+    """Paths of the PNG files in the folder, sorted; none if ``source`` is a file or an address."""
+    folder = Path(source)
+    if is_address(str(source)) or not folder.is_dir():
+        return []
     with os.scandir(folder) as entries:
         names = [
             entry.name for entry in entries if entry.name.endswith(".png") and entry.is_file(follow_symlinks=False)
@@ -25,22 +29,25 @@ def contact_sheets(folder: Path) -> list[str]:
     return [str(folder / name) for name in sorted(names)]
 
 
-def summary(folder: Path, manifest: Manifest) -> dict[str, Any]:
+def summary(source: str | Path, manifest: Manifest) -> dict[str, Any]:
     """What the manifest implies without saying it: for ``show --json``."""
     return {
-        "folder": str(folder),
+        "folder": str(source),
         "pairs": manifest.num_pairs,
         "positives_per_anchor": manifest.num_positives,
         "shards": len(manifest.shards),
         "bytes": manifest.num_bytes,
-        "contact_sheets": contact_sheets(folder),
+        "contact_sheets": contact_sheets(source),
     }
 
 
-def describe(folder: Path, manifest: Manifest) -> Iterator[str]:
+def describe(source: str | Path, manifest: Manifest) -> Iterator[str]:
     """The lines that ``show`` prints: the recipe and the build facts with a line per value, nested keys dotted."""
-    yield _line("dataset", str(folder))
+    yield _line("dataset", str(source))
     yield _line("id", manifest.id)
+    yield _line("digest", manifest.digest)
+    licence = manifest.build.get("licence")
+    yield _line("licence", licence if isinstance(licence, str) else "not stated")
     positives = manifest.num_positives
     kind = f"each with {positives} positive{'s' if positives > 1 else ''}" if positives else "anchors only"
     yield _line("pairs", f"{manifest.num_pairs:,}, {kind}")
@@ -53,9 +60,9 @@ def describe(folder: Path, manifest: Manifest) -> Iterator[str]:
     for key, value in _flat(manifest.recipe):
         if key not in RECIPE_NUMBERS and key.split(".")[0] != "classes":
             yield _line(key, value)
-    for key, value in _flat(manifest.build, "build"):
+    for key, value in _flat({key: item for key, item in manifest.build.items() if key != "licence"}, "build"):
         yield _line(key, value)
-    for path in contact_sheets(folder):
+    for path in contact_sheets(source):
         yield _line("contact sheet", path)
 
 
@@ -76,4 +83,4 @@ def _flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 def _line(key: str, value: str) -> str:
     if len(value) > MAX_VALUE:
         value = value[: MAX_VALUE - 3] + "..."
-    return f"{printable(key):<{WIDTH}} {printable(value)}"
+    return f"{printable(key[:MAX_VALUE]):<{WIDTH}} {printable(value)}"

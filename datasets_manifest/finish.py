@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from genrep.errors import DatasetError, ManifestError
 
+from .cards import CardConfig, write_card
 from .contact_sheet import write_contact_sheet
 from .locks import FolderLocks
-from .manifest import MANIFEST_NAME, Manifest, Shard, build_manifest, read_manifest, read_shard_record, write_manifest
+from .manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    Shard,
+    build_manifest,
+    read_manifest,
+    read_shard_record,
+    write_manifest,
+    write_shard_record,
+)
 from .schema import check_fields, shard_name, shard_record_name
 from .strict_json import read_json, want_integer, want_list, want_object
 
@@ -21,9 +31,12 @@ MAX_NAMED_SHARDS = 5
 FACTS = ("device", "batch_size", "threads", "machine", "packages")  # of the shards, gathered under the manifest's build
 
 
-def finish(folder: Path) -> Manifest:
-    """Write the contact sheet and the manifest of a folder whose shards are all done; returns the manifest, also if it is
+def finish(folder: Path, *, known: Manifest | None = None, facts: Mapping[str, Any] | None = None) -> Manifest:
+    """Write contact sheet, card and manifest of a folder whose shards are all done; returns the manifest, also if it is
     there already. Safe to be called by several processes at once.
+
+    ``known``: the manifest whose shards these have been found to be, byte for byte; it and its records are written as they
+    are. ``facts`` are added to a new manifest's ``build``.
 
     Raises:
         DatasetError: shards are missing (how many, which), or the folder is no build's.
@@ -33,7 +46,7 @@ def finish(folder: Path) -> Manifest:
         if (folder / MANIFEST_NAME).exists():
             return read_manifest(folder)
         shards = list(done_shards(folder, recipe))
-        missing = sorted(set(range(num_shards(recipe))) - {_number(shard) for shard in shards})
+        missing = sorted(set(range(num_shards(recipe))) - {shard.number for shard in shards})
         if missing:
             names = ", ".join(shard_name(number) for number in missing[:MAX_NAMED_SHARDS])
             more = f" and {len(missing) - MAX_NAMED_SHARDS} more" if len(missing) > MAX_NAMED_SHARDS else ""
@@ -44,13 +57,16 @@ def finish(folder: Path) -> Manifest:
         for leftover in folder.glob(".*.tmp"):  # every shard is done: nobody writes any more
             leftover.unlink(missing_ok=True)
         write_contact_sheet(folder, build["fields"], shards[0])
-        manifest = build_manifest(
+        manifest = known or build_manifest(
             recipe=recipe,
             fields=build["fields"],
             classes=build["classes"],
             shards=shards,
-            build={**build["facts"], **_gathered(shards)},
+            build={**build["facts"], **gathered(shards), **(facts or {})},
         )
+        for shard in known.shards if known else ():
+            write_shard_record(folder, shard)
+        write_card(CardConfig(folder=folder), manifest)
         write_manifest(folder, manifest)
         return manifest
 
@@ -101,11 +117,7 @@ def done_shard(folder: Path, recipe: dict[str, Any], number: int) -> Shard | Non
     return shard if whole and (shard.first_index, shard.count) == wanted else None
 
 
-def _number(shard: Shard) -> int:
-    return int(shard.name[len("shard-") : len("shard-") + 5])
-
-
-def _gathered(shards: list[Shard]) -> dict[str, Any]:
+def gathered(shards: list[Shard]) -> dict[str, Any]:
     """What the shards' records say of their making, each different value once."""
     gathered: dict[str, Any] = {"seconds": round(sum(float(shard.facts.get("seconds", 0)) for shard in shards), 3)}
     for name in FACTS:

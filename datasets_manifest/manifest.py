@@ -19,7 +19,9 @@ __all__ = [
     "Manifest",
     "Shard",
     "build_manifest",
+    "parse_manifest",
     "read_manifest",
+    "read_manifest_file",
     "read_shard_record",
     "shard_name",
     "shard_record_name",
@@ -43,6 +45,16 @@ class Shard:
     sha256: str  # of the file
     latents_sha256: str  # over pairs in index order of little-endian float32 z_anchor, z_positive, z_positive_1, …
     facts: dict[str, Any] = field(default_factory=dict)  # how it was made: seconds, device, batch_size, threads, …
+
+    @property
+    def fingerprint(self) -> dict[str, Any] | None:
+        """What ``recovery.fingerprints`` made of its images; None in a set that keeps none."""
+        return self.facts.get("fingerprint")
+
+    @property
+    def number(self) -> int:
+        """Its place among the shards, from 0."""
+        return int(self.name[len("shard-") : len("shard-") + 5])
 
     @property
     def record_name(self) -> str:
@@ -144,9 +156,22 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def read_manifest(folder: Path | str) -> Manifest:
     """Read and check ``folder``'s manifest.json. Raises ManifestError, one line naming the file, for anything else."""
-    path = Path(folder) / MANIFEST_NAME
+    return read_manifest_file(Path(folder) / MANIFEST_NAME)
+
+
+def read_manifest_file(path: Path) -> Manifest:
+    """Read and check a manifest, whatever its file's name. Raises ManifestError as ``read_manifest``."""
     value = read_json(path, MAX_MANIFEST_BYTES)
     check_manifest(value, str(path))
+    return _from_checked(value)
+
+
+def parse_manifest(data: bytes, where: str) -> Manifest:
+    """Check the bytes of a manifest that came from ``where``. Raises ManifestError, one line that begins with ``where``."""
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise ManifestError(f"{where}: {len(data)} bytes, wanted at most {MAX_MANIFEST_BYTES}")
+    value = parse_json(data, where)
+    check_manifest(value, where)
     return _from_checked(value)
 
 

@@ -5,6 +5,8 @@ The functions take parsed JSON (``strict_json``) and raise ManifestError; ``wher
 
 from __future__ import annotations
 
+import base64
+import binascii
 import math
 import re
 from collections.abc import Sequence
@@ -22,11 +24,14 @@ MAX_SIDE = 8192  # pixels; bounds what decoding one image can cost
 MAX_LATENT_VALUES = 1 << 24
 MAX_NAME_BYTES = 16  # FFCV cuts longer field names silently
 MAX_SEED = (1 << 64) - 1
+MAX_FINGERPRINT_PAIRS = 8
+MAX_THUMBNAIL_SIDE = 8  # pixels
 INT_FIELDS = ("label", "index")
 ROW_FIELD = "row"  # only where a generator is conditioned on instances
 
 TOP_KEYS = frozenset({"schema_version", "id", "recipe", "fields", "classes", "build", "shards", "digest"})
 SHARD_KEYS = frozenset({"name", "first_index", "count", "bytes", "sha256", "latents_sha256"})
+FINGERPRINT_KEYS = frozenset({"indices", "size", "thumbnails"})
 RECIPE_KEYS = frozenset({"num_pairs", "pairs_per_shard", "seed"})
 FIELD_KEYS = {
     "image": frozenset({"name", "kind", "shape", "encoding"}),
@@ -117,6 +122,33 @@ def check_shard(value: Any, where: str) -> None:
     want_integer(value["bytes"], f"{where}: bytes", 1)
     want_sha256(value["sha256"], f"{where}: sha256")
     want_sha256(value["latents_sha256"], f"{where}: latents_sha256")
+    if "fingerprint" in value:
+        _check_fingerprint(value["fingerprint"], value["first_index"], value["count"], f"{where}: fingerprint")
+
+
+def _check_fingerprint(value: Any, first: int, count: int, where: str) -> None:
+    """Small pictures of a few pairs of the shard, of the anchor or of the anchor and its first positive."""
+    want_object(value, where, FINGERPRINT_KEYS, open_ended=False)
+    indices = want_list(value["indices"], f"{where}: indices")
+    low = first
+    for index in indices:
+        low = want_integer(index, f"{where}: indices", low, first + count - 1) + 1
+    if not 1 <= len(indices) <= MAX_FINGERPRINT_PAIRS:
+        raise ManifestError(f"{where}: {len(indices)} indices, wanted 1 to {MAX_FINGERPRINT_PAIRS}")
+    size = want_list(value["size"], f"{where}: size")
+    if len(size) != 2:
+        raise ManifestError(f"{where}: size is {shown(size)}, wanted [rows, columns]")
+    for side in size:
+        want_integer(side, f"{where}: size", 1, MAX_THUMBNAIL_SIDE)
+    one = len(indices) * 3 * size[0] * size[1]
+    wanted = (one, 2 * one)
+    text = want_text(value["thumbnails"], f"{where}: thumbnails")
+    try:
+        found = len(base64.b64decode(text, validate=True)) if len(text) <= 4 * one else -1
+    except (binascii.Error, ValueError):  # ValueError: not ASCII
+        found = -1
+    if found not in wanted:
+        raise ManifestError(f"{where}: thumbnails is {shown(text)}, wanted {one} or {2 * one} bytes in base64")
 
 
 def _check_shards(value: Any, recipe: dict[str, Any], where: str) -> None:

@@ -2,34 +2,33 @@
 
 quick  the manifest; every file there, of the stated size, regular, none besides; the shards' jsons; FFCV's tables
 bytes  + the sha256 of every shard
-full   + every JPEG decodes to its size, and the latents' digests
+full   + every JPEG decodes to its size; the latents' digests; the fingerprints
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from functools import partial as bound
 from pathlib import Path
+from threading import Event, Lock
 from typing import Any
 
 from genrep.errors import DatasetError, ManifestError
 from genrep.files import canonical_json
 
-from . import layout
-from .beton import Beton
-from .contents import read_field
 from .manifest import MANIFEST_NAME, Manifest, Shard, read_manifest, read_shard_record
 from .regular import printable
-from .schema import ROW_FIELD
+from .shard_checks import Stopped, content_faults, is_large, open_shard, sha256_of
+from .strays import strays
 
 LEVELS = ("quick", "bytes", "full")
-SUFFIXES = (".beton", ".json", ".jsonl", ".png", ".md")
-MAX_FAULTS_PER_SHARD = 10  # broken samples that are named
-BLOCK = 1 << 20
-BATCH = 256  # samples between two reports of progress
+MAX_KEY = 60  # characters of a stranger's key that are told
+AHEAD = 16  # shards per thread that are begun before the first of them is told
 
 OnProgress = Callable[[int, int], None]
 
@@ -40,16 +39,25 @@ class Problem:
 
     shard: str | None  # the shard's file name; None = the folder, the manifest or a file that is no shard
     reason: str
+    record: bool = False  # of the json beside the shard, not of the shard
 
     def __str__(self) -> str:
         return f"{self.shard}: {self.reason}" if self.shard else self.reason
 
 
-def verify(folder: Path | str, level: str = "bytes", on_progress: OnProgress | None = None) -> list[Problem]:
+def verify(
+    folder: Path | str,
+    level: str = "bytes",
+    on_progress: OnProgress | None = None,
+    *,
+    jobs: int = 1,
+    partial: bool = False,
+) -> list[Problem]:
     """Check a dataset folder and return everything that is wrong with it: an empty list for a good one.
 
-    ``on_progress(done, total)`` hears of bytes read so far and in all (levels bytes and full). A shard whose tables
-    are wrong is not read further. Raises ValueError for an unknown level, and nothing for what lies in the folder.
+    ``on_progress(done, total)`` hears of bytes read so far and in all (levels bytes and full). ``jobs`` shards are read at
+    a time, by threads. ``partial``: shards that are missing are no problem. A shard whose tables are wrong is not read
+    further. Raises ValueError for an unknown level, and nothing for what lies in the folder.
     """
     folder = Path(folder)
     _check_level(level)
@@ -57,17 +65,30 @@ def verify(folder: Path | str, level: str = "bytes", on_progress: OnProgress | N
         manifest = _read_manifest(folder)
     except DatasetError as error:
         return [Problem(shard=None, reason=str(error))]
-    return list(_problems(folder, manifest, level, on_progress))
+    return list(_Check(folder, manifest, level, on_progress, partial=partial).problems(jobs))
 
 
-def require_valid(folder: Path | str, level: str = "quick", on_progress: OnProgress | None = None) -> Manifest:
+def require_valid(
+    folder: Path | str,
+    level: str = "quick",
+    on_progress: OnProgress | None = None,
+    *,
+    jobs: int = 1,
+    partial: bool = False,
+) -> Manifest:
     """The manifest of a folder that passes ``verify``. Raises DatasetError with the first problem otherwise."""
     folder = Path(folder)
     _check_level(level)
     manifest = _read_manifest(folder)
-    for problem in _problems(folder, manifest, level, on_progress):
-        raise DatasetError(f"{folder / problem.shard}: {problem.reason}" if problem.shard else problem.reason)
+    with closing(_Check(folder, manifest, level, on_progress, partial=partial).problems(jobs)) as problems:
+        for problem in problems:
+            raise DatasetError(f"{folder / problem.shard}: {problem.reason}" if problem.shard else problem.reason)
     return manifest
+
+
+def verify_shard(folder: Path, manifest: Manifest, shard: Shard, level: str = "bytes") -> list[Problem]:
+    """What is wrong with one file that is said to be a shard of ``manifest``; the json beside it is not looked at."""
+    return list(_Check(folder, manifest, level, None, partial=False).shard_problems(shard))
 
 
 def _check_level(level: str) -> None:
@@ -86,28 +107,81 @@ def _read_manifest(folder: Path) -> Manifest:
         raise
 
 
-def _problems(folder: Path, manifest: Manifest, level: str, on_progress: OnProgress | None) -> Iterator[Problem]:
-    yield from _strays(folder, manifest)
-    passes = LEVELS.index(level)
-    done, total = 0, passes * manifest.num_bytes
+class _Check:
+    """One pass over a folder. Its shards may be looked at by several threads."""
 
-    def report(count: int) -> None:
-        nonlocal done
-        done += count
-        if on_progress is not None:
-            on_progress(done, total)
+    def __init__(
+        self, folder: Path, manifest: Manifest, level: str, on_progress: OnProgress | None, *, partial: bool
+    ) -> None:
+        self.folder, self.manifest, self.level, self.partial = folder, manifest, level, partial
+        self.on_progress = on_progress
+        self.passes = LEVELS.index(level)
+        self.done, self.total = 0, self.passes * manifest.num_bytes
+        self.telling = Lock()
+        self.large = Lock()  # held by whoever looks at a shard that takes much memory: one at a time
+        self.stop = Event()
 
-    for shard in manifest.shards:
-        before = done
-        yield from _record_problems(folder, shard)
+    def problems(self, jobs: int) -> Generator[Problem, None, None]:
+        """What is wrong, in order of the shards."""
+        for line in strays(self.folder, self.manifest):
+            yield Problem(shard=None, reason=line)
+        if jobs == 1:
+            for shard in self.manifest.shards:
+                yield from self._all_of(shard)
+            return
+        with ThreadPoolExecutor(jobs) as threads:
+            begun: deque[Future[list[Problem]]] = deque()
+            try:
+                for shard in self.manifest.shards:
+                    begun.append(threads.submit(self._all_of, shard))
+                    if len(begun) == AHEAD * jobs:
+                        yield from begun.popleft().result()
+                while begun:
+                    yield from begun.popleft().result()
+            finally:
+                self.stop.set()
+                threads.shutdown(cancel_futures=True)
+
+    def _all_of(self, shard: Shard) -> list[Problem]:
+        """The problems of a shard and of its json."""
+        if self.partial and not any(os.path.lexists(self.folder / name) for name in (shard.name, shard.record_name)):
+            self._report(self.passes * shard.bytes)
+            return []
+        told = [0]
+
+        def report(count: int) -> None:
+            told[0] += count
+            self._report(count)
+
+        found = [*_record_problems(self.folder, shard), *self.shard_problems(shard, report)]
+        self._report(self.passes * shard.bytes - told[0])  # what a fault cut short counts as done
+        return found
+
+    def shard_problems(self, shard: Shard, report: Callable[[int], None] = lambda count: None) -> Iterator[Problem]:
+        """The problems of a shard's file."""
+        problem = bound(Problem, shard=shard.name)
         try:
-            with _open(folder, manifest, shard) as beton:
-                for reason in _shard_faults(beton, manifest, shard, level, report):
-                    yield Problem(shard=shard.name, reason=reason)
+            with (
+                self.large if is_large(self.manifest, shard) else nullcontext(),
+                open_shard(self.folder, self.manifest, shard) as beton,
+            ):
+                if self.level != "quick":
+                    digest = sha256_of(beton, report, self.stop)
+                    if digest != shard.sha256:
+                        yield problem(reason=f"sha256 is {digest}, the manifest says {shard.sha256}")
+                if self.level == "full":
+                    for reason in content_faults(beton, self.manifest, shard, report, self.stop):
+                        yield problem(reason=reason)
+        except Stopped:
+            return
         except (DatasetError, OSError) as error:
-            yield Problem(shard=shard.name, reason=_reason(error, folder / shard.name))
-        if passes:
-            report(before + passes * shard.bytes - done)  # what a fault cut short counts as done
+            yield problem(reason=_reason(error, self.folder / shard.name))
+
+    def _report(self, count: int) -> None:
+        if self.on_progress is not None and self.passes:
+            with self.telling:
+                self.done += count
+                self.on_progress(self.done, self.total)
 
 
 def _reason(error: Exception, path: Path) -> str:
@@ -116,109 +190,20 @@ def _reason(error: Exception, path: Path) -> str:
     return str(error).removeprefix(f"{path}: ")
 
 
-def _strays(folder: Path, manifest: Manifest) -> Iterator[Problem]:
-    """Files that do not belong into a finished dataset folder."""
-    shards = {shard.name for shard in manifest.shards}
-    records = {shard.record_name for shard in manifest.shards}
-    try:
-        with os.scandir(folder) as entries:
-            listed = sorted((entry.name, entry.is_file(follow_symlinks=False)) for entry in entries)
-    except OSError as error:
-        yield Problem(shard=None, reason=f"{folder}: {error.strerror}")
-        return
-    for name, regular in listed:
-        if name in shards or name in records:
-            continue  # looked at one by one
-        suffix = os.path.splitext(name)[1]
-        shown = printable(name)
-        if name.startswith("."):
-            yield Problem(shard=None, reason=f"{shown}: hidden or temporary, does not belong into a finished dataset")
-        elif not regular:
-            yield Problem(shard=None, reason=f"{shown}: a folder, link or device, wanted regular files only")
-        elif suffix not in SUFFIXES:
-            yield Problem(shard=None, reason=f"{shown}: wanted only files that end in {', '.join(SUFFIXES)}")
-        elif suffix == ".beton" or (suffix == ".json" and name.startswith("shard-")):
-            yield Problem(shard=None, reason=f"{shown}: not in the manifest")
-
-
 def _record_problems(folder: Path, shard: Shard) -> Iterator[Problem]:
     """The json beside a shard says what the manifest says."""
     path = folder / shard.record_name
     try:
         record = read_shard_record(path)
     except ManifestError as error:
-        yield Problem(shard=shard.name, reason=f"{path.name}: {_reason(error, path)}")
+        yield Problem(shard=shard.name, reason=f"{path.name}: {_reason(error, path)}", record=True)
         return
     stated, wanted = record.to_json(), shard.to_json()
     if canonical_json(stated) != canonical_json(wanted):
         differing = sorted(key for key in stated.keys() | wanted.keys() if not _same(stated, wanted, key))
-        names = ", ".join(printable(key) for key in differing[:5])
-        yield Problem(shard=shard.name, reason=f"{path.name} differs from the manifest in {names}")
+        names = ", ".join(printable(key[:MAX_KEY]) for key in differing[:5])
+        yield Problem(shard=shard.name, reason=f"{path.name} differs from the manifest in {names}", record=True)
 
 
 def _same(one: dict[str, Any], other: dict[str, Any], key: str) -> bool:
     return key in one and key in other and canonical_json(one[key]) == canonical_json(other[key])
-
-
-def _open(folder: Path, manifest: Manifest, shard: Shard) -> Beton:
-    """Open a shard of the stated size whose tables are right and whose labels are classes."""
-    beton = Beton(folder / shard.name, manifest.fields, shard.count, shard.first_index)
-    if beton.size != shard.bytes:
-        with closing(beton):
-            raise beton.fault(f"{beton.size} bytes, the manifest says {shard.bytes}")
-    labels = beton.samples["label"]
-    wrong = (labels < -1) | (labels >= len(manifest.classes))
-    if wrong.any():
-        i = int(wrong.argmax())
-        with closing(beton):
-            raise beton.fault(f"sample {i} has label {labels[i]}, wanted -1 to {len(manifest.classes) - 1}")
-    if ROW_FIELD in beton.fields and (beton.samples[ROW_FIELD] < 0).any():
-        with closing(beton):
-            raise beton.fault(f"sample {int((beton.samples[ROW_FIELD] < 0).argmax())} has a negative {ROW_FIELD}")
-    return beton
-
-
-def _shard_faults(
-    beton: Beton, manifest: Manifest, shard: Shard, level: str, report: Callable[[int], None]
-) -> Iterator[str]:
-    """What the levels above quick find in an open shard."""
-    if level == "quick":
-        return
-    digest = hashlib.sha256()
-    buffer = bytearray(BLOCK)
-    view, offset = memoryview(buffer), 0
-    while count := os.preadv(beton.descriptor, [buffer], offset):
-        digest.update(view[:count])
-        offset += count
-        if offset > shard.bytes:
-            yield "grew while it was read"
-            return
-        report(count)
-    if digest.hexdigest() != shard.sha256:
-        yield f"sha256 is {digest.hexdigest()}, the manifest says {shard.sha256}"
-    if level == "full":
-        yield from _content_faults(beton, manifest, shard, report)
-
-
-def _content_faults(beton: Beton, manifest: Manifest, shard: Shard, report: Callable[[int], None]) -> Iterator[str]:
-    """Decode every JPEG and digest the latents (raw images need no decoding: their sizes are checked already)."""
-    jpegs = [field["name"] for field in manifest.image_fields if layout.is_jpeg(field)]
-    latents = [field["name"] for field in manifest.latent_fields]
-    digest = hashlib.sha256()
-    faults = 0
-    for i in range(shard.count):
-        for name in latents:
-            digest.update(beton.read(i, name).data)
-        for name in jpegs:
-            try:
-                read_field(beton, i, name)
-            except DatasetError as error:
-                faults += 1
-                if faults <= MAX_FAULTS_PER_SHARD:
-                    yield _reason(error, beton.path)
-        if i % BATCH == BATCH - 1:
-            report(BATCH * shard.bytes // shard.count)
-    if faults > MAX_FAULTS_PER_SHARD:
-        yield f"{faults - MAX_FAULTS_PER_SHARD} more images cannot be decoded"
-    if digest.hexdigest() != shard.latents_sha256:
-        yield f"latents_sha256 is {digest.hexdigest()}, the manifest says {shard.latents_sha256}"

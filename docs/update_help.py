@@ -34,7 +34,9 @@ def help_texts() -> Iterator[tuple[str, str]]:
         context = click.Context(command, info_name=name, terminal_width=WIDTH, **command.context_settings)
         yield f"{name}.txt", command.get_help(context) + "\n"
         if isinstance(command, click.Group):
-            for verb, subcommand in sorted(command.commands.items()):
+            for verb in sorted(command.list_commands(context)):
+                subcommand = command.get_command(context, verb)
+                assert subcommand is not None
                 # click keeps the help option of a command's first use, which may have been without its group's -h.
                 fresh = copy.copy(subcommand)
                 vars(fresh)["_help_option"] = None

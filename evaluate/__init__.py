@@ -6,13 +6,58 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .config import LinearConfig
-    from .run import LinearResult, evaluate_linear
+    from .detection.config import DetectionConfig
+    from .detection.run import DetectionResult, evaluate_detection
+    from .finetune.config import FinetuneConfig
+    from .finetune.run import evaluate_finetune
+    from .knn import KnnConfig, evaluate_knn
+    from .linear.config import LinearConfig
+    from .linear.run import LinearResult, evaluate_linear
+    from .report import ReportConfig, write_report
+    from .transfer import TransferConfig, evaluate_transfer
+    from .voc.config import Voc07Config
+    from .voc.run import Voc07Result, evaluate_voc07
 
-__all__ = ["LinearConfig", "LinearResult", "evaluate_linear"]
+__all__ = [
+    "DetectionConfig",
+    "DetectionResult",
+    "FinetuneConfig",
+    "KnnConfig",
+    "LinearConfig",
+    "LinearResult",
+    "ReportConfig",
+    "TransferConfig",
+    "Voc07Config",
+    "Voc07Result",
+    "evaluate_detection",
+    "evaluate_finetune",
+    "evaluate_knn",
+    "evaluate_linear",
+    "evaluate_transfer",
+    "evaluate_voc07",
+    "write_report",
+]
 
 # Found when asked for, so that `genrep-evaluate --help` does not wait for torch.
-_LAZY = {"LinearConfig": "config", "LinearResult": "run", "evaluate_linear": "run"}
+_LAZY = {
+    "DetectionConfig": "detection.config",
+    "DetectionResult": "detection.run",
+    "KnnConfig": "knn",
+    "ReportConfig": "report",
+    "Voc07Config": "voc.config",
+    "Voc07Result": "voc.run",
+    "evaluate_detection": "detection.run",
+    "evaluate_knn": "knn",
+    "evaluate_voc07": "voc.run",
+    "write_report": "report",
+    "FinetuneConfig": "finetune.config",
+    "LinearConfig": "linear.config",
+    "LinearResult": "linear.run",
+    "TransferConfig": "transfer",
+    "evaluate_finetune": "finetune.run",
+    "evaluate_linear": "linear.run",
+    "evaluate_transfer": "transfer",
+}
 
 
 def __getattr__(name: str) -> Any:

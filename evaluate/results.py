@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from genrep.errors import DataError
+from genrep.errors import DataError, ResumeError
 from genrep.files import write_json
+
+if TYPE_CHECKING:
+    from genrep.encoders import LoadedEncoder
 
 Entry = dict[str, Any]
 KEY = ("dataset", "protocol", "seed")
@@ -40,3 +43,24 @@ def add(path: Path, entry: Entry) -> None:
     else:
         entries[entries.index(old)] = entry
     write_json(path, entries)
+
+
+def encoder_facts(encoder: LoadedEncoder, *, trained: bool) -> Entry:
+    """What an entry says of the encoder."""
+    facts = encoder.facts
+    return {
+        "encoder": {"arch": facts.arch, "stem": facts.stem, "trained": trained},
+        "encoder_sha256": encoder.sha256,
+        "normalise": {"mean": list(facts.mean), "std": list(facts.std)},
+    }
+
+
+def same_encoder(entry: Entry, encoder: LoadedEncoder, path: Path) -> Entry:
+    """An earlier entry. Raises ResumeError if it is another encoder's."""
+    if entry.get("encoder_sha256") != encoder.sha256:
+        there = str(entry.get("encoder_sha256"))[:12]
+        raise ResumeError(
+            f"{path}: holds this result for another encoder ({there}…, this one is {encoder.sha256[:12]}…); "
+            "wanted another --out, or --force to replace it"
+        )
+    return entry

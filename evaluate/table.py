@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 
 from genrep.errors import DataError
@@ -9,7 +10,9 @@ from genrep.files import digest_json
 
 from .results import Entry, read_results
 
-RESULT_FILE = "linear.json"
+# What the commands write, in the order of the tables.
+RESULT_FILES = ("linear.json", "knn.json", "voc07.json", "finetune.json", "detection.json", "transfer.json")
+Named = tuple[str, Entry]
 
 
 def results_table(rows: list[tuple[str, Path]]) -> str:
@@ -21,29 +24,64 @@ def results_table(rows: list[tuple[str, Path]]) -> str:
     Raises:
         DataError: a folder holds no results.
     """
-    groups: dict[str, list[tuple[str, Entry]]] = {}
+    groups: dict[str, list[Named]] = {}
     for name, path in rows:
-        file = path / RESULT_FILE if path.is_dir() else path
-        entries = read_results(file)
-        if not entries:
-            raise DataError(f"{file}: no results; genrep-evaluate linear --out {path} writes them")
-        for entry in entries:
+        for entry in _entries(path):
             groups.setdefault(digest_json([entry["dataset"], entry["protocol"]]), []).append((name, entry))
     return "\n\n".join(_group(found) for found in groups.values())
 
 
-def _group(found: list[tuple[str, Entry]]) -> str:
+def _entries(path: Path) -> list[Entry]:
+    files = [path / name for name in RESULT_FILES] if path.is_dir() else [path]
+    entries = [entry for file in files for entry in read_results(file)]
+    if not entries:
+        raise DataError(f"{path}: no results; genrep-evaluate linear --out {path} writes some")
+    return entries
+
+
+def _group(found: list[Named]) -> str:
     first = found[0][1]
     title = f"{first['dataset']}, {first.get('metric', '')} ({first.get('unit', '')}), n = {first.get('n', '?')} test images"
-    table = [("", "encoder", "top-1", "seed")]
-    for name, entry in found:
-        table.append((name, _encoder(entry), f"{entry['value']:.2f}", str(entry["seed"])))
-    widths = [max(len(row[column]) for row in table) for column in range(4)]
+    with_top5 = all("top5" in entry for _, entry in found)
+    head = ["", "encoder", "result", *(["top-5"] if with_top5 else []), "seed"]
     lines = [
-        f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]:>{widths[3]}}".rstrip()
-        for row in table
+        head,
+        *(line for name in dict.fromkeys(name for name, _ in found) for line in _rows(name, found, with_top5)),
     ]
-    return "\n".join([title, *lines, *_protocol(first)])
+    return "\n".join([title, *aligned(lines), *_protocol(first)])
+
+
+def _rows(name: str, found: list[Named], with_top5: bool) -> list[list[str]]:
+    entries = [entry for other, entry in found if other == name]
+    columns = ["value", *(["top5"] if with_top5 else [])]
+    rows = [
+        [name, _encoder(entry), *(f"{entry[column]:.2f}" for column in columns), str(entry["seed"])]
+        for entry in entries
+    ]
+    if len(entries) > 1:
+        rows.append([name, "", *(mean_std([entry[column] for entry in entries]) for column in columns), "mean ± std"])
+    return rows
+
+
+def mean_std(values: list[float]) -> str:
+    """``61.52 ± 0.31``, with N - 1; without a deviation where there is one value.
+
+    >>> mean_std([1.0, 2.0, 3.0]), mean_std([1.0])
+    ('2.00 ± 1.00', '1.00')
+    """
+    mean = f"{statistics.fmean(values):.2f}"
+    return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
+
+
+def aligned(rows: list[list[str]]) -> list[str]:
+    """Columns of one width; the first two to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(
+            f"{cell:<{width}}" if k < 2 else f"{cell:>{width}}" for k, (cell, width) in enumerate(zip(row, widths))
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def _encoder(entry: Entry) -> str:

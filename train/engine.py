@@ -1,93 +1,178 @@
-"""The networks, their optimiser and one step of SimCLR."""
+"""The networks, their optimiser and one step."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from genrep.encoders import ARCHS, EMBEDDING_DIM, Projector, build_encoder
-from genrep.infonce import info_nce, relative_std
+from genrep.encoders import ARCHS, build_encoder
 from genrep.pixel_views import PIXEL_VIEWS
 from genrep.pixel_views.apply import apply_views
 from genrep.pixel_views.parameters import draw
+from genrep.processes import Processes
 
+from .objectives import Output, Setup, Step, build_objective
+from .objectives.base import Decoder
+from .optimiser import build_optimiser, set_rate
 from .plan import Plan
-from .schedule import learning_rate
+from .samples import Facts
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Trainer:
-    """Owns what a step changes. Every random draw of a step is a function of (seed, epoch, index, view)."""
+    """Owns what a step changes. Every random draw of a step is a function of (seed, epoch, index, view) or (seed, step)."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.device = torch.device(plan.device)
-        self.encoder = build_encoder(plan.arch, plan.stem, plan.seed)
-        self.projector = Projector(ARCHS[plan.arch], EMBEDDING_DIM, plan.seed)
-        self.model = nn.Sequential(self.encoder, self.projector).to(self.device)
-        self.model.to(memory_format=torch.channels_last)
-        self.optimiser = torch.optim.SGD(
-            self.model.parameters(), lr=plan.lr_scaled, momentum=plan.momentum, weight_decay=plan.weight_decay
+    def __init__(self, plan: Plan, facts: Facts, processes: Processes, decode: Decoder | None = None) -> None:
+        self.plan, self.processes, self.device = plan, processes, processes.device
+        encoder = build_encoder(plan.arch, plan.stem, plan.seed, zero_init_residual=plan.zero_init_residual)
+        setup = Setup(
+            encoder=encoder,
+            width=ARCHS[plan.arch],
+            seed=plan.seed,
+            num_views=plan.num_views,
+            latent_shape=facts.latent_shape,
+            labels=facts.labels,
+            decode=decode,
         )
+        self.objective = build_objective(plan.objective, setup, **plan.objective_options())
+        self.module = self._on_device(Step(encoder, self.objective))
+        self.encoder = self.module.encoder
+        self.optimiser = build_optimiser(
+            plan.optimizer,
+            self.encoder,
+            self.objective,
+            lr=plan.lr_scaled,
+            weight_decay=plan.weight_decay or 0.0,
+            momentum=plan.momentum,
+        )
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=plan.precision == "fp16")
+        self.runner = self._distributed()
+        self.rates = plan.schedule_of_rates()
         self.views = PIXEL_VIEWS[plan.pixel_views]
         self.step = 0
         if self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True
 
+    def _on_device(self, module: Step) -> Step:
+        if self.plan.sync_batchnorm and self.processes.size > 1:
+            module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        return module.to(self.device).to(memory_format=torch.channels_last)
+
+    def _distributed(self) -> nn.Module:
+        if self.plan.compile:
+            self.encoder.compile()
+        if self.processes.size == 1:
+            return self.module
+        ids = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(
+            self.module, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True
+        )
+
     @property
     def lr(self) -> float:
         """The rate of the step to come."""
-        plan = self.plan
-        return learning_rate(
-            self.step, peak=plan.lr_scaled, warmup_steps=plan.warmup_steps, total_steps=plan.total_steps
-        )
+        return self.rates.rate(self.step)
 
     @property
     def fields(self) -> tuple[str, ...]:
         """The fields that a step needs of a batch."""
-        return ("anchor", "index") if self.plan.positive == "anchor" else ("anchor", "positive", "index")
+        images = ("anchor",) if self.plan.positive == "anchor" else ("anchor", "positive")
+        return tuple(dict.fromkeys((*images, "index", *self.objective.fields)))
 
-    def two_views(self, batch: dict[str, Tensor], epoch: int) -> Tensor:
-        """The network's input: view 0 of every anchor, then view 1 of every positive.
+    def images(self, batch: dict[str, Tensor], epoch: int) -> Tensor:
+        """The network's input: view 0 of every anchor, then view v of every sample's v-th other image.
 
-        Shape: ``(B, H, W, 3)`` each -> ``(2B, 3, crop, crop)``.
+        Shape: ``(B, H, W, 3)`` and ``(B, H, W, 3)`` or ``(B, K, H, W, 3)`` -> ``(V·B, 3, crop, crop)``.
         """
-        first = batch["anchor"].to(self.device, non_blocking=True)
-        second = first if self.plan.positive == "anchor" else batch["positive"].to(self.device, non_blocking=True)
-        index = batch["index"].numpy()
+        plan, index = self.plan, batch["index"].cpu().numpy()
+        pictures = [batch["anchor"]]
+        if plan.positive == "anchor":
+            pictures *= plan.num_views
+        elif plan.positive == "all":
+            pictures += batch["positive"].unbind(1)
+        else:
+            pictures.append(batch["positive"])
         parameters = draw(
             self.views,
-            seed=self.plan.seed,
+            seed=plan.seed,
             epoch=epoch,
-            index=np.concatenate([index, index]),
-            view=np.repeat([0, 1], len(index)),
-            image_shape=self.plan.image_shape,
-            size=self.plan.crop,
+            index=np.tile(index, plan.num_views),
+            view=np.repeat(np.arange(plan.num_views), len(index)),
+            image_shape=plan.image_shape,
+            size=plan.crop or 0,
         )
-        return apply_views(torch.cat([first, second]), parameters, self.plan.crop, self.plan.mean, self.plan.std)
+        compiled = plan.compile and self.device.type == "cuda"
+        joined = torch.cat(pictures) if len(pictures) > 1 else pictures[0]
+        return apply_views(joined, parameters, plan.crop or 0, plan.mean, plan.std, compiled=compiled)
 
-    def train_step(self, batch: dict[str, Tensor], epoch: int) -> tuple[Tensor, Tensor]:
-        """One update; returns the loss and the embeddings' relative std, on the device."""
-        images = self.two_views(batch, epoch)
-        self.optimiser.param_groups[0]["lr"] = self.lr
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.plan.precision == "bf16"):
-            embeddings = self.model(images)
-        anchor, positive = embeddings.chunk(2)
-        loss = info_nce(anchor, positive, self.plan.temperature)
+    def train_step(self, batch: dict[str, Tensor], epoch: int) -> Output:
+        """One update. The output's loss is this process's mean over its samples; all of it stays on the device."""
+        set_rate(self.optimiser, self.lr, self.plan.lr_scaled)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimiser.step()
+        output = self._accumulated(batch, epoch)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.objective.after_step(self.encoder, self.step, self.plan.total_steps)
         self.step += 1
-        return loss.detach(), relative_std(anchor)
+        return output
+
+    def _accumulated(self, batch: dict[str, Tensor], epoch: int) -> Output:
+        """Gradients of the whole batch, in ``accumulate`` equal parts; the mean of the parts' outputs."""
+        parts = self.plan.accumulate
+        size = len(batch["index"]) // parts
+        outputs = []
+        for k in range(parts):
+            part = {name: values[k * size : (k + 1) * size] for name, values in batch.items()}
+            with self._synchronised(last=k == parts - 1):
+                outputs.append(self._gradients(part, epoch, parts))
+        return outputs[0] if parts == 1 else _mean(outputs)
+
+    def _synchronised(self, *, last: bool) -> AbstractContextManager[Any]:
+        """Processes exchange gradients in the last part only."""
+        if last or not isinstance(self.runner, DistributedDataParallel):
+            return nullcontext()
+        waiting: AbstractContextManager[Any] = self.runner.no_sync()
+        return waiting
+
+    def _gradients(self, batch: dict[str, Tensor], epoch: int, parts: int) -> Output:
+        batch = {
+            name: values if name == "index" else values.to(self.device, non_blocking=True)
+            for name, values in batch.items()
+        }
+        images = self.images(batch, epoch)
+        dtype = AUTOCAST.get(self.plan.precision)
+        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
+            output: Output = self.runner(images, {name: batch[name] for name in self.objective.fields}, self.step)
+        self.scaler.scale(output.loss / parts if parts > 1 else output.loss).backward()
+        return output._replace(loss=output.loss.detach())
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain tensors and numbers."""
-        return {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict(), "step": self.step}
+        """Plain tensors and numbers; the same in every process but for batch norm's running statistics."""
+        return {
+            "model": self.module.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "step": self.step,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from ``state_dict``."""
-        self.model.load_state_dict(state["model"])
+        self.module.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
+        self.scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
+
+
+def _mean(outputs: list[Output]) -> Output:
+    def average(values: list[Tensor]) -> Tensor:
+        return torch.stack(values).mean(dim=0)
+
+    metrics = {name: average([output.metrics[name] for output in outputs]) for name in outputs[0].metrics}
+    embeddings = torch.cat([output.embeddings for output in outputs], dim=1)
+    return Output(average([output.loss for output in outputs]), metrics, embeddings)

@@ -1,12 +1,14 @@
 """A run's folder: locked while a process works in it, and refusing to mix two runs.
 
-config.json · metrics.jsonl · tensorboard/ · checkpoint.pt · encoder.safetensors (last: its presence means finished)
+config.json · metrics.jsonl · curves.png · tensorboard/ · checkpoint.pt, and with --keep-checkpoints older ones ·
+encoder-best.safetensors · encoder.safetensors (last: its presence means finished)
 """
 
 from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from genrep.files import write_atomic, write_json
 from .plan import Plan
 
 CHECKPOINT_FILE, CONFIG_FILE = "checkpoint.pt", "config.json"
+BEST_FILE = "encoder-best.safetensors"
+STATE = ("trainer", "loader", "records", "seconds", "last_loss", "best")  # of a checkpoint
 
 
 def check_same_run(out: Path, plan: Plan) -> None:
@@ -56,22 +60,41 @@ def write_config(out: Path, plan: Plan) -> None:
     )
 
 
-def save_checkpoint(out: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint, whole or not at all; ``torch.load(weights_only=True)`` reads it."""
+def save_checkpoint(out: Path, state: dict[str, Any], *, keep: int) -> None:
+    """Write a checkpoint, whole or not at all; ``torch.load(weights_only=True)`` reads it.
+
+    The newest is checkpoint.pt; of the ones before, ``keep - 1`` stay as checkpoint-<step>.pt.
+    """
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    write_atomic(out / CHECKPOINT_FILE, buffer.getvalue())
+    path = out / CHECKPOINT_FILE
+    if keep > 1:
+        # The new one is written under its own name too, so that the next one can take checkpoint.pt from it.
+        own = out / f"checkpoint-{state['trainer']['step']:08d}.pt"
+        write_atomic(own, buffer.getvalue())
+        link = path.with_name(f".{path.name}.link")
+        link.unlink(missing_ok=True)
+        os.link(own, link)
+        os.replace(link, path)
+    else:
+        write_atomic(path, buffer.getvalue())
+    for old in sorted(out.glob("checkpoint-*.pt"))[: -keep if keep > 1 else None]:
+        old.unlink()
 
 
 def load_checkpoint(out: Path, device: torch.device) -> dict[str, Any] | None:
-    """Read the checkpoint if there is one. Raises ResumeError if it is damaged."""
+    """Read the newest checkpoint if there is one. Raises ResumeError if it is damaged."""
     path = out / CHECKPOINT_FILE
     if not path.exists():
         return None
     try:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        state["trainer"], state["loader"], state["seconds"], state["last_loss"]
+        missing = [name for name in STATE if name not in state]
+        if missing:
+            raise KeyError(missing[0])
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ResumeError(f"{path}: cannot be read ({reason}); remove it to begin anew") from error
+        older = sorted(out.glob("checkpoint-*.pt"))[:-1]
+        way = f"copy {older[-1].name} over it" if older else "remove it to begin anew"
+        raise ResumeError(f"{path}: cannot be read ({reason}); {way}") from error
     return state

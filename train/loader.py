@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from genrep.errors import ResumeError
-from genrep.pixel_views.streams import uniforms
-from genrep.seeding import derive
+from genrep.seeding import derive, uniforms
 
 from .buffers import Buffers
 from .mixture import mixture
@@ -57,7 +56,6 @@ class PairLoader:
         positive: what ``positive`` and ``z_positive`` are. ``stored``: the first of the stored positives. ``random``: one
             of them, drawn for each epoch and index. ``all``: all K, shapes ``(B, K, H, W, 3)`` and ``(B, K, …)``.
             ``anchor``: not read. None: the first, and ``positive_1``, … the others, where all fields are read.
-        random_positive: the same as ``positive="random"``.
         mix: with two sets, this fraction of the first one's samples is replaced by images of the second
             (``mixture``): positions, and so ``index``, are the first one's.
         limit: train on this fraction of the samples, chosen by the seed.
@@ -85,7 +83,6 @@ class PairLoader:
         seed: int = 0,
         fields: Sequence[str] | None = None,
         positive: str | None = None,
-        random_positive: bool = False,
         mix: float | None = None,
         limit: float = 1.0,
         shuffle_window: Window | None = None,
@@ -97,7 +94,6 @@ class PairLoader:
         workers: int | None = None,
         pin_memory: bool = False,
     ) -> None:
-        positive = "random" if random_positive else positive
         _check(batch_size, positive, rank, world_size)
         self.sets = open_sets(data, partial=partial, size=size)
         self.batch_size, self.seed, self.drop_last = batch_size, seed, drop_last
@@ -186,7 +182,7 @@ class PairLoader:
         uniform = None
         if self._draws:
             key = derive("which-positive", self.seed, epoch)
-            uniform = uniforms(key, index, np.zeros(1, dtype=np.int64))[:, 0]
+            uniform = uniforms(key, index, 0, 1)[:, 0]
         tensors = [buffers.tensor(len(positions)) for buffers in self._buffers]
         arrays = [tensor.numpy() for tensor in tensors]
         self.sets.read(self._sources[positions], self._outputs, arrays, uniform)

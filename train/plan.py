@@ -3,63 +3,69 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, fields
 from typing import Any
 
-from genrep.datasets_manifest import Manifest, require_valid
+import torch
+
 from genrep.encoders.devices import pick_device, pick_precision
 from genrep.errors import DatasetError, TrainingError
 from genrep.pixel_views import IMAGENET_MEAN, IMAGENET_STD
 
-from .config import DEFAULT_EPOCHS, TrainConfig
+from .config import DEFAULT_EPOCHS, OBJECTIVE_OPTIONS, TrainConfig
 from .loader import default_workers
-from .order import subset
+from .objectives import option_defaults
+from .optimiser import DEFAULTS
+from .samples import Facts, open_samples
+from .schedule import Schedule
 
 SMALL_IMAGE = 64  # up to here crops are as large as the stored images
 LARGE_CROP = 112  # GenRep and HL, from 128-px images
 REFERENCE_BATCH = 256  # that ``lr`` is stated for
 WARMUP_EPOCHS = 10  # GenRep, above the reference batch
 # Settings that a resumed run may change: where things are, how fast they are read, how often they are told.
-FREE = ("data", "out", "device", "workers", "checkpoint_every", "log_every", "collapse_std", "collapse_steps")
+FREE = (
+    *("data", "out", "weights", "knn_root", "device", "compile", "workers", "shuffle_window", "log_every"),
+    *("checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "collapse_std", "collapse_steps", "processes"),
+)
+FREE_FACTS = ("knn_every", "knn_data")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """A resolved run: the config's settings, then facts of the dataset and numbers derived from both."""
+class Plan(TrainConfig):
+    """A resolved run: the config with no setting left open, then facts of the samples and numbers derived from both."""
 
-    data: Path
-    out: Path
-    arch: str
-    stem: str
-    batch_size: int  # pairs
-    lr: float
-    weight_decay: float
-    momentum: float
-    temperature: float
-    warmup_epochs: float
-    positive: str
-    pixel_views: str
-    crop: int  # pixels
-    limit: float
-    seed: int
-    device: str
-    precision: str
-    workers: int
-    checkpoint_every: int
-    log_every: int
-    collapse_std: float
-    collapse_steps: int
+    processes: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     dataset_id: str
     image_shape: tuple[int, int]  # height, width of the stored images
+    num_views: int  # images of each sample that the network sees
     num_pairs: int  # trained on
-    steps_per_epoch: int
     dropped_per_epoch: int  # pairs of the incomplete last batch
     total_steps: int
     warmup_steps: int
     lr_scaled: float  # the schedule's peak
+
+    def __post_init__(self) -> None:
+        """Nothing: what was asked for has been checked, and derived settings may break its rules."""
+
+    @property
+    def views_per_step(self) -> int:
+        """Images that go through the network in an update, over all processes."""
+        return self.num_views * self.batch_size
+
+    def schedule_of_rates(self) -> Schedule:
+        """The learning rate by steps."""
+        assert self.steps_per_epoch is not None
+        return Schedule(
+            kind=self.schedule,
+            peak=self.lr_scaled,
+            floor=self.lr_floor,
+            warmup_steps=self.warmup_steps,
+            total_steps=self.total_steps,
+            steps_per_epoch=self.steps_per_epoch,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """What config.json holds."""
@@ -68,71 +74,123 @@ class Plan:
 
     def identity(self) -> dict[str, Any]:
         """The settings that a resumed run must share."""
-        return {name: item for name, item in self.to_json().items() if name not in FREE}
+        return {name: item for name, item in self.to_json().items() if name not in (*FREE, *FREE_FACTS)}
 
 
-def resolve(config: TrainConfig) -> Plan:
-    """Look at the dataset and the machine, and settle every setting.
+def resolve(
+    config: TrainConfig, facts: Facts | None = None, device: torch.device | None = None, processes: int = 1
+) -> Plan:
+    """Settle every setting.
 
     Defaults: ``positive`` is ``stored`` where the set has positives, else ``anchor``; ``crop`` is the stored size up to
-    64 px, 112 above (at most the stored size); 20 epochs; a warm-up only above batch 256, of 10 epochs or a tenth of the run.
+    64 px, 112 above (at most the stored size); 20 epochs; a warm-up only above batch 256, of 10 epochs or a tenth of the run;
+    rate and weight decay are the optimiser's (``optimiser.DEFAULTS``).
+
+    Args:
+        facts: of the samples; None: opens them.
 
     Raises:
-        DatasetError: the dataset is unfinished or damaged, or has not what the settings want of it.
+        GenRepError: the dataset is missing, unfinished or damaged, or has not what the settings want of it.
         TrainingError: the settings make no training.
     """
-    manifest = require_valid(config.data, level="quick")
-    device = pick_device(config.device)
-    height, width, _ = manifest.image_fields[0]["shape"]
-    num_pairs = len(subset(manifest.num_pairs, config.limit, config.seed))
+    device = device or pick_device(config.device)
+    facts = facts or open_samples(config, device).facts
+    num_pairs = facts.count if config.limit == 1 else max(1, round(config.limit * facts.count))
     steps_per_epoch, dropped = divmod(num_pairs, config.batch_size)
     if not steps_per_epoch:
-        raise TrainingError(
-            f"--batch-size {config.batch_size}: {config.data} gives {num_pairs} pairs, less than one batch"
-        )
+        where = ", ".join(map(str, config.folders))
+        raise TrainingError(f"--batch-size {config.batch_size}: {where} gives {num_pairs} pairs, less than one batch")
     total_steps = config.steps or (config.epochs or DEFAULT_EPOCHS) * steps_per_epoch
     warmup_epochs = _warmup_epochs(config, total_steps / steps_per_epoch)
     warmup_steps = round(warmup_epochs * steps_per_epoch)
     if warmup_steps >= total_steps:
         raise TrainingError(f"--warmup-epochs {warmup_epochs:g}: {warmup_steps} of {total_steps} steps, wanted fewer")
+    lr, weight_decay = DEFAULTS[config.optimizer]
+    lr = config.lr or lr
+    given = {field.name: getattr(config, field.name) for field in fields(TrainConfig)}
+    settled = {
+        **_objective_options(config),
+        **_views(config, facts),
+        "epochs": None if config.steps else config.epochs or DEFAULT_EPOCHS,
+        "steps_per_epoch": steps_per_epoch,
+        "lr": lr,
+        "weight_decay": weight_decay if config.weight_decay is None else config.weight_decay,
+        "warmup_epochs": warmup_epochs,
+        "crop": config.crop or _default_crop(min(facts.image_shape)),
+        "device": device.type,
+        "precision": _precision(config.precision, device),
+        "workers": config.workers or default_workers(),
+    }
+    _check_parts(config, processes, device)
     return Plan(
-        **{name: getattr(config, name) for name in _UNCHANGED},
-        warmup_epochs=warmup_epochs,
-        positive=_positive(config, manifest),
-        crop=config.crop or _default_crop(min(height, width)),
-        device=device.type,
-        precision=pick_precision(config.precision, device),
-        workers=config.workers or default_workers(),
+        **{**given, **settled},
+        processes=processes,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
-        dataset_id=manifest.id,
-        image_shape=(height, width),
+        dataset_id=facts.identity,
+        image_shape=facts.image_shape,
         num_pairs=num_pairs,
-        steps_per_epoch=steps_per_epoch,
         dropped_per_epoch=dropped,
         total_steps=total_steps,
         warmup_steps=warmup_steps,
-        lr_scaled=config.lr * config.batch_size / REFERENCE_BATCH,
+        lr_scaled=lr * config.batch_size / REFERENCE_BATCH,
     )
 
 
-_UNCHANGED = (
-    *(
-        "data",
-        "out",
-        "arch",
-        "stem",
-        "batch_size",
-        "lr",
-        "weight_decay",
-        "momentum",
-        "temperature",
-        "pixel_views",
-        "limit",
-        "seed",
-    ),
-    *("checkpoint_every", "log_every", "collapse_std", "collapse_steps"),
-)
+def _objective_options(config: TrainConfig) -> dict[str, Any]:
+    """The objective's options with its own defaults filled in. Raises TrainingError for one that it has not."""
+    known = option_defaults(config.objective)
+    for name in config.objective_options():
+        if name not in known:
+            raise TrainingError(
+                f"--{name.replace('_', '-')}: --objective {config.objective} has no such option; it has "
+                f"{', '.join('--' + known_name.replace('_', '-') for known_name in known) or 'none'}"
+            )
+    return {name: known.get(name) for name in OBJECTIVE_OPTIONS} | config.objective_options()
+
+
+def _views(config: TrainConfig, facts: Facts) -> dict[str, Any]:
+    """What the positive is, and how many images of each sample the network sees."""
+    from .objectives import is_single_view
+
+    if is_single_view(config.objective):
+        return {"positive": "anchor", "num_views": 1}
+    if config.positive not in (None, "anchor") and not facts.num_positives:
+        where = ", ".join(map(str, config.folders)) or f"--views {config.views}"
+        raise DatasetError(f"--positive {config.positive}: {where} stores anchors only; wanted --positive anchor")
+    positive = config.positive or ("stored" if facts.num_positives else "anchor")
+    if positive == "anchor" and config.pixel_views == "none":
+        raise TrainingError(
+            "--positive anchor with --pixel-views none: the two views of a pair would be the same image"
+        )
+    return {"positive": positive, "num_views": 1 + (facts.num_positives if positive == "all" else 1)}
+
+
+def _check_parts(config: TrainConfig, processes: int, device: torch.device) -> None:
+    """Raises TrainingError if a batch cannot be shared as asked."""
+    from .objectives import compares_samples
+
+    parts = processes * config.accumulate
+    if config.batch_size % parts or config.batch_size // parts < 2:
+        raise TrainingError(
+            f"--batch-size {config.batch_size}: {processes} processes times --accumulate {config.accumulate} need a "
+            f"multiple of {parts}, at least {2 * parts}"
+        )
+    if config.accumulate > 1 and compares_samples(config.objective):
+        raise TrainingError(
+            f"--accumulate {config.accumulate}: --objective {config.objective} compares the samples of a batch, in parts "
+            "it would be another objective; wanted 1, or more processes"
+        )
+    if config.sync_batchnorm and processes > 1 and device.type != "cuda":
+        raise TrainingError(
+            "--sync-batchnorm: PyTorch has it for GPUs only; wanted --no-sync-batchnorm, or --device cuda"
+        )
+
+
+def _precision(name: str, device: torch.device) -> str:
+    if name == "fp16" and device.type != "cuda":
+        raise TrainingError("--precision fp16: wanted a GPU; on a CPU bf16 or fp32")
+    return pick_precision(name, device)
 
 
 def _warmup_epochs(config: TrainConfig, epochs: float) -> float:
@@ -143,14 +201,3 @@ def _warmup_epochs(config: TrainConfig, epochs: float) -> float:
 
 def _default_crop(side: int) -> int:
     return side if side <= SMALL_IMAGE else min(side, LARGE_CROP)
-
-
-def _positive(config: TrainConfig, manifest: Manifest) -> str:
-    if config.positive in ("stored", "random") and not manifest.num_positives:
-        raise DatasetError(f"--positive {config.positive}: {config.data} stores anchors only; wanted --positive anchor")
-    positive = config.positive or ("stored" if manifest.num_positives else "anchor")
-    if positive == "anchor" and config.pixel_views == "none":
-        raise TrainingError(
-            "--positive anchor with --pixel-views none: the two views of a pair would be the same image"
-        )
-    return positive

@@ -14,8 +14,13 @@ What the papers' code does besides and this trainer does not: train on an epoch'
 
 from __future__ import annotations
 
+import tomllib
+from dataclasses import fields
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+from .config import TrainConfig
 
 Settings = dict[str, Any]
 
@@ -160,3 +165,25 @@ def preset(name: str) -> Settings:
     if name not in _PRESETS:
         raise ValueError(f"--preset {name!r}: wanted one of {', '.join(_PRESETS)}")
     return dict(_PRESETS[name][1])
+
+
+def read_preset(source: str) -> Settings:
+    """A preset by name, or the settings of a TOML file in the same form.
+
+    Raises:
+        ValueError: no such name or file, or a setting that ``genrep-train`` has not; names it.
+    """
+    if not source.endswith(".toml"):
+        return preset(source)
+    try:
+        settings = tomllib.loads(Path(source).read_text())
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(f"--preset {source}: cannot be read ({reason})") from error
+    known = {field.name for field in fields(TrainConfig)} - {"out"}
+    for name in settings:
+        if name not in known:
+            raise ValueError(
+                f"--preset {source}: unknown setting {name!r}; wanted names of genrep-train's options with _"
+            )
+    return settings

@@ -14,54 +14,81 @@ from torch import Tensor
 
 from genrep.errors import TrainingError
 from genrep.files import write_atomic
+from genrep.processes import Processes
+
+from .objectives import Output
+from .objectives.measures import measures
 
 METRICS_FILE = "metrics.jsonl"
+Line = dict[str, Any]
 
 
 class Records:
-    """Collects steps and writes a line per ``log_every`` of them; append-only, whole lines."""
+    """Collects steps and writes a line per ``log_every`` of them; append-only, whole lines, by the first process alone."""
 
-    def __init__(self, out: Path, *, after_step: int) -> None:
+    def __init__(self, out: Path, processes: Processes, *, after_step: int) -> None:
         """Keep the records up to ``after_step``: a resumed run repeats what came after its checkpoint."""
-        self.path = out / METRICS_FILE
-        kept = [line for line in _lines(self.path) if line["step"] <= after_step]
-        write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
-        self.board = _tensorboard(out / "tensorboard", after_step)
-        self.losses: list[Tensor] = []
-        self.spreads: list[Tensor] = []
+        self.path, self.processes = out / METRICS_FILE, processes
+        self.board = None
+        if processes.first:
+            kept = [line for line in read_lines(self.path) if line["step"] <= after_step]
+            write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+            self.board = _tensorboard(out / "tensorboard", after_step)
+        self.values: list[dict[str, Tensor]] = []  # of each step since the last line; on the device
+        self.embeddings: Tensor | None = None
         self.images, self.waited, self.since = 0, 0.0, time.monotonic()
 
-    def add(self, loss: Tensor, spread: Tensor, images: int, waited: float) -> None:
+    def add(self, output: Output, images: int, waited: float) -> None:
         """Remember a step; its numbers stay on the device."""
-        self.losses.append(loss)
-        self.spreads.append(spread)
+        self.values.append({"loss": output.loss, **output.metrics})
+        self.embeddings = output.embeddings
         self.images += images
         self.waited += waited
 
-    def flush(self, step: int, epoch: int, lr: float) -> dict[str, Any] | None:
-        """Write the mean of the steps since the last line; returns it."""
-        if not self.losses:
+    def flush(self, step: int, epoch: int, lr: float) -> Line | None:
+        """Write the means since the last line, over all processes; returns the line. The embeddings' are the last step's."""
+        if not self.values:
             return None
-        loss = float(torch.stack(self.losses).double().mean())
-        spread = float(torch.stack(self.spreads).double().mean())
+        assert self.embeddings is not None
+        means = {name: torch.stack([step[name] for step in self.values]).double().mean() for name in self.values[0]}
+        means |= {name: value.double() for name, value in measures(self.embeddings).items()}
+        numbers = dict(zip(means, self.processes.mean(torch.stack(list(means.values()))).tolist()))
         seconds = max(time.monotonic() - self.since, 1e-9)
         line = {
             "step": step,
             "epoch": epoch,
-            "loss": loss if math.isfinite(loss) else str(loss),
             "lr": lr,
-            "embedding_std": spread if math.isfinite(spread) else str(spread),
+            **numbers,
             "images_per_s": round(self.images / seconds, 1),
             "data_wait": round(self.waited / seconds, 4),  # fraction of the time
         }
-        with open(self.path, "a") as file:
-            file.write(json.dumps(line) + "\n")
-        if self.board is not None:
-            for name in ("loss", "lr", "embedding_std", "images_per_s", "data_wait"):
-                self.board.add_scalar(name, float(line[name]), step)
-        self.losses, self.spreads = [], []
+        self.write(line)
+        self.values = []
         self.images, self.waited, self.since = 0, 0.0, time.monotonic()
         return line
+
+    def write(self, line: Line) -> None:
+        """Append a line: ``step`` and numbers."""
+        if not self.processes.first:
+            return
+        finite = {
+            name: value if not isinstance(value, float) or math.isfinite(value) else str(value)
+            for name, value in line.items()
+        }
+        with open(self.path, "a") as file:
+            file.write(json.dumps(finite) + "\n")
+        if self.board is not None:
+            for name, value in line.items():
+                if name not in ("step", "epoch"):
+                    self.board.add_scalar(name, float(value), line["step"])
+
+    def state(self) -> list[dict[str, float]]:
+        """The steps since the last line, for a checkpoint between two lines."""
+        return [{name: float(value) for name, value in step.items()} for step in self.values]
+
+    def restore(self, state: list[dict[str, float]]) -> None:
+        """Go on from ``state``; every process's own numbers are then the first one's, which are all that is kept."""
+        self.values = [{name: torch.tensor(value) for name, value in step.items()} for step in state]
 
     def close(self) -> None:
         """Flush TensorBoard's file."""
@@ -69,7 +96,7 @@ class Records:
             self.board.close()
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path) -> list[Line]:
     """The whole lines of a metrics file; what a crash cut off in the middle is left out."""
     lines = []
     for text in path.read_text().splitlines() if path.exists() else []:
@@ -94,17 +121,20 @@ def _tensorboard(folder: Path, after_step: int) -> Any:
 class Alarms:
     """Ends a run that cannot become anything."""
 
-    def __init__(self, collapse_std: float, collapse_steps: int) -> None:
+    def __init__(self, collapse_std: float, collapse_steps: int, *, single_view: bool) -> None:
         self.collapse_std, self.collapse_steps = collapse_std, collapse_steps
+        self.single_view = single_view  # features with a target of their own do not collapse
         self.healthy_step: int | None = None  # the last one whose embeddings were spread out
 
-    def check(self, line: dict[str, Any]) -> None:
+    def check(self, line: Line) -> None:
         """Look at a line of metrics. Raises TrainingError."""
         step, loss, spread = line["step"], float(line["loss"]), float(line["embedding_std"])
         if not math.isfinite(loss):
             raise TrainingError(
                 f"loss is {loss} at step {step}, lr {line['lr']:.3g}: wanted a finite number; try a lower --lr"
             )
+        if self.single_view:
+            return
         if self.healthy_step is None or spread >= self.collapse_std:
             self.healthy_step = step
         elif step - self.healthy_step >= self.collapse_steps:

@@ -5,22 +5,33 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from genrep.cli import Terminated
 from genrep.encoders import ENCODER_FILE, EncoderFacts, save_encoder
 from genrep.errors import TrainingError
 from genrep.files import locked_folder
+from genrep.processes import Processes, join
 from genrep.progress import Progress
 
 from .config import TrainConfig
+from .curves import draw_curves
 from .engine import Trainer
-from .folder import check_same_run, is_finished, load_checkpoint, save_checkpoint, write_config
-from .loader import Batch, PairLoader
+from .folder import BEST_FILE, check_same_run, is_finished, load_checkpoint, save_checkpoint, write_config
+from .loader import Batch
+from .objectives.base import Decoder
 from .plan import Plan, resolve
-from .records import Alarms, Records
+from .preemption import Requests, requests
+from .records import Alarms, Line, Records
+from .samples import Facts, Samples, open_samples
+
+if TYPE_CHECKING:
+    from .knn import LiveKnn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +40,7 @@ class TrainResult:
 
     encoder: Path
     plan: Plan
+    first: bool = True  # whether this process is the one that wrote it
     already_finished: bool = False
     loss: float | None = None  # mean of the last logged steps
     images_per_s: float | None = None  # views through the network, over the whole run
@@ -37,115 +49,187 @@ class TrainResult:
 def train(config: TrainConfig) -> TrainResult:
     """Train until the last step, from the checkpoint in ``out`` if there is one, and write the encoder.
 
+    Started by torchrun, all its processes train one encoder together, and the first one writes.
+
     Raises:
-        GenRepError: the dataset is unfinished or damaged, ``out`` holds another run, or the training cannot go on.
+        GenRepError: the samples cannot be read, ``out`` holds another run, or the training cannot go on.
     """
-    plan = resolve(config)
-    out = config.out
-    encoder = out / ENCODER_FILE
-    with locked_folder(out):
-        check_same_run(out, plan)
-        if is_finished(out):
-            return TrainResult(encoder=encoder, plan=plan, already_finished=True)
+    with join(config.device) as processes, ExitStack() as stack:
+        samples = open_samples(config, processes.device)
+        plan = resolve(config, samples.facts, processes.device, processes.size)
+        encoder = plan.out / ENCODER_FILE
+
+        def enter() -> bool:
+            stack.enter_context(locked_folder(plan.out))
+            check_same_run(plan.out, plan)
+            return is_finished(plan.out)
+
+        if processes.first_does(enter):
+            return TrainResult(encoder=encoder, plan=plan, first=processes.first, already_finished=True)
+        asked = stack.enter_context(requests())
         try:
-            run = Run(plan)
+            run = Run(plan, samples, processes, asked)
             run.go_on()
         except torch.OutOfMemoryError as error:
             raise TrainingError(f"--batch-size {plan.batch_size}: does not fit the GPU's memory") from error
-        facts = EncoderFacts(arch=plan.arch, stem=plan.stem, size=plan.crop, mean=plan.mean, std=plan.std)
-        save_encoder(encoder, run.trainer.encoder, facts)
-    images = 2 * plan.batch_size * plan.total_steps
-    return TrainResult(encoder=encoder, plan=plan, loss=run.last_loss, images_per_s=images / run.seconds)
+        if processes.first:
+            draw_curves(plan.out)
+            save_encoder(encoder, run.trainer.encoder, encoder_facts(plan))
+        images = plan.views_per_step * plan.total_steps
+        return TrainResult(
+            encoder=encoder,
+            plan=plan,
+            first=processes.first,
+            loss=run.last_loss,
+            images_per_s=images / max(run.clock.seconds, 1e-9),
+        )
 
 
-@dataclass
+def encoder_facts(plan: Plan) -> EncoderFacts:
+    """What the encoder's file says."""
+    return EncoderFacts(arch=plan.arch, stem=plan.stem, size=plan.crop or 0, mean=plan.mean, std=plan.std)
+
+
+class Clock:
+    """Seconds of training over all processes of the run, one after another."""
+
+    def __init__(self, seconds: float) -> None:
+        self.before, self.since = seconds, time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Until now."""
+        return self.before + time.monotonic() - self.since
+
+
 class Run:
     """A run at work: trainer, loader and records, and the loop over epochs."""
 
-    plan: Plan
-    trainer: Trainer = field(init=False)
-    loader: PairLoader = field(init=False)
-    records: Records = field(init=False)
-    alarms: Alarms = field(init=False)
-    seconds: float = 0.0  # of training, over all processes of the run
-    last_loss: float | None = None
-
-    def __post_init__(self) -> None:
-        plan, out = self.plan, self.plan.out
-        self.trainer = Trainer(plan)
-        self.loader = PairLoader(
-            plan.data,
-            batch_size=plan.batch_size,
-            seed=plan.seed,
-            fields=self.trainer.fields,
-            random_positive=plan.positive == "random",
-            limit=plan.limit,
-            drop_last=True,
-            workers=plan.workers,
-            pin_memory=plan.device == "cuda",
-        )
-        state = load_checkpoint(out, self.trainer.device)
+    def __init__(self, plan: Plan, samples: Samples, processes: Processes, asked: Requests) -> None:
+        self.plan, self.processes, self.asked = plan, processes, asked
+        out = plan.out
+        self.trainer = Trainer(plan, samples.facts, processes, _decoder(plan, samples.facts, processes.device))
+        positive = plan.positive or "anchor"
+        self.loader = samples.loader(plan, self.trainer.fields, positive, processes.rank, processes.size)
+        self.last_loss: float | None = None
+        self.best: dict[str, Any] | None = None  # of the encoder in BEST_FILE: metric, value, step
+        self.written = time.monotonic()  # the last checkpoint
+        state = load_checkpoint(out, processes.device)
+        seconds = 0.0
         if state is not None:
             self.trainer.load_state_dict(state["trainer"])
             self.loader.load_state_dict(state["loader"])
-            self.seconds, self.last_loss = state["seconds"], state["last_loss"]
-        write_config(out, plan)
-        self.records = Records(out, after_step=self.trainer.step)
-        self.alarms = Alarms(plan.collapse_std, plan.collapse_steps)
+            seconds, self.last_loss, self.best = state["seconds"], state["last_loss"], state["best"]
+        if processes.first:
+            write_config(out, plan)
+        self.knn = _live_knn(plan, processes)
+        self.records = Records(out, processes, after_step=self.trainer.step)
+        self.records.restore(state["records"] if state is not None else [])
+        self.alarms = Alarms(plan.collapse_std, plan.collapse_steps, single_view=plan.num_views == 1)
+        self.clock = Clock(seconds)
 
     def go_on(self) -> None:
         """Train from where the trainer stands to the last step."""
         plan, trainer = self.plan, self.trainer
         self._announce()
-        per_step = 2 * plan.batch_size
+        per_step = plan.views_per_step
         total = plan.total_steps * per_step
         try:
-            with Progress(total, "image", "training", initial=trainer.step * per_step) as progress:
+            with Progress(
+                total, "image", "training", initial=trainer.step * per_step, silent=not self.processes.first
+            ) as bar:
                 while trainer.step < plan.total_steps:
-                    self._epoch(progress)
+                    self._epoch(bar)
         finally:
             self.records.close()
 
     def _announce(self) -> None:
         plan = self.plan
+        if not self.processes.first:
+            return
         if self.trainer.step:
             print(f"going on after step {self.trainer.step} of {plan.total_steps}", file=sys.stderr)
         if plan.dropped_per_epoch:
             pairs = f"{plan.dropped_per_epoch} of {plan.num_pairs} pairs"
             print(f"each epoch drops its incomplete last batch: {pairs}, others in every epoch", file=sys.stderr)
 
-    def _epoch(self, progress: Progress) -> None:
-        """The rest of the loader's epoch, or up to the last step; then a checkpoint if one is due."""
+    def _epoch(self, bar: Progress) -> None:
+        """The rest of the loader's epoch, or up to the last step; then what is due."""
         plan, trainer, epoch = self.plan, self.trainer, self.loader.epoch
-        started, before = time.monotonic(), self.seconds
         for batch, waited in timed(self.loader):
-            loss, spread = trainer.train_step(batch, epoch)
-            self.records.add(loss, spread, 2 * plan.batch_size, waited)
+            output = trainer.train_step(batch, epoch)
+            self.records.add(output, plan.views_per_step, waited)
             if trainer.step % plan.log_every == 0:
                 self._log(epoch)
             facts = {} if self.last_loss is None else {"loss": f"{self.last_loss:.3f}"}
-            progress.update(2 * plan.batch_size, epoch=epoch, **facts)
+            bar.update(plan.views_per_step, epoch=epoch, **facts)
             if trainer.step == plan.total_steps:
                 break
-        self._log(epoch)
-        self.seconds = before + time.monotonic() - started
-        if (epoch + 1) % plan.checkpoint_every == 0 or trainer.step == plan.total_steps:
+            self._between_steps()
+        line = self._log(epoch)
+        done = trainer.step == plan.total_steps
+        self._keep_best(epoch, line, done=done)
+        if (epoch + 1) % plan.checkpoint_every == 0 or done:
             self._checkpoint()
 
-    def _log(self, epoch: int) -> None:
-        line = self.records.flush(self.trainer.step, epoch, self.trainer.optimiser.param_groups[0]["lr"])
+    def _log(self, epoch: int) -> Line | None:
+        line = self.records.flush(self.trainer.step, epoch, self.trainer.rates.rate(self.trainer.step - 1))
         if line is not None:
             self.alarms.check(line)
             self.last_loss = line["loss"]
+        return line
+
+    def _keep_best(self, epoch: int, line: Line | None, *, done: bool) -> None:
+        """After an epoch: kNN accuracy if it is due, and the encoder if it is the best by it so far."""
+        plan = self.plan
+        if self.knn is None or plan.knn_every is None or ((epoch + 1) % plan.knn_every and not done):
+            return
+        value = self.knn.top1(self.trainer.encoder)
+        self.records.write({"step": self.trainer.step, "epoch": epoch, "knn_top1": value})
+        if self.best is None or value > self.best["value"]:
+            self.best = {"metric": "knn_top1", "value": value, "step": self.trainer.step}
+            save_encoder(plan.out / BEST_FILE, self.trainer.encoder, encoder_facts(plan))
+
+    def _between_steps(self) -> None:
+        """What signals ask for, and a checkpoint if the last one is old."""
+        old = time.monotonic() - self.written > 60 * self.plan.checkpoint_minutes
+        if old or self.asked.checkpoint or self.asked.stop:
+            self.asked.checkpoint = False
+            self._checkpoint()
+        # The other processes would leave the first one waiting for them, short of its checkpoint: they end with it.
+        if self.asked.stop and self.processes.first:
+            raise Terminated
 
     def _checkpoint(self) -> None:
+        self.written = time.monotonic()
+        if not self.processes.first:
+            return
         state = {
             "trainer": self.trainer.state_dict(),
             "loader": self.loader.state_dict(),
-            "seconds": self.seconds,
+            "records": self.records.state(),
+            "seconds": self.clock.seconds,
             "last_loss": self.last_loss,
+            "best": self.best,
         }
-        save_checkpoint(self.plan.out, state)
+        save_checkpoint(self.plan.out, state, keep=self.plan.keep_checkpoints)
+
+
+def _live_knn(plan: Plan, processes: Processes) -> LiveKnn | None:
+    if not plan.knn_every or not processes.first:
+        return None
+    from .knn import LiveKnn
+
+    return LiveKnn(plan, processes.device)
+
+
+def _decoder(plan: Plan, facts: Facts, device: torch.device) -> Decoder | None:
+    if plan.objective != "autoencoder" or plan.gen is None:
+        return None
+    from genrep.online import open_decoder
+
+    decoder: Decoder = open_decoder(plan.gen, weights=plan.weights, device=device)
+    return decoder
 
 
 def timed(batches: Iterable[Batch]) -> Iterator[tuple[Batch, float]]:

@@ -79,6 +79,14 @@ class Sets:
             if all(_stored(part, name) is not None for part in self.parts)
         }
 
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """The labels that samples have, -1 (none) aside, ascending; empty if a set has none."""
+        if "label" not in self.fields:
+            return ()
+        found = [self._labels[k][part.integers("label", np.arange(len(part)))] for k, part in enumerate(self.parts)]
+        return tuple(label for label in np.unique(np.concatenate(found)).tolist() if label >= 0)
+
     def outputs(self, names: Sequence[str] | None, positive: str | None) -> list[Output]:
         """What a batch holds: the named fields, or all. See ``PairLoader`` for ``positive``.
 
@@ -144,7 +152,7 @@ class Sets:
         rows: Rows,
         outputs: Sequence[Output],
         arrays: Sequence[NDArray[Any]],
-        uniform: NDArray[np.float64] | None = None,
+        uniform: NDArray[np.floating[Any]] | None = None,
     ) -> None:
         """Fill the outputs' arrays, of shape ``(len(rows), *output.field.shape)``; all but ``index``, which the caller knows.
 
@@ -222,7 +230,7 @@ def _is_read(name: str, positive: str) -> bool:
     return stem not in PAIRED or (positive != "anchor" and name == stem)
 
 
-def _slot(names: tuple[str, ...], out: NDArray[Any], uniform: NDArray[np.float64] | None, places: Rows) -> Slot:
+def _slot(names: tuple[str, ...], out: NDArray[Any], uniform: NDArray[np.floating[Any]] | None, places: Rows) -> Slot:
     if len(names) == 1:
         return Slot(names, out)
     assert uniform is not None

@@ -15,6 +15,7 @@ from genrep.datasets_manifest.finish import RECIPE_NAME, done_shard
 from genrep.datasets_manifest.locks import FolderLocks
 from genrep.datasets_manifest.manifest import Shard as ShardRecord
 from genrep.datasets_manifest.manifest import shard_name, write_shard_record
+from genrep.datasets_manifest.recovery.fingerprints import make_fingerprint
 
 from .plan import Plan
 from .source import OpenSource, OutOfMemoryError, Source
@@ -86,9 +87,11 @@ def record_shard(job: Job, number: int, digests: dict[str, Any], batch_size: int
     """Write the record of a shard whose file is whole: now it exists."""
     shard = job.plan.shard(number)
     facts = {"dataset_id": job.plan.id, "batch_size": batch_size, "seconds": round(seconds, 3), **making(job)}
-    record = ShardRecord(
-        name=shard_name(number), first_index=shard.first_index, count=shard.count, facts=facts, **digests
-    )
+    path = job.out / shard_name(number)
+    fingerprint = make_fingerprint(path, job.plan.fields, shard.first_index, shard.count, job.plan.num_shards)
+    if fingerprint is not None:
+        facts["fingerprint"] = fingerprint
+    record = ShardRecord(name=path.name, first_index=shard.first_index, count=shard.count, facts=facts, **digests)
     write_shard_record(job.out, record)
     return record
 

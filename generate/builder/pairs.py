@@ -105,10 +105,10 @@ class PairSource:
 
     def _padded(self, values: NDArray[Any]) -> Tensor:
         """On the device, the last row repeated to the full batch: the last bit of a sum depends on a batch's shape."""
-        import torch
+        from genrep.pixel_views.upload import to_device
 
         pad = self.batch_size - len(values)
-        return torch.from_numpy(np.concatenate([values, np.repeat(values[-1:], pad, axis=0)])).to(self.device)
+        return to_device(np.concatenate([values, np.repeat(values[-1:], pad, axis=0)]), self.device)
 
     def _launch_view(
         self, anchors: Tensor, positives: Tensor | None, y: Tensor | None, indices: NDArray[np.int64]

@@ -11,6 +11,7 @@ from pathlib import Path
 from genrep.datasets_manifest.contact_sheet import SHEET_NAME
 from genrep.datasets_manifest.finish import done_shards, finish
 from genrep.datasets_manifest.manifest import MANIFEST_NAME, Manifest, read_manifest
+from genrep.errors import DatasetError
 from genrep.progress import Progress
 
 from .folder import claimed_folder
@@ -67,12 +68,24 @@ def run_build(job: Job, events: Events, share: Share = ALL) -> BuildReport:
     with claimed_folder(job.out, plan, shared=share.shared):
         if (job.out / MANIFEST_NAME).exists():
             manifest = read_manifest(job.out)
+            _require_whole(job, manifest)
             return _report(job, manifest, plan.num_shards, 0, 0.0)
         remove_leftovers(job.out)
         built_pairs = _build_open_shards(job, events, share)
         done = sum(1 for _ in done_shards(job.out, plan.recipe))
         found = finish(job.out) if done == plan.num_shards else None
     return _report(job, found, done, built_pairs, time.monotonic() - started)
+
+
+def _require_whole(job: Job, manifest: Manifest) -> None:
+    """Raises DatasetError if a shard of a finished dataset is gone since: repairing is another command's work."""
+    there = {shard.name for shard in done_shards(job.out, job.plan.recipe)}
+    gone = [shard.name for shard in manifest.shards if shard.name not in there]
+    if gone:
+        raise DatasetError(
+            f"--out {job.out}: was finished, but {gone[0]} is missing or cut ({len(gone)} of {len(manifest.shards)} shards); "
+            "genrep-manifest repair brings them back"
+        )
 
 
 def _report(job: Job, manifest: Manifest | None, done: int, built_pairs: int, seconds: float) -> BuildReport:

@@ -165,10 +165,12 @@ class FilteredSource:
         """Log-odds and largest values of the anchors of up to a batch of candidates. Shape: ``(B,) -> (B,), (B,)``."""
         import torch
 
+        from genrep.pixel_views.upload import to_device
+
         source, count = self.source, len(candidates)
         padded = np.concatenate([candidates, np.repeat(candidates[-1:], self.candidate_batch - count)])
         y, name = source.conditions.y(padded), source.recipe.name
-        z = torch.from_numpy(source.latent.sample(source.seed, padded)).to(source.device)
+        z = to_device(source.latent.sample(source.seed, padded), source.device)
         where = f"generator {name}: candidates {candidates[0]} to {candidates[-1]} of --filter"
         try:
             with torch.no_grad():

@@ -148,7 +148,7 @@ def _read_safetensors(path: Path) -> Any:
 
 
 def _read_pickle(path: Path) -> Any:
-    from genrep.generate.unpickle import read_file
+    from genrep.unpickle import read_file
 
     return read_file(path)
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from genrep.errors import GeneratorError, GenRepError, RecipeError
+from genrep.factories import find_factory
 
 from .base import Generator, LatentSpec
 
@@ -27,18 +23,7 @@ def open_module(name: str, device: str | torch.device) -> Generator:
         RecipeError: it cannot be imported.
         GeneratorError: the factory raised, or its generator is not what the protocol asks for.
     """
-    module_name, _, attribute = name.partition(":")
-    try:
-        with _current_folder_importable():
-            factory: Any = importlib.import_module(module_name)
-            for part in attribute.split("."):
-                factory = getattr(factory, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise RecipeError(f"--gen {name}: cannot import it ({error})") from None
-    except Exception as error:  # a stranger's module may raise anything while it is imported
-        raise RecipeError(f"--gen {name}: importing it raised {type(error).__name__}: {error}") from error
-    if not callable(factory):
-        raise RecipeError(f"--gen {name}: {attribute} is not callable; wanted a function that returns a generator")
+    factory = find_factory(name, "--gen", "a generator", RecipeError)
     try:
         takes_device = "device" in inspect.signature(factory).parameters
         generator: Generator = factory(device=device) if takes_device else factory()
@@ -78,15 +63,3 @@ def check_attributes(generator: Any, name: str) -> None:
         raise GeneratorError(f"--gen {name}: image_shape is {shape!r}, wanted (height, width)")
     if not callable(generator.synthesize):
         raise GeneratorError(f"--gen {name}: synthesize is not callable")
-
-
-@contextmanager
-def _current_folder_importable() -> Iterator[None]:
-    # A console script does not look in the current folder, where people keep such a module. At the end of the path it
-    # cannot shadow an installed package.
-    here = os.getcwd()
-    sys.path.append(here)
-    try:
-        yield
-    finally:
-        sys.path.remove(here)

@@ -176,7 +176,7 @@ def _wanted(checkpoint: Checkpoint, path: Path, family: str | None) -> Checkpoin
 def _content(path: Path) -> object:
     if path.suffix == ".safetensors":
         return read_safetensors(path)[0]
-    from ..unpickle import read_file
+    from genrep.unpickle import read_file
 
     return read_file(path)
 

@@ -1,4 +1,4 @@
-"""The authors' released walks and navigators, read without executing anything in them (``genrep.generate.unpickle``).
+"""The authors' released walks and navigators, read without executing anything in them (``genrep.unpickle``).
 
 GenRep has two kinds of files. ``w_composed_final.pth`` of its training script holds ``walk_shiftx``, ``walk_color`` and so
 on, which are ours but for their names and a first axis of one. The released BigGAN walk holds ``walk_jit`` (1, d, 4) and
@@ -51,7 +51,7 @@ def import_walk(path: Path, out: Path, *, chunks: str = "", layers: str = "") ->
     Raises:
         WeightsError: the file cannot be read, or holds neither.
     """
-    from ..unpickle import read_file
+    from genrep.unpickle import read_file
 
     content = read_file(path)
     facts = {"source": path.name, "source_sha256": sha256_file(path)}
@@ -134,7 +134,7 @@ def _flatten(value: Any, prefix: str, tensors: dict[str, Tensor], kinds: set[str
     """Collect the tensors of nested dicts and modules under dotted names, and the modules' class names."""
     import torch
 
-    from ..unpickle import Opaque
+    from genrep.unpickle import Opaque
 
     if depth > 16:
         return

@@ -9,6 +9,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
+from importlib import import_module
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -21,6 +23,34 @@ TRACEBACK_VARIABLE = "GENREP_TRACEBACK"  # set to see where an unexpected error 
 
 class Terminated(BaseException):
     """SIGTERM arrived. Not an ``Exception``: only ``finally`` and context managers should see it on its way out."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are modules of one package, imported only to be run or to show their own help.
+
+    Each command is ``command`` of ``<package>.<name>``, with ``_`` for ``-``.
+    """
+
+    def __init__(self, *args: Any, package: str, summaries: dict[str, str], **attributes: Any) -> None:
+        """``summaries``: the commands' names, in the order of the help text, with a line about each."""
+        super().__init__(*args, **attributes)
+        self.package, self.summaries = package, summaries
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names."""
+        return list(self.summaries)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name; None if there is none."""
+        if cmd_name not in self.summaries:
+            return None
+        command: click.Command = import_module(f"{self.package}.{cmd_name.replace('-', '_')}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table of commands, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(self.summaries.items()))
 
 
 def _on_sigterm(signum: int, frame: FrameType | None) -> None:
@@ -75,3 +105,15 @@ def _say(message: str, status: int) -> int:
 def print_config(config: Any) -> None:
     """What ``--dry-run`` prints: the resolved settings of a config dataclass as JSON."""
     click.echo(json.dumps(vars(config), indent=2, sort_keys=True, default=str))
+
+
+def settings_of(config: Any) -> Callable[..., Callable[[Any], Any]]:
+    """``setting(flag, …)``: an option with the config's default, shown unless None (then the help text says what happens)."""
+    defaults = {name: field.default for name, field in config.__dataclass_fields__.items()}
+
+    def setting(flag: str, *more: str, **attributes: Any) -> Callable[[Any], Any]:
+        default = defaults[(more[-1] if more else flag).partition("/")[0].strip("-").replace("-", "_")]
+        shown = default is not None and default is not False
+        return click.option(flag, *more, default=default, show_default=shown, **attributes)
+
+    return setting

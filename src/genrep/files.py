@@ -66,7 +66,9 @@ def write_atomic(path: Path, data: bytes) -> None:
     """Write ``path`` so that a reader, or a crash at any moment, sees the old content or the new, never a part."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        # Not through a link that a stranger's folder holds under this name.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(temporary, flags, 0o666), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -16,12 +16,13 @@ class Progress:
     ...     progress.update(64)
     """
 
-    def __init__(self, total: int, unit: str, label: str, *, initial: int = 0) -> None:
+    def __init__(self, total: int, unit: str, label: str, *, initial: int = 0, silent: bool = False) -> None:
         self.total, self.unit, self.label = total, unit, label
         self.initial = self.done = initial
         self.started = self.logged = time.monotonic()
+        self.silent = silent  # counts only: of several processes one is enough to tell
         self.bar = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not silent:
             from tqdm import tqdm
 
             self.bar = tqdm(
@@ -35,7 +36,7 @@ class Progress:
             if facts:
                 self.bar.set_postfix(facts, refresh=False)
             self.bar.update(count)
-        elif time.monotonic() - self.logged >= LOG_EVERY_SECONDS:
+        elif not self.silent and time.monotonic() - self.logged >= LOG_EVERY_SECONDS:
             self.logged = time.monotonic()
             shown = "".join(f", {name} {value}" for name, value in facts.items())
             print(

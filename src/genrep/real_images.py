@@ -1,11 +1,12 @@
-"""Real labelled images, by dataset name or from a folder, in memory as uint8.
+"""Small sets of real labelled images, by dataset name or from a folder, in memory as uint8.
 
 Fashion-MNIST (and MNIST) become 32x32 by zero padding and RGB by repeating the gray channel, for generators, trainers
-and probes alike.
+and probes alike. Sets of photos stay files: ``image_files``, ``photo_sets``.
 """
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,14 @@ from .errors import DataError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from PIL.Image import Image
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 SPLITS = ("train", "test")
+
+
+class MissingDataset(DataError):
+    """A named dataset is not where it was looked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +49,7 @@ class NamedDataset:
     """A dataset that torchvision downloads."""
 
     torchvision_class: str
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # empty: in the order of the set's own list
     licence: str
     pad: int = 0  # zero rows and columns added on each side
     idx: bool = False  # kept in MNIST's format
@@ -64,6 +70,18 @@ NAMED = {
         torchvision_class="CIFAR10",
         classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
         licence="none stated by its authors (research use)",
+    ),
+    "cifar100": NamedDataset(
+        torchvision_class="CIFAR100",
+        classes=(),  # its files name them
+        licence="none stated by its authors (research use)",
+    ),
+    "mnist": NamedDataset(
+        torchvision_class="MNIST",
+        classes=tuple("0123456789"),
+        licence="CC BY-SA 3.0",
+        pad=2,
+        idx=True,
     ),
 }
 
@@ -99,18 +117,22 @@ def _load_named(name: str, root: Path | None, split: str, download: bool) -> Rea
     if root is None:
         raise DataError(f"dataset {name}: give the folder that holds it, or that it may be downloaded to, as --root")
     files = idx.find(root / facts.torchvision_class / "raw", split) if facts.idx else None
+    classes = facts.classes
     if files is not None:
         images, labels = idx.read(files[0], 3), idx.read(files[1], 1).astype(np.int64)
     else:
         data = _torchvision_dataset(name, root, split, download)
         images, labels = np.asarray(data.data), np.asarray(data.targets, dtype=np.int64)
+        classes = classes or tuple(data.classes)
     if len(images) != len(labels):
         raise DataError(f"dataset {name} under {root}: {len(images)} images but {len(labels)} labels")
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(classes):
+        raise DataError(f"dataset {name} under {root}: label {labels.max()}, but there are {len(classes)} classes")
     if images.ndim == 3:
         images = np.repeat(images[..., None], 3, axis=3)
     if facts.pad:
         images = np.pad(images, ((0, 0), (facts.pad, facts.pad), (facts.pad, facts.pad), (0, 0)))
-    return RealImages(name=name, images=images, labels=labels, classes=facts.classes, licence=facts.licence)
+    return RealImages(name=name, images=images, labels=labels, classes=classes, licence=facts.licence)
 
 
 def _torchvision_dataset(name: str, root: Path, split: str, download: bool) -> Any:
@@ -120,8 +142,12 @@ def _torchvision_dataset(name: str, root: Path, split: str, download: bool) -> A
         return getattr(torchvision.datasets, NAMED[name].torchvision_class)(
             root, train=split == "train", download=download
         )
-    except (RuntimeError, OSError) as error:
-        reason = str(error).splitlines()[0]
+    except RuntimeError as error:
+        if download:
+            raise DataError(f"dataset {name} under {root}: {str(error).splitlines()[0]}") from error
+        raise MissingDataset(f"dataset {name}: not found (or not whole) under {root}; --download fetches it") from error
+    except (OSError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(f"dataset {name} under {root}: {reason}") from error
 
 
@@ -132,12 +158,12 @@ def load_folder(folder: Path, split: str, size: int | None) -> RealImages:
     files: list[tuple[Path, int]] = []
     if classes:
         for label, name in enumerate(classes):
-            found = _image_files(base / name)
+            found = images_in(base / name)
             if not found:
                 raise DataError(f"{base / name}: no images in this class folder")
             files += [(path, label) for path in found]
     else:
-        files = [(path, -1) for path in _image_files(base)]
+        files = [(path, -1) for path in images_in(base)]
     if not files:
         raise DataError(f"{base}: no images ({', '.join(IMAGE_SUFFIXES)}) found")
     images = [_read_image(path, size) for path, _ in files]
@@ -163,18 +189,26 @@ def split_folder(folder: Path, split: str) -> Path:
     raise DataError(f"{folder}: no test/ or val/ subfolder")
 
 
-def _image_files(folder: Path) -> list[Path]:
+def images_in(folder: Path) -> list[Path]:
+    """The image files directly in a folder, sorted by name."""
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+
+
+def read_rgb(path: Path | str) -> Image:
+    """Open and decode an image as RGB. Raises DataError if it is none."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as file:
+            return file.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: not a readable image ({str(error).splitlines()[0]})") from error
 
 
 def _read_image(path: Path, size: int | None) -> NDArray[np.uint8]:
     from PIL import Image
 
-    try:
-        with Image.open(path) as file:
-            image = file.convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: not a readable image ({str(error).splitlines()[0]})") from error
+    image = read_rgb(path)
     if size is not None and image.size != (size, size):
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2

@@ -251,3 +251,27 @@ def folder(tmp_path: Path) -> Path:
 def writer() -> Callable[[Path, list[dict[str, Any]], range], None]:
     """``writer(path, fields, indices)``: a beton by FFCV's own DatasetWriter."""
     return write_beton
+
+
+@pytest.fixture(scope="session")
+def fashion_original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of the embedded generator: 20 pairs in shards of 8, made in batches of 4. Never modified."""
+    from genrep.generate import BuildConfig, build_dataset
+
+    folder = tmp_path_factory.mktemp("fashion") / "shards"
+    build_dataset(
+        BuildConfig(out=folder, num_pairs=20, shard_size="8", batch_size=4, processes=1, device="cpu", views="uniform")
+    )
+    return folder
+
+
+@pytest.fixture
+def fashion(fashion_original: Path, tmp_path: Path) -> Path:
+    """A copy of it, to damage."""
+    return Path(shutil.copytree(fashion_original, tmp_path / "fashion"))
+
+
+@pytest.fixture
+def contents() -> Callable[[Path], dict[str, bytes]]:
+    """``contents(folder)``: the bytes of every file."""
+    return lambda folder: {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -14,6 +14,7 @@ import pytest
 
 from genrep.cli import invoke
 from genrep.datasets_manifest import cli
+from genrep.datasets_manifest.commands import options
 from genrep.datasets_manifest.verify import LEVELS
 
 Capture = pytest.CaptureFixture[str]
@@ -77,8 +78,10 @@ def test_show(raw: Path, capsys: Capture) -> None:
     lines = [re.sub(" {2,}", " | ", line) for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == f"dataset | {raw}"
     assert re.fullmatch(r"id \| [0-9a-f]{64}", lines[1])
-    assert re.fullmatch(r"bytes \| 8,389,\d\d\d \(8\.0 MiB\)", lines[4])
-    assert [*lines[2:4], *lines[5:]] == [
+    assert re.fullmatch(r"digest \| [0-9a-f]{64}", lines[2])
+    assert re.fullmatch(r"bytes \| 8,389,\d\d\d \(8\.0 MiB\)", lines[6])
+    assert [*lines[3:6], *lines[7:]] == [
+        "licence | not stated",
         "pairs | 5, each with 1 positive",
         "shards | 2 of 3 pairs (the last may hold fewer)",
         "field anchor | image 8 x 6 x 3 raw",
@@ -129,7 +132,7 @@ def test_strangers_texts_reach_no_terminal(raw: Path, rewrite: Callable[..., Non
 
 
 def test_levels_are_verifys() -> None:
-    assert cli.LEVELS == LEVELS
+    assert options.LEVELS == LEVELS
 
 
 def test_help_names_the_commands(capsys: Capture) -> None:

@@ -6,7 +6,8 @@ import json
 import re
 from pathlib import Path
 
-from genrep.datasets_manifest import read_manifest, schema, strict_json, verify
+from genrep.datasets_manifest import catalogue, read_manifest, schema, strict_json, verify
+from genrep.datasets_manifest.recovery import compare
 
 PAGE = (Path(__file__).parents[2] / "docs" / "format.md").read_text()
 
@@ -21,7 +22,8 @@ def test_the_example_is_a_manifest(tmp_path: Path) -> None:
 
 
 def test_every_key_and_level_is_described() -> None:
-    for name in (*schema.TOP_KEYS, *schema.SHARD_KEYS, *schema.RECIPE_KEYS, *verify.LEVELS):
+    keys = (*schema.TOP_KEYS, *schema.SHARD_KEYS, *schema.RECIPE_KEYS, *schema.FINGERPRINT_KEYS, *catalogue.KEYS)
+    for name in (*keys, *verify.LEVELS, *compare.SAMENESS[:3]):
         assert f"`{name}`" in PAGE, name
     assert f"at most {schema.MAX_SHARDS:,} of them" in PAGE
     assert f"at most {strict_json.MAX_DEPTH} levels deep" in PAGE

@@ -111,7 +111,7 @@ def test_every_problem_is_listed(raw: Path) -> None:
     assert verify(raw, "quick") == [
         Problem(shard=None, reason="notes.txt: wanted only files that end in .beton, .json, .jsonl, .png, .md"),
         Problem(shard="shard-00000.beton", reason="truncated: 100 bytes, its allocation table starts at 4194304"),
-        Problem(shard="shard-00001.beton", reason="shard-00001.json: missing"),
+        Problem(shard="shard-00001.beton", reason="shard-00001.json: missing", record=True),
     ]
 
 

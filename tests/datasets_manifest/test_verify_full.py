@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from genrep.datasets_manifest import layout
-from genrep.datasets_manifest import verify as verify_module
+from genrep.datasets_manifest import layout, shard_checks
 from genrep.datasets_manifest.manifest import read_manifest
 from genrep.datasets_manifest.verify import verify
 
@@ -90,7 +89,7 @@ def test_latents_that_are_not_those_of_the_record(raw: Path, reseal: Reseal) -> 
 
 
 def test_many_broken_images_are_counted(jpeg: Path, reseal: Reseal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify_module, "MAX_FAULTS_PER_SHARD", 2)
+    monkeypatch.setattr(shard_checks, "MAX_FAULTS_PER_SHARD", 2)
     for i in range(3):
         overwrite(jpeg / "shard-00000.beton", pointer(jpeg, 0, i, "positive_1"), bytes(4))
     reseal(jpeg)
@@ -103,7 +102,7 @@ def test_a_shard_that_grows_while_it_is_read(raw: Path, monkeypatch: pytest.Monk
     real = os.preadv
 
     def growing(descriptor: int, buffers: list[Any], offset: int) -> int:
-        if len(buffers[0]) == verify_module.BLOCK:  # hashing
+        if len(buffers[0]) == shard_checks.BLOCK:  # hashing
             os.truncate(raw / "shard-00000.beton", 3 * PAGE)
         return real(descriptor, buffers, offset)
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from genrep.cli import invoke
-from genrep.evaluate.cli import group
+from genrep.evaluate.cli import COMMANDS, group
 
 Captured = pytest.CaptureFixture[str]
 
 
 def probe(encoder: Path, images: Path, out: Path, *more: str) -> list[str]:
-    arguments = ["--encoder", str(encoder), "--dataset", str(images), "--out", str(out), "--device", "cpu", *more]
-    return ["linear", *arguments]
+    arguments = ["--encoder", str(encoder), "--dataset", str(images), "--out", str(out), "--device", "cpu"]
+    return ["linear", *arguments, "--feature-batch", "16", *more]
 
 
 def test_a_line_with_number_and_protocol_then_a_table(
@@ -29,7 +29,7 @@ def test_a_line_with_number_and_protocol_then_a_table(
     assert invoke(group, probe(encoder, images, tmp_path / "one", "--epochs", "2")) == 0
     assert "done before" in capsys.readouterr().out
     random = ["linear", "--random-init", "--arch", "resnet18", "--dataset", str(images), "--out", str(tmp_path / "two")]
-    assert invoke(group, [*random, "--epochs", "2", "--device", "cpu"]) == 0
+    assert invoke(group, [*random, "--epochs", "2", "--device", "cpu", "--size", "16", "--feature-batch", "16"]) == 0
     assert invoke(group, probe(encoder, images, tmp_path / "three", "--epochs", "1")) == 0
     capsys.readouterr()
     folders = [f"mine={tmp_path / 'one'}", str(tmp_path / "two"), str(tmp_path / "three")]
@@ -42,7 +42,7 @@ def test_a_line_with_number_and_protocol_then_a_table(
 
 def test_dry_run(tmp_path: Path, capsys: Captured) -> None:
     assert invoke(group, probe(Path("run"), Path("data"), tmp_path / "out", "--dry-run")) == 0
-    assert json.loads(capsys.readouterr().out)["epochs"] == 60
+    assert json.loads(capsys.readouterr().out)["preset"] == "frozen"
     assert not (tmp_path / "out").exists()
 
 
@@ -55,7 +55,11 @@ def test_dry_run(tmp_path: Path, capsys: Captured) -> None:
         (["linear", "--encoder", "z", "--dataset", "x", "--out", "y", "--epochs", "0"], 2, "--epochs"),
         (["table", "nowhere"], 1, "nowhere: no results"),
         (["table"], 2, "DIR"),
-        (["knn"], 2, "knn"),
+        (["moco"], 2, "moco"),
+        (["linear", "--encoder", "z", "--dataset", "x", "--out", "y", "--seed", "0,a"], 2, "wanted numbers like 0"),
+        (["finetune", "--encoder", "z", "--dataset", "x", "--out", "y"], 2, "--labels or --subset"),
+        (["finetune", "--encoder", "z", "--dataset", "x", "--out", "y", "--labels", "1"], 2, "--labels '1': wanted 1%"),
+        (["transfer", "--encoder", "z", "--suite", "moco", "--root", "x", "--out", "y"], 2, "--suite"),
     ],
 )
 def test_faults_are_one_line(arguments: list[str], status: int, message: str, capsys: Captured) -> None:
@@ -63,3 +67,23 @@ def test_faults_are_one_line(arguments: list[str], status: int, message: str, ca
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 1
     assert message in captured.err
+
+
+def test_every_command_is_there_and_its_module_is_imported_only_when_asked_for(capsys: Captured) -> None:
+    assert invoke(group, ["--help"]) == 0
+    shown = capsys.readouterr().out
+    for name in COMMANDS:
+        assert f"  {name} " in shown
+    assert set(COMMANDS) == {"linear", "knn", "voc07", "finetune", "detection", "transfer", "export", "report", "table"}
+
+
+def test_several_seeds_have_a_mean_in_line_and_table(
+    encoder: Path, images: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    more = ("--epochs", "1", "--lr", "0.01", "--lr-grid", "0.5", "--seed", "0,1")
+    assert invoke(group, probe(encoder, images, tmp_path / "one", *more)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and lines[2].startswith("mean of 2 seeds ") and "±" in lines[2]
+    assert "lr 0.5: " in lines[0]
+    assert invoke(group, ["table", str(tmp_path / "one")]) == 0
+    assert any("±" in line and line.endswith("mean ± std") for line in capsys.readouterr().out.splitlines())

@@ -1,14 +1,19 @@
-"""Features do not depend on the batch."""
+"""Features do not depend on the batch, and a cache that is damaged is made again."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
+from torch import Tensor
 
 from genrep.encoders import load_encoder
-from genrep.evaluate.features import extract_features
+from genrep.errors import TrainingError
+from genrep.evaluate.cache import stored_features
+from genrep.features import extract_features
 
 PIXELS = np.random.RandomState(0).randint(0, 256, (21, 16, 16, 3)).astype(np.uint8)
 CPU = torch.device("cpu")
@@ -33,3 +38,68 @@ def test_are_the_encoders_in_evaluation_mode(encoder: Path) -> None:
     loaded.module.train()
     found = extract_features(loaded.module, loaded.facts, PIXELS, CPU)
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+class Computer:
+    """Yields features, and counts how often it was asked."""
+
+    def __init__(self, fail_after: int | None = None) -> None:
+        self.calls, self.fail_after = 0, fail_after
+
+    def __call__(self) -> Iterator[Tensor]:
+        self.calls += 1
+        for k in range(3):
+            if k == self.fail_after:
+                raise OSError("disk on fire")
+            yield torch.full((4, 2), float(k))
+
+
+def stored(folder: Path | None, computer: Computer, **key: int) -> Tensor:
+    return stored_features(folder, {"encoder": 1, **key}, 12, computer)
+
+
+def test_stored_features_are_read_again_and_belong_to_their_key(tmp_path: Path) -> None:
+    computer = Computer()
+    first = stored(tmp_path, computer)
+    assert torch.equal(stored(tmp_path, computer), first) and computer.calls == 1
+    assert first.shape == (12, 2) and first[:, 0].tolist() == [0.0] * 4 + [1.0] * 4 + [2.0] * 4
+    stored(tmp_path, computer, images=2)
+    assert computer.calls == 2
+    assert torch.equal(stored(None, computer), first) and computer.calls == 3
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "no record", "no data", "broken record"])
+def test_damaged_features_are_made_again(tmp_path: Path, damage: str) -> None:
+    computer = Computer()
+    wanted = stored(tmp_path, computer).clone()
+    (data,), (record,) = tmp_path.glob("*.npy"), tmp_path.glob("*.json")
+    content = bytearray(data.read_bytes())
+    content[-1] ^= 64
+    if damage == "flip":
+        data.write_bytes(content)
+    elif damage == "cut":
+        data.write_bytes(content[:-5])
+    elif damage == "broken record":
+        record.write_text("{")
+    else:
+        (record if damage == "no record" else data).unlink()
+    assert torch.equal(stored(tmp_path, computer), wanted) and computer.calls == 2
+    assert torch.equal(stored(tmp_path, computer), wanted) and computer.calls == 2
+
+
+def test_an_interrupted_extraction_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="fire"):
+        stored(tmp_path, Computer(fail_after=2))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_gpu_that_runs_out_is_one_line(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = load_encoder(encoder)
+
+    def too_much(x: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nmore")
+
+    monkeypatch.setattr(loaded.module, "forward", too_much)
+    with pytest.raises(TrainingError, match=r"memory does not suffice for batches of 64 images; give a smaller batch"):
+        extract_features(loaded.module, loaded.facts, PIXELS, CPU, batch_size=64)

@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from genrep.encoders import build_encoder, save_encoder
+from genrep.encoders import build_encoder, load_encoder, save_encoder
 from genrep.errors import DataError, ResumeError, WeightsError
 from genrep.evaluate import LinearConfig, evaluate_linear
-from genrep.evaluate import run as run_module
+from genrep.evaluate.checkpoints import Checkpoint
+from genrep.evaluate.images import load_pair
+from genrep.evaluate.linear import run as run_module
+from genrep.evaluate.linear.presets import L2_GRID, PRESETS
+from genrep.evaluate.transforms import Transform
+
+CLASSES = ("dark", "middle", "light")
 
 
 def config(encoder: Path | None, images: Path, out: Path, **options: Any) -> LinearConfig:
     return LinearConfig(
-        **{"encoder": encoder, "dataset": str(images), "out": out, "epochs": 3, "device": "cpu", **options}
+        **{
+            "encoder": encoder,
+            "dataset": str(images),
+            "out": out,
+            "epochs": 3,
+            "device": "cpu",
+            "feature_batch": 16,
+            **options,
+        }
     )
 
 
@@ -46,7 +63,9 @@ def test_the_entry_says_everything(encoder: Path, images: Path, tmp_path: Path) 
     assert entry["best_value"] >= entry["value"]
     assert [head["lr"] for head in entry["lr_grid"]] == [0.5]
     assert entry["protocol"]["train_images"] == 36
-    assert entry["protocol"]["image_shape"] == [16, 16]
+    assert entry["protocol"]["test_transform"] == "Resize(16, bicubic) -> CenterCrop(16)"
+    assert "top5" not in entry  # of three classes
+    assert entry["mean_per_class"] == pytest.approx(entry["top1"])  # as many images of each class
     assert entry["normalise"] == {"mean": [0.5] * 3, "std": [0.25] * 3}
 
 
@@ -54,12 +73,12 @@ def test_appended_by_key_never_overwritten(
     encoder: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = evaluate_linear(config(encoder, images, tmp_path))
-    evaluate_linear(config(encoder, images, tmp_path, seed=1))
+    evaluate_linear(config(encoder, images, tmp_path, seeds=(1,)))
     evaluate_linear(config(encoder, images, tmp_path, epochs=2))
     assert [(e["seed"], e["protocol"]["epochs"]) for e in entries(tmp_path)] == [(0, 3), (1, 3), (0, 2)]
     before = (tmp_path / "linear.json").read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "extract_features", None)  # nothing is computed
+        patch.setattr(run_module, "feature_batches", None)  # nothing is computed
         again = evaluate_linear(config(encoder, images, tmp_path))
     assert again.already_done and again.entry == first.entry
     assert (tmp_path / "linear.json").read_bytes() == before
@@ -71,7 +90,7 @@ def test_appended_by_key_never_overwritten(
 
 def test_a_result_of_another_encoder_is_no_answer(encoder: Path, images: Path, tmp_path: Path) -> None:
     evaluate_linear(config(encoder, images, tmp_path / "out"))
-    facts = run_module.load_encoder(encoder).facts
+    facts = load_encoder(encoder).facts
     save_encoder(tmp_path / "other.safetensors", build_encoder("resnet18", "imagenet", seed=2), facts)
     with pytest.raises(ResumeError, match=r"holds this result for another encoder"):
         evaluate_linear(config(tmp_path / "other.safetensors", images, tmp_path / "out"))
@@ -81,7 +100,7 @@ def test_random_init_is_the_seeds(images: Path, tmp_path: Path) -> None:
     options = {"random_init": True, "arch": "resnet18"}
     one = evaluate_linear(config(None, images, tmp_path / "a", **options)).entry
     same = evaluate_linear(config(None, images, tmp_path / "b", **options)).entry
-    other = evaluate_linear(config(None, images, tmp_path / "c", seed=1, **options)).entry
+    other = evaluate_linear(config(None, images, tmp_path / "c", seeds=(1,), **options)).entry
     assert one["encoder"] == {"arch": "resnet18", "stem": "imagenet", "trained": False}
     assert (one["value"], one["encoder_sha256"]) == (same["value"], same["encoder_sha256"])
     assert one["encoder_sha256"] != other["encoder_sha256"]
@@ -108,9 +127,160 @@ def test_refusals(encoder: Path, images: Path, tmp_path: Path) -> None:
         ({"random_init": True, "arch": "vit"}, "--arch 'vit': wanted one of resnet18"),
         ({"encoder": Path("x"), "epochs": 0}, "--epochs 0: wanted at least 1"),
         ({"encoder": Path("x"), "lr": 0.0}, "--lr 0.0: wanted a positive number"),
-        ({"encoder": Path("x"), "seed": -1}, "--seed -1"),
+        ({"encoder": Path("x"), "seeds": (-1,)}, "--seed -1"),
+        ({"encoder": Path("x"), "seeds": (1, 1)}, "--seed 1,1: wanted different numbers"),
+        ({"encoder": Path("x"), "preset": "moco"}, "--preset 'moco': wanted one of frozen, genrep"),
+        ({"encoder": Path("x"), "preset": "simclr-lbfgs", "epochs": 3}, "--epochs: --preset simclr-lbfgs has no SGD"),
+        ({"encoder": Path("x"), "preset": "genrep", "crop": 200}, "--crop 200: wanted at most --size, 128"),
     ],
 )
 def test_settings_that_are_wrong_in_themselves(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LinearConfig(dataset="x", out=Path("y"), **options)
+
+
+def test_seeds_have_an_entry_each_and_a_mean(encoder: Path, images: Path, tmp_path: Path) -> None:
+    result = evaluate_linear(config(encoder, images, tmp_path, seeds=(0, 1, 2), epochs=1, lr=0.001))
+    values = [entry["value"] for entry in entries(tmp_path)]
+    assert [entry["seed"] for entry in entries(tmp_path)] == [0, 1, 2]
+    assert result.mean == pytest.approx(np.mean(values)) and result.std == pytest.approx(np.std(values, ddof=1))
+    assert len(list((tmp_path / "features").glob("*.npy"))) == 2  # the seeds share the features
+    more = evaluate_linear(config(encoder, images, tmp_path, seeds=(2, 3), epochs=1, lr=0.001))
+    assert not more.already_done and more.entries[0] == result.entries[2]
+
+
+@pytest.mark.parametrize("name", ["genrep", "cop-gen", "hl", "vissl"])
+def test_presets_train_under_augmentation(encoder: Path, images: Path, tmp_path: Path, name: str) -> None:
+    result = evaluate_linear(config(encoder, images, tmp_path, preset=name, size=18, epochs=2, batch_size=16))
+    protocol = result.entry["protocol"]
+    crop = round(PRESETS[name].transform.crop * 18 / PRESETS[name].transform.resize)
+    assert protocol["augmentation"].startswith(f"RandomResizedCrop({crop}, ")
+    assert protocol["test_transform"] == f"Resize(18, bilinear) -> CenterCrop({crop})"
+    assert len(result.entry["lr_grid"]) == len(PRESETS[name].lr_grid)
+    assert (
+        result.entry["lr"] == pytest.approx(PRESETS[name].lr * 16 / PRESETS[name].batch_size)
+        and 0 <= result.entry["value"] <= 100
+    )
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_logistic_regression_by_preset(encoder: Path, images: Path, tmp_path: Path) -> None:
+    entry = evaluate_linear(
+        config(encoder, images, tmp_path, preset="simclr-lbfgs", size=16, epochs=None, cache=False)
+    ).entry
+    assert entry["metric"] == "linear_top1_lbfgs" and entry["value"] > 80
+    assert entry["l2"] in L2_GRID and "lr" not in entry
+    assert not (tmp_path / "features").exists()
+
+
+@pytest.mark.parametrize("preset", ["frozen", "genrep"])
+def test_the_result_depends_on_neither_workers_nor_the_feature_batch(
+    encoder: Path, images: Path, tmp_path: Path, preset: str
+) -> None:
+    options = {"preset": preset, "epochs": 2, "size": 16, "batch_size": 12, "cache": False}
+    one = evaluate_linear(config(encoder, images, tmp_path / "a", workers=1, **options)).entry
+    two = evaluate_linear(config(encoder, images, tmp_path / "b", workers=5, **options)).entry
+    three = evaluate_linear(config(encoder, images, tmp_path / "c", workers=3, feature_batch=7, **options)).entry
+    for entry in (two, three):
+        assert entry["value"] == one["value"] and entry["protocol"] == one["protocol"]
+
+
+def test_interrupted_training_goes_on_to_the_same_result(
+    encoder: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"preset": "genrep", "epochs": 4, "size": 16, "batch_size": 8}
+    whole = evaluate_linear(config(encoder, images, tmp_path / "whole", **options)).entry
+    epochs = []
+    write = Checkpoint.write
+
+    def write_then_stop(self: Checkpoint, state: dict[str, Any]) -> None:
+        write(self, state)
+        epochs.append(state["epoch"])
+        if state["epoch"] == 2 and epochs.count(2) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "write", write_then_stop)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_linear(config(encoder, images, tmp_path / "part", **options))
+    (kept,) = (tmp_path / "part/checkpoints").iterdir()
+    rest = evaluate_linear(config(encoder, images, tmp_path / "part", **options)).entry
+    assert epochs == [1, 2, 3, 4]
+    for name in ("value", "best_value", "lr_grid", "top1", "mean_per_class"):
+        assert rest[name] == whole[name]
+    assert not kept.exists()
+
+
+def test_a_damaged_checkpoint_is_told_of_and_not_used(
+    encoder: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"preset": "genrep", "epochs": 2, "size": 16, "batch_size": 16}
+    whole = evaluate_linear(config(encoder, images, tmp_path / "whole", **options)).entry
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "add", lambda path, entry: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            evaluate_linear(config(encoder, images, tmp_path / "part", **options))
+    (kept,) = (tmp_path / "part/checkpoints").iterdir()
+    kept.write_bytes(kept.read_bytes()[:-100])
+    again = evaluate_linear(config(encoder, images, tmp_path / "part", **options)).entry
+    assert again["value"] == whole["value"]
+    assert "cannot be read" in capsys.readouterr().err
+
+
+def test_photos_of_any_shape_are_resized_as_torchvision_does(tmp_path: Path) -> None:
+    from PIL import Image
+    from torchvision import transforms
+
+    image = Image.fromarray(np.random.RandomState(0).randint(0, 256, (33, 50, 3)).astype(np.uint8))
+    for preset, kind in (("genrep", "bilinear"), ("simclr-lbfgs", "bicubic")):
+        law = PRESETS[preset].transform
+        wanted = transforms.Compose(
+            [
+                transforms.Resize(law.resize, transforms.InterpolationMode(kind)),
+                transforms.CenterCrop(law.crop),
+            ]
+        )(image)
+        np.testing.assert_array_equal(law(image), np.asarray(wanted))
+    assert Transform(resize=20, stretch=True)(image).shape == (20, 20, 3)
+
+
+def test_images_of_several_sizes_need_a_size(encoder: Path, images: Path, tmp_path: Path) -> None:
+    shutil.copytree(images, tmp_path / "data")
+    from PIL import Image
+
+    Image.new("RGB", (30, 20)).save(tmp_path / "data/train/dark/other.png")
+    options = {"random_init": True, "arch": "resnet18"}
+    with pytest.raises(DataError, match=r"20x30 pixels where others have 16x16; give --size"):
+        evaluate_linear(config(None, tmp_path / "data", tmp_path / "out", **options))
+    evaluate_linear(config(None, tmp_path / "data", tmp_path / "out", size=16, epochs=1, **options))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: shutil.rmtree(data / "test/dark"), r"test: no folder of 1 of 3 classes, e.g. dark"),
+        (lambda data: (data / "test/new").mkdir(), r"new: a class that .*train lacks"),
+        (lambda data: [f.unlink() for f in (data / "train/dark").iterdir()], r"train/dark: no images"),
+        (lambda data: (data / "test/dark/0.png").write_bytes(b"x"), r"test/dark/0.png: not a readable image"),
+        (lambda data: shutil.rmtree(data / "test"), r"no test/ or val/ subfolder"),
+        (lambda data: [shutil.rmtree(data / s / c) for s in ("train", "test") for c in CLASSES[:2]], "one class only"),
+    ],
+)
+def test_folders_that_are_no_dataset(
+    encoder: Path, images: Path, tmp_path: Path, change: Callable[[Path], Any], message: str
+) -> None:
+    shutil.copytree(images, tmp_path / "data")
+    change(tmp_path / "data")
+    with pytest.raises(DataError, match=message):
+        evaluate_linear(config(encoder, tmp_path / "data", tmp_path / "out"))
+
+
+def test_labels_do_not_depend_on_the_order_of_the_folder(
+    encoder: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = load_pair(str(images), None)[0]
+    listing = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda self: sorted(listing(self), reverse=True))
+    found = load_pair(str(images), None)[0]
+    assert found.classes == wanted.classes == ("dark", "light", "middle")
+    assert found.files is not None and wanted.files is not None
+    assert found.files.paths == wanted.files.paths and (found.labels == wanted.labels).all()

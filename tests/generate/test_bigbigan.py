@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from genrep.generate.generators.biggan import bigbigan
-from genrep.generate.unpickle import read_file
+from genrep.unpickle import read_file
 
 GOLDENS = Path(__file__).parent.parent / "goldens"
 SMALL = GOLDENS / "bigbigan_small128"

@@ -9,7 +9,7 @@ import torch
 from genrep.errors import GeneratorError, WeightsError
 from genrep.generate.generators.biggan import bigbigan, family, icgan
 from genrep.generate.generators.checkpoint import checkpoint_from_safetensors, save_checkpoint
-from genrep.generate.unpickle import read_file
+from genrep.unpickle import read_file
 
 _spec = importlib.util.spec_from_file_location("plain_biggan", Path(__file__).with_name("plain_biggan.py"))
 plain = importlib.util.module_from_spec(_spec)

@@ -12,7 +12,7 @@ import torch
 from genrep.errors import GeneratorError, WeightsError
 from genrep.generate.generators.biggan_deep import family, fold
 from genrep.generate.generators.checkpoint import checkpoint_from_safetensors, save_checkpoint
-from genrep.generate.unpickle import read_file
+from genrep.unpickle import read_file
 
 GOLDENS = Path(__file__).parent.parent / "goldens"
 SMALL, FULL = GOLDENS / "biggan_deep_small64", GOLDENS / "biggan_deep_full"

@@ -9,7 +9,7 @@ import torch
 
 from genrep import datasets_manifest
 from genrep.datasets_manifest.verify import verify
-from genrep.errors import RecipeError, ResumeError
+from genrep.errors import DatasetError, RecipeError, ResumeError
 from genrep.generate import BuildConfig, build_dataset, load_generator
 from genrep.generate.pixels import to_uint8
 from genrep.generate.views import parse_view
@@ -53,7 +53,7 @@ def test_a_finished_folder_holds_every_pair_once_and_verifies(toy_folder):
     assert [shard.count for shard in report.manifest.shards] == [30, 30, 30, 10]
     assert verify(toy_folder / "out", level="full") == []
     extra = {path.suffix for path in (toy_folder / "out").iterdir()}
-    assert extra == {".beton", ".json", ".png"}
+    assert extra == {".beton", ".json", ".md", ".png"}
     assert not [path for path in (toy_folder / "out").iterdir() if path.name.startswith(".")]
 
 
@@ -174,3 +174,12 @@ def test_a_shard_size_in_bytes_follows_from_the_recipe(toy_folder):
     report = build(toy_folder / "out", num_pairs=3000, shard_size="1MB")
     pages = report.manifest.shards[0].count * (2 * (8 * 8 * 3 + 6 * 4) + 200)
     assert 0.9e6 < pages < 1.1e6
+
+
+def test_a_finished_dataset_that_has_lost_a_shard_is_not_called_complete(toy_folder):
+    out = toy_folder / "lost"
+    build(out)
+    assert build(out).built_pairs == 0
+    (out / "shard-00002.beton").unlink()
+    with pytest.raises(DatasetError, match=r"was finished, but shard-00002.beton is missing or cut \(1 of 4 shards\)"):
+        build(out)

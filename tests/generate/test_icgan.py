@@ -12,7 +12,7 @@ from genrep.errors import DataError, GeneratorError, WeightsError
 from genrep.generate.generators.biggan import family, icgan
 from genrep.generate.generators.checkpoint import checkpoint_from_safetensors, save_checkpoint
 from genrep.generate.generators.instance_features import load_features
-from genrep.generate.unpickle import read_file
+from genrep.unpickle import read_file
 
 CASE = Path(__file__).parent.parent / "goldens" / "icgan64"
 TOLERANCE = 1e-4

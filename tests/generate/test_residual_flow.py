@@ -10,7 +10,7 @@ import torch
 from genrep.errors import GeneratorError, WeightsError
 from genrep.generate.generators.checkpoint import checkpoint_from_safetensors, save_checkpoint
 from genrep.generate.generators.residual_flow import family, layers
-from genrep.generate.unpickle import read_file
+from genrep.unpickle import read_file
 
 GOLDEN = Path(__file__).parent.parent / "goldens" / "residual_flow_cifar16"
 TOLERANCE = 5e-4  # of images in [0, 1]

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from genrep.generate.generators.residual_flow import family, layers
-from genrep.generate.unpickle import Opaque
+from genrep.unpickle import Opaque
 
 BASE = "resflows.layers.base.mixed_lipschitz."
 CONV, LINEAR = BASE + "InducedNormConv2d", BASE + "InducedNormLinear"

@@ -11,7 +11,7 @@ import torch
 from genrep.errors import RecipeError, WeightsError
 from genrep.generate.generators.stylegan2 import family
 from genrep.generate.pixels import to_uint8
-from genrep.generate.unpickle import read_file
+from genrep.unpickle import read_file
 
 GOLDENS = Path(__file__).parent.parent / "goldens"
 TOLERANCE, W_TOLERANCE = 2e-4, 1e-5

@@ -10,7 +10,7 @@ import torch
 from genrep.errors import WeightsError
 from genrep.generate import load_generator
 from genrep.generate.generators.stylegan2 import family
-from genrep.generate.unpickle import read_file
+from genrep.unpickle import read_file
 
 TOLERANCE, W_TOLERANCE = 2e-4, 1e-5
 
@@ -155,7 +155,7 @@ def test_clamps_and_filters_that_differ_between_layers_are_refused(tmp_path):
 
 
 def test_a_module_that_contains_itself_ends_in_one_line(tmp_path):
-    from genrep.generate.unpickle.records import Opaque
+    from genrep.unpickle.records import Opaque
 
     fields = {"_parameters": {}, "_buffers": {}, "_modules": {}}
     knot = Opaque("a.B", state=fields)

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from genrep.errors import WeightsError
 from genrep.generate.generators.checkpoint import read_safetensors
 from genrep.generate.generators.stylegan2 import family
-from genrep.generate.unpickle import read_file
+from genrep.unpickle import read_file
 
 
 def sibling(name):

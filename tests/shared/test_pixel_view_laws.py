@@ -9,7 +9,7 @@ import pytest
 
 from genrep.pixel_views import PIXEL_VIEWS, PixelViews
 from genrep.pixel_views.parameters import ViewParameters, draw
-from genrep.pixel_views.streams import uniforms, view_uniforms
+from genrep.pixel_views.streams import view_uniforms
 from genrep.seeding import derive
 from genrep.seeding import uniforms as philox_uniforms
 
@@ -145,21 +145,3 @@ def test_a_views_numbers_are_philoxs() -> None:
     for i in range(3):
         wanted = philox_uniforms(key, index[i : i + 1], int(view[i]), 40).reshape(10, 4)
         assert np.array_equal(found[:, :, i], wanted[[0, 3, 9]])
-
-
-def splitmix64(state: int) -> int:
-    """The output function in Python's integers."""
-    word = 2**64 - 1
-    state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 & word
-    state = (state ^ state >> 27) * 0x94D049BB133111EB & word
-    return state ^ state >> 31
-
-
-def test_the_hashed_stream_is_pinned() -> None:
-    golden, word = 0x9E3779B97F4A7C15, 2**64 - 1
-    found = uniforms(5, np.array([0, 1, 2**40]), np.array([0, 63]))
-    for row, index in zip(found, (0, 1, 2**40)):
-        state = splitmix64(5 ^ splitmix64(index + golden & word))
-        for u, counter in zip(row, (0, 63)):
-            assert u == (splitmix64(state + (counter + 1) * golden & word) >> 11) / 2**53
-    assert uniforms(0, np.array([0]), np.array([0, 1])).tolist() == [[0.33805245419550545, 0.2691302712263999]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,6 +36,41 @@ def test_a_run_ends_with_a_line_that_names_the_encoder(dataset: MakeDataset, tmp
     assert capsys.readouterr().out == f"{tmp_path}/encoder.safetensors: finished already, nothing to do\n"
 
 
+def settings_of(arguments: list[str], capsys: Captured) -> dict[str, Any]:
+    assert invoke(command, [*arguments, "--out", "x", "--dry-run"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_a_preset_fills_in_what_the_command_line_does_not_give(dataset: MakeDataset, capsys: Captured) -> None:
+    data = ["--data", str(dataset()), "--batch-size", "8"]
+    row = settings_of(["--preset", "hl-simsiam-stylegan2", *data], capsys)
+    assert (row["objective"], row["zero_init_residual"], row["lr_floor"], row["epochs"]) == ("simsiam", True, 0.1, 100)
+    assert (row["batch_size"], row["lr_scaled"]) == (8, pytest.approx(0.05 * 8 / 256))
+    short = settings_of(["--preset", "hl-simsiam-stylegan2", *data, "--steps", "7", "--no-zero-init-residual"], capsys)
+    assert (short["total_steps"], short["epochs"], short["zero_init_residual"]) == (7, None, False)
+
+
+def test_a_preset_may_be_a_toml_file(dataset: MakeDataset, tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('objective = "dcl"\ntemperature = 0.3\nbatch_size = 4\n')
+    found = settings_of(["--preset", str(path), "--data", str(dataset())], capsys)
+    assert (found["objective"], found["temperature"], found["batch_size"]) == ("dcl", 0.3, 4)
+
+
+def test_presets_that_cannot_be_read_are_one_line(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "mine.toml"
+    for text, message in (("temprature = 1\n", "unknown setting 'temprature'"), ("x = ", "cannot be read")):
+        path.write_text(text)
+        assert invoke(command, ["--preset", str(path), "--data", "x", "--out", "x"]) == 2
+        assert message in capsys.readouterr().err
+    assert invoke(command, ["--preset", "nowhere.toml", "--data", "x", "--out", "x"]) == 2
+    assert "nowhere.toml: cannot be read (No such file" in capsys.readouterr().err
+    path.write_text('arch = "vit"\n')
+    assert invoke(command, ["--preset", str(path), "--data", "x", "--out", "x"]) == 2
+    assert "--arch 'vit'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
@@ -44,6 +80,8 @@ def test_a_run_ends_with_a_line_that_names_the_encoder(dataset: MakeDataset, tmp
         (["--data", "x", "--out", "x", "--batch-size", "1"], 2, "--batch-size"),
         (["--data", "x", "--out", "x", "--epochs", "1", "--steps", "1"], 2, "--epochs 1 and --steps 1"),
         (["--data", "x", "--out", "x", "--lr", "nan"], 2, "--lr"),
+        (["--preset", "genrep", "--data", "x", "--out", "x"], 2, "--preset 'genrep': wanted one of genrep-in1k"),
+        (["--data", "x", "--out", "x", "--shuffle-window", "some"], 2, "--shuffle-window 'some'"),
     ],
 )
 def test_faults_are_one_line(arguments: list[str], status: int, message: str, capsys: Captured) -> None:

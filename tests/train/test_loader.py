@@ -114,7 +114,7 @@ def test_a_cursor_into_something_else_is_refused(dataset: MakeDataset) -> None:
 
 
 def test_random_positive_is_one_of_the_stored_and_another_in_other_epochs(dataset: MakeDataset) -> None:
-    loader = PairLoader(dataset(positives=3), batch_size=9, random_positive=True, seed=4)
+    loader = PairLoader(dataset(positives=3), batch_size=9, positive="random", seed=4)
     chosen = []
     for _ in range(2):
         which = {}
@@ -126,7 +126,7 @@ def test_random_positive_is_one_of_the_stored_and_another_in_other_epochs(datase
         chosen.append(which)
     assert set(chosen[0].values()) == {1, 2, 3}
     assert chosen[0] != chosen[1]
-    again = PairLoader(dataset(positives=3), batch_size=40, random_positive=True, seed=4)
+    again = PairLoader(dataset(positives=3), batch_size=40, positive="random", seed=4)
     batch = next(iter(again))
     assert {i: round(z[0].item()) - 10 * i for i, z in zip(batch["index"].tolist(), batch["z_positive"])} == chosen[0]
 

@@ -1,12 +1,10 @@
-"""Orders and schedules are pure functions, pinned by values."""
+"""Orders are pure functions, pinned by values."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from genrep.train.order import epoch_order, subset
-from genrep.train.schedule import learning_rate
 
 
 def test_an_epoch_is_a_permutation_and_pinned() -> None:
@@ -29,15 +27,3 @@ def test_subsets_are_nested_and_of_the_stated_size() -> None:
     assert subset(1000, 1.0, 7).tolist() == list(range(1000))
     assert len(subset(10, 0.001, 0)) == 1
     assert set(small) != set(subset(1000, 0.1, 8))
-
-
-@pytest.mark.parametrize(
-    ("step", "wanted"),
-    [(0, 0.01), (1, 0.02), (9, 0.1), (10, 0.1), (60, (0.1 + 0.0001) / 2), (110, 0.0001), (35, 0.08536998)],
-)
-def test_warm_up_then_cosine(step: int, wanted: float) -> None:
-    assert learning_rate(step, peak=0.1, warmup_steps=10, total_steps=110) == pytest.approx(wanted, rel=1e-6)
-
-
-def test_without_warm_up_the_first_step_has_the_peak() -> None:
-    assert learning_rate(0, peak=0.03, warmup_steps=0, total_steps=1) == 0.03

@@ -15,7 +15,7 @@ from genrep.train.plan import Plan, resolve
 MakeDataset = Callable[..., Path]
 
 
-def plan(data: Path, **options: Any) -> Plan:
+def plan(data: Path | tuple[Path, ...], **options: Any) -> Plan:
     return resolve(TrainConfig(**{"data": data, "out": Path("unused"), "batch_size": 8, "device": "cpu", **options}))
 
 
@@ -43,6 +43,35 @@ def test_identity_leaves_out_what_a_resumed_run_may_change(dataset: MakeDataset)
     assert one.identity() != plan(dataset(positives=3)).identity()
 
 
+def test_an_objectives_own_defaults_are_settled(dataset: MakeDataset) -> None:
+    assert plan(dataset()).temperature == 0.1
+    nnclr = plan(dataset(), objective="negative-feature-transform")
+    assert (nnclr.temperature, nnclr.queue_size, nnclr.target_momentum, nnclr.class_head) == (0.2, 65536, 0.999, None)
+
+
+def test_rates_and_decays_are_the_optimisers(dataset: MakeDataset) -> None:
+    found = {name: plan(dataset(), optimizer=name) for name in ("sgd", "lars", "adamw")}
+    assert {name: (p.lr, p.weight_decay) for name, p in found.items()} == {
+        "sgd": (0.03, 1e-4),
+        "lars": (0.3, 1e-6),
+        "adamw": (1.5e-4, 0.1),
+    }
+    assert plan(dataset(), weight_decay=0.0).weight_decay == 0.0
+
+
+def test_how_many_images_of_a_sample_are_seen(dataset: MakeDataset) -> None:
+    several = dataset(positives=3)
+    assert (plan(several).num_views, plan(several, positive="all").num_views) == (2, 4)
+    single = plan(several, objective="classifier", positive="stored")
+    assert (single.num_views, single.positive, single.views_per_step) == (1, "anchor", 8)
+
+
+def test_a_mixture_is_as_long_as_the_first_set(dataset: MakeDataset) -> None:
+    both = (dataset(count=16), dataset())
+    assert (plan(both).num_pairs, plan(both, mix=0.5).num_pairs) == (56, 16)
+    assert plan(both, mix=0.5).identity() != plan(both, mix=0.25).identity()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -50,6 +79,17 @@ def test_identity_leaves_out_what_a_resumed_run_may_change(dataset: MakeDataset)
         ({"batch_size": 32, "limit": 0.5}, r"gives 20 pairs"),
         ({"epochs": 2, "warmup_epochs": 2}, r"--warmup-epochs 2: 10 of 10 steps"),
         ({"positive": "anchor", "pixel_views": "none"}, r"the two views of a pair would be the same image"),
+        ({"accumulate": 2}, r"--accumulate 2: --objective simclr compares the samples of a batch"),
+        (
+            {"objective": "simsiam", "accumulate": 3},
+            r"--batch-size 8: 1 processes times --accumulate 3 need a multiple of 3",
+        ),
+        (
+            {"objective": "simsiam", "temperature": 0.1},
+            r"--temperature: --objective simsiam has no such option; it has none",
+        ),
+        ({"objective": "byol", "queue_size": 4}, r"it has --target-momentum, --target-schedule"),
+        ({"precision": "fp16"}, r"--precision fp16: wanted a GPU"),
     ],
 )
 def test_settings_that_make_no_training(dataset: MakeDataset, options: dict[str, Any], message: str) -> None:
@@ -67,7 +107,18 @@ def test_a_positive_that_is_not_stored(dataset: MakeDataset) -> None:
     ("options", "message"),
     [
         ({"arch": "vit"}, r"--arch 'vit': wanted one of resnet18"),
-        ({"positive": "all"}, r"--positive 'all': wanted one of stored, anchor, random"),
+        ({"positive": "both"}, r"--positive 'both': wanted one of stored, anchor, random, all"),
+        ({"objective": "moco"}, r"--objective 'moco': wanted one of simclr"),
+        ({"mix": 0.5}, r"--mix 0.5: wanted --data twice, found 1"),
+        ({"steps_per_epoch": 3}, r"--steps-per-epoch: wanted only with --online"),
+        ({"online": True}, r"--data: wanted only without --online"),
+        ({"data": (), "online": True}, r"--online: wanted --gen beside it"),
+        ({"data": (), "online": True, "gen": "x"}, r"--online: wanted --steps-per-epoch beside it"),
+        ({"data": ()}, r"--data: wanted a dataset, or --online"),
+        ({"gen": "x"}, r"--gen x: wanted with --online or --objective autoencoder"),
+        ({"knn_every": 1}, r"--knn-every 1: wanted --knn-data"),
+        ({"lr_floor": 1.5}, r"--lr-floor 1.5: wanted 0 to 1"),
+        ({"accumulate": 0}, r"--accumulate 0: wanted at least 1"),
         ({"pixel_views": "x"}, r"--pixel-views 'x': wanted one of simclr"),
         ({"epochs": 1, "steps": 1}, r"--epochs 1 and --steps 1: give one of the two"),
         ({"batch_size": 1}, r"--batch-size 1: wanted at least 2"),
@@ -80,4 +131,4 @@ def test_a_positive_that_is_not_stored(dataset: MakeDataset) -> None:
 )
 def test_settings_that_are_wrong_in_themselves(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        TrainConfig(data=Path("x"), out=Path("y"), **options)
+        TrainConfig(**{"data": Path("x"), "out": Path("y"), **options})

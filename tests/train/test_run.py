@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchvision
+from PIL import Image
 from safetensors.torch import load_file
 
 from genrep.encoders import load_encoder
@@ -20,7 +22,7 @@ from genrep.train import run as run_module
 MakeDataset = Callable[..., Path]
 
 
-def config(data: Path, out: Path, **options: Any) -> TrainConfig:
+def config(data: Path | tuple[Path, ...], out: Path, **options: Any) -> TrainConfig:
     defaults = {"batch_size": 8, "epochs": 4, "lr": 1.0, "device": "cpu", "precision": "fp32", "log_every": 2}
     return TrainConfig(**{"data": data, "out": out, **defaults, **options})
 
@@ -44,9 +46,13 @@ def finished(dataset: MakeDataset, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def test_what_a_run_leaves_behind(finished: Path) -> None:
     names = {path.name for path in finished.iterdir()} - {"tensorboard"}
-    assert names == {"checkpoint.pt", "config.json", "encoder.safetensors", "metrics.jsonl"}
+    assert names == {"checkpoint.pt", "config.json", "curves.png", "encoder.safetensors", "metrics.jsonl"}
     assert [line["step"] for line in lines(finished)] == [2, 4, 5, 6, 8, 10, 12, 14, 15, 16, 18, 20]
-    assert lines(finished)[0].keys() == {"step", "epoch", "loss", "lr", "embedding_std", "images_per_s", "data_wait"}
+    assert lines(finished)[0].keys() == {
+        *("step", "epoch", "loss", "lr", "embedding_std", "alignment", "uniformity", "images_per_s", "data_wait")
+    }
+    with Image.open(finished / "curves.png") as picture:
+        assert picture.width > picture.height > 100 and len(np.unique(np.asarray(picture.convert("L")))) > 20
     torch.load(finished / "checkpoint.pt", weights_only=True)
     settings = json.loads((finished / "config.json").read_text())
     assert (settings["total_steps"], settings["positive"], settings["crop"]) == (20, "stored", 16)
@@ -144,6 +150,18 @@ def test_the_loss_falls(dataset: MakeDataset, tmp_path: Path) -> None:
         {"stem": "cifar", "precision": "bf16"},
         {"steps": 3, "limit": 0.5, "crop": 12},
         {"data": {"encoding": "jpeg:95", "size": 24}},
+        {"positive": "all", "data": {"positives": 3}},
+        {"optimizer": "lars"},
+        {"optimizer": "adamw", "compile": False},
+        {"objective": "simsiam", "zero_init_residual": True, "accumulate": 2, "schedule": "cosine-by-epoch"},
+        {"objective": "byol", "target_schedule": "cosine"},
+        {"objective": "supcon", "base_temperature": 0.07},
+        {"objective": "dcl"},
+        {"objective": "dclw", "weight_sigma": 0.4},
+        {"objective": "nnclr", "queue_size": 64},
+        {"objective": "negative-feature-transform", "queue_size": 64},
+        {"objective": "inverter", "class_head": True, "pixel_views": "none", "lr": 1e-3},
+        {"objective": "classifier"},
     ],
     ids=str,
 )
@@ -155,6 +173,39 @@ def test_other_settings_train(dataset: MakeDataset, tmp_path: Path, options: dic
     result = train(config(data, tmp_path, **{"epochs": 1, **options}))
     assert load_encoder(tmp_path).facts.size == result.plan.crop
     assert lines(tmp_path)[-1]["step"] == result.plan.total_steps
+
+
+def test_the_last_checkpoints_are_kept_and_each_resumes(dataset: MakeDataset, finished: Path, tmp_path: Path) -> None:
+    train(config(dataset(), tmp_path, keep_checkpoints=2))
+    names = sorted(path.name for path in tmp_path.glob("checkpoint*"))
+    assert names == ["checkpoint-00000015.pt", "checkpoint-00000020.pt", "checkpoint.pt"]
+    (tmp_path / "encoder.safetensors").unlink()
+    (tmp_path / "checkpoint.pt").write_bytes(b"cut")
+    with pytest.raises(ResumeError, match=r"checkpoint.pt: cannot be read .*; copy checkpoint-00000015.pt over it"):
+        train(config(dataset(), tmp_path, keep_checkpoints=2))
+    (tmp_path / "checkpoint.pt").write_bytes((tmp_path / "checkpoint-00000015.pt").read_bytes())
+    train(config(dataset(), tmp_path))
+    assert curve(tmp_path) == curve(finished)
+    assert sorted(path.name for path in tmp_path.glob("checkpoint*")) == ["checkpoint.pt"]
+
+
+def test_sets_are_joined_and_mixed(dataset: MakeDataset, tmp_path: Path) -> None:
+    both = (dataset(), dataset(count=24, per_shard=8))
+    assert train(config(both, tmp_path / "joined", epochs=1)).plan.steps_per_epoch == 8
+    mixed = train(config(both, tmp_path / "mixed", epochs=1, mix=0.5, shuffle_window="2"))
+    assert mixed.plan.steps_per_epoch == 5
+    with pytest.raises(ResumeError, match=r"holds another run \(mix 0.5 there, 0.25 asked for\)"):
+        train(config(both, tmp_path / "mixed", epochs=1, mix=0.25))
+
+
+def test_a_folder_of_images_is_a_baseline(tmp_path: Path) -> None:
+    for k in range(12):
+        folder = tmp_path / "images" / f"class{k % 3}"
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.RandomState(k).randint(0, 256, size=(20, 30, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{k}.png")
+    result = train(config(tmp_path / "images", tmp_path / "out", batch_size=4, epochs=1, image_size=16))
+    assert (result.plan.positive, result.plan.image_shape, result.plan.total_steps) == ("anchor", (16, 16), 3)
 
 
 def test_collapse_ends_the_run(dataset: MakeDataset, tmp_path: Path) -> None:
@@ -178,3 +229,38 @@ def test_a_failing_dataset_is_refused_before_anything_is_written(dataset: MakeDa
     with pytest.raises(DatasetError, match=r"shard-00002.beton"):
         train(config(data, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+ONLINE = {"online": True, "gen": "stylegan2_fashion_cond", "steps_per_epoch": 3, "epochs": 2}
+
+
+def test_online_sampling_trains_and_resumes_on_the_samples_not_yet_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(config((), tmp_path / "whole", **ONLINE, checkpoint_minutes=1e-9))
+    assert (whole.plan.total_steps, whole.plan.positive, whole.plan.image_shape) == (6, "stored", (32, 32))
+    original = run_module.Trainer.train_step
+
+    def train_step(self: run_module.Trainer, *arguments: Any) -> Any:
+        if self.step == 4:
+            raise Killed
+        return original(self, *arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(run_module.Trainer, "train_step", train_step)
+        train(config((), tmp_path / "cut", **ONLINE, checkpoint_minutes=1e-9))
+    train(config((), tmp_path / "cut", **ONLINE, checkpoint_minutes=1e-9))
+    assert curve(tmp_path / "cut") == curve(tmp_path / "whole")
+    with pytest.raises(ResumeError, match="holds another run"):
+        train(config((), tmp_path / "whole", **{**ONLINE, "views": "gaussian:std=.5"}))
+
+
+def test_the_autoencoder_decodes_with_its_generator(tmp_path: Path) -> None:
+    options = {**ONLINE, "epochs": 1, "objective": "autoencoder", "class_head": True, "pixel_views": "none"}
+    train(config((), tmp_path, **options, lr=0.01))
+    assert {"latent_loss", "pixel_loss", "class_loss", "accuracy"} <= lines(tmp_path)[0].keys()
+
+
+def test_the_autoencoder_needs_a_generator(dataset: MakeDataset, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="--objective autoencoder: has no generator to decode with; wanted --gen"):
+        train(config(dataset(), tmp_path, objective="autoencoder"))

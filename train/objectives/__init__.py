@@ -47,9 +47,27 @@ OBJECTIVES = {  # name -> module, class
 
 def option_names(name: str) -> tuple[str, ...]:
     """The options that an objective has. Raises TrainingError for an unknown name."""
+    return tuple(option_defaults(name))
+
+
+def option_defaults(name: str) -> dict[str, Any]:
+    """The options that an objective has, with their defaults. Raises TrainingError for an unknown name."""
     from inspect import signature
 
-    return tuple(list(signature(_find(name).__init__).parameters)[2:])
+    parameters = list(signature(_find(name).__init__).parameters.values())[2:]
+    return {parameter.name: parameter.default for parameter in parameters}
+
+
+def is_single_view(name: str) -> bool:
+    """Whether an objective looks at the anchor alone."""
+    single: bool = _find(name).num_views == 1
+    return single
+
+
+def compares_samples(name: str) -> bool:
+    """Whether the loss compares the samples of a batch (``Objective.negatives_in_batch``)."""
+    found: bool = _find(name).negatives_in_batch
+    return found
 
 
 def build_objective(name: str, setup: Setup, **options: Any) -> Objective:

@@ -44,7 +44,7 @@ class Objective(nn.Module):
     Attributes:
         name: on the command line.
         fields: fields of a batch that ``loss`` reads besides the images.
-        num_views: images per sample that ``loss`` wants.
+        num_views: images per sample that ``loss`` wants; of the class: the least.
         negatives_in_batch: the loss compares samples of one batch, so that accumulating gradients over parts of a batch
             would be another objective.
     """

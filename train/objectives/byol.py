@@ -23,6 +23,7 @@ class BYOL(Objective):
     """
 
     name = "byol"
+    num_views = 2  # at least
 
     def __init__(self, setup: Setup, *, target_momentum: float = 0.996, target_schedule: str = "constant") -> None:
         super().__init__()

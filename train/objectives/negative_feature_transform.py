@@ -73,6 +73,7 @@ class NegativeFeatureTransform(Objective):
     """
 
     name = "negative-feature-transform"
+    num_views = 2  # at least
 
     def __init__(
         self,

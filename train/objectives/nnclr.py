@@ -58,6 +58,7 @@ class NNCLR(Objective):
     """
 
     name = "nnclr"
+    num_views = 2  # at least
     negatives_in_batch = True
 
     def __init__(self, setup: Setup, *, temperature: float = 0.1, queue_size: int = QUEUE_SIZE) -> None:

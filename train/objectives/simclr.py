@@ -41,6 +41,7 @@ class Contrastive(Objective):
     """
 
     name = "simclr"
+    num_views = 2  # at least
     negatives_in_batch = True
 
     def __init__(self, setup: Setup, *, temperature: float = 0.1, base_temperature: float | None = None) -> None:

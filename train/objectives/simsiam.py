@@ -33,6 +33,7 @@ class SimSiam(Objective):
     """
 
     name = "simsiam"
+    num_views = 2  # at least
 
     def __init__(self, setup: Setup) -> None:
         super().__init__()

@@ -69,7 +69,7 @@ def _parts(path: Path) -> re.Match[str] | None:
 
 
 def _state_beside(weights: Path) -> Mapping[str, Any]:
-    from genrep.generate.unpickle import read_file
+    from genrep.unpickle import read_file
 
     match = _parts(weights)
     path = weights.with_name(f"state_dict{match['suffix'] or ''}.pth") if match else None

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from genrep.errors import WeightsError
-
-from ...unpickle.records import Opaque
+from genrep.unpickle.records import Opaque
 
 AFFINE = {
     "InducedNormConv2d": "conv",

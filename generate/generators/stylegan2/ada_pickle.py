@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from genrep.errors import WeightsError
-from genrep.generate.unpickle.records import Opaque
+from genrep.unpickle.records import Opaque
 
 from .config import common_taps, is_number, traceless
 from .other_networks import refuse_other_networks

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from genrep.errors import WeightsError
-from genrep.generate.unpickle.records import Opaque
+from genrep.unpickle.records import Opaque
 
 from .config import taps_of, traceless
 from .other_networks import refuse_other_networks

@@ -1,10 +1,14 @@
-"""Encoders: torchvision's ResNets without their classifier, the projector on top, and the file that an encoder is kept in.
+"""Encoders: ResNets without their classifier, the projector on top, and the files that encoders are kept in.
 
     networks.py   build_encoder, Projector
+    loaded.py     LoadedEncoder, random_encoder
     files.py      save_encoder, load_encoder
+    layouts.py    where a stranger's checkpoint keeps its ResNet, and under which names
+    factories.py  anyone's own encoder, package.module:factory
+    export.py     export_encoder: torchvision's, timm's and detectron2's files
     devices.py    where networks run, and in which precision
 
-This module itself is light: it holds the names. ``load_encoder``, ``save_encoder`` and ``build_encoder`` are found here too.
+This module itself is light: it holds the names. The functions are found here too.
 """
 
 from __future__ import annotations
@@ -14,7 +18,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .files import LoadedEncoder, load_encoder, save_encoder
+    from .export import export_encoder
+    from .files import load_encoder, save_encoder
+    from .loaded import LoadedEncoder, random_encoder
     from .networks import Projector, build_encoder
 
 __all__ = [
@@ -22,13 +28,16 @@ __all__ = [
     "DEVICES",
     "EMBEDDING_DIM",
     "ENCODER_FILE",
+    "EXPORT_FORMATS",
     "PRECISIONS",
     "STEMS",
     "EncoderFacts",
     "LoadedEncoder",
     "Projector",
     "build_encoder",
+    "export_encoder",
     "load_encoder",
+    "random_encoder",
     "save_encoder",
 ]
 
@@ -44,13 +53,20 @@ STEMS = ("imagenet", "cifar")
 EMBEDDING_DIM = 128  # of the projector's output (GenRep, COP-Gen)
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "fp32", "bf16")
+EXPORT_FORMATS = {
+    "torchvision": (".pth", ".pt"),
+    "timm": (".safetensors", ".pth", ".pt"),
+    "detectron2": (".pkl",),
+}  # and the ends of file names by which these libraries know how to read them
 
 _LAZY = {
-    "LoadedEncoder": "files",
-    "load_encoder": "files",
-    "save_encoder": "files",
+    "LoadedEncoder": "loaded",
     "Projector": "networks",
     "build_encoder": "networks",
+    "export_encoder": "export",
+    "load_encoder": "files",
+    "random_encoder": "loaded",
+    "save_encoder": "files",
 }
 
 
@@ -58,8 +74,8 @@ _LAZY = {
 class EncoderFacts:
     """What one must know to build an encoder and to feed it."""
 
-    arch: str
-    stem: str
+    arch: str  # one of ARCHS; "package.module:factory" for anyone's own
+    stem: str  # one of STEMS; "own" for anyone's own
     size: int  # side in pixels of the images that it was trained on
     mean: tuple[float, ...]  # of the channels, in [0, 1]
     std: tuple[float, ...]

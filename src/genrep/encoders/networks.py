@@ -16,7 +16,7 @@ from genrep.seeding import derive
 from . import ARCHS, STEMS
 
 
-def build_encoder(arch: str, stem: str, seed: int) -> nn.Module:
+def build_encoder(arch: str, stem: str, seed: int, *, zero_init_residual: bool = False) -> nn.Module:
     """A ResNet whose output is the pooled feature vector, with torchvision's initialisation drawn from ``seed``.
 
     Shape of its forward: ``(N, 3, H, W) -> (N, ARCHS[arch])``.
@@ -24,13 +24,18 @@ def build_encoder(arch: str, stem: str, seed: int) -> nn.Module:
     Args:
         stem: ``imagenet``: torchvision's 7x7 convolution of stride 2 and max-pooling; ``cifar``: 3x3 of stride 1 and no
             pooling, for small images (SimCLR, appendix B.9).
+        zero_init_residual: the weight of the last batch norm of every residual branch (bn3 of bottlenecks, bn2 of basic
+            blocks) begins at 0, so that every block begins as the identity (Goyal et al. 2017, section 5.1; SimSiam).
+
+    Raises:
+        WeightsError: an unknown arch or stem.
     """
     if arch not in ARCHS:
         raise WeightsError(f"arch {arch!r}: wanted one of {', '.join(ARCHS)}")
     if stem not in STEMS:
         raise WeightsError(f"stem {stem!r}: wanted one of {', '.join(STEMS)}")
     with _seeded(derive("encoder", seed)):
-        encoder: nn.Module = getattr(torchvision.models, arch)(weights=None)
+        encoder: nn.Module = getattr(torchvision.models, arch)(weights=None, zero_init_residual=zero_init_residual)
         if stem == "cifar":
             encoder.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
             nn.init.kaiming_normal_(encoder.conv1.weight, mode="fan_out", nonlinearity="relu")

@@ -1,0 +1,211 @@
+"""The text of README.md: a YAML header for Hugging Face's hub, then what a reader must know before using the dataset."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ..manifest import Manifest
+from .citations import bibtex, references
+from .licences import header_lines, licence_address
+from .risks import is_real, risks
+from .text import code, line, look, quoted, text_at
+
+MAX_CLASSES = 100  # names shown
+SIZES = {  # Hugging Face's words, by the least number that is too many
+    10**3: "n<1K",
+    10**4: "1K<n<10K",
+    10**5: "10K<n<100K",
+    10**6: "100K<n<1M",
+    10**7: "1M<n<10M",
+    10**8: "10M<n<100M",
+    10**9: "100M<n<1B",
+    10**10: "1B<n<10B",
+}
+
+
+def subject(manifest: Manifest) -> str:
+    """A few words for the dataset, of letters, digits and plain punctuation."""
+    if is_real(manifest):
+        name, split = (text_at(manifest.recipe, "source", key) for key in ("name", "split"))
+        words = f"{name or 'real images'} {split or ''}, real images"
+    else:
+        views = text_at(manifest.recipe, "views", "name")
+        words = text_at(manifest.recipe, "generator", "name") or "a generator"
+        words += f", {views} views" if views and manifest.num_positives else ", anchors only"
+    return " ".join(re.sub(r"[^A-Za-z0-9 ,.:/+()=-]", "_", line(words)).split())
+
+
+def readme_text(manifest: Manifest) -> str:
+    """The whole card but its last line. A function of the manifest alone."""
+    parts = (
+        *_header(manifest),
+        "",
+        *_summary(manifest),
+        *_contents(manifest),
+        *_use(manifest),
+        *_making(manifest),
+        *_licence(manifest),
+        *_risks(manifest),
+        *_citation(manifest),
+    )
+    return "\n".join(parts) + "\n"
+
+
+def _header(manifest: Manifest) -> list[str]:
+    tasks, tags = ["image-feature-extraction"], ["ffcv", "genrep", "contrastive-learning", "self-supervised-learning"]
+    family = text_at(manifest.recipe, "generator", "family")
+    tags += [] if is_real(manifest) else ["synthetic", "generated-images", *([family] if family else [])]
+    tasks += ["image-classification"] if manifest.classes else []
+    size = next((name for bound, name in SIZES.items() if manifest.num_pairs < bound), "10B<n<100B")
+    return [
+        "---",
+        *header_lines(text_at(manifest.build, "licence")),
+        f"pretty_name: {quoted('GenRep: ' + subject(manifest))}",
+        "size_categories:",
+        f"- {size}",
+        "task_categories:",
+        *(f"- {task}" for task in tasks),
+        "tags:",
+        *(f"- {quoted(tag)}" for tag in tags),
+        *([] if is_real(manifest) else ["annotations_creators:", "- machine-generated"]),
+        "viewer: false",
+        "---",
+    ]
+
+
+def _summary(manifest: Manifest) -> list[str]:
+    height, width, _ = manifest.image_fields[0]["shape"]
+    positives = manifest.num_positives
+    kind = "Real images" if is_real(manifest) else "Generated images, no photographs"
+    each = f"anchors, each with {positives} positive{'s' if positives > 1 else ''}" if positives else "images"
+    return [
+        f"# {code(subject(manifest))}",
+        "",
+        f"{kind}: {manifest.num_pairs:,} {each}, {height} x {width} pixels, in {len(manifest.shards)} FFCV shards of "
+        f"{manifest.num_bytes:,} bytes together.",
+        "",
+        "![The first samples](contact-sheet.png)",
+        "",
+    ]
+
+
+def _contents(manifest: Manifest) -> list[str]:
+    rows = []
+    for field in manifest.fields:
+        shape = " x ".join(str(size) for size in field.get("shape", []))
+        rows.append((code(field["name"]), field["kind"], shape, field.get("encoding", ""), _meaning(field["name"])))
+    lines = ["## What it holds", "", *_table(("field", "kind", "shape", "stored as", "meaning"), rows), ""]
+    if manifest.classes:
+        shown = ", ".join(code(name) for name in manifest.classes[:MAX_CLASSES])
+        more = len(manifest.classes) - MAX_CLASSES
+        lines += [f"{len(manifest.classes)} classes: {shown}{f' and {more} more' if more > 0 else ''}.", ""]
+    return lines
+
+
+def _meaning(name: str) -> str:
+    if name.startswith("z_"):
+        return "the latent that the generator drew it from"
+    words = {
+        "anchor": "the image",
+        "label": "position in the classes, or -1",
+        "index": "the sample's number",
+        "row": "the row of the instance features that it was made with",
+    }
+    return words.get(name, "another view of the anchor")
+
+
+def _use(manifest: Manifest) -> list[str]:
+    return [
+        "## How to use it",
+        "",
+        "```sh",
+        "genrep-manifest verify DIR                           # every byte, against the manifest",
+        "genrep-manifest export DIR --format folder --out OUT # or webdataset, or parquet: without FFCV",
+        "genrep-train --data DIR --out RUN",
+        "```",
+        "",
+        "```python",
+        "from genrep import datasets_manifest",
+        "",
+        f'datasets_manifest.open("DIR")[0]  # {{"anchor": uint8 array, ..., "index": 0}}; {manifest.num_pairs} of them',
+        "```",
+        "",
+        f"Its identity is the id {code(manifest.id)}, its content the digest {code(manifest.digest)}. `manifest.json` holds "
+        "the sha256 of every shard, `croissant.json` repeats them. Neither this page nor `croissant.json` is covered by the "
+        "digest.",
+        "",
+    ]
+
+
+def _making(manifest: Manifest) -> list[str]:
+    recipe, build = manifest.recipe, manifest.build
+    wanted: list[tuple[str, Any]] = [
+        ("source", look(recipe, "source")),
+        ("generator", text_at(recipe, "generator", "name")),
+        ("family", text_at(recipe, "generator", "family")),
+        ("generator's options", look(recipe, "generator", "options")),
+        ("weights", text_at(build, "weights", "file")),
+        ("weights from", text_at(build, "weights", "source")),
+        ("weights' licence", text_at(build, "weights", "licence")),
+        ("weights' sha256", text_at(build, "weights", "sha256")),
+        ("digest of their tensors", text_at(recipe, "generator", "weights")),
+        ("instance features", look(recipe, "generator", "features")),
+        ("latent law", look(recipe, "latent")),
+        ("views", look(recipe, "views")),
+        ("files of learned views", look(build, "views") or None),
+        ("filter", look(recipe, "filter")),
+        ("image", look(recipe, "image")),
+        ("seed", recipe["seed"]),
+        ("device", look(build, "device")),
+        ("versions", look(build, "packages")),
+    ]
+    rows = [(name, code(value)) for name, value in wanted if value is not None]
+    again = [] if is_real(manifest) else ["`genrep-manifest rebuild manifest.json --out DIR` makes it again.", ""]
+    return ["## How it was made", "", *_table(("what", "value"), rows), "", *again]
+
+
+def _licence(manifest: Manifest) -> list[str]:
+    licence = text_at(manifest.build, "licence")
+    if licence is None:
+        return ["## Licence", "", "None is stated.", ""]
+    address = licence_address(licence)
+    link = f" ([text]({address}))" if address else ""
+    whose = "the source's" if is_real(manifest) else "that of the generator's weights"
+    return ["## Licence", "", f"{code(licence)}{link}, {whose} as whoever built the dataset stated it.", ""]
+
+
+def _risks(manifest: Manifest) -> list[str]:
+    found = risks(manifest)
+    sections = (
+        ("Training data", [found.training_data] if found.training_data else []),
+        ("Biases", found.biases),
+        ("People, and copies of training images", found.personal if not is_real(manifest) else []),
+        ("Limits", found.limits),
+        ("Uses", [*found.uses, found.impact]),
+    )
+    lines = ["## Biases, risks and limits", ""]
+    for title, sentences in sections:
+        if sentences:
+            lines += [f"### {title}", "", *(f"- {sentence}" for sentence in sentences), ""]
+    return lines
+
+
+def _citation(manifest: Manifest) -> list[str]:
+    papers = [f"- {reference}" for reference in references(manifest)]
+    return [
+        "## How to cite",
+        "",
+        "```bibtex",
+        bibtex(manifest, subject(manifest)),
+        "```",
+        "",
+        "It stands on:",
+        "",
+        *papers,
+        "",
+    ]
+
+
+def _table(titles: tuple[str, ...], rows: list[Any]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (titles, ("---",) * len(titles), *rows)]

@@ -1,0 +1,51 @@
+"""``push``: publish a dataset."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from genrep.cli import print_config
+
+from .options import folder_argument
+from .pull import DRY_RUN, JOBS, RETRIES, TIMEOUT, say
+
+
+@click.command("push")
+@folder_argument
+@click.argument("target", metavar="URL|DIR")
+@JOBS
+@TIMEOUT
+@RETRIES
+@DRY_RUN
+def command(folder: Path, target: str, dry_run: bool, timeout: float, retries: int, **options: Any) -> None:
+    """Send the dataset in DIR to a folder, to hf://datasets/ORG/NAME, or to s3://, gs://, ... (pip install 'genrep[cloud]').
+
+    Shards go first and the manifest last. What is there already is not sent again; another dataset is never written over.
+    Credentials are found as the store's own tools find them. A repository that does not exist yet is made, private.
+
+    \b
+    Example:
+      genrep-manifest push shards/ s3://bucket/shards
+      genrep-manifest push shards/ hf://datasets/org/name
+    """
+    from ..regular import printable
+    from ..transport import Limits, PushConfig, push
+    from ..transport.addresses import shown
+
+    config = PushConfig(folder=folder, target=target, limits=Limits(timeout=timeout, retries=retries), **options)
+    if dry_run:
+        print_config(replace(config, target=shown(target)))
+        return
+    started = time.monotonic()
+    report = push(config)
+    for line in report.warnings:
+        click.echo(f"note: {line}", err=True)
+    if report.left_out:
+        click.echo(f"not sent: {printable(', '.join(report.left_out))}", err=True)
+    shards = len(report.manifest.shards)
+    say(shown(target), shards, shards, report.kept, report.sent, "sent", started)

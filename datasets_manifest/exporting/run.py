@@ -1,0 +1,110 @@
+"""An export from start to end: whose folder it is, what is there already, unit after unit, and the last word."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genrep.errors import DatasetError, ResumeError
+from genrep.files import locked_folder, write_json
+from genrep.progress import Progress
+
+from ..manifest import Manifest, read_manifest
+from ..strict_json import read_json
+from .folder import FolderFormat
+from .formats import Format
+from .parquet import ParquetFormat
+from .samples import samples
+from .webdataset import WebdatasetFormat
+
+FORMATS: dict[str, type[Format]] = {"folder": FolderFormat, "webdataset": WebdatasetFormat, "parquet": ParquetFormat}
+STATE_NAME = "export.json"
+MAX_STATE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """What to export, as what, and where to."""
+
+    folder: Path  # a finished dataset
+    format: str  # of FORMATS
+    out: Path
+    per_file: int | None = None  # samples per tar or parquet file, or per subfolder; None = the format's default
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportReport:
+    """What an export did."""
+
+    pairs: int
+    files: int  # that hold them
+    written_pairs: int  # by this call; fewer where an earlier one had begun, 0 where it had ended
+
+
+def export(config: ExportConfig) -> ExportReport:
+    """Write a dataset in another format. An export that was cut short goes on where it was; the bytes are the same.
+
+    JPEG images are passed through as they are stored, others become PNG files. ``out`` gets an ``export.json`` that says
+    what it is of: recipe, licence, classes, digest.
+
+    Raises:
+        DatasetError: no finished dataset, a shard that is missing or damaged (see ``verify``), or pyarrow is not there.
+        ResumeError: ``out`` holds something else.
+        OSError: the disk is full, names the file.
+    """
+    if config.format not in FORMATS:
+        raise DatasetError(f"--format {config.format}: wanted one of {', '.join(FORMATS)}")
+    manifest = read_manifest(config.folder)
+    if config.out.resolve().is_relative_to(config.folder.resolve()):
+        raise ResumeError(f"--out {config.out}: lies in the dataset, which holds nothing but its own files")
+    writer = FORMATS[config.format](manifest, config.out, config.per_file)
+    with locked_folder(config.out):
+        state = _state(config, manifest, writer)
+        complete = _claim(config.out, state)
+        todo = [unit for unit in range(writer.units) if not writer.is_done(unit)]
+        written = _write(config, manifest, writer, todo)
+        if todo or not complete:
+            writer.finish(samples(config.folder, manifest, 0, manifest.num_pairs, images=False))
+            write_json(config.out / STATE_NAME, {**state, "complete": True})
+    return ExportReport(pairs=manifest.num_pairs, files=writer.file_count(), written_pairs=written)
+
+
+def _write(config: ExportConfig, manifest: Manifest, writer: Format, todo: list[int]) -> int:
+    """Write the units that are not there; returns the number of samples."""
+    ranges = {unit: writer.range(unit) for unit in todo}
+    total = sum(stop - start for start, stop in ranges.values())
+    written = 0
+    with Progress(
+        manifest.num_pairs, "pair", f"exporting {config.out}", initial=manifest.num_pairs - total
+    ) as progress:
+        for unit, (start, stop) in ranges.items():
+            writer.write(unit, samples(config.folder, manifest, start, stop))
+            written += stop - start
+            progress.update(stop - start)
+    return written
+
+
+def _state(config: ExportConfig, manifest: Manifest, writer: Format) -> dict[str, Any]:
+    """What ``export.json`` says of a finished export."""
+    dataset = {key: getattr(manifest, key) for key in ("id", "digest", "recipe", "classes", "build")}
+    return {"format": config.format, "per_file": writer.per_unit, "pairs": manifest.num_pairs, "dataset": dataset}
+
+
+def _claim(out: Path, state: dict[str, Any]) -> bool:
+    """Make an empty folder this export's, or find that it is; returns whether it was complete. Raises ResumeError."""
+    path = out / STATE_NAME
+    if not os.path.lexists(path):
+        if any(not (name.startswith(".") and name.endswith(".tmp")) for name in os.listdir(out)):
+            raise ResumeError(f"--out {out}: not empty, and no export of this program ({STATE_NAME} is missing)")
+        write_json(path, {**state, "complete": False})
+        return False
+    found = read_json(path, MAX_STATE_BYTES)
+    there = {key: found.get(key) for key in state} if isinstance(found, dict) else {}
+    for key in ("format", "per_file"):
+        if there.get(key) != state[key]:
+            raise ResumeError(f"--out {out}: an export with {key} {there.get(key)}, wanted {state[key]}")
+    if there["dataset"] != state["dataset"]:
+        raise ResumeError(f"--out {out}: an export of another dataset")
+    return found.get("complete") is True

@@ -1,0 +1,222 @@
+"""The bad and missing shards of a dataset, made or fetched again: those and nothing else, to the same sha256.
+
+What is made again is made in a scratch folder inside the dataset's (a rename must not leave the file system) and looked at
+there; only what is right takes its place. A killed repair leaves that folder, which the next one removes and ``verify`` names.
+What is fetched lands as a pull's shards do.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from genrep.errors import DatasetError
+from genrep.files import fsync_folder, lock
+from genrep.regeneration import RegenerationConfig, build_shards
+
+from ..cards import CardConfig, write_card
+from ..finish import gathered
+from ..manifest import (
+    Manifest,
+    Shard,
+    build_manifest,
+    read_manifest,
+    read_shard_record,
+    write_manifest,
+    write_shard_record,
+)
+from ..regular import printable
+from ..strays import strays
+from ..verify import Problem, verify, verify_shard
+from .compare import BYTES, FINGERPRINTS, LATENTS, WORDS, shard_sameness
+
+SCRATCH = ".repair"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepairConfig:
+    """Settings of ``genrep-manifest repair``."""
+
+    folder: Path
+    source: str | None = None  # folder or address to fetch from; None = make again
+    level: str = "bytes"  # of the check that finds what is bad
+    accept_fingerprints: bool = False
+    jobs: int = 1
+    making: RegenerationConfig = field(default_factory=RegenerationConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepairReport:
+    """What was bad, what is good again, and what is left."""
+
+    folder: Path
+    bad: list[str]  # shards' names
+    repaired: list[str]  # to the sha256 of the manifest
+    accepted: list[str]  # to other bytes: the manifest has changed
+    records: list[str]  # jsons that were written again
+    left: list[str]  # a line per problem
+    digest: str  # of the manifest, now
+
+    def lines(self) -> Iterator[str]:
+        """What the command prints."""
+        for name in self.repaired:
+            yield f"{name}: repaired"
+        for name in self.accepted:
+            yield f"{name}: {WORDS[FINGERPRINTS]}; taken, and the manifest's digest is now {self.digest}"
+        for name in self.records:
+            yield f"{name}: written again"
+        yield from self.left
+        if not (self.bad or self.records or self.left):
+            yield f"{self.folder}: nothing to repair"
+
+    def to_json(self) -> dict[str, Any]:
+        """For ``--report``."""
+        return {**vars(self), "folder": str(self.folder)}
+
+
+def repair(config: RepairConfig) -> RepairReport:
+    """Bring a dataset folder to what its manifest says, as far as that can be done here.
+
+    Raises:
+        DatasetError: the folder or its manifest is missing or damaged.
+        ResumeError: another process is at work in the folder.
+        GenRepError: the shards cannot be made or fetched here; nothing was changed then.
+    """
+    folder = config.folder
+    manifest = read_manifest(folder)
+    with _alone(folder):
+        _refuse_hidden_links(folder)
+        _remove_scratch(folder)
+        problems = verify(folder, config.level, jobs=config.jobs)
+        bad = _shards_of(manifest, problems, record=False)
+        repaired, accepted, left = _renew(config, manifest, bad) if bad else ([], [], [])
+        if accepted:
+            manifest = _rewritten(manifest, accepted)
+            for shard in accepted:
+                write_shard_record(folder, shard)
+            write_manifest(folder, manifest)
+            write_card(CardConfig(folder=folder), manifest)
+        taken = {shard.name for shard in accepted}
+        records = [shard for shard in _shards_of(manifest, problems, record=True) if shard.name not in taken]
+        for shard in records:
+            write_shard_record(folder, shard)
+        left += strays(folder, manifest)
+    return RepairReport(
+        folder=folder,
+        bad=[shard.name for shard in bad],
+        repaired=[shard.name for shard in repaired],
+        accepted=[shard.name for shard in accepted],
+        records=[shard.record_name for shard in records],
+        left=left,
+        digest=manifest.digest,
+    )
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock. Raises ResumeError if another process has it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        lock(descriptor, fcntl.LOCK_EX, folder)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _refuse_hidden_links(folder: Path) -> None:
+    """Whatever is written here is first written under a hidden name, which a stranger may have led elsewhere."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") and entry.is_symlink():
+                raise DatasetError(f"{folder}: holds the hidden link {printable(entry.name)}; remove it")
+
+
+def _remove_scratch(folder: Path) -> None:
+    """Remove what an earlier repair left."""
+    with suppress(FileNotFoundError):
+        shutil.rmtree(folder / SCRATCH)
+
+
+def _shards_of(manifest: Manifest, problems: list[Problem], *, record: bool) -> list[Shard]:
+    names = {problem.shard for problem in problems if problem.record == record}
+    return [shard for shard in manifest.shards if shard.name in names]
+
+
+def _renew(config: RepairConfig, manifest: Manifest, bad: list[Shard]) -> tuple[list[Shard], list[Shard], list[str]]:
+    """Get shards and put those in place that are right: the same, accepted ones, and a line for each that is not."""
+    if config.source is not None:
+        return (*_fetch(config.source, config.folder, manifest, bad), [])
+    scratch = config.folder / SCRATCH
+    try:
+        build_shards(manifest.to_json(), [shard.number for shard in bad], scratch, config.making)
+        return _install(config, manifest, bad, scratch)
+    finally:
+        _remove_scratch(config.folder)
+
+
+def _fetch(source: str, folder: Path, manifest: Manifest, bad: list[Shard]) -> tuple[list[Shard], list[Shard]]:
+    from ..transport import fetch_shards
+
+    fetch_shards(source, folder, [shard.name for shard in bad], manifest=manifest)
+    return bad, []
+
+
+def _install(
+    config: RepairConfig, manifest: Manifest, bad: list[Shard], scratch: Path
+) -> tuple[list[Shard], list[Shard], list[str]]:
+    repaired: list[Shard] = []
+    accepted: list[Shard] = []
+    refused: list[str] = []
+    for shard in bad:
+        if not verify_shard(scratch, manifest, shard, "full" if config.level == "full" else "bytes"):
+            os.replace(scratch / shard.name, config.folder / shard.name)
+            repaired.append(shard)
+            continue
+        made = read_shard_record(scratch / shard.record_name)
+        reason = _why_not(shard, made, config)
+        if reason is None:
+            accepted.append(replace(made, facts={**made.facts, "replaces": shard.sha256}))
+        else:
+            refused.append(f"{shard.name}: {reason}")
+    for shard in accepted:  # last, and together: from here to the new manifest the folder agrees with neither
+        os.replace(scratch / shard.name, config.folder / shard.name)
+    fsync_folder(config.folder)
+    return repaired, accepted, refused
+
+
+def _why_not(wanted: Shard, made: Shard, config: RepairConfig) -> str | None:
+    """Why a shard of other bytes is not taken; None if it is."""
+    found = shard_sameness(wanted, made)
+    if found.level == FINGERPRINTS and config.accept_fingerprints:
+        return None
+    if found.level == BYTES:
+        return "made again to the same sha256, but what the manifest says of it is not so"
+    hints = {
+        FINGERPRINTS: "; --accept-fingerprints takes it, --from fetches the same bytes",
+        LATENTS: "; --from fetches the same bytes",
+    }
+    said = found.reason or f"{WORDS[found.level]}, but other bytes"
+    return f"made again it has {said} (there {_making(wanted)}; here {_making(made)}){hints.get(found.level, '')}"
+
+
+def _making(shard: Shard) -> str:
+    """On what a shard was made."""
+    packages = shard.facts.get("packages")
+    torch = packages.get("torch", "unknown") if isinstance(packages, dict) else "unknown"
+    return (
+        f"{shard.facts.get('device', 'unknown')}, batches of {shard.facts.get('batch_size', 'unknown')}, torch {torch}"
+    )
+
+
+def _rewritten(manifest: Manifest, accepted: list[Shard]) -> Manifest:
+    """The manifest with these shards' new records: another digest, the same id."""
+    new = {shard.name: shard for shard in accepted}
+    shards = [new.get(shard.name, shard) for shard in manifest.shards]
+    build = {**manifest.build, **gathered(shards)}
+    return build_manifest(manifest.recipe, manifest.fields, manifest.classes, shards, build)

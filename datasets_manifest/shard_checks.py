@@ -1,0 +1,105 @@
+"""What ``verify`` looks at in one shard's file, level by level. Everything is read through one descriptor, opened once."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from threading import Event
+
+from genrep.errors import DatasetError
+
+from . import layout
+from .beton import Beton
+from .contents import read_field
+from .manifest import Manifest, Shard
+from .recovery.fingerprints import difference_from
+from .schema import ROW_FIELD
+
+MAX_FAULTS_PER_SHARD = 10  # broken samples that are named
+BLOCK = 1 << 20
+BATCH = 256  # samples between two reports of progress
+LARGE = 16 << 20  # bytes of a shard's tables, or of one of its images: of those one shard is looked at at a time
+
+Report = Callable[[int], None]
+
+
+class Stopped(Exception):
+    """Nobody wants to know any more."""
+
+
+def is_large(manifest: Manifest, shard: Shard) -> bool:
+    """Would several such shards at a time take much memory? Checking tables takes a few times their size."""
+    row = layout.record_dtype(manifest.fields).itemsize
+    row += layout.ALLOCATION.itemsize * len(layout.stored_fields(manifest.fields))
+    return shard.count * row > LARGE or math.prod(manifest.fields[0]["shape"]) > LARGE
+
+
+def open_shard(folder: Path, manifest: Manifest, shard: Shard) -> Beton:
+    """Open a shard of the stated size whose tables are right and whose labels are classes. Raises DatasetError."""
+    beton = Beton(folder / shard.name, manifest.fields, shard.count, shard.first_index)
+    if beton.size != shard.bytes:
+        with closing(beton):
+            raise beton.fault(f"{beton.size} bytes, the manifest says {shard.bytes}")
+    labels = beton.samples["label"]
+    wrong = (labels < -1) | (labels >= len(manifest.classes))
+    if wrong.any():
+        i = int(wrong.argmax())
+        with closing(beton):
+            raise beton.fault(f"sample {i} has label {labels[i]}, wanted -1 to {len(manifest.classes) - 1}")
+    if ROW_FIELD in beton.fields and (beton.samples[ROW_FIELD] < 0).any():
+        with closing(beton):
+            raise beton.fault(f"sample {int((beton.samples[ROW_FIELD] < 0).argmax())} has a negative {ROW_FIELD}")
+    return beton
+
+
+def sha256_of(beton: Beton, report: Report, stop: Event) -> str:
+    """Hex sha256 of an open shard's bytes. Raises DatasetError if there are more of them than there were, OSError, Stopped."""
+    os.posix_fadvise(beton.descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+    digest = hashlib.sha256()
+    buffer = bytearray(BLOCK)
+    view, offset = memoryview(buffer), 0
+    while count := os.preadv(beton.descriptor, [buffer], offset):
+        digest.update(view[:count])
+        offset += count
+        if offset > beton.size:
+            raise beton.fault("grew while it was read")
+        if stop.is_set():
+            raise Stopped
+        report(count)
+    return digest.hexdigest()
+
+
+def content_faults(beton: Beton, manifest: Manifest, shard: Shard, report: Report, stop: Event) -> Iterator[str]:
+    """Decode every JPEG and digest the latents (raw images need no decoding: their sizes are checked already)."""
+    jpegs = [field["name"] for field in manifest.image_fields if layout.is_jpeg(field)]
+    latents = [field["name"] for field in manifest.latent_fields]
+    digest = hashlib.sha256()
+    faults = 0
+    for i in range(shard.count):
+        for name in latents:
+            digest.update(beton.read(i, name).data)
+        for name in jpegs:
+            try:
+                read_field(beton, i, name)
+            except DatasetError as error:
+                faults += 1
+                if faults <= MAX_FAULTS_PER_SHARD:
+                    yield str(error).removeprefix(f"{beton.path}: ")
+        if i % BATCH == BATCH - 1:
+            report(BATCH * shard.bytes // shard.count)
+            if stop.is_set():
+                raise Stopped
+    if faults > MAX_FAULTS_PER_SHARD:
+        yield f"{faults - MAX_FAULTS_PER_SHARD} more images cannot be decoded"
+    if digest.hexdigest() != shard.latents_sha256:
+        yield f"latents_sha256 is {digest.hexdigest()}, the manifest says {shard.latents_sha256}"
+    if shard.fingerprint is not None and not faults:
+        found = difference_from(beton, shard.fingerprint)
+        if found is None:
+            yield "its fingerprint is not of this dataset's images"
+        elif not found.within_tolerance:
+            yield f"its images differ from its fingerprint by up to {found.largest} levels"

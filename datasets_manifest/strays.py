@@ -1,0 +1,51 @@
+"""What does not belong into a finished dataset folder, by the names and kinds of its files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from .manifest import Manifest
+from .regular import printable
+from .schema import MAX_SHARDS
+
+SUFFIXES = (".beton", ".json", ".jsonl", ".png", ".md")
+MAX_ENTRIES = 2 * MAX_SHARDS + 1000  # of a folder: the shards, their records, and what may lie beside them
+
+
+def strays(folder: Path, manifest: Manifest) -> Iterator[str]:
+    """A line for each entry that does not belong there; the shards and their records are looked at elsewhere."""
+    known = {shard.name for shard in manifest.shards} | {shard.record_name for shard in manifest.shards}
+    try:
+        with os.scandir(folder) as entries:
+            listed = sorted(
+                (entry.name, entry.is_file(follow_symlinks=False)) for entry in islice(entries, MAX_ENTRIES)
+            )
+            more = next(entries, None) is not None
+    except OSError as error:
+        yield f"{folder}: {error.strerror}"
+        return
+    if more:
+        yield f"{folder}: more than {MAX_ENTRIES} files"
+    spelled: dict[str, str] = {}
+    for name, regular in listed:
+        reason = None if name in known else _fault(name, regular)
+        if reason is None and (other := spelled.setdefault(name.casefold(), name)) != name:
+            reason = f"differs from {printable(other)} in case only: one file on some systems"
+        if reason is not None:
+            yield f"{printable(name)}: {reason}"
+
+
+def _fault(name: str, regular: bool) -> str | None:
+    suffix = os.path.splitext(name)[1]
+    if name.startswith("."):
+        return "hidden or temporary, does not belong into a finished dataset"
+    if not regular:
+        return "a folder, link or device, wanted regular files only"
+    if suffix not in SUFFIXES:
+        return f"wanted only files that end in {', '.join(SUFFIXES)}"
+    if suffix == ".beton" or (suffix == ".json" and name.startswith("shard-")):
+        return "not in the manifest"
+    return None

@@ -1,0 +1,266 @@
+"""A dataset on a web server: one request per open file, with ranges, bounded redirects and nothing compressed.
+
+Range requests after RFC 9110, section 14; If-Range (13.1.5) tells a file that changed from one that is still the same.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import re
+import socket
+import ssl
+import urllib.error
+import urllib.request
+from functools import cached_property, partial
+from typing import Any
+from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
+
+from genrep import __version__
+
+from .addresses import NEVER, rank, ranks, shown
+from .limits import Limits, Lost, Missing, RangeRefused, Refused, Stop, Watch, tidy
+
+SCHEMES = ("http", "https")
+MAX_REDIRECTS = 5
+_REDIRECTS = {301, 302, 303, 307, 308}
+_MISSING = {403, 404, 410}  # stores without a right to list say 403 of what is not there
+_TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
+_HOST = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")  # nothing quoted: it would be read otherwise further on
+_PAGES = ("text/html", "application/xhtml+xml")
+
+
+class HttpSource:
+    """The files under one http or https address. ``headers`` go to that server only, never on with a redirect."""
+
+    def __init__(self, url: str, limits: Limits, stop: Stop, headers: dict[str, str] | None = None) -> None:
+        self.limits, self.stop, self.where = limits, stop, shown(url)
+        self.headers = dict(headers or {})
+        try:
+            parts = urlsplit(url)
+            self.host, _ = parts.hostname, parts.port
+        except ValueError:
+            parts, self.host = urlsplit(""), None
+        if parts.scheme not in SCHEMES or not self.host:
+            raise Refused("not an http or https address")
+        user, _, netloc = parts.netloc.rpartition("@")
+        if user:
+            self.headers["Authorization"] = f"Basic {base64.b64encode(unquote(user).encode()).decode()}"
+        self.parts = parts._replace(netloc=netloc, path=parts.path.rstrip("/"), fragment="")
+
+    @cached_property
+    def context(self) -> ssl.SSLContext:
+        """The system's certificates, read once."""
+        return ssl.create_default_context()
+
+    def open(self, name: str, offset: int = 0, validator: str | None = None) -> HttpAnswer:
+        """Ask for a file from byte ``offset``, if it still is the one of ``validator`` (an ETag or a date).
+
+        Raises Refused, Lost or Stopped.
+        """
+        headers = {"User-Agent": f"genrep/{__version__}", "Accept-Encoding": "identity"}
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
+            if validator:
+                headers["If-Range"] = validator
+        watch = Watch(self.limits, self.stop)
+        try:
+            url = urlunsplit(self.parts._replace(path=f"{self.parts.path}/{name}"))
+            return HttpAnswer(_Request(self, watch).ask(url, headers), offset, watch)
+        except BaseException:
+            watch.close()
+            raise
+
+
+class HttpAnswer:
+    """What comes: ``start``, its first byte's place; ``total``, the whole file's size; ``validator``, which file it is."""
+
+    def __init__(self, response: http.client.HTTPResponse, offset: int, watch: Watch) -> None:
+        self.response, self.watch = response, watch
+        headers = response.headers
+        try:
+            self.start, self.total = _placed(response, offset)
+            coding = headers.get("Content-Encoding", "identity").strip().lower()
+            if coding not in ("", "identity"):
+                raise Refused(f"the server sends it compressed ({tidy(coding)}), which was not asked for")
+            if headers.get_content_type() in _PAGES:
+                raise Refused("the server sends a web page instead of the file")
+        except BaseException:
+            self.close()
+            raise
+        etag = headers.get("ETag")
+        strong = etag if etag and etag.startswith('"') else None  # a weak one does not tell bytes apart
+        self.validator: str | None = strong or headers.get("Last-Modified")
+
+    def read(self, size: int) -> bytes:
+        """Up to ``size`` of the next bytes; none at the end, be it too early. Raises Lost or Stopped."""
+        try:
+            data = self.response.read1(size)
+        except (http.client.HTTPException, OSError, ValueError) as error:
+            raise judge(error, self.watch) from None
+        self.watch.count(len(data))
+        self.watch.stop.check()
+        if not data and self.watch.expired:
+            raise judge(TimeoutError(), self.watch)
+        return data
+
+    def close(self) -> None:
+        """Hang up."""
+        self.watch.close()
+        self.response.close()
+
+
+def _placed(response: http.client.HTTPResponse, offset: int) -> tuple[int, int | None]:
+    """Start and total of an answer to a request from ``offset`` on."""
+    if response.status == 200:
+        return 0, response.length
+    if response.status == 206 and offset:
+        found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+        if found and int(found[1]) == offset <= int(found[2]):
+            return offset, None if found[3] == "*" else int(found[3])
+        raise RangeRefused("the server sends another part than was asked for")
+    if response.status == 416 and offset:
+        raise RangeRefused("the server has no such part of the file")
+    text = f"the server answers {response.status} {tidy(response.reason or '')}".rstrip()
+    if response.status in _TRANSIENT:
+        wait = response.headers.get("Retry-After", "")
+        raise Lost(text, wait=float(wait) if re.fullmatch(r"[0-9]{1,6}", wait) else 0.0)
+    raise Missing(text) if response.status in _MISSING else Refused(text)
+
+
+class _Request:
+    """One request and the redirects that it meets with."""
+
+    def __init__(self, source: HttpSource, watch: Watch) -> None:
+        self.source, self.watch = source, watch
+        self.allowed: int | None = None  # how far inside a redirect may lead; None before there was one
+        self.peer: int | None = None  # how far inside the first server is; None behind a proxy
+
+    def ask(self, url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
+        """The answer. Raises Refused or Lost."""
+        first = urlsplit(url)
+        for _ in range(MAX_REDIRECTS + 1):
+            here = urlsplit(url)
+            ours = (here.scheme, here.netloc) == (first.scheme, first.netloc)
+            response = self._send(url, {**headers, **(self.source.headers if ours else {})})
+            if response.status not in _REDIRECTS:
+                return response
+            location = response.headers.get("Location")
+            response.close()
+            url = self._follow(url, location)
+        raise Refused(f"it redirects more than {MAX_REDIRECTS} times")
+
+    def _follow(self, url: str, location: str | None) -> str:
+        """The address that a redirect leads to, if it may."""
+        if self.allowed is None:
+            self.allowed = self.peer if self.peer is not None else min(ranks(self.source.host or ""), default=0)
+            self.allowed = min(self.allowed, NEVER - 1)
+        try:
+            target = urljoin(url, location or "")
+            parts = urlsplit(target)
+            host, _ = parts.hostname, parts.port
+        except ValueError:
+            raise Refused("it redirects to something that is no address") from None
+        if not location or parts.scheme not in SCHEMES or not host or not _HOST.fullmatch(parts.netloc):
+            raise Refused(f"it redirects to {shown(target)}, which is no address of a web server")
+        if parts.scheme != "https" and urlsplit(url).scheme == "https":
+            raise Refused(f"it redirects from https to {shown(target)}")
+        if max(ranks(host), default=0) > self.allowed:
+            raise _inward(target)
+        return target
+
+    def _send(self, url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
+        opener = urllib.request.OpenerDirector()  # knows http or https and nothing else, and judges no status
+        opener.add_handler(urllib.request.ProxyHandler())
+        secure = urlsplit(url).scheme == "https"
+        opener.add_handler(_Secure(self._gate, self.source.context) if secure else _Plain(self._gate))
+        try:
+            response = opener.open(urllib.request.Request(url, headers=headers), timeout=self.source.limits.timeout)
+        except urllib.error.URLError as error:
+            reason = error.reason if isinstance(error.reason, Exception) else OSError(str(error.reason))
+            raise judge(reason, self.watch) from None
+        except (http.client.HTTPException, OSError, ValueError) as error:
+            raise judge(error, self.watch) from None
+        assert isinstance(response, http.client.HTTPResponse)
+        return response
+
+    def _gate(self, connection: socket.socket, proxied: bool) -> None:
+        """Look at a new connection before anything is asked over it: names may resolve otherwise than a moment ago."""
+        self.watch.attach(connection)
+        if proxied:
+            return
+        found = rank(str(connection.getpeername()[0]))
+        if self.allowed is None:
+            self.peer = found
+        elif found > self.allowed:
+            raise _inward(f"{connection.getpeername()[0]}")
+
+
+def _inward(target: str) -> Refused:
+    return Refused(f"it redirects to {shown(target)}, an address inside this network or machine")
+
+
+class _PlainConnection(http.client.HTTPConnection):
+    def __init__(self, gate: Any, host: str, **options: Any) -> None:
+        super().__init__(host, **options)
+        self.gate = gate
+
+    def connect(self) -> None:
+        super().connect()
+        self.gate(self.sock)
+
+
+class _SecureConnection(http.client.HTTPSConnection):
+    def __init__(self, gate: Any, host: str, **options: Any) -> None:
+        super().__init__(host, **options)
+        self.gate = gate
+
+    def connect(self) -> None:
+        super().connect()
+        self.gate(self.sock)
+
+
+def _is_proxied(request: urllib.request.Request) -> bool:
+    return request.host != unquote(urlsplit(request.full_url).netloc)
+
+
+class _Plain(urllib.request.HTTPHandler):
+    def __init__(self, gate: Any) -> None:
+        super().__init__()
+        self.gate = gate
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        gate = partial(self.gate, proxied=_is_proxied(req))
+        return self.do_open(partial(_PlainConnection, gate), req)
+
+
+class _Secure(urllib.request.HTTPSHandler):
+    def __init__(self, gate: Any, context: ssl.SSLContext) -> None:
+        super().__init__(context=context)
+        self.gate, self.context = gate, context
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        gate = partial(self.gate, proxied=_is_proxied(req))
+        return self.do_open(partial(_SecureConnection, gate), req, context=self.context)
+
+
+def judge(error: Exception, watch: Watch) -> Exception:
+    """What a failure of the network is: Lost or Refused. Its text names no address."""
+    if isinstance(error, (Refused, Lost)):
+        return error
+    if watch.expired or isinstance(error, TimeoutError):
+        return Lost(
+            f"the connection stands still: less than {watch.limits.min_rate:g} bytes/s in {watch.limits.timeout:g} s"
+        )
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Refused(f"its certificate is not trusted: {tidy(error.verify_message)}")
+    if isinstance(error, (http.client.InvalidURL, UnicodeError)):
+        return Refused("not an address")
+    if isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME:
+        return Refused("there is no host of that name")
+    if isinstance(error, http.client.IncompleteRead):
+        return Lost("the connection ended early")
+    if isinstance(error, (http.client.HTTPException, ValueError)):
+        return Lost("its answer is garbled")
+    return Lost(tidy(getattr(error, "strerror", None) or str(error) or type(error).__name__))

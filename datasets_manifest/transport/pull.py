@@ -1,0 +1,221 @@
+"""``pull``: a dataset from wherever it is into a folder, whole or in part, and nothing else in that folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from genrep.errors import DatasetError, ManifestError, ResumeError
+from genrep.files import digest_json, locked_folder, write_atomic
+
+from ..manifest import (
+    MANIFEST_NAME,
+    MAX_MANIFEST_BYTES,
+    Manifest,
+    Shard,
+    parse_manifest,
+    read_manifest_file,
+)
+from ..regular import printable
+from ..schema import MAX_SHARDS
+from ..strict_json import parse_json, read_json
+from .addresses import shown
+from .fetch import CHUNK, HIDDEN, JOBS, Fetch
+from .limits import Limits, Lost, Missing, Refused, Stop, persist
+from .names import Wanted, resolve
+from .stores import Source, open_source
+
+# What a dataset folder may hold besides its shards, their records and the manifest. No sha256 vouches for these.
+EXTRAS = (
+    *("recipe.json", "build.json", "contact-sheet.png", "README.md", "croissant.json"),
+    "manifest.json.minisig.md",
+)
+MAX_EXTRA_BYTES = 16 << 20
+_RANGE = re.compile(r"([0-9]{1,6})(?:-([0-9]{1,6}))?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PullConfig:
+    """What to fetch, and where to."""
+
+    source: str  # a folder, an address, or a name in the catalogue
+    out: Path
+    shards: tuple[int, ...] | None = None  # numbers of the shards wanted; None = all
+    digest: str | None = None  # what the manifest's must be; None = the catalogue's, or any
+    jobs: int = JOBS  # shards at a time
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PullReport:
+    """What came of it."""
+
+    manifest: Manifest
+    shards: int  # of those asked for, which now are all there
+    kept: int  # that were there before
+    fetched: int  # bytes of shards that came
+    left_out: tuple[str, ...]  # what was not taken, and why
+
+    @property
+    def partial(self) -> bool:
+        """Whether the dataset has more shards than were asked for."""
+        return self.shards < len(self.manifest.shards)
+
+
+def pull(config: PullConfig) -> PullReport:
+    """Fetch a dataset. A pull that was cut short goes on where it was.
+
+    Raises:
+        DatasetError: the dataset cannot be had, or is not what its manifest or ``digest`` says; one line.
+        ResumeError: ``out`` holds another dataset, or another process is at work there.
+    """
+    stop = Stop()
+    source, data, manifest = _find(resolve(config.source, config.digest), config.limits, stop)
+    shards = _chosen(manifest, config.shards)
+    with locked_folder(config.out):
+        _refuse_other(config.out, manifest)
+        fetch = Fetch(source, manifest, config.out, config.limits, stop)
+        write_atomic(fetch.hidden / MANIFEST_NAME, data)
+        fetch.run(shards, config.jobs)
+        left_out = _fetch_extras(fetch, config.limits, stop)
+        fetch.clear()
+        for leftover in config.out.glob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
+        write_atomic(config.out / MANIFEST_NAME, data)
+    return PullReport(
+        manifest=manifest, shards=len(shards), kept=fetch.kept, fetched=fetch.fetched, left_out=tuple(left_out)
+    )
+
+
+def read_remote_manifest(url: str, *, digest: str | None = None, limits: Limits | None = None) -> Manifest:
+    """The checked manifest of a dataset anywhere: an address, a folder or a published name.
+
+    Raises DatasetError, one line, also where its digest is not ``digest``.
+    """
+    return _find(resolve(url, digest), limits or Limits(), Stop())[2]
+
+
+def _find(wanted: Wanted, limits: Limits, stop: Stop) -> tuple[Source, bytes, Manifest]:
+    """The first place that has the dataset, with the manifest's bytes and what they say."""
+    failure = None
+    for url in wanted.urls:
+        try:
+            source = open_source(url, limits, stop)
+            data = _read_whole(source, MANIFEST_NAME, MAX_MANIFEST_BYTES, limits, stop)
+            manifest = parse_manifest(data, f"{source.where}/{MANIFEST_NAME}")
+            for what, found, known in (("digest", manifest.digest, wanted.digest), ("id", manifest.id, wanted.id)):
+                if known is not None and found != known:
+                    raise Refused(f"it is another dataset: its {what} is {found}, wanted {known}")
+            return source, data, manifest
+        except Missing as error:
+            failure = failure or DatasetError(f"{shown(url)}: no finished dataset there: {MANIFEST_NAME}: {error}")
+        except (Refused, Lost) as error:
+            failure = failure or DatasetError(f"{shown(url)}: {MANIFEST_NAME}: {error}")
+        except DatasetError as error:
+            failure = failure or error
+    assert failure is not None  # there is an address at least
+    raise failure
+
+
+def _read_whole(source: Source, name: str, limit: int, limits: Limits, stop: Stop) -> bytes:
+    """A small file. Raises Refused, Missing, Lost or Stopped."""
+
+    def attempt() -> bytes:
+        answer = source.open(name)
+        try:
+            if answer.total is not None and answer.total > limit:
+                raise Refused(f"{answer.total} bytes, wanted at most {limit}")
+            data = bytearray()
+            while len(data) <= limit and (more := answer.read(CHUNK)):
+                data += more
+        finally:
+            answer.close()
+        if len(data) > limit:
+            raise Refused(f"more than {limit} bytes, wanted at most that")
+        if answer.total is not None and len(data) < answer.total:
+            raise Lost(f"the connection ended after {len(data)} of {answer.total} bytes")
+        return bytes(data)
+
+    return persist(attempt, limits, stop)
+
+
+def parse_shards(text: str) -> tuple[int, ...]:
+    """Numbers in order from ``0-9,12``. Raises ValueError, which says what was wanted."""
+    numbers: set[int] = set()
+    for part in text.split(","):
+        found = _RANGE.fullmatch(part.strip())
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+        if not first <= last < MAX_SHARDS:
+            raise ValueError(f"{part!r}, wanted numbers and ranges like 0-9,12")
+        numbers.update(range(first, last + 1))
+    return tuple(sorted(numbers))
+
+
+def _chosen(manifest: Manifest, numbers: Sequence[int] | None) -> list[Shard]:
+    if numbers is None:
+        return manifest.shards
+    if not numbers or max(numbers) >= len(manifest.shards):
+        found = max(numbers, default=None)
+        raise DatasetError(f"--shards: {found} asked for, the dataset has 0 to {len(manifest.shards) - 1}")
+    return [manifest.shards[number] for number in numbers]
+
+
+def _refuse_other(folder: Path, manifest: Manifest) -> None:
+    """Raises ResumeError where the folder is at home to anything but this dataset."""
+    for path in (folder / MANIFEST_NAME, folder / HIDDEN / MANIFEST_NAME):
+        with suppress(ManifestError):  # a damaged one is renewed
+            other = read_manifest_file(path)
+            if other.digest != manifest.digest:
+                raise ResumeError(f"--out {folder}: another dataset is there: {_difference(other, manifest)}")
+            return
+    recipe = folder / "recipe.json"
+    with suppress(ManifestError):
+        if digest_json(read_json(recipe, MAX_EXTRA_BYTES)) != manifest.id:
+            raise ResumeError(f"--out {folder}: {recipe.name} there is another dataset's")
+    known = {MANIFEST_NAME, HIDDEN, *EXTRAS}
+    known |= {name for shard in manifest.shards for name in (shard.name, shard.record_name)}
+    for path in folder.iterdir():
+        if path.name not in known and not (path.name.startswith(".") and path.name.endswith(".tmp")):
+            raise ResumeError(
+                f"--out {folder}: {printable(path.name)} there is no part of this dataset; wanted a new folder"
+            )
+
+
+def _difference(other: Manifest, manifest: Manifest) -> str:
+    """What tells two datasets apart, in a few words."""
+    one, two = other.to_json(), manifest.to_json()
+    what = "recipe" if other.id != manifest.id else ""
+    if what:
+        one, two = one["recipe"], two["recipe"]
+    keys = sorted(key for key in one.keys() | two.keys() if one.get(key) != two.get(key) and key != "digest")
+    named = ", ".join(printable(f"{what}.{key}".lstrip(".")) for key in keys[:5])
+    return f"{named} differ{'s' if len(keys) == 1 else ''}"
+
+
+def _fetch_extras(fetch: Fetch, limits: Limits, stop: Stop) -> list[str]:
+    """What else belongs to a dataset folder, where the source has it; returns what was not taken, and why."""
+    left_out = []
+    for name in EXTRAS:
+        path = fetch.folder / name
+        if path.exists() or path.is_symlink():
+            continue
+        try:
+            data = _read_whole(fetch.source, name, MAX_EXTRA_BYTES, limits, stop)
+            if name.endswith(".json"):
+                value = parse_json(data, name)
+                if name == "recipe.json" and digest_json(value) != fetch.manifest.id:
+                    raise Refused("not the manifest's recipe")
+        except Missing:
+            continue
+        except Lost as error:
+            raise DatasetError(f"{fetch.source.where}: {name}: {error}") from None
+        except (Refused, ManifestError) as error:
+            left_out.append(f"{name}: {str(error).removeprefix(f'{name}: ')}")
+            continue
+        temporary = fetch.hidden / name
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    return left_out

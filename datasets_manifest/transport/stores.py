@@ -1,0 +1,193 @@
+"""Datasets in folders and in object stores, read as those on web servers are; and which kind of place a text names."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from genrep.errors import DatasetError
+
+from ..regular import open_regular
+from .addresses import shown
+from .http import SCHEMES, HttpSource
+from .limits import Limits, Lost, Missing, Refused, Stop, tidy
+
+BLOCK = 8 << 20  # bytes of one request to a store
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_FINAL = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError, ValueError, TypeError)
+Result = TypeVar("Result")
+
+
+class Answer(Protocol):
+    """An open file of a source. Methods raise Refused, Lost or Stopped."""
+
+    start: int  # the place of its first byte: 0 or what was asked for
+    total: int | None  # bytes of the whole file, where that is known
+    validator: str | None  # of this very content, where the source has such a thing
+
+    def read(self, size: int) -> bytes:
+        """Up to ``size`` of the next bytes; none at the end, be it too early."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+class Source(Protocol):
+    """A place that holds a dataset folder's files."""
+
+    where: str  # to be printed
+
+    def open(self, name: str, offset: int = 0, validator: str | None = None) -> Answer:
+        """A file from byte ``offset``, or from 0 if it is not the one of ``validator`` any more."""
+
+
+def scheme_of(text: str) -> str:
+    """``https`` of ``https://…`` in lower case; empty for a path."""
+    found = _SCHEME.match(text)
+    return found[1].lower() if found else ""
+
+
+def local_path(text: str) -> Path:
+    """The folder that a path or a file:// address names. Raises DatasetError."""
+    if scheme_of(text) != "file":
+        return Path(text)
+    parts = urlsplit(text)
+    if parts.netloc not in ("", "localhost"):
+        raise DatasetError(f"{shown(text)}: a file on another machine, wanted file:///path")
+    return Path(unquote(parts.path))
+
+
+def open_source(text: str, limits: Limits, stop: Stop) -> Source:
+    """The place of a dataset. Raises DatasetError for one that cannot be, Refused for no address."""
+    scheme = scheme_of(text)
+    if scheme in ("", "file"):
+        return FolderSource(local_path(text))
+    if scheme in SCHEMES:
+        return HttpSource(text, limits, stop)
+    if scheme == "hf":
+        from .hub import hub_source
+
+        return hub_source(text, limits, stop)
+    return StoreSource(text, stop)
+
+
+class FolderSource:
+    """A folder of this machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.where = folder, str(folder)
+
+    def open(self, name: str, offset: int = 0, validator: str | None = None) -> FolderAnswer:
+        """A file, if it is a regular one."""
+        if not os.path.lexists(self.folder / name):
+            raise Missing("missing")
+        path = self.folder / name
+        try:
+            return FolderAnswer(open_regular(path), offset)
+        except DatasetError as error:
+            raise Refused(str(error).removeprefix(f"{path}: ")) from None
+
+
+class FolderAnswer:
+    """An open file of a folder."""
+
+    def __init__(self, descriptor: int, offset: int) -> None:
+        self.descriptor = descriptor
+        facts = os.fstat(descriptor)
+        self.total: int | None = facts.st_size
+        self.validator: str | None = None
+        self.start = offset if offset <= facts.st_size else 0
+        os.lseek(descriptor, self.start, os.SEEK_SET)
+
+    def read(self, size: int) -> bytes:
+        """The next bytes."""
+        try:
+            return os.read(self.descriptor, size)
+        except OSError as error:
+            raise Refused(f"cannot be read ({error.strerror})") from None
+
+    def close(self) -> None:
+        """Close it."""
+        os.close(self.descriptor)
+
+
+class StoreSource:
+    """A folder of an object store, or whatever else fsspec knows; credentials are found as its package finds them."""
+
+    def __init__(self, text: str, stop: Stop) -> None:
+        self.system, self.root = open_store(text)
+        self.stop, self.where = stop, shown(text)
+
+    def open(self, name: str, offset: int = 0, validator: str | None = None) -> StoreAnswer:
+        """A file, from ``offset`` if its tag is the same."""
+        return StoreAnswer(self.system, f"{self.root}/{name}", offset, validator, self.stop)
+
+
+class StoreAnswer:
+    """A file of a store, asked for in blocks."""
+
+    def __init__(self, system: Any, path: str, offset: int, validator: str | None, stop: Stop) -> None:
+        self.system, self.path, self.stop = system, path, stop
+        facts = asked(lambda: system.info(path))
+        if facts.get("type") == "directory":
+            raise Missing("a folder, wanted a file")
+        size, tag = facts.get("size"), facts.get("ETag", facts.get("etag"))
+        self.total: int | None = int(size) if size is not None else None
+        self.validator = str(tag) if tag else None
+        changed = validator is not None and self.validator != validator
+        self.start = 0 if changed or offset > (self.total or 0) else offset
+        self.place, self.block = self.start, memoryview(b"")
+
+    def read(self, size: int) -> bytes:
+        """The next bytes."""
+        self.stop.check()
+        if not self.block and (self.total is None or self.place < self.total):
+            end = self.place + BLOCK if self.total is None else min(self.place + BLOCK, self.total)
+            data = asked(lambda: self.system.cat_file(self.path, start=self.place, end=end))
+            self.block = memoryview(data)[:BLOCK]
+            self.place += len(self.block)
+        part, self.block = self.block[:size], self.block[size:]
+        return bytes(part)
+
+    def close(self) -> None:
+        """Forget what was read ahead."""
+        self.block = memoryview(b"")
+
+
+def open_store(text: str) -> tuple[Any, str]:
+    """fsspec's filesystem for an address, and the path in it. Raises DatasetError, naming the extra that is missing."""
+    scheme = scheme_of(text)
+    try:
+        import fsspec
+
+        fsspec.get_filesystem_class(scheme)
+        system, root = fsspec.core.url_to_fs(text)
+    except ImportError as error:
+        raise DatasetError(
+            f"{shown(text)}: {scheme}:// needs a package that is not installed ({tidy(str(error))}); "
+            "pip install 'genrep[cloud]', or the package that is named"
+        ) from None
+    except Exception as error:
+        raise DatasetError(
+            f"{shown(text)}: no place that can be opened ({tidy(str(error))}); "
+            "wanted a folder, http(s)://, hf://datasets/ORG/NAME, s3://, gs:// or another that fsspec knows"
+        ) from None
+    system.invalidate_cache()
+    return system, root.rstrip("/")
+
+
+def asked(call: Callable[[], Result]) -> Result:
+    """What a store answers. Raises Missing, Refused or Lost: its packages raise whatever they like."""
+    try:
+        return call()
+    except FileNotFoundError:
+        raise Missing("there is no such file, bucket or folder") from None
+    except _FINAL as error:
+        raise Refused(tidy(str(error)) or type(error).__name__) from None
+    except Exception as error:
+        text = f"{type(error).__name__}: {tidy(str(error))}"
+        raise (Refused if "Credential" in type(error).__name__ else Lost)(text) from None

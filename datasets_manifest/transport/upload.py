@@ -1,0 +1,171 @@
+"""A dataset folder to an object store, or another place that fsspec can write to.
+
+A shard's record is sent after the shard, so a record there vouches for its shard: what an interrupted push left is told
+from what is still to come without reading the store's shards again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from genrep.errors import DatasetError, ResumeError
+from genrep.progress import Progress
+
+from ..manifest import MANIFEST_NAME, Manifest, Shard
+from ..regular import open_regular
+from .addresses import shown
+from .limits import Limits, Lost, Missing, Refused, Stop, persist, tidy
+from .stores import asked, open_store, scheme_of
+
+BLOCK = 16 << 20  # bytes of one part of an upload
+AT_ONCE = 256  # small files asked for together
+# Where a file that is being written is not there before it is whole. Elsewhere it is written under another name.
+ATOMIC = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss", "memory"}
+
+
+def push_to_store(
+    folder: Path, manifest: Manifest, names: Sequence[str], url: str, *, jobs: int, limits: Limits
+) -> tuple[int, int]:
+    """Send ``names``, the manifest last; returns the bytes that were sent and the shards that were there.
+
+    Raises DatasetError, and ResumeError where another dataset is.
+    """
+    push = _Push(folder, url, limits)
+    try:
+        there = persist(push.listed, limits, push.stop)
+        shards = push.open_shards(manifest, there)
+        total = sum(shard.bytes for shard in shards)
+        with Progress(total, "byte", "pushing") as push.progress, ThreadPoolExecutor(jobs) as threads:
+            begun = [threads.submit(push.shard, shard) for shard in shards]
+            try:
+                wait(begun, return_when=FIRST_EXCEPTION)
+                for future in begun:
+                    if future.done():
+                        future.result()
+            except BaseException:
+                push.stop.set()
+                threads.shutdown(cancel_futures=True)
+                raise
+        beside = {name for shard in manifest.shards for name in (shard.name, shard.record_name)}
+        for name in names:
+            if name not in beside:
+                push.small(name)
+    except (Refused, Lost) as error:
+        raise DatasetError(f"{shown(url)}: {error}") from None
+    return push.sent, len(manifest.shards) - len(shards)
+
+
+class _Push:
+    """A place in a store that is written to."""
+
+    def __init__(self, folder: Path, url: str, limits: Limits) -> None:
+        self.folder, self.where, self.limits = folder, shown(url), limits
+        self.system, self.root = open_store(url)
+        self.atomic = scheme_of(url) in ATOMIC
+        self.stop = Stop()
+        self.sent = 0  # bytes
+        self.progress: Progress | None = None
+        self._telling = threading.Lock()
+
+    def listed(self) -> dict[str, int]:
+        """The sizes of the files that are there."""
+        if not self.atomic:
+            asked(lambda: self.system.makedirs(self.root, exist_ok=True))
+        try:
+            entries = asked(lambda: self.system.ls(self.root, detail=True))
+        except Missing:
+            return {}
+        return {entry["name"].rpartition("/")[2]: int(entry["size"] or 0) for entry in entries}
+
+    def open_shards(self, manifest: Manifest, there: dict[str, int]) -> list[Shard]:
+        """The shards that are still to be sent. Raises ResumeError if what is there belongs to another dataset."""
+        known = [name for name in there if name == MANIFEST_NAME or (name[:6], name[-5:]) == ("shard-", ".json")]
+        names = {shard.record_name for shard in manifest.shards} | {MANIFEST_NAME}
+        for name in known:
+            if name not in names or there[name] != (self.folder / name).stat().st_size:
+                raise self._other(name)
+        for start in range(0, len(known), AT_ONCE):
+            paths = [f"{self.root}/{name}" for name in known[start : start + AT_ONCE]]
+            for path, data in self._read(paths).items():
+                if data != (self.folder / path.rpartition("/")[2]).read_bytes():
+                    raise self._other(path.rpartition("/")[2])
+        done = {shard.name for shard in manifest.shards if shard.record_name in known}
+        return [shard for shard in manifest.shards if shard.name not in done or there.get(shard.name) != shard.bytes]
+
+    def _read(self, paths: list[str]) -> dict[str, bytes]:
+        found = persist(lambda: asked(lambda: self.system.cat(paths)), self.limits, self.stop)
+        return found if isinstance(found, dict) else {paths[0]: found}
+
+    def _other(self, name: str) -> ResumeError:
+        return ResumeError(f"{self.where}: another dataset is there: its {tidy(name)} is another; remove it first")
+
+    def shard(self, shard: Shard) -> None:
+        """Send a shard, then its record."""
+        persist(lambda: self._send(shard.name, shard), self.limits, self.stop)
+        self.small(shard.record_name)
+
+    def small(self, name: str) -> None:
+        """Send one of the other files."""
+        persist(lambda: self._send(name, None), self.limits, self.stop)
+
+    def _send(self, name: str, shard: Shard | None) -> None:
+        final = f"{self.root}/{name}"
+        target = final if self.atomic else f"{self.root}/.{name}.tmp"
+        descriptor = open_regular(self.folder / name)
+        count = 0
+        try:
+            file = asked(lambda: self.system.open(target, "wb", block_size=BLOCK))
+            try:
+                digest = hashlib.sha256()
+                while data := os.read(descriptor, BLOCK):
+                    self.stop.check()
+                    digest.update(data)
+                    asked(lambda: file.write(data))
+                    count += len(data)
+                    self._tell(len(data), shard)
+                if shard is not None and digest.hexdigest() != shard.sha256:
+                    found = f"its sha256 is {digest.hexdigest()}, the manifest says {shard.sha256}"
+                    raise DatasetError(f"{self.folder / name}: {found}")
+                asked(file.close)
+            except BaseException:
+                self._abandon(file, target)
+                self._tell(-count, shard)
+                raise
+        finally:
+            os.close(descriptor)
+        if not self.atomic:
+            asked(lambda: self._rename(target, final))
+        found_size = asked(lambda: self.system.info(final)["size"])
+        if found_size != count:
+            raise Lost(f"{name} has {found_size} bytes there, {count} were sent")
+        with self._telling:
+            self.sent += count
+
+    def _tell(self, count: int, shard: Shard | None) -> None:
+        with self._telling:
+            if shard is not None and self.progress is not None:
+                self.progress.update(count)
+
+    def _rename(self, target: str, final: str) -> None:
+        if self.system.exists(final):
+            self.system.rm_file(final)
+        self.system.mv(target, final)
+
+    def _abandon(self, file: Any, target: str) -> None:
+        """Leave nothing of a file: closing it would publish a part."""
+        with suppress(Exception):
+            if hasattr(file, "discard"):
+                file.discard()
+                file.closed = True
+            else:
+                file.close()
+        if not self.atomic:
+            with suppress(Exception):
+                self.system.rm_file(target)

@@ -1,0 +1,1 @@
+"""The commands of ``genrep-evaluate``, one module each."""

@@ -1,0 +1,96 @@
+"""``reproduce``: a paper's table by one command."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from genrep.encoders import DEVICES
+
+from ..reproduce.specs import SCALES, table_names
+from .settings import COUNT, PATH, parse_seeds
+
+
+def _names(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
+    return tuple(part for part in value.split(",") if part)
+
+
+def _seeds(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    return None if value is None else parse_seeds(context, parameter, value)
+
+
+def _weights(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for text in value:
+        name, equals, path = text.partition("=")
+        if not equals or not Path(path).is_file():
+            raise click.BadParameter(f"{text!r}: wanted GENERATOR=FILE of a file that is there", context, parameter)
+        found[name] = Path(path)
+    return found
+
+
+@click.command("reproduce")
+@click.argument("table", metavar="TABLE", type=click.Choice(table_names()))
+@click.option("--out", required=True, type=PATH, metavar="DIR", help="Gets all data, runs, results and reports.")
+@click.option(
+    "--scale",
+    type=click.Choice(SCALES),
+    default="small",
+    show_default=True,
+    help="tiny: a test of the machinery; small: ten minutes of a GPU for a row; full: the papers' settings.",
+)
+@click.option("--rows", callback=_names, default="", metavar="ID[,ID...]", help="Only these.  [default: all]")
+@click.option(
+    "--seed",
+    "--seeds",
+    "seeds",
+    callback=_seeds,
+    metavar="N[,N...]",
+    help="Of trainings and evaluations.  [default: 0; small: 0,1,2]",
+)
+@click.option("--root", type=PATH, metavar="DIR", help="Where real data lie: named sets, imagenet/, VOCdevkit/, ...")
+@click.option(
+    "--weights",
+    multiple=True,
+    callback=_weights,
+    metavar="GENERATOR=FILE",
+    help="A generator's weights instead of its recipe's own.",
+)
+@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="auto: GPUs if any.")
+@click.option("--jobs", type=COUNT, metavar="N", help="Tasks at a time.  [default: one per GPU; one on a CPU]")
+@click.option("--dry-run", is_flag=True, help="Print the plan with estimated times and exit.")
+def command(dry_run: bool, **options: Any) -> int:
+    """Repeat a table or figure of the papers, and report ours beside the published numbers.
+
+    Each dataset is built and each encoder trained once, however many rows or tables need it. The same command goes on where an
+    earlier one stopped; what fails leaves the rest to go on. The report lies in OUT/TABLE-SCALE/.
+
+    \b
+    TABLE: genrep-table1 to -table6, genrep-fig5, -fig6, -fig8, -fig9, genrep-appd, cop-gen-table1 to -table5,
+    cop-gen-linear-walk, hl-table1 to -table4, hl-fig3, hl-fig5, hl-fig6, hl-fig7
+
+    \b
+    Example:
+      genrep-evaluate reproduce genrep-table1 --scale tiny --root data --out results
+      genrep-evaluate reproduce genrep-fig5 --root data --out results --dry-run
+      genrep-evaluate reproduce cop-gen-table1 --scale full --root /data --out results
+    """
+    from ..reproduce import ReproduceConfig, reproduce
+    from ..reproduce.run import describe_plan
+
+    try:
+        config = ReproduceConfig(**options)
+        if dry_run:
+            click.echo(describe_plan(config))
+            return 0
+        result = reproduce(config)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    if result.report is not None:
+        click.echo(f"report: {result.report}")
+    for folder, why in result.failed.items():
+        print(f"Error: {folder}: {why}", file=sys.stderr)
+    return 1 if result.failed else 0

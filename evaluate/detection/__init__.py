@@ -1,0 +1,1 @@
+"""Faster R-CNN on an encoder, fine-tuned end to end."""

@@ -1,0 +1,88 @@
+"""The folder of a detection run inside ``--out``: its checkpoint, its settings and its metrics.
+
+``detection-XXXXXXXX/`` with checkpoint.pt · config.json · metrics.jsonl; the digits are those of what the run is, so that two
+runs never share one and the same command finds its own.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from genrep.errors import ResumeError
+from genrep.files import digest_json, write_atomic, write_json
+
+CHECKPOINT_FILE, CONFIG_FILE, METRICS_FILE = "checkpoint.pt", "config.json", "metrics.jsonl"
+
+
+def run_folder(out: Path, identity: dict[str, Any]) -> Path:
+    """The folder of the run with this identity."""
+    return out / f"detection-{digest_json(identity)[:8]}"
+
+
+def prepare(folder: Path, identity: dict[str, Any]) -> None:
+    """Make the folder and write down what the run is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / CONFIG_FILE, {**identity, "versions": {"torch": torch.__version__}})
+
+
+def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint, whole or not at all; ``torch.load(weights_only=True)`` reads it."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomic(folder / CHECKPOINT_FILE, buffer.getvalue())
+
+
+def load_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] | None:
+    """Read the checkpoint if there is one. Raises ResumeError if it is damaged."""
+    path = folder / CHECKPOINT_FILE
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        state["trainer"]["step"], state["seconds"]
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ResumeError(f"{path}: cannot be read ({reason}); remove it to begin anew") from error
+    return state
+
+
+class Metrics:
+    """metrics.jsonl: the means over the steps since the last line."""
+
+    def __init__(self, folder: Path, *, after_step: int) -> None:
+        """Keep the lines up to ``after_step``: a resumed run repeats what came after its checkpoint."""
+        self.path = folder / METRICS_FILE
+        kept = [text for text in _lines(self.path) if json.loads(text)["step"] <= after_step]
+        write_atomic(self.path, "".join(text + "\n" for text in kept).encode())
+        self.collected: list[dict[str, float]] = []
+
+    def add(self, values: dict[str, float]) -> None:
+        """Remember a step."""
+        self.collected.append(values)
+
+    def flush(self, step: int, seconds: float) -> None:
+        """Write a line."""
+        if not self.collected:
+            return
+        means = {name: sum(v[name] for v in self.collected) / len(self.collected) for name in self.collected[0]}
+        with open(self.path, "a") as file:
+            file.write(json.dumps({"step": step, **means, "seconds": round(seconds, 1)}) + "\n")
+        self.collected = []
+
+
+def _lines(path: Path) -> list[str]:
+    """The whole lines; what a crash cut off in the middle is left out."""
+    lines = []
+    for text in path.read_text().splitlines() if path.exists() else []:
+        try:
+            if isinstance(json.loads(text)["step"], int):
+                lines.append(text)
+        except (ValueError, KeyError, TypeError):
+            continue
+    return lines

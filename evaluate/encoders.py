@@ -1,0 +1,69 @@
+"""Which encoder a command measures: ``--encoder`` or ``--random-init``, checked and opened in one way for all of them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from genrep.encoders import ARCHS, STEMS
+
+if TYPE_CHECKING:
+    from genrep.encoders import LoadedEncoder
+
+
+def check_encoder_choice(
+    *, encoder: str | Path | None, random_init: bool, arch: str | None, stem: str = "imagenet"
+) -> None:
+    """What a config's ``__post_init__`` asks of these four. Raises ValueError, naming the option; opens nothing."""
+    if (encoder is None) != random_init:
+        raise ValueError("--encoder or --random-init: wanted one of the two")
+    if random_init and arch is None:
+        raise ValueError("--random-init: wanted --arch beside it")
+    if encoder is not None and arch is not None:
+        raise ValueError(f"--arch {arch}: the encoder's file says what it is; wanted only with --random-init")
+    if arch is not None and arch not in ARCHS:
+        raise ValueError(f"--arch {arch!r}: wanted one of {', '.join(ARCHS)}")
+    if stem not in STEMS:
+        raise ValueError(f"--stem {stem!r}: wanted one of {', '.join(STEMS)}")
+
+
+def open_encoder(
+    *,
+    encoder: str | Path | None = None,
+    random_init: bool = False,
+    arch: str | None = None,
+    stem: str = "imagenet",
+    seed: int = 0,
+    size: int | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+) -> LoadedEncoder:
+    """The encoder of ``--encoder``, or an untrained one of ``--arch`` with this seed.
+
+    What was assumed about a file, chosen in it or left out of it is said on stderr.
+
+    Args:
+        encoder: a run's folder, a checkpoint of a ResNet in any of the layouts that ``load_encoder`` knows, or
+            ``package.module:factory``.
+        size, mean, std: of the images, instead of what the file says or (where it says nothing) 224 and ImageNet's.
+
+    Raises:
+        ValueError: none of the two, both, or an ``arch`` that does not go with them.
+        WeightsError: it cannot be read, or is not complete.
+    """
+    from genrep.encoders import load_encoder, random_encoder
+
+    check_encoder_choice(encoder=encoder, random_init=random_init, arch=arch, stem=stem)
+    if encoder is not None:
+        loaded = load_encoder(encoder, size=size, mean=mean, std=std)
+        _tell(loaded)
+        return loaded
+    assert arch is not None
+    return random_encoder(arch, stem, seed, size=size, mean=mean, std=std)
+
+
+def _tell(encoder: LoadedEncoder) -> None:
+    left_out = [f"left out: {', '.join(encoder.left_out)}"] if encoder.left_out else []
+    for line in (*encoder.notes, *left_out):
+        print(f"{encoder.path}: {line}", file=sys.stderr)

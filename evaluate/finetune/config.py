@@ -1,0 +1,77 @@
+"""What a semi-supervised fine-tuning is asked for."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from genrep.encoders import DEVICES
+
+from ..encoders import check_encoder_choice
+
+LABELS = re.compile(r"(?P<percent>\d+(\.\d+)?)%|(?P<count>\d+)-per-class")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """Settings of a fine-tuning on a part of the labels; None: what ``presets.VISSL`` says."""
+
+    dataset: str  # one of evaluate.images.DATASETS, or an image folder
+    out: Path
+    encoder: str | Path | None = None  # see evaluate.encoders.open_encoder; this or random_init
+    random_init: bool = False
+    arch: str | None = None
+    stem: str = "imagenet"
+    root: Path | None = None
+    download: bool = False
+    labels: str | None = None  # "1%", "10%", "20-per-class": of each class, chosen by the seed; this or subset
+    subset: Path | None = None  # a file with a file name per line, as SimCLR's 1percent.txt
+    size: int | None = None  # shorter side of test images
+    crop: int | None = None  # side of what the network sees
+    epochs: int | None = None
+    lr: float | None = None  # at this batch size
+    batch_size: int | None = None
+    workers: int | None = None
+    seeds: tuple[int, ...] = (0,)
+    device: str = "auto"
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, naming the option."""
+        check_encoder_choice(encoder=self.encoder, random_init=self.random_init, arch=self.arch, stem=self.stem)
+        if self.device not in DEVICES:
+            raise ValueError(f"--device {self.device!r}: wanted one of {', '.join(DEVICES)}")
+        if (self.labels is None) == (self.subset is None):
+            raise ValueError("--labels or --subset: wanted one of the two")
+        if self.labels is not None:
+            parse_labels(self.labels)
+        for name in ("epochs", "batch_size", "size", "crop", "workers"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise ValueError(f"--{name.replace('_', '-')} {count}: wanted at least 1")
+        if self.size is not None and self.crop is not None and self.crop > self.size:
+            raise ValueError(f"--crop {self.crop}: wanted at most --size, {self.size}")
+        if self.lr is not None and not 0 < self.lr < float("inf"):
+            raise ValueError(f"--lr {self.lr}: wanted a positive number")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError(f"--seed {','.join(map(str, self.seeds))}: wanted different numbers, at least one")
+
+
+def parse_labels(text: str) -> tuple[float | None, int | None]:
+    """The part of each class, or the number of images of each class. Raises ValueError.
+
+    >>> parse_labels("1%"), parse_labels("20-per-class")
+    ((0.01, None), (None, 20))
+    """
+    match = LABELS.fullmatch(text)
+    if match is None:
+        raise ValueError(f"--labels {text!r}: wanted 1%, 10% or N-per-class")
+    if match["percent"]:
+        percent = float(match["percent"])
+        if not 0 < percent <= 100:
+            raise ValueError(f"--labels {text}: wanted more than 0 and at most 100 %")
+        return percent / 100, None
+    if int(match["count"]) < 1:
+        raise ValueError(f"--labels {text}: wanted at least 1 image of each class")
+    return None, int(match["count"])

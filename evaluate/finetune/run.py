@@ -1,0 +1,240 @@
+"""Semi-supervised fine-tuning: the whole encoder with a classifier, on few labels, end to end."""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genrep.encoders import LoadedEncoder
+from genrep.encoders.devices import pick_device
+from genrep.errors import DataError, TrainingError
+from genrep.features import Frozen, out_of_memory
+from genrep.files import locked_folder, sha256_file
+from genrep.progress import Progress
+from genrep.seeding import derive
+
+from ..augment import AugmentedBatches
+from ..checkpoints import Checkpoint
+from ..encoders import open_encoder
+from ..images import LabelledImages, load_pair, whole_batches
+from ..linear.fit import batches
+from ..linear.run import LinearResult
+from ..metrics import Score, Tally
+from ..results import Entry, add, encoder_facts, find, read_results, same_encoder
+from ..transforms import Augmentation, Transform
+from .config import FinetuneConfig
+from .presets import VISSL
+from .subset import choose_labelled, read_subset
+
+RESULT_FILE = "finetune.json"
+TEST_BATCH = 256
+
+
+def evaluate_finetune(config: FinetuneConfig) -> LinearResult:
+    """Fine-tune an encoder on a part of the labels and test it on all test images; once for each seed.
+
+    An interrupted call goes on from its last epoch.
+
+    Raises:
+        GenRepError: the encoder, the images or the list cannot be read, or ``out`` holds this result for another encoder.
+    """
+    path = config.out / RESULT_FILE
+    with locked_folder(config.out):
+        device = pick_device(config.device)
+        train, test = load_pair(config.dataset, config.root, download=config.download)
+        entries, done = [], []
+        for seed in config.seeds:
+            encoder = open_encoder(
+                encoder=config.encoder, random_init=config.random_init, arch=config.arch, stem=config.stem, seed=seed
+            )
+            job = Finetuning(config, encoder, train, test, seed, device)
+            old = find(read_results(path), job.key)
+            done.append(old is not None and not config.force)
+            if old is not None and not config.force:
+                entries.append(same_encoder(old, encoder, path))
+            else:
+                entries.append(job.run(path))
+    return LinearResult(path=path, entries=tuple(entries), already_done=all(done))
+
+
+@dataclass
+class Network:
+    """An encoder with its classifier."""
+
+    encoder: nn.Module
+    head: nn.Linear
+
+    def state(self) -> dict[str, Any]:
+        """Weights and buffers."""
+        return {"encoder": self.encoder.state_dict(), "head": self.head.state_dict()}
+
+    def parameters(self) -> list[nn.Parameter]:
+        """All that is trained."""
+        return [*self.encoder.parameters(), *self.head.parameters()]
+
+
+class Finetuning:
+    """One seed's fine-tuning."""
+
+    def __init__(
+        self,
+        config: FinetuneConfig,
+        encoder: LoadedEncoder,
+        train: LabelledImages,
+        test: LabelledImages,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.config, self.encoder, self.test, self.seed, self.device = config, encoder, test, seed, device
+        rows, split = self._choose(train)
+        self.train = train.take(rows, split)
+        self.transform = self._transform()
+        self.augmentation = Augmentation(scale=VISSL.crop_scale, size=self.transform.crop)
+        self.epochs = config.epochs or VISSL.epochs
+        self.batch_size = min(config.batch_size or VISSL.batch_size, len(rows))
+        if self.batch_size < 2:
+            raise DataError(f"dataset {train.name}, {split}: one image; wanted two or more for batch norm")
+        self.lr = VISSL.lr * self.batch_size / VISSL.batch_size if config.lr is None else config.lr
+        self.key: Entry = {"dataset": train.name, "protocol": self.protocol(), "seed": seed}
+
+    def _choose(self, train: LabelledImages) -> tuple[Any, str]:
+        if self.config.subset is not None:
+            rows = read_subset(train, self.config.subset)
+            return rows, f"list {self.config.subset.name}, sha256 {sha256_file(self.config.subset)[:12]}"
+        assert self.config.labels is not None
+        rows = choose_labelled(train, self.config.labels, self.seed)
+        return rows, f"{self.config.labels} of {train.split}, class-balanced, chosen by the seed"
+
+    def _transform(self) -> Transform:
+        """VISSL's, in proportion to the pixels that the encoder was trained at."""
+        size, crop = self.config.size, self.config.crop
+        if crop is None:
+            crop = self.encoder.facts.size if size is None else max(1, round(size * VISSL.crop / VISSL.resize))
+        return Transform(resize=round(crop * VISSL.resize / VISSL.crop) if size is None else size, crop=crop)
+
+    def protocol(self) -> dict[str, Any]:
+        """Everything that must agree for two results to stand in one column."""
+        return {
+            "name": "finetune",
+            "source": "VISSL 0.1.6, in1k_semi_sup_fulltune",
+            "train": self.train.split,
+            "test": self.test.split,
+            "train_images": len(self.train),
+            "test_images": len(self.test),
+            "classes": len(self.test.classes),
+            "augmentation": self.augmentation.describe(),
+            "test_transform": self.transform.describe(),
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "optimiser": f"SGD, momentum {VISSL.momentum}, Nesterov, no weight decay; all layers",
+            "lr": self.lr,
+            "schedule": f"a tenth after {VISSL.milestone:.3g} of the epochs",
+            "metric": "top-1",
+            "reported": "last epoch",
+        }
+
+    def run(self, path: Path) -> Entry:
+        """Train, test, and write the entry."""
+        started = time.monotonic()
+        checkpoint = Checkpoint(
+            self.config.out, {**self.key, "encoder_sha256": self.encoder.sha256, "images": self.train.identity}
+        )
+        network = self._network()
+        self._fit(network, checkpoint)
+        score = self._score(network)
+        entry = self.key | {
+            "metric": f"finetune_top1_{self.epochs}ep",
+            "unit": "percent",
+            "value": score.top1,
+            **{name: value for name, value in asdict(score).items() if value is not None},
+            "lr": self.lr,
+            "n": len(self.test),
+            **encoder_facts(self.encoder, trained=not self.config.random_init),
+            "device": self.device.type,
+            "seconds": round(time.monotonic() - started, 1),
+            "versions": {"torch": torch.__version__},
+        }
+        add(path, entry)
+        checkpoint.remove()
+        return entry
+
+    def _network(self) -> Network:
+        encoder = copy.deepcopy(self.encoder.module).to(self.device)
+        encoder.to(memory_format=torch.channels_last)
+        with torch.no_grad():
+            side = self.augmentation.size or self.encoder.facts.size
+            dim = encoder.eval()(torch.zeros(1, 3, side, side, device=self.device)).shape[1]
+        head = nn.Linear(dim, len(self.test.classes), device=self.device)
+        generator = torch.Generator().manual_seed(derive("finetune-head", self.seed))
+        with torch.no_grad():
+            head.weight.copy_(torch.randn(head.weight.shape, generator=generator) * VISSL.head_std)
+            head.bias.zero_()
+        for parameter in encoder.parameters():
+            parameter.requires_grad_()
+        return Network(encoder=encoder, head=head)
+
+    def _fit(self, network: Network, checkpoint: Checkpoint) -> None:
+        optimiser = torch.optim.SGD(network.parameters(), lr=self.lr, momentum=VISSL.momentum, nesterov=True)
+        views = AugmentedBatches(
+            self.train,
+            self.augmentation,
+            self.transform,
+            self.encoder.facts,
+            seed=self.seed,
+            device=self.device,
+            workers=self.config.workers,
+        )
+        done = self._resume(network, optimiser, checkpoint)
+        with Progress(self.epochs, "epoch", "fine-tuning", initial=done) as progress:
+            for epoch in range(done + 1, self.epochs + 1):
+                for group in optimiser.param_groups:
+                    group["lr"] = self.lr * VISSL.scale(epoch, self.epochs)
+                rows = batches(len(self.train), self.batch_size, self.seed, epoch)
+                full = tuple(part for part in rows if len(part) == self.batch_size)
+                loss = sum((self._step(network, optimiser, x, y) for x, y in views(epoch, full)), torch.zeros(()))
+                if not torch.isfinite(loss):
+                    raise TrainingError(
+                        f"the loss is not finite in epoch {epoch}; give a smaller --lr than {self.lr:g}"
+                    )
+                checkpoint.write({"epoch": epoch, **network.state(), "optimiser": optimiser.state_dict()})
+                progress.update(1, loss=f"{float(loss) / len(full):.3f}")
+
+    def _step(self, network: Network, optimiser: torch.optim.SGD, x: Tensor, labels: Tensor) -> Tensor:
+        network.encoder.train()
+        try:
+            optimiser.zero_grad(set_to_none=True)
+            loss = F.cross_entropy(
+                network.head(network.encoder(x.contiguous(memory_format=torch.channels_last))), labels
+            )
+            loss.backward()
+        except torch.OutOfMemoryError as error:
+            raise out_of_memory(self.batch_size) from error
+        optimiser.step()
+        return loss.detach()
+
+    def _resume(self, network: Network, optimiser: torch.optim.SGD, checkpoint: Checkpoint) -> int:
+        state = checkpoint.read(self.device)
+        if state is None:
+            return 0
+        network.encoder.load_state_dict(state["encoder"])
+        network.head.load_state_dict(state["head"])
+        optimiser.load_state_dict(state["optimiser"])
+        return int(state["epoch"])
+
+    def _score(self, network: Network) -> Score:
+        frozen = Frozen(network.encoder, self.encoder.facts, self.device, TEST_BATCH)
+        tally = Tally(len(self.test.classes), 1)
+        labels = torch.from_numpy(self.test.labels).split(TEST_BATCH)
+        images = whole_batches(self.test, self.transform, TEST_BATCH, self.config.workers)
+        with Progress(len(self.test), "image", "testing") as progress, torch.no_grad():
+            for pixels, wanted in zip(images, labels):
+                tally.add(network.head(frozen(pixels))[:, None], wanted.to(self.device))
+                progress.update(len(pixels))
+        return tally.scores()[0]

@@ -1,0 +1,19 @@
+"""The papers' tables by one command: a graph of the other commands, at a scale that fits, and a report.
+
+    tables/*.toml      what the papers' tables and figures compare
+    methods.toml fits.toml scales.toml   how encoders are trained, what is learned before, what a scale puts in their places
+    specs.py           reads these files
+    tasks.py           Task: one call of a command, in a folder named by the digest of its settings
+    sources.py planning.py  a table at a scale becomes rows and tasks
+    scheduling.py      runs them, a process per GPU; records.py keeps their times
+    run.py reporting.py  the whole, and the page in the end
+    subset.py          a command of the graph: a few real images as a folder
+
+The commands themselves resume; nothing here knows how.
+"""
+
+from .config import ReproduceConfig
+from .run import ReproduceResult, plan_of, reproduce
+from .specs import SCALES, table_names
+
+__all__ = ["SCALES", "ReproduceConfig", "ReproduceResult", "plan_of", "reproduce", "table_names"]

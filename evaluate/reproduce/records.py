@@ -1,0 +1,131 @@
+"""What tasks took, on what: ``tasks/<id>/task.json``, and the estimates that follow from it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genrep.files import write_json
+
+from .tasks import RECORD_FILE, TASKS, Task
+
+_NAMES = (
+    "import json, torch; print(json.dumps([torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]))"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slot:
+    """Where a task may run."""
+
+    device: str  # cpu or cuda, as commands take it
+    name: str  # of the hardware
+    visible: str  # CUDA_VISIBLE_DEVICES
+    cores: frozenset[int]
+
+
+def find_slots(device: str, jobs: int | None) -> list[Slot]:
+    """One slot for each GPU, or one on the CPU; or ``jobs`` of them, over the GPUs in turn, each with its part of the cores.
+
+    Raises:
+        ValueError: ``--device cuda`` where there is none.
+    """
+    gpus = [] if device == "cpu" else _gpus()
+    if device == "cuda" and not gpus:
+        raise ValueError("--device cuda: PyTorch finds no GPU; wanted --device cpu")
+    count = jobs or max(1, len(gpus))
+    cores = sorted(os.sched_getaffinity(0))
+    parts = [frozenset(cores[i::count]) or frozenset(cores) for i in range(count)]
+    if not gpus:
+        return [Slot(device="cpu", name=_cpu(), visible="", cores=part) for part in parts]
+    places = [gpus[i % len(gpus)] for i in range(count)]
+    return [Slot(device="cuda", name=name, visible=number, cores=part) for (number, name), part in zip(places, parts)]
+
+
+def _gpus() -> list[tuple[str, str]]:
+    """Their numbers for CUDA_VISIBLE_DEVICES, and names; asked in another process, so that this one holds no GPU."""
+    found = subprocess.run([sys.executable, "-c", _NAMES], capture_output=True, text=True, check=False)
+    try:
+        names = json.loads(found.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        return []
+    numbers = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    if len(numbers) < len(names) or not numbers[0]:
+        numbers = [str(i) for i in range(len(names))]
+    return list(zip(numbers, names))
+
+
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.machine() or "CPU"
+
+
+def record_path(out: Path, task: Task) -> Path:
+    """A task's record."""
+    return out / TASKS / task.id / RECORD_FILE
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A record; empty if there is none that can be read."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def add_piece(out: Path, task: Task, slot: Slot, argv: list[str], seconds: float, *, finished: bool) -> None:
+    """Add the time of a process to a task's record."""
+    path = record_path(out, task)
+    old = read_record(path)
+    pieces = [*old.get("pieces", []), round(seconds, 1)]
+    write_json(
+        path,
+        {
+            "task": task.folder,
+            "command": argv[1:],
+            "seconds": round(sum(pieces), 1),
+            "pieces": pieces,  # one unless the task was stopped
+            "finished": finished,
+            "device": slot.name,
+            "cores": len(slot.cores),
+            "like": task.like,
+            "units": task.units,
+        },
+    )
+
+
+class Estimates:
+    """How long tasks take, by the same kind of task that was finished on the same hardware."""
+
+    def __init__(self, out: Path, slot: Slot) -> None:
+        self.rates: dict[str, list[float]] = {}
+        for path in sorted((out / TASKS).glob(f"*/{RECORD_FILE}")):
+            record = read_record(path)
+            same = (record.get("device"), record.get("cores")) == (slot.name, len(slot.cores))
+            if same and record.get("finished") and record.get("units"):
+                self.rates.setdefault(str(record["like"]), []).append(record["seconds"] / record["units"])
+
+    def seconds(self, task: Task) -> float | None:
+        """The median of those of its kind, in proportion to its size; None: there was none."""
+        rates = self.rates.get(task.like)
+        return statistics.median(rates) * task.units if rates else None
+
+    def total(self, tasks: Iterable[Task]) -> tuple[float, int]:
+        """Seconds of those that are known, and how many are not."""
+        found = [self.seconds(task) for task in tasks]
+        known = [seconds for seconds in found if seconds is not None]
+        return sum(known), len(found) - len(known)

@@ -1,0 +1,117 @@
+"""A reproduction from settings to a report."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from genrep.cli import Terminated
+from genrep.errors import DataError, GenRepError
+
+from ..report.rows import duration
+from ..table import aligned
+from .config import ReproduceConfig
+from .planning import Plan, make_plan
+from .records import Estimates, find_slots
+from .reporting import make_report
+from .scheduling import Scheduler
+from .tasks import Task, all_tasks, fill, open_tasks
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReproduceResult:
+    """How it went."""
+
+    report: Path | None  # report.md; None: there are no results
+    failed: dict[str, str]  # why, by the task's folder
+
+
+def plan_of(config: ReproduceConfig) -> Plan:
+    """The tasks that a config stands for. Raises ValueError as ``make_plan``."""
+    return make_plan(config.table, config.scale, rows=config.rows, seeds=config.all_seeds, weights=config.weights)
+
+
+def reproduce(config: ReproduceConfig) -> ReproduceResult:
+    """Do what is left to do, and write the report of what is there.
+
+    Stopped at any moment, the same call goes on; several calls may share ``out``.
+
+    Raises:
+        ValueError: names or options that do not go together.
+        DataError: real data are wanted and ``root`` is not given.
+    """
+    plan = plan_of(config)
+    out = config.out.resolve()
+    values = _values(config, plan)
+    slots = find_slots(config.device, config.jobs)
+    out.mkdir(parents=True, exist_ok=True)
+    folder = out / f"{config.table}-{config.scale}"
+    scheduler = Scheduler(out, slots, values, lambda line: print(line, file=sys.stderr, flush=True))
+    try:
+        outcome = scheduler.run(plan.goals)
+    except (KeyboardInterrupt, Terminated):
+        with contextlib.suppress(GenRepError):
+            make_report(plan, config.scale, out, folder)
+        raise
+    page = make_report(plan, config.scale, out, folder)
+    path = page if isinstance(page, Path) or page is None else page.markdown
+    return ReproduceResult(report=path, failed=outcome.failed)
+
+
+def _values(config: ReproduceConfig, plan: Plan) -> dict[str, str]:
+    """Of the placeholders in commands. Raises DataError for one that has none."""
+    values = {f"weights:{name}": str(path.resolve()) for name, path in config.weights.items()}
+    if config.root is not None:
+        values["root"] = str(config.root.resolve())
+    commands = open_tasks(plan.goals, config.out)
+    if config.root is None and any("{root}" in word for task in commands for word in task.arguments):
+        raise DataError(f"{config.table} wants real images: give the folder that holds them as --root")
+    if plan.script is not None:
+        checkout = Path(__file__).resolve().parents[2]
+        if not Path(fill(plan.script.module, {"checkout": str(checkout)})).is_file():
+            script = fill(plan.script.module, {"checkout": "."})
+            raise DataError(
+                f"{config.table}: {script} is part of a checkout of genrep and not of the installed package"
+            )
+        values["checkout"] = str(checkout)
+    return values
+
+
+def describe_plan(config: ReproduceConfig) -> str:
+    """What ``--dry-run`` prints: the tasks in their order, what they need, and how long they may take."""
+    plan = plan_of(config)
+    out = config.out.resolve()
+    slot = find_slots(config.device, config.jobs)[0]
+    estimates = Estimates(out, slot)
+    todo = open_tasks(plan.goals, out)
+    waiting = {task.id for task in todo}
+    every = all_tasks(plan.goals)
+    numbers = {task.id: str(i) for i, task in enumerate(every, 1)}
+    lines = [["", "task", "needs", "time"]]
+    for task in every:
+        needs = " ".join(numbers[need.id] for need in task.needs)
+        lines.append([numbers[task.id], task.folder or task.module, needs, _time(task, waiting, estimates)])
+    seconds, unknown = estimates.total(todo)
+    rows = f"{len(plan.rows)} rows, " if plan.rows else ""
+    known = f"{duration(seconds)} one after another" + (f", and {unknown} of unknown time" if unknown else "")
+    return "\n".join(
+        [
+            f"{plan.title} ({config.scale})",
+            *plan.says,
+            "",
+            *aligned(lines),
+            "",
+            f"{rows}{len(every)} tasks, {len(todo)} to do: {known}.",
+            "Times are those of finished tasks of the same kind, in proportion to size, on this machine: "
+            f"{slot.name}, {len(slot.cores)} cores.",
+        ]
+    )
+
+
+def _time(task: Task, waiting: set[str], estimates: Estimates) -> str:
+    if task.id not in waiting:
+        return "done or not needed"
+    seconds = estimates.seconds(task)
+    return "unknown" if seconds is None else duration(seconds)

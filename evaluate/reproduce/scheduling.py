@@ -1,0 +1,192 @@
+"""Run tasks as processes, one in each slot, until all that can be done is done."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from genrep.errors import ResumeError
+from genrep.files import locked_folder, write_atomic
+
+from .planning import views_file
+from .records import Slot, add_piece
+from .tasks import LOG_FILE, TASKS, Task, open_tasks
+
+POLL, RETRY = 0.1, 2.0  # seconds between looks at processes, and at what another run is doing
+GRACE = 120.0  # seconds that a command has to write its checkpoint
+
+
+@dataclass
+class Running:
+    """A process and what it holds."""
+
+    task: Task
+    slot: int
+    process: subprocess.Popen[bytes]
+    argv: list[str]
+    started: float
+    held: contextlib.ExitStack
+
+
+@dataclass
+class Outcome:
+    """What became of the tasks."""
+
+    done: list[Task] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)  # why, by folder; blocked ones too
+
+
+class Scheduler:
+    """Runs what is left to do towards goals.
+
+    A failed task fails those that need it and no other. Each task is held by a lock on its record's folder, which its process
+    inherits: a second scheduler waits for what the first is doing, and takes its result.
+    """
+
+    def __init__(self, out: Path, slots: list[Slot], values: Mapping[str, str], say: Callable[[str], None]) -> None:
+        self.out, self.slots, self.values, self.say = out, slots, values, say
+        self.running: list[Running] = []
+        self.outcome = Outcome()
+        self.retry_at: dict[str, float] = {}
+
+    def run(self, goals: Iterable[Task]) -> Outcome:
+        """Run them. On any exception (SIGINT and SIGTERM among them) the processes are told to end, and waited for."""
+        self.waiting = open_tasks(goals, self.out)
+        self.total = len(self.waiting)
+        try:
+            while self.waiting or self.running:
+                self._reap()
+                self._start()
+                time.sleep(POLL)
+        except BaseException:
+            self._stop()
+            raise
+        return self.outcome
+
+    def _start(self) -> None:
+        """Fill the free slots with tasks whose needs are there."""
+        for task in list(self.waiting):
+            free = set(range(len(self.slots))) - {one.slot for one in self.running}
+            broken = [need.folder for need in task.needs if need.folder in self.outcome.failed]
+            if broken:
+                self.outcome.failed[task.folder] = f"not begun: {broken[0]} failed"
+                self.waiting.remove(task)
+            elif free and time.monotonic() >= self.retry_at.get(task.id, 0) and self._ready(task):
+                self._begin(task, min(free))
+
+    def _ready(self, task: Task) -> bool:
+        unfinished = {one.id for one in self.waiting} | {one.task.id for one in self.running}
+        return not any(need.id in unfinished for need in task.needs)
+
+    def _begin(self, task: Task, slot: int) -> None:
+        held = contextlib.ExitStack()
+        try:
+            lock = held.enter_context(locked_folder(self.out / TASKS / task.id))
+        except ResumeError:
+            if task.id not in self.retry_at:
+                self.say(f"{task.folder}: another run is at it; waiting")
+            self.retry_at[task.id] = time.monotonic() + RETRY
+            return
+        self.waiting.remove(task)
+        if task.done(self.out):  # by another run, meanwhile
+            held.close()
+            self.outcome.done.append(task)
+            return
+        try:
+            self.running.append(self._spawn(task, slot, lock, held))
+        except BaseException:
+            held.close()
+            raise
+        self.say(f"{task.folder}: begun on {self.slots[slot].name}" + self._count())
+
+    def _spawn(self, task: Task, number: int, lock: int, held: contextlib.ExitStack) -> Running:
+        slot = self.slots[number]
+        if (views := views_file(task)) is not None and task.views is not None:
+            (self.out / views).parent.mkdir(exist_ok=True)
+            write_atomic(self.out / views, task.views.encode())
+        (self.out / task.folder).mkdir(parents=True, exist_ok=True)
+        if task.kind == "dataset":  # a manifest that came without its shards counts as a finished set
+            (self.out / task.folder / task.final).unlink(missing_ok=True)
+        argv = task.command(self.values, slot.device)
+        # PYTHONSAFEPATH: a folder of the working directory must not stand in for a package.
+        environment = {**os.environ, "PYTHONSAFEPATH": "1", "CUDA_VISIBLE_DEVICES": slot.visible}
+        mine = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, slot.cores)  # inherited
+        try:
+            with open(self.out / TASKS / task.id / LOG_FILE, "ab") as log:
+                process = subprocess.Popen(
+                    argv,
+                    cwd=self.out,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,  # a terminal's SIGINT is ours to pass on
+                    pass_fds=(lock,),
+                )
+        finally:
+            os.sched_setaffinity(0, mine)
+        return Running(task, number, process, argv, time.monotonic(), held)
+
+    def _reap(self) -> None:
+        """Take note of processes that have ended."""
+        for one in list(self.running):
+            if one.process.poll() is None:
+                continue
+            self.running.remove(one)
+            seconds = time.monotonic() - one.started
+            good = self._note(one, seconds)
+            if good:
+                self.outcome.done.append(one.task)
+                self.say(f"{one.task.folder}: done in {seconds:.0f} s" + self._count())
+            else:
+                why = f"{_ending(one.process.returncode)}: {self._last_line(one.task)}"
+                self.outcome.failed[one.task.folder] = why
+                self.say(f"{one.task.folder}: {why}")
+
+    def _note(self, one: Running, seconds: float) -> bool:
+        """Write the record; whether the task is done."""
+        # A result that is written last counts, even if the signal came a moment later.
+        good = one.task.has_result(self.out) and (one.task.whole or one.process.returncode == 0)
+        add_piece(self.out, one.task, self.slots[one.slot], one.argv, seconds, finished=good)
+        one.held.close()
+        return good
+
+    def _last_line(self, task: Task) -> str:
+        log = self.out / TASKS / task.id / LOG_FILE
+        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        said = next(
+            (line for line in reversed(lines) if line.startswith("Error: ")), lines[-1] if lines else "said nothing"
+        )
+        return f"{said.removeprefix('Error: ')} (log: {log})"
+
+    def _count(self) -> str:
+        return f" ({len(self.outcome.done)} of {self.total})"
+
+    def _stop(self) -> None:
+        """Pass SIGTERM on, so that commands write their checkpoints; kill what has not ended in time, or at a second signal."""
+        for one in self.running:
+            with contextlib.suppress(ProcessLookupError):
+                one.process.send_signal(signal.SIGTERM)
+        until = time.monotonic() + GRACE
+        try:
+            while any(one.process.poll() is None for one in self.running) and time.monotonic() < until:
+                time.sleep(POLL)
+        finally:
+            for one in self.running:
+                if one.process.poll() is None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(one.process.pid, signal.SIGKILL)
+                    one.process.wait()
+                self._note(one, time.monotonic() - one.started)
+            self.running.clear()
+
+
+def _ending(code: int) -> str:
+    return f"killed by signal {-code}" if code < 0 else f"ended with status {code}"

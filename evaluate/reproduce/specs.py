@@ -1,0 +1,221 @@
+"""The declarations: tables, scales, methods and fits, read from TOML and checked."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+SCALES = ("tiny", "small", "full")
+Settings = dict[str, Any]
+DATA = ("generated", "real", "mixed", "none", "walk")
+ROW_SCALES = ("full", "reduced")
+PARENT = "like"  # of fits: the one whose settings stand under its own
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowSpec:
+    """A row of a table, as it is at one scale."""
+
+    id: str
+    name: str
+    data: str = (
+        "generated"  # one of DATA; mixed: real images, some replaced; none: an untrained encoder; walk: a latent view
+    )
+    published: tuple[str, ...] | None = (
+        None  # keys in report/published; None: the table's with this id, if there is one
+    )
+    generator: str = ""
+    classes: str | None = None
+    real: str = ""  # a named set, or a folder under the root
+    num_pairs: int = 0
+    times: int = 1  # as many pairs
+    num_positives: int = 1
+    views: str | Settings = "none"  # {NAME} is the folder of a fit
+    filter: str | None = None  # keep=PART
+    method: str = ""
+    train: Settings = field(default_factory=dict)  # options of genrep-train over the method's; full scale only
+    positive: str | None = None
+    pixel_views: str | None = None
+    limit: float | None = None  # part of the samples
+    mix: float | None = None
+    length: float | None = None  # part of the scale's epochs
+    same_updates: bool = False  # as many as the scale's number of pairs has
+    online: bool = False  # full scale only
+    steps_per_epoch: int | None = None  # with online
+    walk: str | None = None  # the fit whose latent view is measured
+    evaluations: tuple[str, ...] = ()  # "NAME" or "NAME:DATASET"; full scale only
+    only: str | None = None  # one of ROW_SCALES
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSpec:
+    """A table."""
+
+    id: str
+    title: str
+    says: tuple[str, ...] = ()
+    rows: tuple[RowSpec, ...] = ()
+    script: tuple[str, ...] = ()  # instead of rows: a file of the checkout, and its arguments
+    options: Settings = field(default_factory=dict)  # of the script
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleSpec:
+    """A scale."""
+
+    name: str
+    says: str
+    seeds: tuple[int, ...]
+    evaluations: Mapping[str, Settings]
+    random: Settings  # arch and stem of untrained encoders
+    objectives: Mapping[str, Settings] = field(default_factory=dict)
+    num_pairs: int = 0
+    epochs: int = 0
+    batch_size: int = 0
+    delta_anchors: int = 1_000_000
+    real_size: int | None = None
+    subset: Mapping[str, int] | None = None
+    build: Settings = field(default_factory=dict)  # further options of genrep-generate dataset
+    stand_ins: tuple[Mapping[str, str], ...] = ()
+
+    @property
+    def reduced(self) -> bool:
+        """Whether it puts its own in the places of the papers' settings."""
+        return self.name != "full"
+
+
+def table_names() -> tuple[str, ...]:
+    """Every table, in the order of the papers."""
+    names = [
+        entry.name.removesuffix(".toml") for entry in (_here() / "tables").iterdir() if entry.name.endswith(".toml")
+    ]
+    order = ("genrep", "cop-gen", "hl")
+    return tuple(
+        sorted(names, key=lambda name: (next(i for i, paper in enumerate(order) if name.startswith(paper)), name))
+    )
+
+
+def read_table(name: str, scale: str) -> TableSpec:
+    """A table as it is at a scale.
+
+    Raises:
+        ValueError: there is none of this name, or its file says something unknown.
+    """
+    if name not in table_names():
+        raise ValueError(f"TABLE {name!r}: wanted one of {', '.join(table_names())}")
+    value = _read(f"tables/{name}.toml")
+    where = f"tables/{name}.toml"
+    known = {"title", "says", "published", "baselines", "defaults", "rows", "script", *SCALES}
+    _check_keys(value, known, where)
+    common: Settings = {"id": name, "title": value["title"], "says": tuple(value.get("says", ()))}
+    if "script" in value:
+        return TableSpec(**common, script=tuple(value["script"]), options=value.get(scale, {}))
+    reduced = scale != "full"
+    entries = value["rows"] + [BASELINES[baseline] for baseline in value.get("baselines", ())]
+    rows = [_row(value.get("defaults", {}), entry, reduced, where) for entry in entries]
+    kept = [row for row in rows if row.only in (None, "reduced" if reduced else "full")]
+    return TableSpec(**common, rows=tuple(_with_published(row, value.get("published")) for row in kept))
+
+
+# Rows that any table may ask for. "real" is its own method on the real images.
+BASELINES: dict[str, Settings] = {
+    "random": {"id": "random", "name": "random initialisation", "data": "none", "published": []},
+    "real": {
+        **{"id": "baseline-real", "name": "real images, the same training", "data": "real", "published": []},
+        **{"positive": "anchor", "reduced": {"positive": "anchor"}},
+    },
+    "supervised": {
+        **{"id": "supervised", "name": "real images and labels, classifier", "data": "real", "published": []},
+        **{
+            "method": "genrep-classifier",
+            "positive": "anchor",
+            "pixel_views": "simclr",
+            "reduced": {"positive": "anchor"},
+        },
+    },
+}
+
+
+def read_scale(name: str) -> ScaleSpec:
+    """A scale. Raises ValueError if there is none of this name."""
+    if name not in SCALES:
+        raise ValueError(f"--scale {name!r}: wanted one of {', '.join(SCALES)}")
+    value = dict(_read("scales.toml")[name])
+    value["seeds"], value["stand_ins"] = tuple(value["seeds"]), tuple(value.get("stand_ins", ()))
+    _check_keys(value, {one.name for one in fields(ScaleSpec)}, f"scales.toml: {name}")
+    return ScaleSpec(name=name, **value)
+
+
+def is_conditional(generator: str) -> bool:
+    """Whether one of the papers' generators needs a class-conditional one in its place."""
+    return generator in _read("scales.toml")["conditional"]
+
+
+def read_method(name: str) -> Settings:
+    """``objective`` and ``full`` of a method."""
+    methods = _read("methods.toml")
+    if name not in methods:
+        raise ValueError(f"method {name!r}: wanted one of {', '.join(methods)}")
+    return dict(methods[name])
+
+
+def read_fit(name: str, scale: str) -> tuple[str, Settings]:
+    """Command and options of a fit at a scale."""
+    fits = _read("fits.toml")
+    if name not in fits:
+        raise ValueError(f"fit {name!r}: wanted one of {', '.join(fits)}")
+    own = fits[name]
+    command, options = read_fit(own[PARENT], scale) if PARENT in own else (own["command"], {})
+    layers = ("full",) if scale == "full" else ("reduced", scale)
+    for layer in layers:
+        options = {**options, **own.get(layer, {})}
+    # What the parent says of the scale itself stays: a tiny fit is as short as its parent.
+    if PARENT in own and scale in fits[own[PARENT]] and scale != "full":
+        options = {**options, **fits[own[PARENT]][scale], **own.get(scale, {})}
+    return command, options
+
+
+def _row(defaults: Settings, entry: Settings, reduced: bool, where: str) -> RowSpec:
+    layers = [
+        defaults,
+        defaults.get("reduced", {}) if reduced else {},
+        entry,
+        entry.get("reduced", {}) if reduced else {},
+    ]
+    merged = {key: item for layer in layers for key, item in layer.items() if key != "reduced"}
+    _check_keys(merged, {one.name for one in fields(RowSpec)}, f"{where}: row {merged.get('id')}")
+    for name in ("published", "evaluations"):
+        if merged.get(name) is not None:
+            merged[name] = tuple(merged[name])
+    row = RowSpec(**merged)
+    if row.data not in DATA or row.only not in (None, *ROW_SCALES):
+        raise ValueError(f"{where}: row {row.id}: data {row.data!r} or only {row.only!r} is unknown")
+    return row
+
+
+def _with_published(row: RowSpec, table: str | None) -> RowSpec:
+    if row.published is not None:
+        return row
+    from ..report.papers import find_row
+
+    key = f"{table}/{row.id}"
+    return RowSpec(**{**vars(row), "published": (key,) if table and find_row(key) else ()})
+
+
+def _check_keys(value: Mapping[str, Any], known: set[str], where: str) -> None:
+    unknown = sorted(value.keys() - known)
+    if unknown:
+        raise ValueError(f"{where}: unknown {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+
+
+def _here() -> Any:
+    return files(__package__)
+
+
+@cache
+def _read(name: str) -> Settings:
+    return tomllib.loads((_here() / name).read_text(encoding="utf-8"))

@@ -1,0 +1,157 @@
+"""Tasks: calls of our own commands, each in a folder that the digest of its settings names."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from genrep.files import digest_json
+
+FOLDERS = {
+    "subset": "images",
+    "dataset": "datasets",
+    "fit": "fits",
+    "run": "runs",
+    "evaluation": "evaluations",
+    "script": "scripts",
+}
+TASKS = "tasks"  # record and log of each
+RECORD_FILE, LOG_FILE = "task.json", "log.txt"
+DIGITS = 12
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Task:
+    """A call of a command. Two with equal settings are one: ``id`` compares them.
+
+    ``arguments`` lack ``--out`` and ``--device``, and name the folders of other tasks relative to the whole's. ``{root}``, and
+    ``{weights:NAME}`` for a generator's file, stand in for paths, which no digest should depend on.
+    """
+
+    kind: str  # of FOLDERS
+    label: str  # for people, and the folder's name
+    module: str  # python -m
+    arguments: tuple[str, ...]
+    final: str  # the command writes it last
+    needs: tuple[Task, ...] = ()
+    has_device: bool = True  # takes --device
+    facts: Mapping[str, str] = field(default_factory=dict)  # further settings that the result depends on
+    views: str | None = None  # content of ``views_file``
+    like: str = ""  # tasks with the same take ``units`` times as long
+    units: float = 1.0
+    whole: bool = True  # False: ``final`` does not tell whether everything is there, only the record does
+
+    @cached_property
+    def digest(self) -> str:
+        """Of everything that the result depends on: the folders of ``needs`` stand in the arguments."""
+        return digest_json([self.module, *self.arguments, dict(self.facts)])[:DIGITS]
+
+    @property
+    def id(self) -> str:
+        """The folder's name."""
+        return f"{self.label}-{self.digest}"
+
+    @property
+    def folder(self) -> str:
+        """Relative to the whole's."""
+        return f"{FOLDERS[self.kind]}/{self.id}"
+
+    @property
+    def out(self) -> str:
+        """``--out``: the folder, or the one file that a command writes."""
+        return f"{self.folder}/{self.final}" if self.module.endswith(":measure-delta") else self.folder
+
+    def command(self, values: Mapping[str, str], device: str) -> list[str]:
+        """The argument list of the process; ``values`` are those of the placeholders."""
+        module, _, verb = self.module.partition(":")
+        filled = [fill(argument, values) for argument in self.arguments]
+        if self.kind == "script":
+            return [sys.executable, fill(module, values), *filled, *(["--device", device] if self.has_device else [])]
+        tail = ["--out", self.out, *(["--device", device] if self.has_device else [])]
+        return [sys.executable, "-m", module, *([verb] if verb else []), *filled, *tail]
+
+    def has_result(self, out: Path) -> bool:
+        """Whether what it leaves behind is there, whoever made it."""
+        path = out / self.folder / self.final
+        if self.kind == "dataset" and path.is_file():
+            return _shards_there(path)
+        return self.kind == "script" or path.is_file()
+
+    def done(self, out: Path) -> bool:
+        """Whether all of it is there."""
+        return self.has_result(out) and (self.whole or _finished(out / TASKS / self.id / RECORD_FILE))
+
+
+def _finished(record: Path) -> bool:
+    try:
+        return bool(json.loads(record.read_bytes()).get("finished"))
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _shards_there(manifest: Path) -> bool:
+    """Whether every shard that a manifest names is beside it; a manifest alone serves a report, not a training."""
+    try:
+        shards = json.loads(manifest.read_bytes())["shards"]
+        return all((manifest.parent / shard["name"]).is_file() for shard in shards)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def fill(text: str, values: Mapping[str, str]) -> str:
+    """Put values in the places of ``{NAME}``; other braces stay."""
+    for name, value in values.items():
+        text = text.replace("{" + name + "}", value)
+    return text
+
+
+def flags(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Options as arguments.
+
+    >>> flags({"num_pairs": 5, "class_head": True, "cache": False, "lr_grid": [2.0, 3.0], "size": None})
+    ('--num-pairs', '5', '--class-head', '--no-cache', '--lr-grid', '2.0', '--lr-grid', '3.0')
+    """
+    words: list[str] = []
+    for name, value in options.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif value is not None:
+            for one in value if isinstance(value, (list, tuple)) else [value]:
+                words += [f"--{flag}", str(one)]
+    return tuple(words)
+
+
+def all_tasks(goals: Iterable[Task]) -> list[Task]:
+    """The goals and everything that they need, each once, what is needed first."""
+    found: dict[str, Task] = {}
+
+    def visit(task: Task) -> None:
+        if task.id not in found:
+            for need in task.needs:
+                visit(need)
+            found[task.id] = task
+
+    for goal in goals:
+        visit(goal)
+    return list(found.values())
+
+
+def open_tasks(goals: Iterable[Task], out: Path) -> list[Task]:
+    """Those that are left to do: what no open task needs is not made again."""
+    found: dict[str, Task] = {}
+
+    def visit(task: Task) -> None:
+        if task.id not in found and not task.done(out):
+            for need in task.needs:
+                visit(need)
+            found[task.id] = task
+
+    for goal in goals:
+        visit(goal)
+    return list(found.values())

@@ -1,0 +1,140 @@
+"""The papers' tables of linear transfer in one go: what is on disk is measured, what is not is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from genrep.encoders import DEVICES
+from genrep.errors import DataError
+from genrep.files import locked_folder
+from genrep.real_images import MissingDataset
+
+from .encoders import check_encoder_choice
+from .linear.config import LinearConfig
+from .linear.presets import PRESETS
+from .linear.run import LinearResult, measure_linear
+from .table import aligned, mean_std
+
+RESULT_FILE = "transfer.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """Datasets of a table, and the protocol of its columns."""
+
+    preset: str
+    datasets: tuple[str, ...]
+
+
+SUITES = {
+    # Li et al. 2022, table 2, by VISSL.
+    "cop-gen": Suite(
+        preset="vissl",
+        datasets=("food101", "cifar10", "cifar100", "sun397_80_20", "pets", "caltech101", "flowers102"),
+    ),
+    # HL, tables 3 and 4; Aircraft with its 70 families, as in the code.
+    "hl": Suite(
+        preset="hl",
+        datasets=(
+            *("birdsnap", "caltech101", "cifar100", "dtd", "flowers102", "food101", "pets"),
+            *("stanford_cars", "fgvc_aircraft_family"),
+        ),
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferConfig:
+    """Settings of a suite; those of the probes are its preset's."""
+
+    suite: str
+    root: Path
+    out: Path
+    encoder: str | Path | None = None  # see evaluate.encoders.open_encoder; this or random_init
+    random_init: bool = False
+    arch: str | None = None
+    stem: str = "imagenet"
+    preset: str | None = None  # another than the suite's
+    size: int | None = None
+    crop: int | None = None
+    epochs: int | None = None
+    workers: int | None = None
+    seeds: tuple[int, ...] = (0,)
+    device: str = "auto"
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, naming the option."""
+        check_encoder_choice(encoder=self.encoder, random_init=self.random_init, arch=self.arch, stem=self.stem)
+        for name, value, known in (
+            ("suite", self.suite, tuple(SUITES)),
+            ("preset", self.preset, (None, *PRESETS)),
+            ("device", self.device, DEVICES),
+        ):
+            if value not in known:
+                raise ValueError(f"--{name} {value!r}: wanted one of {', '.join(k for k in known if k)}")
+        self.probe(SUITES[self.suite].datasets[0])
+
+    def probe(self, dataset: str) -> LinearConfig:
+        """The settings on one dataset. Raises ValueError, naming the option."""
+        return LinearConfig(
+            dataset=dataset,
+            out=self.out,
+            encoder=self.encoder,
+            random_init=self.random_init,
+            arch=self.arch,
+            stem=self.stem,
+            root=self.root,
+            preset=self.preset or SUITES[self.suite].preset,
+            size=self.size,
+            crop=self.crop,
+            epochs=self.epochs,
+            workers=self.workers,
+            seeds=self.seeds,
+            device=self.device,
+            force=self.force,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferResult:
+    """A suite's results."""
+
+    path: Path
+    results: dict[str, LinearResult]  # by dataset
+    skipped: dict[str, str]  # why, by dataset
+
+    def table(self) -> str:
+        """For people: a line for each dataset, and their mean."""
+        rows = [["dataset", "metric", "result", "test images"]]
+        for dataset, result in self.results.items():
+            values = [entry["value"] for entry in result.entries]
+            entry = result.entry
+            rows.append([dataset, entry["protocol"]["metric"], mean_std(values), str(entry["n"])])
+        means = [result.mean for result in self.results.values()]
+        rows.append([f"mean of {len(means)}", "", f"{sum(means) / len(means):.2f}", ""])
+        return "\n".join([*aligned(rows), *(f"skipped: {reason}" for reason in self.skipped.values())])
+
+
+def evaluate_transfer(config: TransferConfig) -> TransferResult:
+    """A linear probe on every dataset of the suite that is under ``root``.
+
+    What ``out`` holds already is not measured again; an interrupted call goes on.
+
+    Raises:
+        DataError: none of them is there, or one is damaged.
+    """
+    path = config.out / RESULT_FILE
+    results: dict[str, LinearResult] = {}
+    skipped: dict[str, str] = {}
+    with locked_folder(config.out):
+        for dataset in SUITES[config.suite].datasets:
+            try:
+                results[dataset] = measure_linear(config.probe(dataset), path)
+            except MissingDataset as error:
+                skipped[dataset] = str(error)
+    if not results:
+        names = ", ".join(SUITES[config.suite].datasets)
+        raise DataError(f"--root {config.root}: holds none of the suite's datasets ({names})")
+    return TransferResult(path=path, results=results, skipped=skipped)

@@ -1,0 +1,79 @@
+"""Encoders as files of other libraries: torchvision's, timm's and detectron2's names."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from genrep.errors import WeightsError
+from genrep.files import write_atomic
+from genrep.tensor_files import safetensors_bytes
+
+from . import EXPORT_FORMATS
+from .layouts import find_resnet
+
+_DETECTRON2 = (
+    (re.compile(r"^conv1\."), "stem.conv1."),
+    (re.compile(r"^bn1\."), "stem.conv1.norm."),
+    (re.compile(r"^layer([1-4])\."), lambda found: f"res{int(found[1]) + 1}."),
+    (re.compile(r"\.bn([1-3])\."), r".conv\1.norm."),
+    (re.compile(r"\.downsample\.0\."), ".shortcut."),
+    (re.compile(r"\.downsample\.1\."), ".shortcut.norm."),
+)
+
+
+def check_export(path: Path, format: str) -> None:
+    """Raise ValueError unless the format is known and its library would read a file of this name."""
+    if format not in EXPORT_FORMATS:
+        raise ValueError(f"--format {format!r}: wanted one of {', '.join(EXPORT_FORMATS)}")
+    ends = EXPORT_FORMATS[format]
+    if path.suffix not in ends:
+        raise ValueError(
+            f"--out {path}: {format} reads files by their name; wanted one that ends in {' or '.join(ends)}"
+        )
+
+
+def export_encoder(encoder: nn.Module, path: Path, format: str) -> str:
+    """Write an encoder for another library, whole or not at all; returns its arch.
+
+    torchvision: a state dict that ``torchvision.models.<arch>()`` loads, lacking only ``fc``. timm: one that
+    ``timm.create_model(<arch>, num_classes=0)`` loads strictly. detectron2: a pickle of NumPy arrays under its names, for
+    ``MODEL.WEIGHTS`` with ``RESNETS.STRIDE_IN_1X1 False`` and ``INPUT.FORMAT RGB`` (papers.md §4.4).
+
+    Raises:
+        ValueError: an unknown format, or a file name that its library would not read.
+        WeightsError: the encoder is not, entirely, a ResNet with the 7x7 stem that these libraries build.
+    """
+    check_export(path, format)
+    found = find_resnet(encoder.state_dict(), f"--format {format}")
+    if found.stem != "imagenet":
+        raise WeightsError(f"--format {format}: its {found.arch} has a 7x7 stem; this encoder has the {found.stem} one")
+    state = {name: tensor.cpu().clone() for name, tensor in found.state.items()}
+    if format == "detectron2":
+        data = _detectron2(state)
+    elif path.suffix == ".safetensors":
+        data = safetensors_bytes(state, {})
+    else:
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        data = buffer.getvalue()
+    write_atomic(path, data)
+    return found.arch
+
+
+def _detectron2(state: Mapping[str, Tensor]) -> bytes:
+    """The pickle of detectron2's converted models: ``matching_heuristics`` makes it find the names below any prefix."""
+    model = {}
+    for name, tensor in state.items():
+        for pattern, replacement in _DETECTRON2:
+            name = pattern.sub(replacement, name)
+        model[name] = tensor.numpy()
+    data = pickle.dumps({"model": model, "__author__": "genrep", "matching_heuristics": True}, protocol=3)
+    # NumPy 2 moved this function, and still finds it at the place that NumPy 1 knows. It stands before all arrays.
+    return data.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n", 1)

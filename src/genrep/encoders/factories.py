@@ -1,0 +1,91 @@
+"""Anyone's own encoder, ``package.module:factory``: found, called, and looked at before a number is measured with it.
+
+def bigbigan_encoder() -> nn.Module:   # (N, 3, H, W) -> (N, D)
+    module = …
+    module.size, module.mean, module.std = 256, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)   # images in [-1, 1]
+    return module                      # or: return module, {"size": 256, "mean": …, "std": …}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from genrep.errors import GenRepError, WeightsError
+from genrep.factories import find_factory
+
+from . import EncoderFacts
+from .loaded import LoadedEncoder, default_facts, state_sha256, with_overrides
+
+_FACTS = ("size", "mean", "std")
+
+
+def open_factory(
+    name: str, *, size: int | None, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
+) -> LoadedEncoder:
+    """Import ``package.module:factory``, call it, and try what it returns on two images.
+
+    Raises:
+        WeightsError: it cannot be imported, raised, or its module does not turn (N, 3, H, W) into finite (N, D).
+    """
+    factory = find_factory(name, "--encoder", "a module", WeightsError)
+    try:
+        made = factory()
+    except GenRepError:
+        raise
+    except Exception as error:  # whatever a stranger's factory raises is theirs to mend, in one line
+        raise WeightsError(f"--encoder {name}: the factory raised {type(error).__name__}: {error}") from error
+    module, told = made if isinstance(made, tuple) and len(made) == 2 else (made, {})
+    if not isinstance(module, nn.Module) or not isinstance(told, Mapping):
+        raise WeightsError(
+            f"--encoder {name}: the factory returned a {type(made).__name__}; wanted a torch.nn.Module, "
+            "or it and a dictionary of size, mean and std"
+        )
+    facts, assumed = _facts(name, module, told)
+    facts = with_overrides(facts, size=size, mean=mean, std=std)
+    assumed = [fact for fact in assumed if {"size": size, "mean": mean, "std": std}[fact] is None]
+    module.eval()
+    _try(name, module, facts.size)
+    said = (f"{', '.join(assumed)}: not told by the factory, so {facts.size} pixels and ImageNet's",) if assumed else ()
+    return LoadedEncoder(module=module, facts=facts, path=Path(name), sha256=state_sha256(module, name), notes=said)
+
+
+def _facts(name: str, module: nn.Module, told: Mapping[str, Any]) -> tuple[EncoderFacts, list[str]]:
+    """The facts from the dictionary, else from the module's attributes; and the names of those found in neither."""
+    if unknown := sorted(map(str, told.keys() - set(_FACTS))):
+        raise WeightsError(f"--encoder {name}: its dictionary holds {', '.join(unknown)}; wanted {', '.join(_FACTS)}")
+    facts = default_facts(name, "own")
+    assumed = []
+    for fact in _FACTS:
+        value = told.get(fact, getattr(module, fact, None))
+        if value is None or callable(value):
+            assumed.append(fact)
+            continue
+        try:
+            kept: Any = int(value) if fact == "size" else tuple(torch.as_tensor(value).double().flatten().tolist())
+        except (TypeError, ValueError, RuntimeError):
+            wanted = "pixels" if fact == "size" else "three numbers"
+            raise WeightsError(f"--encoder {name}: its {fact} is {value!r}; wanted {wanted}") from None
+        facts = replace(facts, **{fact: kept})
+    return facts, assumed
+
+
+def _try(name: str, module: nn.Module, size: int) -> None:
+    """Raise WeightsError unless two images of this size become two finite vectors."""
+    first = next(module.parameters(), torch.zeros(()))
+    try:
+        with torch.no_grad():
+            features = module(torch.zeros(2, 3, size, size, device=first.device))
+    except Exception as error:  # a stranger's forward may raise anything
+        reason = f"{type(error).__name__}: {error}"
+        raise WeightsError(f"--encoder {name}: its module raised {reason} at images (2, 3, {size}, {size})") from error
+    if not isinstance(features, Tensor) or features.dim() != 2 or len(features) != 2:
+        got = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        raise WeightsError(f"--encoder {name}: two images of {size} pixels gave {got}; wanted features (2, D)")
+    if not features.is_floating_point() or not bool(features.isfinite().all()):
+        raise WeightsError(f"--encoder {name}: its features are {features.dtype}, not finite; wanted finite floats")

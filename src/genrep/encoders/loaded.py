@@ -1,0 +1,77 @@
+"""An encoder that is ready to be used, and what is known about where it came from."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from genrep.errors import WeightsError
+from genrep.pixel_views import IMAGENET_MEAN, IMAGENET_STD
+
+from . import EncoderFacts
+from .networks import build_encoder
+
+_SIZES = {"cifar": 32}  # of encoders whose file does not say it; 224 for all others
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedEncoder:
+    """An encoder in evaluation mode, and where it came from."""
+
+    module: nn.Module  # (N, 3, H, W) -> (N, D)
+    facts: EncoderFacts
+    path: Path  # the file; "package.module:factory" or "random-init" where there is none
+    sha256: str  # of the file; of names and values of the tensors where there is none
+    trained: bool = True  # False: random-initialised here
+    left_out: tuple[str, ...] = ()  # what else the file holds, e.g. "optimizer (322 tensors)"
+    notes: tuple[str, ...] = ()  # what the file did not say and was assumed, and what was chosen among several
+
+
+def random_encoder(
+    arch: str,
+    stem: str,
+    seed: int,
+    *,
+    size: int | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+) -> LoadedEncoder:
+    """An untrained encoder: ``build_encoder`` with this seed. Raises WeightsError for an unknown arch or stem."""
+    module = build_encoder(arch, stem, seed).eval()
+    facts = with_overrides(default_facts(arch, stem), size=size, mean=mean, std=std)
+    return LoadedEncoder(
+        module=module, facts=facts, path=Path("random-init"), sha256=state_sha256(module), trained=False
+    )
+
+
+def default_facts(arch: str, stem: str) -> EncoderFacts:
+    """For an encoder whose file says nothing: ImageNet's statistics, 224 pixels (32 with the stem for small images)."""
+    return EncoderFacts(arch=arch, stem=stem, size=_SIZES.get(stem, 224), mean=IMAGENET_MEAN, std=IMAGENET_STD)
+
+
+def with_overrides(
+    facts: EncoderFacts, *, size: int | None, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
+) -> EncoderFacts:
+    """The facts with those that the caller knows better. Raises WeightsError for values that cannot be."""
+    facts = replace(facts, size=size or facts.size, mean=mean or facts.mean, std=std or facts.std)
+    if facts.size < 1:
+        raise WeightsError(f"size {facts.size}: wanted at least 1 pixel")
+    for name, values in (("mean", facts.mean), ("std", facts.std)):
+        if len(values) != 3 or not all(abs(value) < float("inf") for value in values):
+            raise WeightsError(f"{name} {values}: wanted three numbers")
+    if min(facts.std) <= 0:
+        raise WeightsError(f"std {facts.std}: wanted three numbers above 0")
+    return facts
+
+
+def state_sha256(module: nn.Module, *names: str) -> str:
+    """A digest of the names and values of a module's tensors."""
+    digest = hashlib.sha256("".join(names).encode())
+    for name, tensor in module.state_dict().items():
+        raw = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+        digest.update(name.encode() + raw.numpy().tobytes())
+    return digest.hexdigest()

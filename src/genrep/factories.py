@@ -1,0 +1,47 @@
+"""``package.module:factory``: someone's own function, found by name."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from .errors import GenRepError
+
+
+def find_factory(name: str, option: str, returns: str, error: type[GenRepError]) -> Callable[..., Any]:
+    """Import the function that ``package.module:factory`` names, also from the current folder.
+
+    Args:
+        option: that the name was given by, and ``returns``, what the function is to return: for messages.
+
+    Raises ``error`` in one line if it cannot be imported or called.
+    """
+    module_name, _, attribute = name.partition(":")
+    try:
+        with _current_folder_importable():
+            factory: Any = importlib.import_module(module_name)
+            for part in attribute.split("."):
+                factory = getattr(factory, part)
+    except (ImportError, AttributeError, ValueError) as problem:
+        raise error(f"{option} {name}: cannot import it ({problem})") from None
+    except Exception as problem:  # a stranger's module may raise anything while it is imported
+        raise error(f"{option} {name}: importing it raised {type(problem).__name__}: {problem}") from problem
+    if not callable(factory):
+        raise error(f"{option} {name}: {attribute} is not callable; wanted a function that returns {returns}")
+    return factory
+
+
+@contextmanager
+def _current_folder_importable() -> Iterator[None]:
+    # A console script does not look in the current folder, where people keep such a module. At the end of the path it
+    # cannot shadow an installed package.
+    here = os.getcwd()
+    sys.path.append(here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)

@@ -1,0 +1,175 @@
+"""Weighted k-nearest neighbours on features: a signal of a representation that needs no training.
+
+Source: Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", section 3.4, eq. 8: the
+k most similar training images vote for their classes, each with weight exp(cosine similarity / temperature).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .errors import WeightsError
+
+NEIGHBOURS = 20
+TEMPERATURE = 0.07
+QUERIES = 256  # test images at a time; the last chunk is filled up, since other shapes may add up in another order
+KEYS = 65_536  # training images at a time: a chunk's similarities take 64 MB
+TOP5_CLASSES = 6  # with fewer, five guesses say nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnnScore:
+    """In percent of the test images."""
+
+    top1: float
+    top5: float | None  # None: fewer than six classes; a class that no neighbour has is never among the five
+
+
+def knn_top1(
+    train_features: Tensor,
+    train_labels: Tensor,
+    test_features: Tensor,
+    test_labels: Tensor,
+    *,
+    num_classes: int,
+    k: int = NEIGHBOURS,
+    temperature: float = TEMPERATURE,
+) -> float:
+    """Top-1 accuracy in percent (see ``knn_score``)."""
+    return knn_score(
+        train_features,
+        train_labels,
+        test_features,
+        test_labels,
+        num_classes=num_classes,
+        k=k,
+        temperature=temperature,
+    ).top1
+
+
+def knn_score(
+    train_features: Tensor,
+    train_labels: Tensor,
+    test_features: Tensor,
+    test_labels: Tensor,
+    *,
+    num_classes: int,
+    k: int = NEIGHBOURS,
+    temperature: float = TEMPERATURE,
+) -> KnnScore:
+    """Accuracy of the weighted vote of the ``k`` nearest training images.
+
+    Features need not have unit length. The work is done where the training features are; the test images may be elsewhere.
+    Among equal similarities the earlier training image is nearer, among equal votes the lower class wins.
+
+    Shape: ``(N, D)``, ``(N,)`` with values in [0, num_classes), ``(M, D)``, ``(M,)``.
+
+    Raises:
+        ValueError: ``k`` is above N, there are no test images, or a setting is out of its range.
+        WeightsError: features that are not finite.
+    """
+    ranked, voted = knn_classes(
+        train_features, train_labels, test_features, num_classes=num_classes, k=k, temperature=temperature
+    )
+    right = ranked == test_labels.to(ranked.device)[:, None]
+    top1 = right[:, 0].double().mean()
+    top5 = (right & voted).any(dim=1).double().mean() if num_classes >= TOP5_CLASSES else None
+    return KnnScore(
+        top1=round(100 * float(top1), 6),
+        top5=None if top5 is None else round(100 * float(top5), 6),
+    )
+
+
+@torch.no_grad()
+def knn_classes(
+    train_features: Tensor,
+    train_labels: Tensor,
+    test_features: Tensor,
+    *,
+    num_classes: int,
+    k: int = NEIGHBOURS,
+    temperature: float = TEMPERATURE,
+) -> tuple[Tensor, Tensor]:
+    """The classes with the most votes (at most five), and whether any neighbour voted for them.
+
+    Shape: ``(N, D)``, ``(N,)``, ``(M, D)`` -> ``(M, min(5, num_classes))`` int64 and bool.
+    """
+    if not 0 < k <= len(train_features):
+        raise ValueError(f"k {k}: wanted 1 to {len(train_features)}, the number of training images")
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"temperature {temperature}: wanted a positive number")
+    if len(test_features) == 0:
+        raise ValueError("no test images: wanted at least one")
+    device = train_features.device
+    keys, labels = _unit(train_features), train_labels.to(device)
+    ranked, voted = [], []
+    for start in range(0, len(test_features), QUERIES):
+        queries = _unit(test_features[start : start + QUERIES].to(device))
+        count = len(queries)
+        nearest, rows = _nearest(F.pad(queries, (0, 0, 0, QUERIES - count)), keys, k)
+        votes = _votes(nearest[:count], labels[rows[:count]], num_classes, temperature)
+        best, classes = votes.sort(dim=1, descending=True, stable=True)
+        ranked.append(classes[:, :5])
+        voted.append(best[:, :5] > 0)
+    return torch.cat(ranked), torch.cat(voted)
+
+
+def _unit(features: Tensor) -> Tensor:
+    unit = F.normalize(features.float(), dim=1)
+    if not bool(unit.isfinite().all()):
+        raise WeightsError("features are not finite: the encoder has diverged")
+    return unit
+
+
+def _nearest(queries: Tensor, keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest similarities in falling order, and their rows. Shape: ``(Q, D), (N, D) -> (Q, k), (Q, k)``."""
+    best = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
+    for start in range(0, len(keys), KEYS):
+        best = torch.cat([best, _best(queries @ keys[start : start + KEYS].T, start, k)], dim=1)
+        best = best.topk(min(k, best.shape[1]), dim=1).values
+    return _similarity(best), 0xFFFFFFFF - (best & 0xFFFFFFFF)
+
+
+def _best(similarity: Tensor, start: int, k: int) -> Tensor:
+    """The k best of a chunk that begins at row ``start``, as ``_ordered`` has them. Shape: ``(Q, n) -> (Q, min(k, n))``."""
+    count = similarity.shape[1]
+    values, rows = similarity.topk(min(k, count), dim=1)
+    best = _ordered(values, start + rows)
+    tied = (similarity >= values[:, -1:]).sum(dim=1) > k  # topk then took any of the equal ones
+    if bool(tied.any()):
+        rows = torch.arange(start, start + count, device=similarity.device)
+        best[tied] = _ordered(similarity[tied], rows).topk(k, dim=1).values
+    return best
+
+
+def _ordered(similarity: Tensor, rows: Tensor) -> Tensor:
+    """Integers that sort as (similarity, earlier row): no two are equal.
+
+    A float's bits sort as its magnitude; those of negative ones are turned round.
+    """
+    bits = (similarity + 0.0).contiguous().view(torch.int32)  # -0 becomes 0
+    bits = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+    return (bits.to(torch.int64) << 32) + (0xFFFFFFFF - rows)
+
+
+def _similarity(ordered: Tensor) -> Tensor:
+    bits = (ordered >> 32).to(torch.int32)
+    return torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).view(torch.float32)
+
+
+def _votes(similarity: Tensor, classes: Tensor, num_classes: int, temperature: float) -> Tensor:
+    """Each class's sum of weights, relative to the nearest neighbour's. Shape: ``(Q, k), (Q, k) -> (Q, C)`` float64.
+
+    One neighbour of every query after the other: a scatter on a GPU would add in no fixed order.
+    """
+    similarity = similarity.double()
+    weights = ((similarity - similarity[:, :1]) / temperature).exp()
+    votes = weights.new_zeros(len(weights), num_classes)
+    rows = torch.arange(len(weights), device=weights.device)
+    for j in range(weights.shape[1]):
+        votes[rows, classes[:, j]] += weights[:, j]
+    return votes

@@ -1,0 +1,51 @@
+"""Exports of small datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from genrep.datasets_manifest.exporting import ExportConfig, ExportReport, export
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., tuple[Path, ExportReport]]:
+    """``run(folder, format, per_file, name)``: the folder that was written, and the report."""
+
+    def exported(folder: Path, kind: str, per_file: int | None = None, name: str = "out") -> tuple[Path, ExportReport]:
+        out = tmp_path / name
+        return out, export(ExportConfig(folder=folder, format=kind, out=out, per_file=per_file))
+
+    return exported
+
+
+@pytest.fixture
+def tree() -> Callable[[Path], dict[str, bytes]]:
+    """``tree(folder)``: the bytes of every file below it, by path."""
+
+    def files(folder: Path) -> dict[str, bytes]:
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    return files
+
+
+@pytest.fixture
+def stored() -> Callable[[Path, int, str], bytes]:
+    """``stored(folder, i, name)``: the bytes of an image as FFCV's own reader finds them in the first shard."""
+    import warnings
+
+    import numpy as np
+
+    def read(folder: Path, i: int, name: str) -> bytes:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from ffcv.reader import Reader
+        path = folder / "shard-00000.beton"
+        reader = Reader(str(path))
+        start = int(reader.metadata[i][f"f{list(reader.handlers).index(name)}"]["data_ptr"])
+        sizes = dict(zip(reader.alloc_table["ptr"], reader.alloc_table["size"], strict=True))
+        return bytes(np.fromfile(path, np.uint8)[start : start + int(sizes[start])])
+
+    return read

@@ -1,0 +1,51 @@
+"""show and diff of what lies elsewhere: a manifest's file, an address."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from genrep.cli import invoke
+from genrep.datasets_manifest import cli
+
+Capture = pytest.CaptureFixture[str]
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def address(raw: Path) -> Iterator[str]:
+    """The raw set on a web server."""
+    handler = functools.partial(Quiet, directory=str(raw))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_an_address_and_a_file(raw: Path, address: str, capsys: Capture) -> None:
+    (raw / "sheet.png").write_bytes(b"x")
+    for source in (address, str(raw / "manifest.json"), str(raw)):
+        assert invoke(cli.group, ["show", source]) == 0
+        out = capsys.readouterr().out
+        assert "5, each with 1 positive" in out
+        assert ("contact sheet" in out) == (source == str(raw))
+    assert invoke(cli.group, ["diff", address, str(raw)]) == 0
+    capsys.readouterr()
+
+
+def test_an_address_without_a_dataset(address: str, capsys: Capture) -> None:
+    for source in (f"{address}/nothing", "gopher://x/y"):
+        assert invoke(cli.group, ["show", source]) == 1
+        err = capsys.readouterr().err
+        assert err.startswith("Error: genrep-manifest: ") and err.count("\n") == 1

@@ -1,0 +1,145 @@
+"""verify with several threads, of parts of datasets, of crowded folders; and its report."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from genrep.cli import invoke
+from genrep.datasets_manifest import cli, read_manifest, shard_checks, strays
+from genrep.datasets_manifest.verify import LEVELS, require_valid, verify
+from genrep.errors import DatasetError
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def many(folder: Path, writer: Callable[..., None], rewrite: Callable[..., None]) -> Path:
+    """Three shards that are what the manifest says, but for their latents' digest."""
+    manifest = read_manifest(folder)
+    for k, shard in enumerate(manifest.shards):
+        path = folder / shard.name
+        writer(path, manifest.fields, range(shard.first_index, shard.first_index + shard.count))
+        data = path.read_bytes()
+        facts = {"bytes": len(data), "sha256": __import__("hashlib").sha256(data).hexdigest()}
+        rewrite(folder, lambda value: value["shards"][k].update(facts))  # noqa: B023
+        (folder / shard.record_name).write_text(json.dumps({**shard.to_json(), **facts}))
+    rewrite(folder, lambda value: value.update(classes=["a", "b", "c"]))
+    return folder
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_threads_find_what_one_finds_in_the_same_order(many: Path, level: str) -> None:
+    assert len(verify(many, "full")) == 3
+    os.truncate(many / "shard-00001.beton", 77)
+    (many / "shard-00002.json").unlink()
+    (many / "x.sh").write_text("")
+    one = verify(many, level)
+    assert len(one) >= 3
+    for jobs in (2, 3, 50):
+        heard: list[tuple[int, int]] = []
+        assert verify(many, level, lambda *report: heard.append(report), jobs=jobs) == one  # noqa: B023
+        if level != "quick":
+            total = LEVELS.index(level) * read_manifest(many).num_bytes
+            assert heard[-1] == (total, total)
+            assert [done for done, _ in heard] == sorted(done for done, _ in heard)
+
+
+def test_large_shards_are_looked_at_one_at_a_time(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, most = [0], [0]
+    real = shard_checks.sha256_of
+
+    def counting(*args: Any) -> str:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        threading.Event().wait(0.05)
+        inside[0] -= 1
+        return real(*args)
+
+    monkeypatch.setattr("genrep.datasets_manifest.verify.sha256_of", counting)
+    verify(many, jobs=3)
+    assert most[0] > 1
+    most[0] = 0
+    monkeypatch.setattr(shard_checks, "LARGE", 100)
+    verify(many, jobs=3)
+    assert most[0] == 1
+
+
+def test_the_first_problem_ends_the_reading_of_the_others(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (many / "shard-00000.beton").unlink()
+    read: list[int] = []
+    begun = threading.Event()
+    real = os.preadv
+
+    def endless(descriptor: int, buffers: list[Any], offset: int) -> int:
+        if len(buffers[0]) != shard_checks.BLOCK:
+            return real(descriptor, buffers, offset)
+        read.append(offset)
+        begun.set()
+        return min(1, real(descriptor, buffers, offset))  # a byte at a time: as slow as a large file
+
+    monkeypatch.setattr(os, "preadv", endless)
+    with pytest.raises(DatasetError, match=r"shard-00000.beton: missing"):
+        require_valid(many, "bytes", jobs=2)
+    assert len(read) < read_manifest(many).shards[1].bytes // 10
+
+
+def test_a_part_of_a_dataset(raw: Path, capsys: Capture) -> None:
+    for suffix in ("beton", "json"):
+        (raw / f"shard-00001.{suffix}").unlink()
+    for level in LEVELS:
+        assert verify(raw, level, partial=True) == []
+        assert verify(raw, level) != []
+    assert require_valid(raw, partial=True).num_pairs == 5
+    assert invoke(cli.group, ["verify", str(raw), "--partial"]) == 0
+    assert "3 pairs in 1 of 2 shards" in capsys.readouterr().out
+    (raw / "shard-00001.json").symlink_to("elsewhere")
+    assert verify(raw, partial=True) != []
+
+
+def test_names_that_are_one_file_elsewhere(raw: Path) -> None:
+    for name in ("README.md", "Readme.md", "MANIFEST.json", "Shard-00001.json", "contact.png"):
+        (raw / name).write_text("x")
+    assert sorted(str(problem) for problem in verify(raw, "quick")) == [
+        "Readme.md: differs from README.md in case only: one file on some systems",
+        "manifest.json: differs from MANIFEST.json in case only: one file on some systems",
+        "shard-00001.json: differs from Shard-00001.json in case only: one file on some systems",
+    ]
+
+
+def test_a_strangers_long_key_is_not_told_whole(raw: Path, rewrite: Callable[..., None]) -> None:
+    rewrite(raw, lambda value: value["shards"][0].update({"A" * 100_000: 1, "\x1b[2J" * 1000: 2}))
+    (line,) = verify(raw, "quick")
+    assert "differs from the manifest in" in str(line) and len(str(line)) < 600 and str(line).isprintable()
+
+
+def test_a_crowded_folder_is_not_listed_to_its_end(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strays, "MAX_ENTRIES", 6)
+    for k in range(5):
+        (raw / f"note-{k}.md").write_text("")
+    assert str(verify(raw, "quick")[0]) == f"{raw}: more than 6 files"
+
+
+def test_the_report(raw: Path, tmp_path: Path, capsys: Capture) -> None:
+    report = tmp_path / "report.json"
+    assert invoke(cli.group, ["verify", str(raw), "--report", str(report), "--jobs", "2"]) == 0
+    value = json.loads(report.read_text())
+    assert value["ok"] is True and value["problems"] == [] and value["level"] == "bytes"
+    (raw / "shard-00000.beton").unlink()
+    (raw / "x.sh").write_text("")
+    assert invoke(cli.group, ["verify", str(raw), "--report", str(report)]) == 1
+    value = json.loads(report.read_text())
+    assert value["ok"] is False
+    assert value["problems"] == [
+        {"shard": None, "reason": "x.sh: wanted only files that end in .beton, .json, .jsonl, .png, .md"},
+        {"shard": "shard-00000.beton", "reason": "missing"},
+    ]
+    capsys.readouterr()
+    assert invoke(cli.group, ["verify", str(raw), "--regenerate", "3"]) == 2
+    assert "goes with --level full" in capsys.readouterr().err

@@ -1,0 +1,50 @@
+"""Two hundred shards over a bad network, and a puller that is killed again and again: the same bytes in the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+KILLS = 20
+FLIPS = 5
+PULL = """
+import sys
+from pathlib import Path
+from genrep.datasets_manifest.transport import Limits, PullConfig, pull
+pull(PullConfig(source=sys.argv[1], out=Path(sys.argv[2]), limits=Limits(timeout=20, retries=50, backoff=0.02)))
+"""
+
+
+def test_killed_cut_and_flipped_at_random_it_ends_with_the_same_bytes_and_fetches_hardly_more(
+    large: Path, nginx: Callable[[Path], str], proxy: Any, same: Callable[[Path, Path], None], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    total = sum(path.stat().st_size for path in large.iterdir())
+    address = f"{proxy.url}/{nginx(large).rpartition('/')[2]}"
+    proxy.cuts, proxy.flips = 0.2, FLIPS
+    kills, started = 0, time.monotonic()
+    while True:
+        end = proxy.handed + proxy.random.randrange(total // (2 * KILLS)) if kills < KILLS else float("inf")
+        puller = subprocess.Popen([sys.executable, "-c", PULL, address, out], stderr=subprocess.PIPE, text=True)
+        while puller.poll() is None and proxy.handed <= end:
+            assert time.monotonic() < started + 600
+            time.sleep(0.01)
+        if puller.poll() is None:
+            os.kill(puller.pid, signal.SIGKILL)
+            kills += 1
+        _, told = puller.communicate()
+        assert puller.returncode in (0, -signal.SIGKILL), told
+        if puller.returncode == 0:
+            break
+        assert not (out / "manifest.json").exists()
+    assert kills >= KILLS
+    assert proxy.flipped == FLIPS
+    assert proxy.cut_off > 20
+    same(out, large)
+    assert total <= proxy.handed <= 1.1 * total, f"{proxy.handed / total:.3f} of the dataset"

@@ -1,0 +1,182 @@
+"""The whole command: what it leaves, that it goes on after an interruption as if there had been none, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from genrep.cli import invoke
+from genrep.encoders import build_encoder, load_encoder, save_encoder
+from genrep.errors import DataError, ResumeError, TrainingError
+from genrep.evaluate.commands.detection import command
+from genrep.evaluate.detection import run as run_module
+from genrep.evaluate.detection.config import DetectionConfig
+from genrep.evaluate.detection.run import evaluate_detection
+from genrep.evaluate.detection.training import Trainer
+
+Captured = pytest.CaptureFixture[str]
+
+
+def config(encoder: Path, data: Path, out: Path, **options: Any) -> DetectionConfig:
+    given = {"encoder": encoder, "data": (data,), "out": out, "preset": "small", "workers": 1, "device": "cpu"}
+    return DetectionConfig(**{**given, "checkpoint_every": 2, "log_every": 1, **options})
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    found = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
+    for line in found:
+        line.pop("seconds")
+    return found
+
+
+def test_an_interrupted_run_ends_as_one_that_was_not(
+    encoder: Path, rectangles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    whole = evaluate_detection(config(encoder, rectangles, tmp_path / "whole"))
+    assert json.loads((tmp_path / "whole/detection.json").read_text()) == [whole.entry]
+    entry = whole.entry
+    assert (entry["dataset"], entry["metric"], entry["n"]) == ("rectangles", "detection_AP", 4)
+    assert entry["value"] == entry["values"]["voc07"]["AP"]
+    assert entry["protocol"]["classes"] == ["blue", "red"] and entry["protocol"]["lr"] == 0.02
+    assert [line["step"] for line in lines(whole.folder)] == [1, 2, 3, 4, 5, 6]
+    assert entry["encoder_sha256"] == load_encoder(encoder).sha256
+
+    step = Trainer.train_step
+
+    def stop(self: Trainer, batch: Any) -> dict[str, float]:
+        if self.step == 5:
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_step", stop)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate_detection(config(encoder, rectangles, tmp_path / "parts"))
+    capsys.readouterr()
+    parts = evaluate_detection(config(encoder, rectangles, tmp_path / "parts", workers=3))
+    assert "going on after step 4 of 6" in capsys.readouterr().err
+    assert lines(parts.folder) == lines(whole.folder)
+    assert parts.entry["values"] == whole.entry["values"]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "Run", None)  # nothing is computed
+        again = evaluate_detection(config(encoder, rectangles, tmp_path / "parts"))
+    assert again.already_done and again.entry == parts.entry
+    other = tmp_path / "other.safetensors"
+    save_encoder(other, build_encoder("resnet18", "imagenet", seed=2), load_encoder(encoder).facts)
+    with pytest.raises(ResumeError, match="holds this result for another encoder"):
+        evaluate_detection(config(other, rectangles, tmp_path / "parts"))
+
+
+def test_it_learns(encoder: Path, rectangles: Path, tmp_path: Path) -> None:
+    result = evaluate_detection(config(encoder, rectangles, tmp_path, steps=24, log_every=4))
+    losses = [line["loss"] for line in lines(result.folder)]
+    assert losses[-1] < 0.75 * losses[0]
+
+
+def test_a_damaged_checkpoint_and_force(encoder: Path, rectangles: Path, tmp_path: Path) -> None:
+    short = {"steps": 1, "norm": "frozen"}
+    first = evaluate_detection(config(encoder, rectangles, tmp_path, **short))
+    forced = evaluate_detection(config(encoder, rectangles, tmp_path, **short, force=True))
+    assert not forced.already_done and forced.folder == first.folder
+    assert [line["step"] for line in lines(first.folder)] == [1]
+    assert len(json.loads((tmp_path / "detection.json").read_text())) == 1
+    (first.folder / "checkpoint.pt").write_bytes(b"nothing")
+    with pytest.raises(ResumeError, match=r"checkpoint\.pt: cannot be read .*remove it to begin anew"):
+        evaluate_detection(config(encoder, rectangles, tmp_path, **short, force=True))
+
+
+def test_a_rate_that_is_too_high_is_one_line(encoder: Path, rectangles: Path, tmp_path: Path, capsys: Captured) -> None:
+    arguments = ["--encoder", str(encoder), "--data", str(rectangles), "--out", str(tmp_path), "--preset", "small"]
+    more = ["--lr", "1e30", "--warmup", "0", "--clip-norm", "1e30", "--precision", "fp32", "--device", "cpu"]
+    assert invoke(command, [*arguments, *more]) == 1
+    error = capsys.readouterr().err.splitlines()
+    assert len(error) == 1 and "loss is" in error[0] and "try a lower --lr" in error[0]
+    assert not (tmp_path / "detection.json").exists()
+
+
+def test_classes_that_the_test_does_not_share(encoder: Path, rectangles: Path, tmp_path: Path) -> None:
+    import shutil
+
+    root = tmp_path / "copy"
+    shutil.copytree(rectangles, root)
+    for path in (root / "Annotations").glob("test*.xml"):
+        path.write_text(path.read_text().replace("blue", "cyan"))
+    with pytest.raises(DataError, match="has class 'cyan', which the training images do not have"):
+        evaluate_detection(config(encoder, root, tmp_path / "out"))
+    with pytest.raises(DataError, match="class 'blue' has no object"):
+        evaluate_detection(config(encoder, root, tmp_path / "out", classes=("blue", "red")))
+
+
+def test_out_of_memory_is_told(
+    encoder: Path, rectangles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    def full(self: Trainer, batch: Any) -> dict[str, float]:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\nmuch")
+
+    monkeypatch.setattr(Trainer, "train_step", full)
+    with pytest.raises(TrainingError, match="--batch-size 2: does not fit the GPU's memory"):
+        evaluate_detection(config(encoder, rectangles, tmp_path))
+
+
+def test_the_encoder_for_detectron2(encoder: Path, tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "encoder.pkl"
+    assert invoke(command, ["--encoder", str(encoder), "--export-detectron2", str(path)]) == 0
+    with open(path, "rb") as file:
+        content = pickle.load(file)
+    assert content["matching_heuristics"] is True
+    state = load_encoder(encoder).module.state_dict()
+    assert (content["model"]["stem.conv1.weight"] == state["conv1.weight"].numpy()).all()
+    assert (content["model"]["res5.1.conv2.norm.running_var"] == state["layer4.1.bn2.running_var"].numpy()).all()
+    capsys.readouterr()
+    assert invoke(command, ["--encoder", str(encoder), "--export-detectron2", str(tmp_path / "x.txt")]) == 2
+    assert "--export-detectron2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--encoder", "e", "--out", "o"], 2, "'--data'"),
+        (["--encoder", "e", "--data", "d"], 2, "'--out'"),
+        (["--data", "d", "--out", "o"], 2, "--encoder or --random-init"),
+        (["--data", "d", "--out", "o", "--encoder", "e", "--min-sizes", "480,big"], 2, "--min-sizes 480,big"),
+        (["--data", "d", "--out", "o", "--encoder", "e", "--preset", "huge"], 2, "--preset"),
+        (["--data", "nowhere", "--out", "o", "--random-init", "--arch", "resnet18"], 1, "nowhere: has no Annotations"),
+        (["--export-detectron2", "x.pkl"], 2, "--encoder or --random-init"),
+    ],
+)
+def test_faults_are_one_line(
+    arguments: list[str], status: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert invoke(command, arguments) == status
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_shows_what_the_preset_becomes(capsys: Captured, tmp_path: Path) -> None:
+    arguments = [
+        "--encoder",
+        "e",
+        "--data",
+        "VOC2007",
+        "--data",
+        "VOC2012",
+        "--out",
+        str(tmp_path / "o"),
+        "--lr",
+        "0.01",
+    ]
+    assert invoke(command, [*arguments, "--max-size", "1000", "--dry-run"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["data"] == ["VOC2007", "VOC2012"] or len(shown["data"]) == 2
+    assert (shown["resolved"]["lr"], shown["resolved"]["steps"]) == (0.01, 24_000)
+    assert (shown["resolved"]["max_size"], shown["resolved"]["test_max_size"]) == (1000, 1000)
+    assert not (tmp_path / "o").exists()

@@ -1,0 +1,156 @@
+"""The papers' numbers: as printed, complete, and beside a result only where the protocol is the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+import genrep.generate.recipes
+from genrep.evaluate.detection.config import DetectionConfig
+from genrep.evaluate.detection.run import protocol as detection_protocol
+from genrep.evaluate.finetune.presets import VISSL
+from genrep.evaluate.images import DATASETS
+from genrep.evaluate.linear.presets import PRESETS
+from genrep.evaluate.report import Row, find_row, published
+from genrep.evaluate.report.papers import Published
+from genrep.evaluate.voc.config import Voc07Config
+from genrep.evaluate.voc.layout import VocImage, VocSplit
+from genrep.evaluate.voc.run import protocol as voc07_protocol
+from genrep.generate.views.grammar import NAMES
+from genrep.generate.views.presets import PRESETS as VIEW_PRESETS
+from genrep.pixel_views import PIXEL_VIEWS
+from genrep.train.objectives import OBJECTIVES
+
+HAND_PICKED = [  # row, column, value as printed (percent), dataset, quantity, protocol
+    ("genrep-table1/real", "ImageNet-1k", "43.90", "imagenet", "top-1", "linear-genrep"),
+    ("genrep-table1/gauss", "VOC07 classification", "64", "VOC2007", "mAP", "voc07-genrep"),
+    ("genrep-table2/gauss", "Stanford Cars", "49.79", "stanford_cars", "top-1", "linear-genrep-100ep"),
+    ("genrep-table3/independent", "ImageNet-1k", "48.97", "imagenet", "top-1", "linear-genrep"),
+    ("genrep-table4/gauss", "VOC detection AP50", "74.88", "VOC2007+VOC2012", "AP50", "detection-genrep-24k"),
+    ("genrep-table4/inverter", "ImageNet-100", "28.36", "imagenet100", "top-1", "linear-genrep"),
+    ("genrep-table5/real", "VOC07 classification", "65.79", "VOC2007", "mAP", "voc07-genrep"),
+    ("genrep-table6/generated", "VOC detection AP75", "45.46", "VOC2007+VOC2012", "AP75", "detection-genrep-24k"),
+    ("genrep-fig5/std-0.3", "ImageNet-100", "65.42", "imagenet100", "top-1", "linear-genrep"),
+    ("genrep-fig9/mix-5", "ImageNet-100", "67.52", "imagenet100", "top-1", "linear-genrep"),
+    ("genrep-section4.2/bigbigan-encoder", "ImageNet-100", "55.70", "imagenet100", "top-1", "linear-bigbigan-encoder"),
+    ("genrep-appd/real-15ep", "ImageNet-1k", "32.48", "imagenet", "top-1", "linear-genrep"),
+    ("genrep-appd-256px/gauss", "ImageNet-1k", "49.7", "imagenet", "top-1", "linear-genrep-256px"),
+    ("cop-gen-table1/cop-gen", "ImageNet-1k", "53.25", "imagenet", "top-1", "linear-cop-gen"),
+    ("cop-gen-table1/real-nnclr", "VOC detection AP75", "56.27", "VOC2007+VOC2012", "AP75", "detection-cop-gen-96k"),
+    ("cop-gen-table2/cop-gen", "Pets", "73.56", "pets", "top-1", "transfer-vissl"),
+    ("cop-gen-table2/steer", "ImageNet-1k, 1 % of labels", "52.33", "imagenet", "top-5", "finetune-vissl-1"),
+    ("cop-gen-table3/cop-gen-only", "ImageNet-100", "37.40", "imagenet100", "top-1", "linear-cop-gen"),
+    ("cop-gen-table4/no-crop", "ImageNet-100", "43.84", "imagenet100", "top-1", "linear-cop-gen"),
+    ("cop-gen-table5/400k", "ImageNet-100", "64.12", "imagenet100", "top-1", "linear-cop-gen"),
+    ("cop-gen-linear-walk/linear", "ImageNet-100", "61.18", "imagenet100", "top-1", "linear-cop-gen"),
+    ("hl-table1/chunk-3", "mean distance", "13.00", "latents of bigbigan", "mean distance", "delta"),
+    ("hl-table1-all/above-0-2", "mean distance", "2.44", "latents of bigbigan", "mean distance", "delta"),
+    ("hl-table2/simclr-hl-learned", "ImageNet-1k", "54.4", "imagenet", "top-1", "linear-hl"),
+    ("hl-table2/hl-random", "VOC detection AP", "54.3", "VOC2007+VOC2012", "AP", "detection-hl"),
+    ("hl-table3/hl-random-filter", "mean of 7 datasets", "60.5", "mean of 7", "top-1", "linear-hl-mean7"),
+    ("hl-table3-cars/hl-random", "FGVC-Aircraft", "22.9", "fgvc_aircraft_family", "top-1", "linear-hl-100ep"),
+]
+COUNTS = {
+    **{"genrep-table1": 14, "genrep-table2": 8, "genrep-table3": 18, "genrep-table4": 25, "genrep-table5": 30},
+    **{"genrep-table6": 10, "genrep-fig5": 5, "genrep-fig9": 5, "genrep-section4.2": 1, "genrep-appd": 3},
+    **{"genrep-appd-256px": 2, "cop-gen-table1": 55, "cop-gen-table2": 36, "cop-gen-table3": 7, "cop-gen-table4": 4},
+    **{"cop-gen-table5": 3, "cop-gen-linear-walk": 1, "hl-table1": 24, "hl-table1-all": 11, "hl-table2": 50},
+    **{"hl-table3": 8, "hl-table3-cars": 12},
+}
+
+
+@pytest.mark.parametrize(("key", "column", "text", "dataset", "metric", "protocol"), HAND_PICKED)
+def test_hand_picked_numbers(key: str, column: str, text: str, dataset: str, metric: str, protocol: str) -> None:
+    (number,) = [one for one in find_row(key) if one.column == column]
+    assert (number.text, number.dataset, number.metric) == (text, dataset, metric)
+    assert number.protocol.name == protocol and number.value == float(text)
+
+
+def test_every_number_is_there_once() -> None:
+    places = Counter((one.key, one.column) for one in published())
+    assert set(places.values()) == {1}
+    assert Counter(one.key.partition("/")[0] for one in published()) == COUNTS
+
+
+def test_every_number_is_complete() -> None:
+    recipes = {path.stem for path in Path(genrep.generate.recipes.__path__[0]).glob("*.toml")}
+    recipes |= {f"real:{name}" for name in ("imagenet", "imagenet100", "lsun_car")}
+    for number in published():
+        for name in ("paper", "source", "table", "row", "column", "dataset", "metric", "unit", "recipe", "views"):
+            assert getattr(number, name), number
+        assert number.protocol.says, number
+        assert 0 < number.value <= 100 or number.unit != "percent", number
+        assert round(number.value, number.decimals) == number.value, number
+        assert set(number.recipe.split("+")) <= recipes, number
+        assert number.views.partition(":")[0] in {*NAMES, *VIEW_PRESETS}, number
+        assert number.pixel_views in PIXEL_VIEWS, number
+        assert number.objective in {*OBJECTIVES, "navigator", "bigbigan"}, number
+        assert (number.sweep is None) == (number.x is None), number
+        if number.protocol.kind in ("linear", "finetune"):
+            assert number.dataset in {*DATASETS, "mean of 7"}, number
+
+
+def test_protocols_are_those_of_our_presets() -> None:
+    for number in published():
+        match = number.protocol.match
+        if match and number.protocol.kind == "linear":
+            check_linear(number)
+        if match and number.protocol.kind == "finetune":
+            assert (match["epochs"], match["batch_size"]) == (VISSL.epochs, VISSL.batch_size), number
+
+
+def check_linear(number: Published) -> None:
+    match = number.protocol.match
+    preset = PRESETS[match["preset"]]
+    assert match["batch_size"] == preset.batch_size, number
+    for name in match.get("mean_of", [number.dataset]):
+        longer = number.key.startswith("genrep-table2") and name == "imagenet"  # only if asked for: --epochs 100
+        assert match["epochs"] == (100 if longer else preset.long.get(name, preset.epochs)), number
+        if "test_transform" in match:
+            assert match["test_transform"] == preset.transform_of(name).describe(), number
+
+
+def split(name: str, count: int) -> VocSplit:
+    image = VocImage.__new__(VocImage)
+    return VocSplit(name=name, images=(image,) * count, classes=tuple(f"class{k}" for k in range(20)), dropped={})
+
+
+def test_voc07_as_genrep_is_what_our_command_does() -> None:
+    config = Voc07Config(data=Path("VOC2007"), out=Path("x"), encoder="e", protocol="genrep")
+    ours = voc07_protocol(config, split("train", 2501), split("val", 2510))
+    (number,) = [one for one in find_row("genrep-table4/gauss") if one.metric == "mAP"]
+    assert number.comparable("any folder", ours)
+    assert not number.comparable("any folder", voc07_protocol(config, split("train", 2501), split("val", 2000)))
+    other = Voc07Config(data=Path("VOC2007"), out=Path("x"), encoder="e")
+    assert not number.comparable("VOC2007", voc07_protocol(other, split("trainval", 5011), split("test", 4952)))
+
+
+@pytest.mark.parametrize(
+    ("preset", "key"), [("genrep-24k", "genrep-table4/gauss"), ("cop-gen-96k", "cop-gen-table1/gauss")]
+)
+def test_detection_by_preset_is_what_our_command_does(preset: str, key: str) -> None:
+    folders = (Path("VOC2007"), Path("VOC2012"))
+    train, test = split("trainval", 16551), split("test", 4952)
+    numbers = [one for one in find_row(key) if one.metric.startswith("AP")]
+    assert len(numbers) == 3
+    for more, same in (({}, True), ({"steps": 100}, False), ({"norm": "frozen"}, False)):
+        config = DetectionConfig(data=folders, out=Path("x"), encoder="e", preset=preset, **more)
+        ours = detection_protocol(config, config.resolved(), train, test)
+        assert [one.comparable("VOC2007+VOC2012", ours) for one in numbers] == [same] * 3
+
+
+def test_a_row_names_published_rows_that_exist() -> None:
+    assert Row(name="x", runs=(Path("x"),), published=("genrep-table1/gauss",)).published
+    with pytest.raises(ValueError, match="genrep-table1/gaus': wanted one of genrep-table1/real"):
+        Row(name="x", runs=(Path("x"),), published=("genrep-table1/gaus",))
+    with pytest.raises(ValueError, match="genrep-table1/…"):
+        Row(name="x", runs=(Path("x"),), published=("moco",))
+
+
+def test_where_a_number_is_from_is_said() -> None:
+    (number,) = find_row("genrep-fig5/std-0.2")
+    assert number.where == "GenRep, Figure 5 (20 positives of each anchor, Table 4 has one)"
+    assert asdict(number)["x"] == 0.2

@@ -1,0 +1,222 @@
+"""Every table at every scale is a graph of commands that exist, and shares what can be shared."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import click
+import pytest
+
+from genrep.cli import invoke
+from genrep.evaluate.cli import group as evaluate
+from genrep.evaluate.report.papers import find_row, published
+from genrep.evaluate.reproduce.planning import Plan, make_plan, views_file
+from genrep.evaluate.reproduce.reporting import delta_entries
+from genrep.evaluate.reproduce.specs import SCALES, read_fit, read_scale, read_table, table_names
+from genrep.evaluate.reproduce.subset import command as subset
+from genrep.evaluate.reproduce.tasks import Task, all_tasks
+from genrep.generate.cli import cli as generate
+from genrep.generate.views.grammar import parse_view
+from genrep.train.cli import command as train
+from genrep.train.config import TrainConfig
+from genrep.train.objectives import option_names
+from genrep.train.presets import preset
+
+EVERY = [(table, scale) for table in table_names() for scale in SCALES]
+GROUPS = {"genrep.generate": generate, "genrep.evaluate": evaluate}
+
+
+@cache
+def plan(table: str, scale: str) -> Plan:
+    return make_plan(table, scale)
+
+
+def words(task: Task, device: str = "cpu") -> list[str]:
+    """What stands after the module."""
+    return task.command({"root": "/data", "checkout": "/checkout"}, device)[3:]
+
+
+def parsed(task: Task) -> click.Context:
+    """The task's command line, read by the command that it is for."""
+    module, _, verb = task.module.partition(":")
+    if module in GROUPS:
+        parent = click.Context(GROUPS[module])
+        found = GROUPS[module].get_command(parent, verb)
+        assert found is not None, task.module
+        return found.make_context(verb, words(task)[1:])
+    return {"genrep.train": train, "genrep.evaluate.reproduce.subset": subset}[module].make_context(module, words(task))
+
+
+def test_the_tables_of_the_issue_are_there() -> None:
+    wanted = {*(f"genrep-table{i}" for i in range(1, 7)), *(f"genrep-fig{i}" for i in (5, 6, 8, 9)), "genrep-appd"}
+    wanted |= {*(f"cop-gen-table{i}" for i in range(1, 6)), "cop-gen-linear-walk"}
+    wanted |= {*(f"hl-table{i}" for i in range(1, 5)), *(f"hl-fig{i}" for i in (3, 5, 6, 7))}
+    assert set(table_names()) == wanted
+
+
+@pytest.mark.parametrize(("table", "scale"), EVERY)
+def test_every_command_line_is_one_that_its_command_takes(table: str, scale: str) -> None:
+    for task in all_tasks(plan(table, scale).goals):
+        if task.kind != "script":
+            context = parsed(task)
+            assert "{" not in " ".join(words(task)), task.folder
+            assert str(context.params["out"]) == task.out
+            assert not task.has_device or context.params["device"] == "cpu"
+
+
+@pytest.mark.parametrize(("table", "scale"), EVERY)
+def test_every_training_is_one_that_can_be(table: str, scale: str) -> None:
+    for task in all_tasks(plan(table, scale).goals):
+        if task.kind != "run":
+            continue
+        context = parsed(task)
+        given = dict(context.params)
+        name = given.pop("preset")
+        given.pop("dry_run")
+        default = click.core.ParameterSource.DEFAULT
+        settings = {key: value for key, value in given.items() if context.get_parameter_source(key) is not default}
+        if "steps" in settings:
+            settings["epochs"] = None
+        config = TrainConfig(**{**given, **(preset(name) if name else {}), **settings})
+        assert set(config.objective_options()) <= set(option_names(config.objective)), task.folder
+        assert config.epochs or config.steps
+        assert len(config.folders) == (0 if config.online else 2 if config.mix is not None else 1)
+        assert not (config.positive == "anchor" and config.pixel_views == "none"), task.folder
+
+
+def test_every_published_row_of_a_table_has_a_row() -> None:
+    said = {key for table in table_names() for row in plan(table, "full").rows for key in row.spec.published or ()}
+    assert all(find_row(key) for key in said)
+    missing = {one.key for one in published()} - said
+    assert missing == {"genrep-section4.2/bigbigan-encoder"}  # an encoder that is not trained here
+
+
+@pytest.mark.parametrize("scale", ["small", "full"])
+def test_views_without_learned_files_can_be_read(scale: str, tmp_path: Path) -> None:
+    seen = set()
+    for table in table_names():
+        for task in all_tasks(plan(table, scale).goals):
+            if "--views" not in task.arguments:
+                continue
+            text = task.arguments[task.arguments.index("--views") + 1]
+            if task.views is not None:
+                assert views_file(task) == text
+                (tmp_path / "views.toml").write_text(task.views)
+                text = str(tmp_path / "views.toml")
+            if not any(need.kind == "fit" and need.label.partition("-")[0] != "filter" for need in task.needs):
+                seen.add(parse_view(text))
+            elif task.views is None:
+                assert all(need.folder in text for need in task.needs if not need.label.startswith("filter"))
+            else:
+                assert all(f'"../{need.folder}"' in task.views for need in task.needs)
+    assert len(seen) >= 10
+
+
+@pytest.mark.parametrize("table", ["genrep-table3", "hl-table2"])
+def test_recipes_of_a_small_plan_resolve(
+    table: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    datasets = [
+        task
+        for task in all_tasks(plan(table, "small").goals)
+        if task.module == "genrep.generate:dataset" and not any(need.kind == "fit" for need in task.needs)
+    ]
+    fits = [task for task in all_tasks(plan(table, "small").goals) if task.kind == "fit"]
+    assert datasets and fits
+    for task in datasets + fits:
+        assert invoke(generate, [*words(task), "--dry-run"]) == 0, capsys.readouterr().err
+
+
+def test_tables_share_datasets_and_encoders() -> None:
+    one, two = (all_tasks(plan(table, "small").goals) for table in ("genrep-table1", "cop-gen-table1"))
+    shared = {task.id for task in one} & {task.id for task in two}
+    kinds = [task.kind for task in one if task.id in shared]
+    assert kinds.count("run") == 5 * 3  # real, none, Gaussian, steered, supervised
+    assert kinds.count("dataset") == 3 and kinds.count("fit") == 1
+    rows = {row.spec.id: row for row in plan("genrep-table1", "small").rows}
+    data = [rows[name].runs[0].needs[0].id for name in ("none", "gauss", "gauss-only", "inverter")]
+    assert len(set(data)) == 1  # they differ in what is done with the same pairs
+    assert len({run.id for row in rows.values() for run in row.runs}) == 8 * 3
+
+
+def test_equal_settings_have_one_folder_whatever_row_they_come_from() -> None:
+    folders: dict[str, set[str]] = {}
+    for table, scale in EVERY:
+        for task in all_tasks(plan(table, scale).goals):
+            folders.setdefault(task.digest, set()).add(task.folder)
+    assert [names for names in folders.values() if len(names) > 1] == []
+
+
+def test_a_part_of_the_samples_is_a_batch_at_least() -> None:
+    for name in ("tiny", "small"):
+        scale = read_scale(name)
+        parts = [row.limit * row.times for row in read_table("genrep-fig6", name).rows if row.limit]
+        assert min(parts) * scale.num_pairs >= scale.batch_size
+
+
+def test_all_rows_have_one_seed_before_any_has_two() -> None:
+    order = [task.arguments[-1] for task in plan("genrep-table1", "small").goals]
+    assert order == sorted(order) and set(order) == {"0", "1", "2"}
+
+
+def test_folders_depend_on_settings_and_on_no_path(tmp_path: Path) -> None:
+    task = plan("genrep-table1", "full").rows[0].runs[0]
+    assert task.command({"root": "/a"}, "cpu") != task.needs[0].command({"root": "/b"}, "cuda")
+    assert "/a/imagenet" in task.needs[0].command({"root": "/a"}, "cpu")
+    folders = [{run.folder for row in plan("genrep-fig5", "small").rows for run in row.runs}]
+    folders.append({run.folder for row in make_plan("genrep-fig5", "small", seeds=(0, 1)).rows for run in row.runs})
+    assert folders[1] < folders[0]
+    file = tmp_path / "weights"
+    runs = []
+    for content in (b"one", b"two", b"one"):
+        file.write_bytes(content)
+        given = make_plan("genrep-table1", "small", weights={"stylegan2_fashion": file})
+        runs.append(given.rows[3].runs[0].id)
+    assert runs[0] == runs[2] != runs[1] != plan("genrep-table1", "small").rows[3].runs[0].id
+
+
+def test_cifar_is_taken_when_its_generator_is_there(tmp_path: Path) -> None:
+    file = tmp_path / "generator.safetensors"
+    file.write_bytes(b"")
+    given = make_plan("genrep-fig9", "small", weights={"stylegan2_cifar10": file})
+    command = " ".join(word for task in all_tasks(given.goals) for word in task.arguments)
+    assert "stylegan2_cifar10 --weights {weights:stylegan2_cifar10}" in command
+    assert "--dataset cifar10" in command and "fashion" not in command
+    conditional = make_plan("genrep-table3", "small", weights={"stylegan2_cifar10": file})
+    assert any("stylegan2_fashion_cond" in task.arguments for task in all_tasks(conditional.goals))
+
+
+def test_rows_of_one_scale_only() -> None:
+    assert "chunk-4" in {row.id for row in read_table("hl-table1", "full").rows}
+    assert "chunk-4" not in {row.id for row in read_table("hl-table1", "small").rows}
+    assert {row.id for row in read_table("genrep-fig5", "small").rows} > {
+        row.id for row in read_table("genrep-fig5", "full").rows if row.data == "generated"
+    }
+
+
+def test_sample_sweeps_have_equally_many_updates() -> None:
+    scale = read_scale("small")
+    rows = [row for row in plan("genrep-fig6", "small").rows if row.spec.data == "generated"]
+    steps = {row.runs[0].arguments[row.runs[0].arguments.index("--steps") + 1] for row in rows}
+    assert steps == {str(scale.epochs * scale.num_pairs // scale.batch_size)}
+    assert len({row.runs[0].needs[0].id for row in rows}) == 1 and len({row.runs[0].id for row in rows}) == len(rows)
+
+
+def test_fits_inherit() -> None:
+    assert read_fit("navigator-400k", "full") == ("fit-navigator", {"samples": 400_000})
+    _, small = read_fit("navigator-400k", "small")
+    assert small["samples"] == 60_000 and small["max_distance"] == 1.5
+    assert read_fit("navigator-400k", "tiny")[1]["samples"] == 128
+
+
+def test_delta_becomes_results() -> None:
+    part = {"chunk": 1, "mean": 1.0, "std": 0.1, "min": 0.0, "max": 2.0}
+    row = {"loss_f": 0.7, "samples": 64, "delta": part, "delta_per_chunk": [part], "weights_sha256": "ab"}
+    content = {"rows": [row], "anchors": 10, "seed": 0, "device": "cpu", "seconds": 1.5}
+    found = {entry["metric"]: entry["value"] for entry in delta_entries(content)}
+    assert found == {"loss of the estimator": 0.7, "samples": 64, "mean distance": 1.0, "std of distance": 0.1}
+    row["delta_per_chunk"], row["loss_f"] = [part, {**part, "chunk": 2, "mean": 3.0}], None
+    found = {entry["metric"]: entry["value"] for entry in delta_entries(content)}
+    assert found["mean distance in chunk 2"] == 3.0 and "loss of the estimator" not in found

@@ -1,0 +1,70 @@
+"""Generators that say what they were asked for, and a filter for their images."""
+
+import textwrap
+
+import pytest
+
+from genrep.generate.filtering.network import new_scorer
+from genrep.generate.filtering.weights import FilterFacts, save_filter
+
+MODULE = '''
+import torch
+
+import toygen
+
+asked = []  # batch sizes of every call
+
+
+class Counting(toygen.Toy):
+    def synthesize(self, z, y=None):
+        asked.append(len(z))
+        return super().synthesize(z, y)
+
+
+def counting():
+    return Counting()
+
+
+def counting_conditional():
+    return Counting(num_classes=3)
+
+
+def late_nan():
+    """Sane but where the first number of the latent is large."""
+
+    class Nan(toygen.Toy):
+        def synthesize(self, z, y=None):
+            image = super().synthesize(z, y)
+            return torch.where(z[:, :1, None, None] > 1.5, torch.nan, image)
+
+    return Nan()
+
+
+def linear():
+    """Images that autocast would round."""
+
+    class Linear(toygen.Toy):
+        weight = torch.randn(6, 192, generator=torch.Generator().manual_seed(0)) / 3
+
+        def synthesize(self, z, y=None):
+            return (z @ self.weight).view(-1, 3, 8, 8).tanh()
+
+    return Linear()
+'''
+
+
+@pytest.fixture
+def folder(toy_folder, monkeypatch):
+    """The current folder, holding toygen.py and onlinegen.py."""
+    (toy_folder / "onlinegen.py").write_text(textwrap.dedent(MODULE))
+    monkeypatch.syspath_prepend(toy_folder)
+    monkeypatch.delitem(__import__("sys").modules, "onlinegen", raising=False)
+    return toy_folder
+
+
+@pytest.fixture
+def filter_file(folder):
+    """A discriminator of 8x8 images that nobody trained; its opinions are as good as any."""
+    path = folder / "filter.safetensors"
+    save_filter(path, new_scorer(8, 8, seed=3), FilterFacts(gen="toygen:plain", data="toy", images="0"))
+    return path

@@ -1,0 +1,75 @@
+"""kNN as a live signal: measured when it is due, the best encoder kept, the training itself untouched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from genrep.encoders import load_encoder
+from genrep.errors import DataError
+from genrep.features import extract_features
+from genrep.knn import knn_top1
+from genrep.real_images import load_images
+from genrep.train import TrainConfig, train
+
+MakeDataset = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes: noise that is bright, and noise that is dark."""
+    root = tmp_path_factory.mktemp("photos")
+    random = np.random.RandomState(0)
+    for split, count in (("train", 12), ("test", 6)):
+        for label, name in enumerate(("bright", "dark")):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for k in range(count):
+                pixels = random.randint(0, 120, size=(16, 16, 3)) + (120 if label == 0 else 0)
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{k}.png")
+    return root
+
+
+def config(data: Path, out: Path, **options: object) -> TrainConfig:
+    settings = {"batch_size": 8, "epochs": 4, "lr": 0.5, "device": "cpu", "precision": "fp32", "data": data, "out": out}
+    return TrainConfig(**{**settings, **options})  # type: ignore[arg-type]
+
+
+def test_it_is_measured_when_due_and_changes_nothing(dataset: MakeDataset, photos: Path, tmp_path: Path) -> None:
+    with_knn, without = tmp_path / "with", tmp_path / "without"
+    train(config(dataset(), with_knn, knn_every=2, knn_data=str(photos)))
+    train(config(dataset(), without))
+    lines = [json.loads(line) for line in (with_knn / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "knn_top1" in line] == [10, 20]
+    ours, theirs = load_file(with_knn / "encoder.safetensors"), load_file(without / "encoder.safetensors")
+    assert all(ours[name].equal(theirs[name]) for name in theirs)
+
+
+def test_the_best_encoder_has_the_best_number(dataset: MakeDataset, photos: Path, tmp_path: Path) -> None:
+    train(config(dataset(), tmp_path, knn_every=1, knn_data=str(photos)))
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    best = max(line["knn_top1"] for line in lines if "knn_top1" in line)
+    encoder = load_encoder(tmp_path / "encoder-best.safetensors")
+    features = []
+    for split in ("train", "test"):
+        images = load_images(str(photos), None, split)
+        features.append(extract_features(encoder.module, encoder.facts, images.images, torch.device("cpu")))
+        features.append(torch.from_numpy(images.labels))
+    assert knn_top1(*features, num_classes=2, k=20, temperature=0.07) == pytest.approx(best)
+
+
+def test_images_without_labels_are_one_line(dataset: MakeDataset, photos: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    for split in ("train", "test"):
+        (bare / split).mkdir(parents=True)
+        for path in (photos / split / "dark").iterdir():
+            (bare / split / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(DataError, match=r"--knn-data .*: wanted labelled images of two or more classes"):
+        train(config(dataset(), tmp_path / "out", knn_every=1, knn_data=str(bare)))

@@ -1,0 +1,53 @@
+"""A live signal: how well an encoder's features name the neighbours of labelled images, every few epochs."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from genrep.encoders import EncoderFacts
+from genrep.errors import DataError
+from genrep.features import extract_features
+from genrep.knn import knn_top1
+from genrep.real_images import NAMED, load_images
+
+from .plan import Plan
+
+MOST_TRAINING_IMAGES = 50_000  # in the table that neighbours come from: a signal, not a result
+NEIGHBOURS, TEMPERATURE = 20, 0.07
+
+
+class LiveKnn:
+    """Weighted kNN (``genrep.knn``) on the training and test images of ``--knn-data``, whole and without augmentation."""
+
+    def __init__(self, plan: Plan, device: torch.device) -> None:
+        assert plan.knn_data is not None
+        size = None if plan.knn_data in NAMED else plan.crop
+        self.train, self.test = (
+            load_images(plan.knn_data, plan.knn_root, split, size=size) for split in ("train", "test")
+        )
+        if (self.train.labels < 0).any() or len(self.train.classes) < 2:
+            raise DataError(f"--knn-data {plan.knn_data}: wanted labelled images of two or more classes")
+        self.facts = EncoderFacts(arch=plan.arch, stem=plan.stem, size=plan.crop or 0, mean=plan.mean, std=plan.std)
+        self.device = device
+
+    def top1(self, encoder: nn.Module) -> float:
+        """Percent of the test images; the encoder is in training mode again afterwards."""
+        encoder.eval()
+        try:
+            train, test = (
+                extract_features(encoder, self.facts, data.images, self.device, label=f"kNN, {name} images")
+                for name, data in (("train", self.train), ("test", self.test))
+            )
+        finally:
+            encoder.train()
+        labels = torch.from_numpy(self.train.labels), torch.from_numpy(self.test.labels)
+        return knn_top1(
+            train,
+            labels[0],
+            test,
+            labels[1],
+            num_classes=len(self.train.classes),
+            k=NEIGHBOURS,
+            temperature=TEMPERATURE,
+        )

@@ -1,0 +1,141 @@
+"""Batches of pairs from a generator, behind the interface of ``PairLoader``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from genrep.errors import RecipeError, ResumeError
+from genrep.online import OnlineSource
+
+from .order import share
+from .sets import PAIRED, POSITIVES
+
+Batch = dict[str, Tensor]
+
+
+class OnlineLoader:
+    """Iterates pairs that a generator makes on its device, none of them twice (HL §4.1).
+
+    ``index`` counts the samples of the whole run: step s of an epoch e holds ``(e · steps_per_epoch + s) · batch_size`` and
+    those that follow, of which ranks take consecutive parts. So a sample is a function of its step and place: ranks never see
+    the same one, and any number of ranks, before and after a resume, sees the same ones.
+
+    Args:
+        source: see ``genrep.online.open_online``.
+        batch_size: samples of a step, over all ranks; a multiple of ``world_size``.
+        steps_per_epoch: steps after which an epoch is said to be over.
+        fields: those to make; None: all. Positives that are not among them are not generated.
+        positive: as in ``PairLoader``: ``stored`` and ``random`` are the first of an anchor's positives (no sample comes
+            twice, so that every positive is new), ``all`` all K, shapes ``(B, K, …)``; ``anchor``: none are generated.
+        rank, world_size: this process's part of each step.
+
+    Raises:
+        RecipeError: the source makes no such field.
+        ValueError: an argument, named in the message.
+    """
+
+    def __init__(
+        self,
+        source: OnlineSource,
+        *,
+        batch_size: int,
+        steps_per_epoch: int,
+        fields: Sequence[str] | None = None,
+        positive: str | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank {rank}: wanted 0 to {world_size - 1}")
+        if batch_size < 1 or batch_size % world_size:
+            wanted = "at least 1" if world_size == 1 else f"a multiple of {world_size}, the number of ranks"
+            raise ValueError(f"batch_size {batch_size}: wanted {wanted}")
+        if steps_per_epoch < 1:
+            raise ValueError(f"steps_per_epoch {steps_per_epoch}: wanted at least 1")
+        self.source, self.batch_size, self.steps_per_epoch = source, batch_size, steps_per_epoch
+        self.rank, self.world_size = rank, world_size
+        self._made = _made_of(source, fields, positive)
+        self.fields = tuple(self._made)
+        self.epoch = 0
+        self.position = 0  # samples of the epoch that have been given out, over all ranks
+
+    def __len__(self) -> int:
+        """Batches in a whole epoch."""
+        return self.steps_per_epoch
+
+    def indices(self, epoch: int, position: int) -> NDArray[np.int64]:
+        """This rank's samples of the step that begins at a position of an epoch. Shape: ``(batch_size / world_size,)``."""
+        first = epoch * self.steps_per_epoch * self.batch_size + position
+        part = share(self.batch_size, self.rank, self.world_size)
+        return np.arange(first + part.start, first + part.stop, dtype=np.int64)
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch, samples = self.epoch, self.steps_per_epoch * self.batch_size
+        starts = range(self.position, samples, self.batch_size)
+        made = [name for names, _ in self._made.values() for name in names]
+        steps = (self.indices(epoch, start) for start in starts)
+        with closing(self.source.batches(steps, made)) as batches:
+            for start, batch in zip(starts, batches):
+                self.epoch, self.position = divmod(epoch * samples + start + self.batch_size, samples)
+                yield {name: self._tensor(name, batch) for name in self.fields}
+        self.source.check()
+
+    def _tensor(self, name: str, batch: Batch) -> Tensor:
+        names, stacked = self._made[name]
+        return torch.stack([batch[one] for one in names], dim=1) if stacked else batch[names[0]]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The cursor, and what it is a cursor into. The same on every rank.
+
+        Raises:
+            GeneratorError: what was made up to here is not sane: nothing to resume from.
+        """
+        self.source.check()
+        return {"epoch": self.epoch, "position": self.position, **self._identity()}
+
+    def _identity(self) -> dict[str, Any]:
+        """What samples, and the epochs that they fall into, are a function of."""
+        return {
+            "source": self.source.identity,
+            "batch_size": self.batch_size,
+            "steps_per_epoch": self.steps_per_epoch,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a cursor. Raises ResumeError if it belongs to another source or to other epochs."""
+        for name, ours in self._identity().items():
+            if state.get(name) != ours:
+                raise ResumeError(f"loader state: {name} is {state.get(name)!r}, this loader's is {ours!r}")
+        self.epoch, self.position = int(state["epoch"]), int(state["position"])
+
+
+def _made_of(
+    source: OnlineSource, fields: Sequence[str] | None, positive: str | None
+) -> dict[str, tuple[tuple[str, ...], bool]]:
+    """For each field of a batch the source's fields that it is made of, and whether these are stacked."""
+    if positive not in (None, *POSITIVES):
+        raise ValueError(f"positive {positive!r}: wanted one of {', '.join(POSITIVES)}")
+    if fields is None:
+        fields = [name for name in source.fields if positive is None or _is_made(name, positive)]
+    made = {}
+    for name in fields:
+        if name not in source.fields:
+            raise RecipeError(f"--views: give no field {name!r}; there are {', '.join(source.fields)}")
+        if positive == "anchor" and name in PAIRED:
+            raise ValueError(f"positive='anchor': the field {name!r} is not made")
+        stacked = positive == "all" and name in PAIRED
+        others = [f"{name}_{k}" for k in range(1, source.num_positives)] if stacked else []
+        made[name] = ((name, *others), stacked)
+    return made
+
+
+def _is_made(name: str, positive: str) -> bool:
+    """Whether a batch without named fields holds this one."""
+    return (name in PAIRED and positive != "anchor") or "positive" not in name
