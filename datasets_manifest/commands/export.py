@@ -52,6 +52,5 @@ def command(folder: Path, kind: str, out: Path, per_file: int | None, dry_run: b
     report = export(config)
     there = report.pairs - report.written_pairs
     before = f", {there:,} were there" if there else ""
-    click.echo(
-        f"OK {out}: {report.pairs:,} pairs in {report.files:,} files{before}, {time.monotonic() - started:.1f} s"
-    )
+    files = f"{report.files:,} file{'s' if report.files != 1 else ''}"
+    click.echo(f"OK {out}: {report.pairs:,} pairs in {files}{before}, {time.monotonic() - started:.1f} s")

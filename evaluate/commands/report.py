@@ -33,4 +33,6 @@ def command(runs: tuple[str, ...], out: Path, title: str) -> None:
     result = write_report(config)
     for note in result.notes:
         print(note, file=sys.stderr)
-    click.echo(f"report: {result.markdown}, {result.html}, {len(result.pictures)} plots")
+    click.echo(
+        f"report: {result.markdown}, {result.html}, {len(result.pictures)} plot{'s' if len(result.pictures) != 1 else ''}"
+    )

@@ -43,7 +43,7 @@ def test_the_command(originals: dict[str, Path], tmp_path: Path, capsys: Capture
     assert not (tmp_path / "out").exists()
     assert invoke(cli.group, arguments) == 0
     assert capsys.readouterr().out.startswith(
-        f"OK {tmp_path / 'out'}: 5 pairs in {10 if kind == 'folder' else 1} files, "
+        f"OK {tmp_path / 'out'}: 5 pairs in {'10 files' if kind == 'folder' else '1 file'}, "
     )
     assert invoke(cli.group, arguments) == 0
     assert ", 5 were there, " in capsys.readouterr().out

@@ -20,7 +20,7 @@ def test_a_page_from_runs(work, capsys: Captured) -> None:
     runs = [work.run(f"seed{seed}", 60.0 + seed, seed=seed) for seed in (0, 1)]
     out = work.root / "report"
     assert invoke(group, ["report", *(f"mine={run}" for run in runs), "--out", str(out), "--title", "Today"]) == 0
-    assert f"report: {out / 'report.md'}, {out / 'report.html'}, 1 plots" in capsys.readouterr().out
+    assert f"report: {out / 'report.md'}, {out / 'report.html'}, 1 plot\n" in capsys.readouterr().out
     text = (out / "report.md").read_text()
     assert text.startswith("# Today\n") and "| mine | 60.50 ± 0.71 | 2 encoders |" in text
 
