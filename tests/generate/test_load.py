@@ -1,5 +1,7 @@
 """``load_generator`` as a user calls it: every published format, by its recipe's name or recognised, equal to the originals."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -132,3 +134,11 @@ def test_every_recipe_names_a_family_and_where_its_weights_come_from():
         assert recipe.family in FAMILIES
         if recipe.family != "stylegan2" or name != "stylegan2_cifar10":
             assert recipe.weights or recipe.source, name
+
+
+def test_a_generator_is_loaded_without_torchs_compiler():
+    """It would take two seconds of every process of a build."""
+    code = "import sys; from genrep.generate import load_generator; load_generator('stylegan2_fashion');"
+    code += "print('torch._dynamo' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"

@@ -55,7 +55,8 @@ def up_kernel(taps: tuple[float, ...] | tuple[tuple[float, ...], ...]) -> Tensor
     The paddings of the originals, ``(f + 1) // 2`` before and ``(f - 2) // 2`` after, treat an odd filter as the even one
     that has a zero in front; with it, all that follows need only know even sizes.
     """
-    kernel = torch.tensor(taps, dtype=torch.float32)
+    # On the CPU also where shapes are worked out on the meta device: arithmetic there imports torch's compiler, two seconds.
+    kernel = torch.tensor(taps, dtype=torch.float32, device="cpu")
     if kernel.dim() == 1:
         kernel = torch.outer(kernel, kernel)
     kernel = kernel / kernel.sum()
@@ -203,7 +204,9 @@ class Dense(nn.Module):
         self.activation = ACTIVATIONS[nonlinearity] if activation else None
         self.weight_gain = lr_multiplier / math.sqrt(in_features)
         self.bias_gain = lr_multiplier
-        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
+        weight = torch.randn(out_features, in_features)
+        # See ``up_kernel`` for the meta device.
+        self.weight = nn.Parameter(weight if weight.is_meta else weight / lr_multiplier)
         self.bias = nn.Parameter(torch.full((out_features,), bias_init / lr_multiplier))
         self.register_buffer("scaled_weight", None, persistent=False)
         self.register_buffer("scaled_bias", None, persistent=False)
