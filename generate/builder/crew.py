@@ -50,7 +50,7 @@ def _compile_nothing() -> None:
     """Importing FFCV compiles what only its readers use: three seconds in each process that writes."""
     import numba
 
-    numba.config.DISABLE_JIT = True
+    numba.config.DISABLE_JIT = True  # type: ignore[attr-defined]
 
 
 @dataclass
