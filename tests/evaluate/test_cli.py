@@ -74,7 +74,9 @@ def test_every_command_is_there_and_its_module_is_imported_only_when_asked_for(c
     shown = capsys.readouterr().out
     for name in COMMANDS:
         assert f"  {name} " in shown
-    assert set(COMMANDS) == {"linear", "knn", "voc07", "finetune", "detection", "transfer", "export", "report", "table"}
+    assert set(COMMANDS) == {
+        *("linear", "knn", "voc07", "finetune", "detection", "transfer", "export", "report", "reproduce", "table")
+    }
 
 
 def test_several_seeds_have_a_mean_in_line_and_table(
