@@ -20,5 +20,5 @@ def test_a_process_alone_is_the_first_of_one() -> None:
 def test_a_world_without_an_address_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("MASTER_ADDR", raising=False)
-    with pytest.raises(TrainingError, match="^WORLD_SIZE is 2, but MASTER_ADDR is not set"), join("cpu"):
+    with pytest.raises(TrainingError, match=r"^WORLD_SIZE is 2, but MASTER_ADDR is not set"), join("cpu"):
         pass
