@@ -47,7 +47,7 @@ def main(data: Path, steps: int, rounds: int, **options: object) -> None:
         samples = open_samples(config, processes.device)
         plan = resolve(config, samples.facts, processes.device)
         whole, bare = (Trainer(plan, samples.facts, processes) for _ in range(2))
-        loader = samples.loader(plan, whole.fields, plan.positive or "anchor", 0, 1)
+        loader = samples.loader(plan, whole.fields, plan.positive, 0, 1)
         batches = timed(chain.from_iterable(repeat(loader)))
         kept = {name: values.clone().to(processes.device) for name, values in next(batches)[0].items()}
         kept["index"] = kept["index"].cpu()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import pickle
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,10 +9,10 @@ from typing import Any
 
 import torch
 
-from genrep.files import digest_json, write_atomic
+from genrep.checkpoints import FAULTS, read_state, reason_of, write_state
+from genrep.files import digest_json
 
 FOLDER = "checkpoints"
-_FAULTS = (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError)
 
 
 class Checkpoint:
@@ -26,21 +24,19 @@ class Checkpoint:
     def write(self, state: Mapping[str, Any]) -> None:
         """Keep tensors, numbers, text and containers of them."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        buffer = io.BytesIO()
-        torch.save(dict(state), buffer)
-        write_atomic(self.path, buffer.getvalue())
+        write_state(self.path, state)
 
     def read(self, device: torch.device) -> dict[str, Any] | None:
         """The state, or None if there is none; a damaged one is told of and not used."""
         if not self.path.exists():
             return None
         try:
-            state = torch.load(self.path, map_location=device, weights_only=True)
+            state = read_state(self.path, device)
             if isinstance(state, dict) and isinstance(state.get("epoch"), int):
                 return state
             reason = "not a checkpoint"
-        except _FAULTS as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
+        except FAULTS as error:
+            reason = reason_of(error)
         print(f"{self.path}: cannot be read ({reason}); beginning anew", file=sys.stderr)
         return None
 

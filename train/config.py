@@ -11,7 +11,6 @@ from genrep.encoders import ARCHS, DEVICES, STEMS
 from genrep.pixel_views import PIXEL_VIEWS
 
 from .objectives import OBJECTIVES
-from .window import parse_window
 
 POSITIVES = ("stored", "anchor", "random", "all")
 OPTIMIZERS = ("sgd", "lars", "adamw")
@@ -129,10 +128,8 @@ class TrainConfig:
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"--seed {self.seed}: wanted 0 to 2^63 - 1")
         _check_together(self)
-        try:
-            parse_window(self.shuffle_window)
-        except ValueError as error:
-            raise ValueError(f"--shuffle-window {str(error).removeprefix('shuffle_window ')}") from error
+        if self.shuffle_window is not None:
+            _check_window(self.shuffle_window)
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -169,6 +166,15 @@ _STORED_ONLY = ("data", "mix", "shuffle_window", "image_size", "partial")
 def _check_choice(name: str, value: object, known: tuple[str | None, ...]) -> None:
     if value not in known:
         raise ValueError(f"{option(name)} {value!r}: wanted one of {', '.join(str(k) for k in known if k)}")
+
+
+def _check_window(window: str) -> None:
+    from .window import parse_window  # with NumPy, which a help text should not wait for
+
+    try:
+        parse_window(window)
+    except ValueError as error:
+        raise ValueError(f"--shuffle-window {str(error).removeprefix('shuffle_window ')}") from error
 
 
 def _check_together(config: TrainConfig) -> None:

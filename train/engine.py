@@ -48,7 +48,7 @@ class Trainer:
             self.encoder,
             self.objective,
             lr=plan.lr_scaled,
-            weight_decay=plan.weight_decay or 0.0,
+            weight_decay=plan.weight_decay,
             momentum=plan.momentum,
         )
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=plan.precision == "fp16")
@@ -105,11 +105,11 @@ class Trainer:
             index=np.tile(index, plan.num_views),
             view=np.repeat(np.arange(plan.num_views), len(index)),
             image_shape=plan.image_shape,
-            size=plan.crop or 0,
+            size=plan.crop,
         )
         compiled = plan.compile and self.device.type == "cuda"
         joined = torch.cat(pictures) if len(pictures) > 1 else pictures[0]
-        return apply_views(joined, parameters, plan.crop or 0, plan.mean, plan.std, compiled=compiled)
+        return apply_views(joined, parameters, plan.crop, plan.mean, plan.std, compiled=compiled)
 
     def train_step(self, batch: dict[str, Tensor], epoch: int) -> Output:
         """One update. The output's loss is this process's mean over its samples; all of it stays on the device."""

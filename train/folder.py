@@ -6,19 +6,18 @@ encoder-best.safetensors · encoder.safetensors (last: its presence means finish
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from genrep.checkpoints import FAULTS, read_state, reason_of, write_state
 from genrep.datasets_manifest import MANIFEST_NAME
 from genrep.encoders import ENCODER_FILE
 from genrep.errors import ResumeError
-from genrep.files import write_atomic, write_json
+from genrep.files import write_json
 
 from .plan import Plan
 
@@ -65,19 +64,17 @@ def save_checkpoint(out: Path, state: dict[str, Any], *, keep: int) -> None:
 
     The newest is checkpoint.pt; of the ones before, ``keep - 1`` stay as checkpoint-<step>.pt.
     """
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
     path = out / CHECKPOINT_FILE
     if keep > 1:
         # The new one is written under its own name too, so that the next one can take checkpoint.pt from it.
         own = out / f"checkpoint-{state['trainer']['step']:08d}.pt"
-        write_atomic(own, buffer.getvalue())
+        write_state(own, state)
         link = path.with_name(f".{path.name}.link")
         link.unlink(missing_ok=True)
         os.link(own, link)
         os.replace(link, path)
     else:
-        write_atomic(path, buffer.getvalue())
+        write_state(path, state)
     for old in sorted(out.glob("checkpoint-*.pt"))[: -keep if keep > 1 else None]:
         old.unlink()
 
@@ -88,13 +85,12 @@ def load_checkpoint(out: Path, device: torch.device) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        state: dict[str, Any] = read_state(path, device)
         missing = [name for name in STATE if name not in state]
         if missing:
             raise KeyError(missing[0])
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except FAULTS as error:
         older = sorted(out.glob("checkpoint-*.pt"))[:-1]
         way = f"copy {older[-1].name} over it" if older else "remove it to begin anew"
-        raise ResumeError(f"{path}: cannot be read ({reason}); {way}") from error
+        raise ResumeError(f"{path}: cannot be read ({reason_of(error)}); {way}") from error
     return state

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from genrep.encoders import EncoderFacts
 from genrep.errors import DataError
 from genrep.features import extract_features
 from genrep.knn import knn_top1
@@ -28,7 +27,7 @@ class LiveKnn:
         )
         if (self.train.labels < 0).any() or len(self.train.classes) < 2:
             raise DataError(f"--knn-data {plan.knn_data}: wanted labelled images of two or more classes")
-        self.facts = EncoderFacts(arch=plan.arch, stem=plan.stem, size=plan.crop or 0, mean=plan.mean, std=plan.std)
+        self.facts = plan.encoder_facts()
         self.device = device
 
     def top1(self, encoder: nn.Module) -> float:

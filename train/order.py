@@ -20,8 +20,13 @@ def subset(count: int, fraction: float, seed: int) -> NDArray[np.int64]:
     """
     if fraction >= 1:
         return np.arange(count)
-    kept = max(1, round(fraction * count))
+    kept = subset_size(count, fraction)
     return np.sort(stream(derive("subset", seed)).permutation(count)[:kept].astype(np.int64))
+
+
+def subset_size(count: int, fraction: float) -> int:
+    """How many ``subset`` keeps."""
+    return count if fraction >= 1 else max(1, round(fraction * count))
 
 
 def stream(key: int) -> np.random.RandomState:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from genrep.encoders import EncoderFacts
 from genrep.encoders.devices import pick_device, pick_precision
 from genrep.errors import DatasetError, TrainingError
 from genrep.pixel_views import IMAGENET_MEAN, IMAGENET_STD
@@ -16,6 +17,7 @@ from .config import DEFAULT_EPOCHS, OBJECTIVE_OPTIONS, TrainConfig
 from .loader import default_workers
 from .objectives import option_defaults
 from .optimiser import DEFAULTS
+from .order import subset_size
 from .samples import Facts, open_samples
 from .schedule import Schedule
 
@@ -25,16 +27,20 @@ REFERENCE_BATCH = 256  # that ``lr`` is stated for
 WARMUP_EPOCHS = 10  # GenRep, above the reference batch
 # Settings that a resumed run may change: where things are, how fast they are read, how often they are told.
 FREE = (
-    *("data", "out", "weights", "knn_root", "device", "compile", "workers", "shuffle_window", "log_every"),
+    *("data", "out", "weights", "device", "compile", "workers", "shuffle_window", "log_every"),
     *("checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "collapse_std", "collapse_steps", "processes"),
+    *("knn_every", "knn_data", "knn_root"),
 )
-FREE_FACTS = ("knn_every", "knn_data")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(TrainConfig):
     """A resolved run: the config with no setting left open, then facts of the samples and numbers derived from both."""
 
+    positive: str
+    crop: int
+    steps_per_epoch: int
+    weight_decay: float
     processes: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -57,7 +63,6 @@ class Plan(TrainConfig):
 
     def schedule_of_rates(self) -> Schedule:
         """The learning rate by steps."""
-        assert self.steps_per_epoch is not None
         return Schedule(
             kind=self.schedule,
             peak=self.lr_scaled,
@@ -67,6 +72,10 @@ class Plan(TrainConfig):
             steps_per_epoch=self.steps_per_epoch,
         )
 
+    def encoder_facts(self) -> EncoderFacts:
+        """What the encoder's file says."""
+        return EncoderFacts(arch=self.arch, stem=self.stem, size=self.crop, mean=self.mean, std=self.std)
+
     def to_json(self) -> dict[str, Any]:
         """What config.json holds."""
         value: dict[str, Any] = json.loads(json.dumps(vars(self), default=str))
@@ -74,7 +83,7 @@ class Plan(TrainConfig):
 
     def identity(self) -> dict[str, Any]:
         """The settings that a resumed run must share."""
-        return {name: item for name, item in self.to_json().items() if name not in (*FREE, *FREE_FACTS)}
+        return {name: item for name, item in self.to_json().items() if name not in FREE}
 
 
 def resolve(
@@ -95,7 +104,7 @@ def resolve(
     """
     device = device or pick_device(config.device)
     facts = facts or open_samples(config, device).facts
-    num_pairs = facts.count if config.limit == 1 else max(1, round(config.limit * facts.count))
+    num_pairs = subset_size(facts.count, config.limit)
     steps_per_epoch, dropped = divmod(num_pairs, config.batch_size)
     if not steps_per_epoch:
         where = ", ".join(map(str, config.folders))

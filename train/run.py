@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from genrep.cli import Terminated
-from genrep.encoders import ENCODER_FILE, EncoderFacts, save_encoder
+from genrep.encoders import ENCODER_FILE, save_encoder
 from genrep.errors import TrainingError
 from genrep.files import locked_folder
 from genrep.processes import Processes, join
@@ -74,7 +74,7 @@ def train(config: TrainConfig) -> TrainResult:
             raise TrainingError(f"--batch-size {plan.batch_size}: does not fit the GPU's memory") from error
         if processes.first:
             draw_curves(plan.out)
-            save_encoder(encoder, run.trainer.encoder, encoder_facts(plan))
+            save_encoder(encoder, run.trainer.encoder, plan.encoder_facts())
         images = plan.views_per_step * plan.total_steps
         return TrainResult(
             encoder=encoder,
@@ -83,11 +83,6 @@ def train(config: TrainConfig) -> TrainResult:
             loss=run.last_loss,
             images_per_s=images / max(run.clock.seconds, 1e-9),
         )
-
-
-def encoder_facts(plan: Plan) -> EncoderFacts:
-    """What the encoder's file says."""
-    return EncoderFacts(arch=plan.arch, stem=plan.stem, size=plan.crop or 0, mean=plan.mean, std=plan.std)
 
 
 class Clock:
@@ -109,8 +104,7 @@ class Run:
         self.plan, self.processes, self.asked = plan, processes, asked
         out = plan.out
         self.trainer = Trainer(plan, samples.facts, processes, _decoder(plan, samples.facts, processes.device))
-        positive = plan.positive or "anchor"
-        self.loader = samples.loader(plan, self.trainer.fields, positive, processes.rank, processes.size)
+        self.loader = samples.loader(plan, self.trainer.fields, plan.positive, processes.rank, processes.size)
         self.last_loss: float | None = None
         self.best: dict[str, Any] | None = None  # of the encoder in BEST_FILE: metric, value, step
         self.written = time.monotonic()  # the last checkpoint
@@ -188,7 +182,7 @@ class Run:
         self.records.write({"step": self.trainer.step, "epoch": epoch, "knn_top1": value})
         if self.best is None or value > self.best["value"]:
             self.best = {"metric": "knn_top1", "value": value, "step": self.trainer.step}
-            save_encoder(plan.out / BEST_FILE, self.trainer.encoder, encoder_facts(plan))
+            save_encoder(plan.out / BEST_FILE, self.trainer.encoder, plan.encoder_facts())
 
     def _between_steps(self) -> None:
         """What signals ask for, and a checkpoint if the last one is old."""

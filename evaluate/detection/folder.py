@@ -6,14 +6,13 @@ runs never share one and the same command finds its own.
 
 from __future__ import annotations
 
-import io
 import json
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from genrep.checkpoints import FAULTS, read_state, reason_of, write_state
 from genrep.errors import ResumeError
 from genrep.files import digest_json, write_atomic, write_json
 
@@ -33,9 +32,7 @@ def prepare(folder: Path, identity: dict[str, Any]) -> None:
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint, whole or not at all; ``torch.load(weights_only=True)`` reads it."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_atomic(folder / CHECKPOINT_FILE, buffer.getvalue())
+    write_state(folder / CHECKPOINT_FILE, state)
 
 
 def load_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] | None:
@@ -44,11 +41,10 @@ def load_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] | None
     if not path.exists():
         return None
     try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        state: dict[str, Any] = read_state(path, device)
         state["trainer"]["step"], state["seconds"]
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ResumeError(f"{path}: cannot be read ({reason}); remove it to begin anew") from error
+    except FAULTS as error:
+        raise ResumeError(f"{path}: cannot be read ({reason_of(error)}); remove it to begin anew") from error
     return state
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import pickle
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,20 +11,17 @@ from typing import Any
 
 import torch
 
+from genrep.checkpoints import FAULTS, read_state, reason_of, write_state
 from genrep.errors import ResumeError
-from genrep.files import write_atomic
 
 from .settings import differences
 
 CHECKPOINT_FILE = "checkpoint.pt"
-_FAULTS = (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError)
 
 
 def write_checkpoint(out: Path, identity: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     """Write ``state`` (tensors, numbers, text and containers of them) beside the settings that it belongs to."""
-    buffer = io.BytesIO()
-    torch.save({"identity": json.dumps(identity, sort_keys=True), **state}, buffer)
-    write_atomic(out / CHECKPOINT_FILE, buffer.getvalue())
+    write_state(out / CHECKPOINT_FILE, {"identity": json.dumps(identity, sort_keys=True), **state})
 
 
 @contextmanager
@@ -41,13 +36,12 @@ def open_checkpoint(out: Path, identity: Mapping[str, Any], device: torch.device
         yield None
         return
     try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        state: dict[str, Any] = read_state(path, device)
         if found := differences(identity, json.loads(state["identity"])):
             raise ResumeError(f"--out {out}: holds another run ({found})")
         yield state
-    except _FAULTS as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ResumeError(f"{path}: cannot be read ({reason}); remove it to begin anew") from error
+    except FAULTS as error:
+        raise ResumeError(f"{path}: cannot be read ({reason_of(error)}); remove it to begin anew") from error
 
 
 def made_with(device: torch.device) -> dict[str, Any]:

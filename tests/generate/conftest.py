@@ -4,6 +4,9 @@ import textwrap
 
 import pytest
 
+from genrep.generate.filtering.network import new_scorer
+from genrep.generate.filtering.weights import FilterFacts, save_filter
+
 TOY = '''
 import torch
 from genrep.generate import LatentSpec
@@ -199,3 +202,11 @@ def toy_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(__import__("sys").modules, "toygen", raising=False)
     return tmp_path
+
+
+@pytest.fixture
+def filter_file(toy_folder):
+    """A discriminator of 8x8 images that nobody trained; its opinions are as good as any."""
+    path = toy_folder / "filter.safetensors"
+    save_filter(path, new_scorer(8, 8, seed=3), FilterFacts(gen="toygen:plain", data="toy", images="0"))
+    return path

@@ -23,7 +23,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from genrep.errors import TrainingError
-from genrep.seeding import derive
 
 if TYPE_CHECKING:
     from .base import Objective, Output, Setup, Step
@@ -79,6 +78,8 @@ def build_objective(name: str, setup: Setup, **options: Any) -> Objective:
         TrainingError: an unknown name or option, a value out of range, or a dataset that lacks what the objective needs.
     """
     import torch
+
+    from genrep.seeding import derive  # NumPy
 
     kind, known = _find(name), option_names(name)
     for option in options:

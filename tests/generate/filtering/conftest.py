@@ -12,10 +12,8 @@ from genrep.generate import BuildConfig
 from genrep.generate.builder.pairs import OpenPairs
 from genrep.generate.builder.resolve import make_plan
 from genrep.generate.filtering.config import FilterConfig
-from genrep.generate.filtering.network import new_scorer
 from genrep.generate.filtering.source import FilteredSource
 from genrep.generate.filtering.spec import FilterSpec
-from genrep.generate.filtering.weights import FilterFacts, save_filter
 from genrep.generate.generators.load import open_generator
 from genrep.generate.recipe import load_recipe
 
@@ -71,14 +69,6 @@ def folder(toy_folder, monkeypatch):
     monkeypatch.syspath_prepend(toy_folder)
     monkeypatch.delitem(__import__("sys").modules, "filtergen", raising=False)
     return toy_folder
-
-
-@pytest.fixture
-def filter_file(folder):
-    """A discriminator of 8x8 images that nobody trained; its opinions are as good as any."""
-    path = folder / "filter.safetensors"
-    save_filter(path, new_scorer(8, 8, seed=3), FilterFacts(gen="toygen:plain", data="toy", images="0"))
-    return path
 
 
 def opener(gen="toygen:plain", **options):

@@ -4,9 +4,6 @@ import textwrap
 
 import pytest
 
-from genrep.generate.filtering.network import new_scorer
-from genrep.generate.filtering.weights import FilterFacts, save_filter
-
 MODULE = '''
 import torch
 
@@ -60,11 +57,3 @@ def folder(toy_folder, monkeypatch):
     monkeypatch.syspath_prepend(toy_folder)
     monkeypatch.delitem(__import__("sys").modules, "onlinegen", raising=False)
     return toy_folder
-
-
-@pytest.fixture
-def filter_file(folder):
-    """A discriminator of 8x8 images that nobody trained; its opinions are as good as any."""
-    path = folder / "filter.safetensors"
-    save_filter(path, new_scorer(8, 8, seed=3), FilterFacts(gen="toygen:plain", data="toy", images="0"))
-    return path

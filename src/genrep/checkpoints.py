@@ -1,0 +1,33 @@
+"""Checkpoints: files that are whole or absent, and that run no code when they are read."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .files import write_atomic
+
+# What a damaged or foreign file raises, while it is read or while its content is looked at.
+FAULTS = (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError)
+
+
+def write_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write tensors, numbers, text and containers of them, whole or not at all."""
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    write_atomic(path, buffer.getvalue())
+
+
+def read_state(path: Path, device: torch.device) -> Any:
+    """What ``write_state`` wrote; raises one of ``FAULTS``."""
+    return torch.load(path, map_location=device, weights_only=True)
+
+
+def reason_of(fault: Exception) -> str:
+    """One line about one of ``FAULTS``."""
+    return (str(fault) or type(fault).__name__).splitlines()[0]
