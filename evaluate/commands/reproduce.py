@@ -40,7 +40,7 @@ def _weights(context: click.Context, parameter: click.Parameter, value: tuple[st
     type=click.Choice(SCALES),
     default="small",
     show_default=True,
-    help="tiny: a test of the machinery; small: ten minutes of a GPU for a row; full: the papers' settings.",
+    help="tiny: a test of the machinery; cpu: ten minutes of two cores for a row; small: of a GPU; full: the papers' settings.",
 )
 @click.option("--rows", callback=_names, default="", metavar="ID[,ID...]", help="Only these.  [default: all]")
 @click.option(
@@ -49,7 +49,7 @@ def _weights(context: click.Context, parameter: click.Parameter, value: tuple[st
     "seeds",
     callback=_seeds,
     metavar="N[,N...]",
-    help="Of trainings and evaluations.  [default: 0; small: 0,1,2]",
+    help="Of trainings and evaluations.  [default: 0; cpu, small: 0,1,2]",
 )
 @click.option("--root", type=PATH, metavar="DIR", help="Where real data lie: named sets, imagenet/, VOCdevkit/, ...")
 @click.option(

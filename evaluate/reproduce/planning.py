@@ -152,7 +152,7 @@ class Planner:
                 options.pop("epochs", None)
         single = method["objective"].startswith(("inverter", "classifier"))
         given = {"limit": spec.limit, "mix": spec.mix, "pixel_views": spec.pixel_views}
-        given["positive"] = None if single else _positive(spec)
+        given["positive"] = None if single or (scale.reduced and spec.positive == "stored") else _positive(spec)
         return {**options, **{name: value for name, value in given.items() if value is not None}}
 
     # Measuring

@@ -9,7 +9,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-SCALES = ("tiny", "small", "full")
+SCALES = ("tiny", "cpu", "small", "full")
 Settings = dict[str, Any]
 DATA = ("generated", "real", "mixed", "none", "walk")
 ROW_SCALES = ("full", "reduced")

@@ -92,7 +92,7 @@ def test_every_published_row_of_a_table_has_a_row() -> None:
     assert missing == {"genrep-section4.2/bigbigan-encoder"}  # an encoder that is not trained here
 
 
-@pytest.mark.parametrize("scale", ["small", "full"])
+@pytest.mark.parametrize("scale", ["cpu", "small", "full"])
 def test_views_without_learned_files_can_be_read(scale: str, tmp_path: Path) -> None:
     seen = set()
     for table in table_names():
@@ -133,12 +133,15 @@ def test_tables_share_datasets_and_encoders() -> None:
     one, two = (all_tasks(plan(table, "small").goals) for table in ("genrep-table1", "cop-gen-table1"))
     shared = {task.id for task in one} & {task.id for task in two}
     kinds = [task.kind for task in one if task.id in shared]
-    assert kinds.count("run") == 5 * 3  # real, none, Gaussian, steered, supervised
-    assert kinds.count("dataset") == 3 and kinds.count("fit") == 1
+    assert kinds.count("run") == 6 * 3  # real, none, Gaussian, steered, COP-Gen, supervised
+    assert kinds.count("dataset") == 4 and kinds.count("fit") == 2
+    figures = [{task.id for task in all_tasks(plan(name, "small").goals)} for name in ("genrep-fig5", "genrep-fig9")]
     rows = {row.spec.id: row for row in plan("genrep-table1", "small").rows}
+    assert {run.id for name in ("real", "gauss", "supervised") for run in rows[name].runs} < figures[0]
+    assert {run.id for name in ("real", "supervised") for run in rows[name].runs} < figures[1]
     data = [rows[name].runs[0].needs[0].id for name in ("none", "gauss", "gauss-only", "inverter")]
     assert len(set(data)) == 1  # they differ in what is done with the same pairs
-    assert len({run.id for row in rows.values() for run in row.runs}) == 8 * 3
+    assert len({run.id for row in rows.values() for run in row.runs}) == 11 * 3
 
 
 def test_equal_settings_have_one_folder_whatever_row_they_come_from() -> None:
@@ -150,7 +153,7 @@ def test_equal_settings_have_one_folder_whatever_row_they_come_from() -> None:
 
 
 def test_a_part_of_the_samples_is_a_batch_at_least() -> None:
-    for name in ("tiny", "small"):
+    for name in ("tiny", "cpu", "small"):
         scale = read_scale(name)
         parts = [row.limit * row.times for row in read_table("genrep-fig6", name).rows if row.limit]
         assert min(parts) * scale.num_pairs >= scale.batch_size
@@ -209,6 +212,8 @@ def test_fits_inherit() -> None:
     _, small = read_fit("navigator-400k", "small")
     assert small["samples"] == 60_000 and small["max_distance"] == 1.5
     assert read_fit("navigator-400k", "tiny")[1]["samples"] == 128
+    assert [read_fit(f"navigator{name}", "cpu")[1]["samples"] for name in ("", "-400k")] == [12_000, 24_000]
+    assert read_fit("hl-above-0", "cpu")[1]["layers"] == "2-7"
 
 
 def test_delta_becomes_results() -> None:
