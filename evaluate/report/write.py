@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genrep.errors import DataError
-from genrep.files import locked_folder, write_atomic
+from genrep.files import locked_folder, write_atomic, write_json
 
 from .config import ReportConfig
 from .measured import Group, grouped
@@ -19,7 +19,7 @@ from .suites import suite_means
 from .sweeps import Sweep, find_sweeps
 from .tables import comparable, other_blocks, other_numbers, protocol_blocks, result_blocks, source_blocks, titles
 
-MARKDOWN_FILE, HTML_FILE = "report.md", "report.html"
+MARKDOWN_FILE, HTML_FILE, RESULTS_FILE = "report.md", "report.html", "report-results.json"
 NO_PLOTS = "matplotlib is not installed: no plots; pip install genrep[plots]"
 
 
@@ -36,12 +36,14 @@ class ReportResult:
 def write_report(config: ReportConfig) -> ReportResult:
     """Write report.md, report.html and their plots; the same bytes for the same files.
 
+    ``report-results.json`` holds every result with its protocol, as it was measured: ``[{"row": …, "results": […]}, …]``.
+
     Raises:
         DataError: a file is missing, broken or something else than its name says, or no row has a result.
     """
     rows = [read_row(row) for row in config.rows]
-    measured = {row.name: row.measured for row in rows}
-    groups = grouped(measured) + grouped({name: suite_means(entries) for name, entries in measured.items()})
+    by_name = {row.name: row.measured for row in rows}
+    groups = grouped(by_name) + grouped({name: suite_means(entries) for name, entries in by_name.items()})
     if not groups:
         places = ", ".join(str(path) for row in rows for path in (*row.row.runs, *row.row.results))
         raise DataError(f"{places}: no results; genrep-evaluate linear --out DIR writes some")
@@ -52,6 +54,8 @@ def write_report(config: ReportConfig) -> ReportResult:
     with locked_folder(config.out):
         for picture in pictures:
             write_atomic(config.out / picture.name, picture.png)
+        measured = [{"row": row.name, "results": [one.entry for one in row.measured]} for row in rows]
+        write_json(config.out / RESULTS_FILE, measured)
         write_atomic(config.out / MARKDOWN_FILE, to_markdown(config.title, blocks).encode())
         write_atomic(config.out / HTML_FILE, to_html(config.title, blocks).encode())
     return ReportResult(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import sys
 from html.parser import HTMLParser
@@ -147,7 +148,10 @@ def test_the_same_results_give_the_same_bytes(work) -> None:
     before = {path.name: path.read_bytes() for path in first.markdown.parent.iterdir()}
     report(work, *rows)
     assert {path.name: path.read_bytes() for path in first.markdown.parent.iterdir()} == before
-    assert set(before) == {"report.md", "report.html", "report-std-1.png", "report-curves.png"}
+    assert set(before) == {"report.md", "report.html", "report-results.json", "report-std-1.png", "report-curves.png"}
+    numbers = json.loads(before["report-results.json"])
+    assert [(one["row"], one["results"][0]["value"]) for one in numbers] == [("std0.1", 60.1), ("std0.2", 60.2)]
+    assert all(one["results"][0]["protocol"] for one in numbers)
 
 
 class Page(HTMLParser):
