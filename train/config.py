@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ class TrainConfig:
     views: str | None = None  # with online: T_z
     filter: str | None = None  # with online: a discriminator that chooses samples
     classes: str = "all"  # with online
-    truncation: float | None = None  # with online
+    truncation: float | None = None  # of gen
     features: str | None = None  # with online: instance features
     num_positives: int = 1  # with online
     steps_per_epoch: int | None = None  # with online
@@ -103,6 +103,9 @@ class TrainConfig:
         """Raises ValueError, naming the option."""
         data = (self.data,) if isinstance(self.data, (str, Path)) else self.data
         object.__setattr__(self, "data", tuple(Path(one) for one in data))
+        for name in ("out", "weights", "knn_root"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)))
         for name, known in _CHOICES.items():
             _check_choice(name, getattr(self, name), known)
         for name, low in _AT_LEAST.items():
@@ -159,8 +162,15 @@ _AT_LEAST = {
     **dict.fromkeys(("steps_per_epoch",), 1),
     "batch_size": 2,
 }
-_ONLINE_ONLY = ("views", "filter", "truncation", "features", "steps_per_epoch")
+_ONLINE_ONLY = ("views", "filter", "features", "steps_per_epoch", "classes", "num_positives")
 _STORED_ONLY = ("data", "mix", "shuffle_window", "image_size", "partial")
+
+
+_NEEDS = {
+    **{"weights": "gen", "truncation": "gen"},
+    **{"knn_every": "knn_data", "knn_data": "knn_every", "knn_root": "knn_data"},
+}
+_DEFAULTS = {one.name: one.default for one in fields(TrainConfig)}
 
 
 def _check_choice(name: str, value: object, known: tuple[str | None, ...]) -> None:
@@ -185,7 +195,7 @@ def _check_together(config: TrainConfig) -> None:
         raise ValueError("--data: wanted a dataset, or --online with --gen")
     foreign = _STORED_ONLY if config.online else _ONLINE_ONLY
     for name in foreign:
-        if getattr(config, name):
+        if getattr(config, name) not in (None, (), False, _DEFAULTS[name]):
             raise ValueError(f"{option(name)}: wanted only {'without' if config.online else 'with'} --online")
     if config.online:
         for name in ("gen", "steps_per_epoch"):
@@ -195,10 +205,11 @@ def _check_together(config: TrainConfig) -> None:
             raise ValueError(f"--limit {config.limit}: wanted only without --online")
     elif config.gen is not None and config.objective != "autoencoder":
         raise ValueError(f"--gen {config.gen}: wanted with --online or --objective autoencoder")
+    for name, other in _NEEDS.items():
+        if getattr(config, name) is not None and getattr(config, other) is None:
+            raise ValueError(f"{option(name)} {getattr(config, name)}: wanted {option(other)} beside it")
     if config.mix is not None and len(config.folders) != 2:
         raise ValueError(f"--mix {config.mix:g}: wanted --data twice, found {len(config.folders)}")
-    if config.knn_every is not None and config.knn_data is None:
-        raise ValueError(f"--knn-every {config.knn_every}: wanted --knn-data beside it")
 
 
 def option(name: str) -> str:

@@ -76,7 +76,7 @@ OPTIONS = [
     setting("--views", "With --online: T_z, as genrep-generate dataset takes it.  [default: the recipe's]"),
     setting("--filter", "With --online: keep what this discriminator finds best.", None, "[keep=PART,weights=]FILE"),
     setting("--classes", "With --online, as in genrep-generate dataset."),
-    setting("--truncation", "With --online.  [default: the recipe's]", ABOVE_0),
+    setting("--truncation", "Of --gen.  [default: the recipe's]", ABOVE_0),
     setting("--features", "With --online: instance features (IC-GAN).", None, "FILE"),
     setting("--num-positives", "With --online: positives of each anchor.", COUNT),
     setting("--steps-per-epoch", "With --online.", COUNT, "STEPS"),

@@ -11,6 +11,7 @@ import torch
 from genrep.encoders import EncoderFacts
 from genrep.encoders.devices import pick_device, pick_precision
 from genrep.errors import DatasetError, TrainingError
+from genrep.files import sha256_file
 from genrep.pixel_views import IMAGENET_MEAN, IMAGENET_STD
 
 from .config import DEFAULT_EPOCHS, OBJECTIVE_OPTIONS, TrainConfig
@@ -27,7 +28,7 @@ REFERENCE_BATCH = 256  # that ``lr`` is stated for
 WARMUP_EPOCHS = 10  # GenRep, above the reference batch
 # Settings that a resumed run may change: where things are, how fast they are read, how often they are told.
 FREE = (
-    *("data", "out", "weights", "device", "compile", "workers", "shuffle_window", "log_every"),
+    *("data", "out", "weights", "device", "compile", "workers", "log_every"),
     *("checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "collapse_std", "collapse_steps", "processes"),
     *("knn_every", "knn_data", "knn_root"),
 )
@@ -79,6 +80,8 @@ class Plan(TrainConfig):
     def to_json(self) -> dict[str, Any]:
         """What config.json holds."""
         value: dict[str, Any] = json.loads(json.dumps(vars(self), default=str))
+        if self.objective == "autoencoder" and self.weights is not None and self.weights.is_file():
+            value["weights_sha256"] = sha256_file(self.weights)  # its targets, wherever the file lies
         return value
 
     def identity(self) -> dict[str, Any]:

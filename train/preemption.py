@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
+
+# Seconds in which a second SIGTERM is the first one's echo: a scheduler signals every process of a job, and a launcher
+# among them passes its own on.
+ECHO = 30.0
 
 
 @dataclass
@@ -21,7 +26,7 @@ class Requests:
 
 @contextmanager
 def requests() -> Iterator[Requests]:
-    """Listen to SIGUSR1 and SIGTERM. A second SIGTERM does what SIGTERM did before, at once.
+    """Listen to SIGUSR1 and SIGTERM. Another SIGTERM after ``ECHO`` seconds does what SIGTERM did before, at once.
 
     In a thread other than the main one, where Python allows no handlers, nothing is ever asked for.
     """
@@ -30,9 +35,16 @@ def requests() -> Iterator[Requests]:
         yield found
         return
 
+    asked_at = 0.0
+
     def terminate(signum: int, frame: FrameType | None) -> None:
-        found.stop = True
-        signal.signal(signal.SIGTERM, before[signal.SIGTERM])
+        nonlocal asked_at
+        now = time.monotonic()
+        if not found.stop:
+            found.stop, asked_at = True, now
+        elif now - asked_at > ECHO:
+            signal.signal(signal.SIGTERM, before[signal.SIGTERM])
+            signal.raise_signal(signal.SIGTERM)
 
     def checkpoint(signum: int, frame: FrameType | None) -> None:
         found.checkpoint = True

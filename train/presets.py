@@ -9,16 +9,18 @@ to that. The presets keep the effective step by multiplying too (``base_temperat
 units, chance level 1.43 ln(2 B - 1), and the metric ``unscaled_loss`` is the equation's. Without ``base_temperature`` the
 same updates would take lr · 1.43 and weight_decay / 1.43.
 
-What the papers' code does besides and this trainer does not: train on an epoch's incomplete last batch.
+What the papers' code does besides and this trainer does not: train on an epoch's incomplete last batch. And COP-Gen's rows
+without T_x or without crops there see the middle 112 px of an image, enlarged to 128; ours, with ``--pixel-views none`` or
+``no-crop``, the whole image.
 """
 
 from __future__ import annotations
 
 import tomllib
-from dataclasses import fields
+from collections.abc import Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from .config import TrainConfig
 
@@ -180,10 +182,24 @@ def read_preset(source: str) -> Settings:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ValueError(f"--preset {source}: cannot be read ({reason})") from error
-    known = {field.name for field in fields(TrainConfig)} - {"out"}
-    for name in settings:
-        if name not in known:
+    types = get_type_hints(TrainConfig)
+    for name, value in settings.items():
+        if name not in types.keys() - {"out"}:
             raise ValueError(
                 f"--preset {source}: unknown setting {name!r}; wanted names of genrep-train's options with _"
             )
+        if not _is_of(value, types[name]):
+            wanted = getattr(types[name], "__name__", str(types[name])).removesuffix(" | None")
+            raise ValueError(f"--preset {source}: {name} is {value!r}; wanted {wanted}")
     return settings
+
+
+def _is_of(value: object, wanted: Any) -> bool:
+    """Whether what TOML holds is of a setting's type; paths are strings there, and whole numbers do for others."""
+    if options := get_args(wanted):
+        if get_origin(wanted) is Sequence:
+            return isinstance(value, list) and all(_is_of(item, options[0]) for item in value)
+        return any(_is_of(value, option) for option in options)
+    if isinstance(value, bool) or wanted is bool:
+        return isinstance(value, bool) and wanted is bool
+    return isinstance(value, {float: (int, float), Path: str}.get(wanted, wanted))

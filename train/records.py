@@ -88,7 +88,8 @@ class Records:
 
     def restore(self, state: list[dict[str, float]]) -> None:
         """Go on from ``state``; every process's own numbers are then the first one's, which are all that is kept."""
-        self.values = [{name: torch.tensor(value) for name, value in step.items()} for step in state]
+        device = self.processes.device  # that of the steps to come
+        self.values = [{name: torch.tensor(value, device=device) for name, value in step.items()} for step in state]
 
     def close(self) -> None:
         """Flush TensorBoard's file."""

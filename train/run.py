@@ -159,12 +159,16 @@ class Run:
             bar.update(plan.views_per_step, epoch=epoch, **facts)
             if trainer.step == plan.total_steps:
                 break
-            self._between_steps()
+            if self.loader.epoch == epoch:  # a checkpoint after the last step would miss what follows here
+                self._between_steps()
         line = self._log(epoch)
         done = trainer.step == plan.total_steps
         self._keep_best(epoch, line, done=done)
-        if (epoch + 1) % plan.checkpoint_every == 0 or done:
+        due = (epoch + 1) % plan.checkpoint_every == 0 or done
+        if due:
             self._checkpoint()
+        if not done:
+            self._between_steps(written=due)
 
     def _log(self, epoch: int) -> Line | None:
         line = self.records.flush(self.trainer.step, epoch, self.trainer.rates.rate(self.trainer.step - 1))
@@ -184,12 +188,13 @@ class Run:
             self.best = {"metric": "knn_top1", "value": value, "step": self.trainer.step}
             save_encoder(plan.out / BEST_FILE, self.trainer.encoder, plan.encoder_facts())
 
-    def _between_steps(self) -> None:
-        """What signals ask for, and a checkpoint if the last one is old."""
+    def _between_steps(self, *, written: bool = False) -> None:
+        """What signals ask for, and a checkpoint if the last one is old; ``written``: there is one of this step."""
         old = time.monotonic() - self.written > 60 * self.plan.checkpoint_minutes
         if old or self.asked.checkpoint or self.asked.stop:
             self.asked.checkpoint = False
-            self._checkpoint()
+            if not written:
+                self._checkpoint()
         # The other processes would leave the first one waiting for them, short of its checkpoint: they end with it.
         if self.asked.stop and self.processes.first:
             raise Terminated
@@ -222,7 +227,7 @@ def _decoder(plan: Plan, facts: Facts, device: torch.device) -> Decoder | None:
         return None
     from genrep.online import open_decoder
 
-    decoder: Decoder = open_decoder(plan.gen, weights=plan.weights, device=device)
+    decoder: Decoder = open_decoder(plan.gen, weights=plan.weights, truncation=plan.truncation, device=device)
     return decoder
 
 

@@ -66,6 +66,16 @@ def test_presets_that_cannot_be_read_are_one_line(tmp_path: Path, capsys: Captur
         assert message in capsys.readouterr().err
     assert invoke(command, ["--preset", "nowhere.toml", "--data", "x", "--out", "x"]) == 2
     assert "nowhere.toml: cannot be read (No such file" in capsys.readouterr().err
+    for text, message in (
+        ('epochs = "ten"', "epochs is 'ten'; wanted int"),
+        ("epochs = 2.5", "epochs is 2.5; wanted int"),
+        ('zero_init_residual = "false"', "zero_init_residual is 'false'; wanted bool"),
+        ("lr = true", "lr is True; wanted float"),
+        ("data = 3", "data is 3; wanted"),
+    ):
+        path.write_text(text)
+        assert invoke(command, ["--preset", str(path), "--data", "x", "--out", "x"]) == 2
+        assert message in capsys.readouterr().err
     path.write_text('arch = "vit"\n')
     assert invoke(command, ["--preset", str(path), "--data", "x", "--out", "x"]) == 2
     assert "--arch 'vit'" in capsys.readouterr().err
@@ -97,3 +107,19 @@ def test_an_unwritable_out(dataset: MakeDataset, tmp_path: Path, capsys: Capture
     out = str(tmp_path / "file" / "run")
     assert invoke(command, ["--data", str(dataset()), "--out", out, "--batch-size", "8"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--classes", "0-3"], "--classes: wanted only with --online"),
+        (["--num-positives", "4"], "--num-positives: wanted only with --online"),
+        (["--weights", "x.pkl"], "--weights x.pkl: wanted --gen beside it"),
+        (["--truncation", "0.5"], "--truncation 0.5: wanted --gen beside it"),
+        (["--knn-data", "fashion_mnist"], "--knn-data fashion_mnist: wanted --knn-every beside it"),
+        (["--knn-root", "x"], "--knn-root x: wanted --knn-data beside it"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(given: list[str], message: str, capsys: Captured) -> None:
+    assert invoke(command, ["--data", "d", "--out", "x", *given]) == 2
+    assert message in capsys.readouterr().err

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,12 +14,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from genrep.cli import Terminated
 from genrep.encoders import load_encoder
 from genrep.errors import DataError
 from genrep.features import extract_features
 from genrep.knn import knn_top1
 from genrep.real_images import load_images
 from genrep.train import TrainConfig, train
+from genrep.train.engine import Trainer
 
 MakeDataset = Callable[..., Path]
 
@@ -50,6 +54,34 @@ def test_it_is_measured_when_due_and_changes_nothing(dataset: MakeDataset, photo
     assert [line["step"] for line in lines if "knn_top1" in line] == [10, 20]
     ours, theirs = load_file(with_knn / "encoder.safetensors"), load_file(without / "encoder.safetensors")
     assert all(ours[name].equal(theirs[name]) for name in theirs)
+
+
+def test_a_stop_in_an_epochs_last_step_loses_nothing_of_the_epoch(
+    dataset: MakeDataset, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"knn_every": 1, "knn_data": str(photos), "log_every": 3}
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    train(config(dataset(), whole, **options))
+    step = Trainer.train_step
+
+    def stopped(self: Trainer, *batch: Any) -> Any:
+        output = step(self, *batch)
+        if self.step == 5:  # of 5 in the first epoch
+            signal.raise_signal(signal.SIGTERM)
+        return output
+
+    with monkeypatch.context() as patch, pytest.raises(Terminated):
+        patch.setattr(Trainer, "train_step", stopped)
+        train(config(dataset(), cut, **options))
+    train(config(dataset(), cut, **options))
+    assert told(cut) == told(whole)
+    ours, theirs = (load_file(out / "encoder-best.safetensors") for out in (cut, whole))
+    assert all(ours[name].equal(theirs[name]) for name in theirs)
+
+
+def told(out: Path) -> list[tuple[object, ...]]:
+    found = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [(line["step"], line["epoch"], line.get("loss"), line.get("knn_top1")) for line in found]
 
 
 def test_the_best_encoder_has_the_best_number(dataset: MakeDataset, photos: Path, tmp_path: Path) -> None:

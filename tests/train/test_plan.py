@@ -41,6 +41,8 @@ def test_identity_leaves_out_what_a_resumed_run_may_change(dataset: MakeDataset)
     assert one.identity() == other.identity()
     assert one.identity() != plan(dataset(), temperature=0.2).identity()
     assert one.identity() != plan(dataset(positives=3)).identity()
+    assert one.identity() != plan(dataset(), shuffle_window="2").identity()  # another order
+    assert plan(str(dataset()), out="x").out == Path("x")  # as Python callers write it
 
 
 def test_an_objectives_own_defaults_are_settled(dataset: MakeDataset) -> None:

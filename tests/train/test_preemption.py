@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from genrep.train.preemption import requests
+
 MakeDataset = Callable[..., Path]
 OPTIONS = ["--batch-size", "8", "--lr", "1", "--device", "cpu", "--precision", "fp32", "--log-every", "4"]
 
@@ -65,6 +67,32 @@ def test_sigterm_leaves_a_checkpoint_to_go_on_from_within_the_epoch(dataset: Mak
     status, error = finish(start(data, cut, *steps))
     assert status == 0 and "going on after step " in error
     assert curve(cut) == curve(whole)
+
+
+def test_a_signal_that_comes_twice_is_one(dataset: MakeDataset, tmp_path: Path) -> None:
+    """A scheduler signals the launcher and its processes, and the launcher passes its own on."""
+    process = start(dataset(count=400, per_shard=100), tmp_path, "--steps", "60")
+    wait_for(lambda: len(lines(tmp_path)) >= 1, process)
+    for _ in range(3):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.02)
+    status, error = finish(process)
+    assert (status, error.splitlines()[-1]) == (143, "Error: genrep-train: terminated")
+    assert (tmp_path / "checkpoint.pt").exists()
+
+
+def test_after_a_while_another_signal_ends_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("genrep.train.preemption.ECHO", 0.0)
+    ended = []
+    before = signal.signal(signal.SIGTERM, lambda *_: ended.append(True))
+    try:
+        with requests() as asked:
+            signal.raise_signal(signal.SIGTERM)
+            assert asked.stop and not ended
+            signal.raise_signal(signal.SIGTERM)
+            assert ended
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_sigusr1_writes_a_checkpoint_and_the_run_goes_on(dataset: MakeDataset, tmp_path: Path) -> None:

@@ -16,8 +16,10 @@ from safetensors.torch import load_file
 
 from genrep.encoders import load_encoder
 from genrep.errors import DatasetError, ResumeError, TrainingError
+from genrep.processes import Processes
 from genrep.train import TrainConfig, train
 from genrep.train import run as run_module
+from genrep.train.records import Records
 
 MakeDataset = Callable[..., Path]
 
@@ -42,6 +44,13 @@ def finished(dataset: MakeDataset, tmp_path_factory: pytest.TempPathFactory) -> 
     assert result.encoder == out / "encoder.safetensors"
     assert result.images_per_s is not None and result.images_per_s > 0
     return out
+
+
+def test_records_go_on_where_the_steps_to_come_are(tmp_path: Path) -> None:
+    """Numbers of a checkpoint and those of new steps are averaged together: on one device."""
+    records = Records(tmp_path, Processes(device=torch.device("meta"), rank=1, size=2), after_step=0)
+    records.restore([{"loss": 3.5}])
+    assert records.values[0]["loss"].device.type == "meta"
 
 
 def test_what_a_run_leaves_behind(finished: Path) -> None:
@@ -194,7 +203,7 @@ def test_sets_are_joined_and_mixed(dataset: MakeDataset, tmp_path: Path) -> None
     assert train(config(both, tmp_path / "joined", epochs=1)).plan.steps_per_epoch == 8
     mixed = train(config(both, tmp_path / "mixed", epochs=1, mix=0.5, shuffle_window="2"))
     assert mixed.plan.steps_per_epoch == 5
-    with pytest.raises(ResumeError, match=r"holds another run \(mix 0.5 there, 0.25 asked for\)"):
+    with pytest.raises(ResumeError, match=r"holds another run \(mix 0.5 there, 0.25 asked for, "):
         train(config(both, tmp_path / "mixed", epochs=1, mix=0.25))
 
 
@@ -259,6 +268,23 @@ def test_the_autoencoder_decodes_with_its_generator(tmp_path: Path) -> None:
     options = {**ONLINE, "epochs": 1, "objective": "autoencoder", "class_head": True, "pixel_views": "none"}
     train(config((), tmp_path, **options, lr=0.01))
     assert {"latent_loss", "pixel_loss", "class_loss", "accuracy"} <= lines(tmp_path)[0].keys()
+
+
+@pytest.mark.parametrize("online", [True, False])
+def test_the_autoencoder_decodes_as_its_samples_were_made(
+    dataset: MakeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, online: bool
+) -> None:
+    opened = []
+
+    def open_decoder(gen: str, **options: Any) -> Any:
+        opened.append((gen, options["truncation"]))
+        raise Killed
+
+    monkeypatch.setattr("genrep.online.open_decoder", open_decoder)
+    given = {**ONLINE, "data": ()} if online else {"data": dataset(), "gen": "stylegan2_fashion"}
+    with pytest.raises(Killed):
+        train(config(**{"out": tmp_path, **given, "objective": "autoencoder", "truncation": 0.3}))
+    assert [truncation for _, truncation in opened] == [0.3]
 
 
 def test_the_autoencoder_needs_a_generator(dataset: MakeDataset, tmp_path: Path) -> None:
