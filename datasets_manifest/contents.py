@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_OPEN_SHARDS = 64
+MAX_SCANS = 64  # of a JPEG: encoders write about ten; each costs a pass over the picture, however short it is
+SCAN = b"\xff\xda"  # in a picture's coded data 0xff is followed by 0 or a restart marker only
 EXIF = re.compile(rb"\xff\xe1..Exif", re.DOTALL)  # in a picture's coded data 0xff is never followed by 0xe1
 
 
@@ -111,6 +113,8 @@ def decode_jpeg(data: NDArray[np.uint8], shape: list[int]) -> NDArray[np.uint8]:
     content = data.tobytes()
     if EXIF.search(content):  # Pillow would parse it, and warn; no encoder of ours writes it
         raise ValueError("carries EXIF data, which no dataset has")
+    if (scans := content.count(SCAN)) > MAX_SCANS:
+        raise ValueError(f"is a JPEG of {scans} scans, wanted at most {MAX_SCANS}")
     try:
         # Not Image.open: it would also try what merely begins like a JPEG, and other formats.
         with JpegImageFile(io.BytesIO(content)) as image:

@@ -18,9 +18,15 @@ RECIPE_NUMBERS = ("num_pairs", "num_positives", "pairs_per_shard")  # said in th
 
 
 def contact_sheets(source: str | Path) -> list[str]:
-    """Paths of the PNG files in the folder, sorted; none if ``source`` is a file or an address."""
+    """Paths of the PNG files in the folder, sorted. At an address, which lists no files: the builder's if it is there."""
+    if is_address(str(source)):
+        from .contact_sheet import SHEET_NAME
+        from .transport import remote_file
+
+        found = remote_file(str(source), SHEET_NAME)
+        return [found] if found else []
     folder = Path(source)
-    if is_address(str(source)) or not folder.is_dir():
+    if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:
         names = [

@@ -21,7 +21,7 @@ from .manifest import (
     write_manifest,
     write_shard_record,
 )
-from .schema import check_fields, shard_name, shard_record_name
+from .schema import MAX_SHARDS, check_fields, shard_name, shard_record_name
 from .strict_json import read_json, want_integer, want_list, want_object
 
 RECIPE_NAME = "recipe.json"  # the resolved recipe, written first
@@ -79,6 +79,11 @@ def read_plan(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     )
     want_integer(recipe["num_pairs"], f"{path}: num_pairs", 1)
     want_integer(recipe["pairs_per_shard"], f"{path}: pairs_per_shard", 1)
+    if num_shards(recipe) > MAX_SHARDS:
+        raise ManifestError(
+            f"{path}: {recipe['num_pairs']} pairs in shards of {recipe['pairs_per_shard']} are {num_shards(recipe)} shards, "
+            f"wanted at most {MAX_SHARDS}"
+        )
     path = folder / BUILD_NAME
     build = want_object(
         read_json(path, MAX_BYTES), str(path), frozenset({"fields", "classes", "facts"}), open_ended=False
@@ -119,7 +124,9 @@ def done_shard(folder: Path, recipe: dict[str, Any], number: int) -> Shard | Non
 
 def gathered(shards: list[Shard]) -> dict[str, Any]:
     """What the shards' records say of their making, each different value once."""
-    gathered: dict[str, Any] = {"seconds": round(sum(float(shard.facts.get("seconds", 0)) for shard in shards), 3)}
+    # A fact like any other: it may be whatever JSON a record holds.
+    seconds = [shard.facts["seconds"] for shard in shards if type(shard.facts.get("seconds")) in (int, float)]
+    gathered: dict[str, Any] = {"seconds": round(float(sum(seconds)), 3)}
     for name in FACTS:
         values: list[Any] = []
         for shard in shards:

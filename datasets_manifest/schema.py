@@ -20,6 +20,7 @@ from .strict_json import want_integer, want_list, want_object, want_sha256, want
 
 SCHEMA_VERSION = 1
 MAX_SHARDS = 100_000  # what five digits can name
+MAX_FIELDS = 1000  # what is done per shard costs time per field
 MAX_SIDE = 8192  # pixels; bounds what decoding one image can cost
 MAX_LATENT_VALUES = 1 << 24
 MAX_NAME_BYTES = 16  # FFCV cuts longer field names silently
@@ -183,6 +184,8 @@ def _check_shards(value: Any, recipe: dict[str, Any], where: str) -> None:
 def check_fields(value: Any, where: str) -> None:
     """Refuse a field table that is not anchor, positives, their latents, label, index (and perhaps row), in this order."""
     fields = want_list(value, f"{where}: fields")
+    if len(fields) > MAX_FIELDS:
+        raise ManifestError(f"{where}: {len(fields)} fields, wanted at most {MAX_FIELDS}")
     for i, field in enumerate(fields):
         _check_field(field, f"{where}: fields[{i}]")
     kinds = [field["kind"] for field in fields]

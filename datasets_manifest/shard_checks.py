@@ -22,7 +22,8 @@ from .schema import ROW_FIELD
 MAX_FAULTS_PER_SHARD = 10  # broken samples that are named
 BLOCK = 1 << 20
 BATCH = 256  # samples between two reports of progress
-LARGE = 16 << 20  # bytes of a shard's tables, or of one of its images: of those one shard is looked at at a time
+LARGE = 16 << 20  # bytes of a shard's tables, or of one of its images: these are looked at one at a time
+KEPT = 128 << 20  # bytes of a shard's records: above, nothing else that is large is looked at while they are in memory
 
 Report = Callable[[int], None]
 
@@ -31,11 +32,21 @@ class Stopped(Exception):
     """Nobody wants to know any more."""
 
 
-def is_large(manifest: Manifest, shard: Shard) -> bool:
-    """Would several such shards at a time take much memory? Checking tables takes a few times their size."""
-    row = layout.record_dtype(manifest.fields).itemsize
-    row += layout.ALLOCATION.itemsize * len(layout.stored_fields(manifest.fields))
-    return shard.count * row > LARGE or math.prod(manifest.fields[0]["shape"]) > LARGE
+class Footprint:
+    """What looking at a dataset's shards takes: of what is large, several at a time would take much memory."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.record = layout.record_dtype(manifest.fields).itemsize
+        self.row = self.record + layout.ALLOCATION.itemsize * len(layout.stored_fields(manifest.fields))
+        self.large_images = math.prod(manifest.fields[0]["shape"]) > LARGE
+
+    def large_tables(self, shard: Shard) -> bool:
+        """Checking tables takes a few times their size; the records remain afterwards."""
+        return shard.count * self.row > LARGE
+
+    def large_records(self, shard: Shard) -> bool:
+        """Whether even what remains is much."""
+        return shard.count * self.record > KEPT
 
 
 def open_shard(folder: Path, manifest: Manifest, shard: Shard) -> Beton:
@@ -74,12 +85,17 @@ def sha256_of(beton: Beton, report: Report, stop: Event) -> str:
 
 
 def content_faults(beton: Beton, manifest: Manifest, shard: Shard, report: Report, stop: Event) -> Iterator[str]:
-    """Decode every JPEG and digest the latents (raw images need no decoding: their sizes are checked already)."""
+    """Decode every JPEG and digest the latents (raw images need no decoding: their sizes are checked already).
+
+    Raises Stopped.
+    """
     jpegs = [field["name"] for field in manifest.image_fields if layout.is_jpeg(field)]
     latents = [field["name"] for field in manifest.latent_fields]
     digest = hashlib.sha256()
     faults = 0
     for i in range(shard.count):
+        if stop.is_set():
+            raise Stopped
         for name in latents:
             digest.update(beton.read(i, name).data)
         for name in jpegs:
@@ -91,8 +107,6 @@ def content_faults(beton: Beton, manifest: Manifest, shard: Shard, report: Repor
                     yield str(error).removeprefix(f"{beton.path}: ")
         if i % BATCH == BATCH - 1:
             report(BATCH * shard.bytes // shard.count)
-            if stop.is_set():
-                raise Stopped
     if faults > MAX_FAULTS_PER_SHARD:
         yield f"{faults - MAX_FAULTS_PER_SHARD} more images cannot be decoded"
     if digest.hexdigest() != shard.latents_sha256:

@@ -1,4 +1,4 @@
-"""What does not belong into a finished dataset folder, by the names and kinds of its files."""
+"""What does not belong into a finished dataset folder, by the names and kinds of its files; and what is not written there."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+
+from genrep.errors import ResumeError
 
 from .manifest import Manifest
 from .regular import printable
@@ -36,6 +38,13 @@ def strays(folder: Path, manifest: Manifest) -> Iterator[str]:
             reason = f"differs from {printable(other)} in case only: one file on some systems"
         if reason is not None:
             yield f"{printable(name)}: {reason}"
+
+
+def refuse_inside(out: Path, folder: Path, *, itself: bool) -> None:
+    """Raises ResumeError if ``out`` lies inside a dataset folder, or (``itself``) is that folder, links followed."""
+    place, dataset = out.resolve(), folder.resolve()
+    if dataset in place.parents or (itself and place == dataset):
+        raise ResumeError(f"--out {out}: lies in the dataset, which holds nothing but its own files")
 
 
 def _fault(name: str, regular: bool) -> str | None:

@@ -11,11 +11,11 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from functools import partial as bound
 from pathlib import Path
-from threading import Event, Lock
+from threading import Event, Lock, RLock
 from typing import Any
 
 from genrep.errors import DatasetError, ManifestError
@@ -23,7 +23,7 @@ from genrep.files import canonical_json
 
 from .manifest import MANIFEST_NAME, Manifest, Shard, read_manifest, read_shard_record
 from .regular import printable
-from .shard_checks import Stopped, content_faults, is_large, open_shard, sha256_of
+from .shard_checks import Footprint, Stopped, content_faults, open_shard, sha256_of
 from .strays import strays
 
 LEVELS = ("quick", "bytes", "full")
@@ -118,7 +118,8 @@ class _Check:
         self.passes = LEVELS.index(level)
         self.done, self.total = 0, self.passes * manifest.num_bytes
         self.telling = Lock()
-        self.large = Lock()  # held by whoever looks at a shard that takes much memory: one at a time
+        self.footprint = Footprint(manifest)
+        self.large = RLock()  # held by whoever takes much memory: one at a time
         self.stop = Event()
 
     def problems(self, jobs: int) -> Generator[Problem, None, None]:
@@ -161,21 +162,26 @@ class _Check:
         """The problems of a shard's file."""
         problem = bound(Problem, shard=shard.name)
         try:
-            with (
-                self.large if is_large(self.manifest, shard) else nullcontext(),
-                open_shard(self.folder, self.manifest, shard) as beton,
-            ):
+            with ExitStack() as until_the_end:
+                until_the_end.enter_context(self._alone(self.footprint.large_records(shard)))
+                with self._alone(self.footprint.large_tables(shard)):
+                    beton = until_the_end.enter_context(open_shard(self.folder, self.manifest, shard))
                 if self.level != "quick":
                     digest = sha256_of(beton, report, self.stop)
                     if digest != shard.sha256:
                         yield problem(reason=f"sha256 is {digest}, the manifest says {shard.sha256}")
                 if self.level == "full":
-                    for reason in content_faults(beton, self.manifest, shard, report, self.stop):
-                        yield problem(reason=reason)
+                    with self._alone(self.footprint.large_images):
+                        for reason in content_faults(beton, self.manifest, shard, report, self.stop):
+                            yield problem(reason=reason)
         except Stopped:
             return
         except (DatasetError, OSError) as error:
             yield problem(reason=_reason(error, self.folder / shard.name))
+
+    def _alone(self, large: bool) -> AbstractContextManager[object]:
+        """Of what is large, one at a time."""
+        return self.large if large else nullcontext()
 
     def _report(self, count: int) -> None:
         if self.on_progress is not None and self.passes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,9 @@ from .options import (
     making_options,
     report_option,
 )
+
+if TYPE_CHECKING:
+    from ..verify import Problem
 
 
 @click.command("verify")
@@ -53,41 +56,65 @@ def command(folder: Path, level: str, jobs: int | None, report: Path | None, **o
       genrep-manifest verify shards/
       genrep-manifest verify shards/ --level full --regenerate 20
     """
-    from genrep.errors import DatasetError
-    from genrep.files import write_json
+    from genrep.errors import DatasetError, GenRepError
 
     from ..recovery.sample import SampleConfig, compare_sample
     from ..regular import printable
-    from ..verify import verify
+    from ..verify import Problem, verify
 
     making = making_config(options)
-    count, seed, partial = options["regenerate"], options["sample_seed"], options["partial"]
+    count, seed, partial, signer = (options[name] for name in ("regenerate", "sample_seed", "partial", "signer"))
     if count and level != "full":
         raise click.UsageError(f"--regenerate {count}: goes with --level full")
     started = time.monotonic()
     with ProgressBar(f"verifying {folder.name}") as bar:
         problems = verify(folder, level, bar.report, jobs=jobs or cores(), partial=partial)
-    sample = None
+    signed = None if signer is None else _check_signature(folder, signer, problems)
+    sample, failure = None, None
     if count and not problems:
-        sample = compare_sample(SampleConfig(folder=folder, count=count, seed=seed, making=making))
-        problems += sample.problems
+        try:
+            sample = compare_sample(SampleConfig(folder=folder, count=count, seed=seed, making=making))
+            problems += sample.problems
+        except GenRepError as error:
+            failure = error
     seconds = time.monotonic() - started
     if report is not None:
-        told = [{"shard": problem.shard, "reason": problem.reason} for problem in problems]
-        facts: dict[str, Any] = {"folder": str(folder), "level": level, "seconds": round(seconds, 3), "problems": told}
-        facts |= {"ok": not problems, "partial": partial, "sample": None if sample is None else sample.to_json()}
-        write_json(report, facts)
+        told = problems if failure is None else [Problem(shard=None, reason=str(failure))]
+        facts = {"folder": str(folder), "level": level, "partial": partial, "seconds": round(seconds, 3)}
+        _write_report(report, told, {**facts, "signer": signed, "sample": None if sample is None else sample.to_json()})
+    if failure is not None:
+        raise failure
     for problem in problems:
         click.echo(printable(str(problem)))
     if problems:
         raise DatasetError(f"{folder}: {len(problems)} problem{'s' if len(problems) > 1 else ''} at level {level}")
-    if options["signer"] is not None:
-        from ..signing import verify_signature
-
-        verify_signature(folder, options["signer"])
     if sample is not None:
         click.echo(f"made again {sample}")
-    _say_ok(folder, level + (", signed" if options["signer"] is not None else ""), partial, seconds)
+    _say_ok(folder, level + (", signed" if signer is not None else ""), partial, seconds)
+
+
+def _check_signature(folder: Path, signer: str, problems: list[Problem]) -> dict[str, Any]:
+    """What the report says of the signature; a fault is added to ``problems``."""
+    from genrep.errors import GenRepError
+
+    from ..signing import verify_signature
+    from ..verify import Problem
+
+    fault = None
+    try:
+        verify_signature(folder, signer)
+    except GenRepError as error:
+        fault = str(error)
+        if not any(problem.reason.startswith(fault) for problem in problems):  # a manifest that cannot be read
+            problems.append(Problem(shard=None, reason=fault))
+    return {"key": signer, "ok": fault is None}
+
+
+def _write_report(path: Path, problems: list[Problem], facts: dict[str, Any]) -> None:
+    from genrep.files import write_json
+
+    told = [{"shard": problem.shard, "reason": problem.reason} for problem in problems]
+    write_json(path, {**facts, "ok": not problems, "problems": told})
 
 
 def _say_ok(folder: Path, level: str, partial: bool, seconds: float) -> None:

@@ -12,6 +12,7 @@ from genrep.files import locked_folder, write_json
 from genrep.progress import Progress
 
 from ..manifest import Manifest, read_manifest
+from ..strays import refuse_inside
 from ..strict_json import read_json
 from .folder import FolderFormat
 from .formats import Format
@@ -57,8 +58,7 @@ def export(config: ExportConfig) -> ExportReport:
     if config.format not in FORMATS:
         raise DatasetError(f"--format {config.format}: wanted one of {', '.join(FORMATS)}")
     manifest = read_manifest(config.folder)
-    if config.out.resolve().is_relative_to(config.folder.resolve()):
-        raise ResumeError(f"--out {config.out}: lies in the dataset, which holds nothing but its own files")
+    refuse_inside(config.out, config.folder, itself=True)
     writer = FORMATS[config.format](manifest, config.out, config.per_file)
     with locked_folder(config.out):
         state = _state(config, manifest, writer)

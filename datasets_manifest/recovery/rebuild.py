@@ -8,12 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from genrep.errors import DatasetError, ResumeError
+from genrep.errors import DatasetError, ManifestError, ResumeError
+from genrep.files import digest_json, locked_folder
+from genrep.progress import Progress
 from genrep.regeneration import RegenerationConfig, build_shards
 
-from ..finish import done_shards, finish
-from ..manifest import MANIFEST_NAME, Manifest, read_manifest
+from ..finish import MAX_BYTES, RECIPE_NAME, done_shards, finish
+from ..manifest import MANIFEST_NAME, Manifest, Shard, read_manifest
 from ..sources import load_manifest
+from ..strict_json import read_json
+from ..verify import Problem, verify_shard
 from .compare import BYTES, DIFFERENT, SAMENESS, WORDS, ShardSameness, shard_sameness, weakest
 
 MAX_NAMED = 3
@@ -50,7 +54,7 @@ class RebuildReport:
         for level in SAMENESS:
             if counts[level]:
                 yield f"shards         {counts[level]} of {len(self.shards)}: {WORDS[level]}"
-        same = "; manifest.json is the one that was given" if self.level == BYTES else ""
+        same = "; manifest.json is the one that was given" if self.manifest.digest == self.given_digest else ""
         yield f"sameness       {self.level}{same}"
 
     def to_json(self) -> dict[str, Any]:
@@ -68,21 +72,18 @@ class RebuildReport:
 def rebuild(config: RebuildConfig) -> RebuildReport:
     """Make a dataset again in ``out``, or go on where an earlier call stopped.
 
+    The bytes of every shard are read, be it new or found in ``out``; what an unfinished ``out`` holds damaged is made again.
     Where every shard has the manifest's sha256 the given manifest is written, so that the folder is the given one. Else the
     new one names the given one's digest and the sameness that was reached under ``build.rebuilt_from``.
 
     Raises:
         GenRepError: it cannot be made here; or a shard's latents, or its images, are not those of the manifest: then no
-            manifest is written.
+            manifest is written. Or ``out`` was finished before, and a shard there has gone or changed since.
     """
     given = load_manifest(config.source)
     finished = (config.out / MANIFEST_NAME).exists()
-    if finished and (found := read_manifest(config.out)).id != given.id:
-        raise ResumeError(f"--out {config.out}: holds another dataset, {found.id[:12]}…, wanted {given.id[:12]}…")
-    if not finished:
-        build_shards(given.to_json(), range(len(given.shards)), config.out, config.making)
-    made = read_manifest(config.out).shards if finished else list(done_shards(config.out, given.recipe))
-    shards = [shard_sameness(wanted, shard) for wanted, shard in zip(given.shards, made)]
+    made = _found(config.out, given) if finished else _made(config, given)
+    shards = [shard_sameness(wanted, shard) for wanted, shard in zip(given.shards, made, strict=True)]
     if wrong := [shard for shard in shards if shard.level == DIFFERENT]:
         named = "; ".join(f"{shard.name}: {shard.reason}" for shard in wrong[:MAX_NAMED])
         more = f"; and {len(wrong) - MAX_NAMED} more" if len(wrong) > MAX_NAMED else ""
@@ -91,3 +92,60 @@ def rebuild(config: RebuildConfig) -> RebuildReport:
     facts = {"rebuilt_from": {"digest": given.digest, "sameness": level}}
     manifest = finish(config.out, known=given if level == BYTES else None, facts=facts)
     return RebuildReport(folder=config.out, manifest=manifest, given_digest=given.digest, shards=shards)
+
+
+def _found(out: Path, given: Manifest) -> list[Shard]:
+    """The shards of a folder that is finished, all of them whole. Raises ResumeError, DatasetError."""
+    manifest = read_manifest(out)
+    if manifest.id != given.id:
+        raise ResumeError(f"--out {out}: holds another dataset, {manifest.id[:12]}…, wanted {given.id[:12]}…")
+    if faults := _faults(out, manifest, manifest.shards):
+        raise DatasetError(
+            f"--out {out}: was finished, but {faults[0]} ({len(faults)} of {len(manifest.shards)} shards); "
+            "genrep-manifest repair brings them back"
+        )
+    return manifest.shards
+
+
+def _made(config: RebuildConfig, given: Manifest) -> list[Shard]:
+    """The shards of a folder that is not finished yet, after whatever was open or damaged was made."""
+    kept = _drop_damaged(config.out, given)
+    build_shards(given.to_json(), range(len(given.shards)), config.out, config.making)
+    made = list(done_shards(config.out, given.recipe))
+    if len(made) != len(given.shards):
+        raise DatasetError(f"--out {config.out}: {len(made)} of {len(given.shards)} shards are left of those just made")
+    if faults := _faults(config.out, given, [shard for shard in made if shard.name not in kept]):
+        raise DatasetError(f"--out {config.out}: just made, but {faults[0]}; the same command makes it again")
+    return made
+
+
+def _drop_damaged(out: Path, given: Manifest) -> set[str]:
+    """Remove the shards of this dataset's build that are not what their records say; returns the names of those that are."""
+    if not _is_of(out, given):
+        return set()  # nothing is there, or it is for the builder to refuse
+    with locked_folder(out):
+        done = list(done_shards(out, given.recipe))
+        damaged = {problem.shard for problem in _faults(out, given, done)}
+        for shard in done:
+            if shard.name in damaged:
+                (out / shard.record_name).unlink(missing_ok=True)  # first: a shard without its record does not exist
+                (out / shard.name).unlink(missing_ok=True)
+    return {shard.name for shard in done} - damaged
+
+
+def _is_of(out: Path, given: Manifest) -> bool:
+    """Whether a folder was begun for this dataset."""
+    try:
+        return digest_json(read_json(out / RECIPE_NAME, MAX_BYTES)) == given.id
+    except ManifestError:
+        return False
+
+
+def _faults(out: Path, manifest: Manifest, shards: list[Shard]) -> list[Problem]:
+    """The first fault of each shard whose file is not what is said of it: every byte is read."""
+    faults = []
+    with Progress(sum(shard.bytes for shard in shards), "byte", f"reading {out}") as progress:
+        for shard in shards:
+            faults += verify_shard(out, manifest, shard, "bytes")[:1]
+            progress.update(shard.bytes)
+    return faults

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from .fetch import fetch_shards
 from .limits import Limits
-from .pull import PullConfig, PullReport, pull, read_remote_manifest
+from .pull import PullConfig, PullReport, pull, read_remote_manifest, remote_file
 from .push import PushConfig, PushReport, push
 
 __all__ = [
@@ -23,4 +23,5 @@ __all__ = [
     "pull",
     "push",
     "read_remote_manifest",
+    "remote_file",
 ]

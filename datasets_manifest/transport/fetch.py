@@ -1,7 +1,7 @@
 """Shards on their way into a folder: each resumed where it stopped, checked as it lands, and only then given its name.
 
-What is under way lies in ``.genrep-pull`` inside the folder: the parts, a note per part (what it is of), and ``verified``,
-which spares a second reading to those that are there. It vanishes when all is done.
+What is under way lies in ``.genrep-pull`` inside the folder: the parts, and a note per part (what it is of). It vanishes when
+all is done. Shards that are there already are read again: nothing that lies in the folder is believed about them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from .limits import Limits, Lost, Patience, RangeRefused, Refused, Stop, Stopped
 from .stores import Source, open_source
 
 HIDDEN = ".genrep-pull"
-VERIFIED = "verified"
 CHUNK = 1 << 20
 MISMATCHES = 3  # times that a shard may come with another sha256: bytes do flip on the way
 JOBS = 4
@@ -78,7 +77,6 @@ class Fetch:
         self.hidden = folder / HIDDEN
         self.fetched = 0  # bytes that came
         self.kept = 0  # shards that were there
-        self._known: dict[str, list[object]] = {}
         self._telling = threading.Lock()
         self._checking = threading.Lock()  # the tables of one shard at a time: they may be large
         self._progress: Progress | None = None
@@ -89,7 +87,6 @@ class Fetch:
 
     def run(self, shards: Sequence[Shard], jobs: int) -> None:
         """Fetch those that are not there yet. Raises DatasetError with what ended it; what came stays."""
-        self._known = self._verified()
         coming = sum(shard.bytes for shard in shards if not self._has_size(shard))
         here = sum(self._part_size(shard) for shard in shards)
         if coming - here > (free := shutil.disk_usage(self.folder).free):
@@ -125,16 +122,12 @@ class Fetch:
 
     def _is_there(self, shard: Shard) -> bool:
         """Whether the shard is in place with the right bytes."""
-        path = self.folder / shard.name
-        if not self._has_size(shard):
-            return False
-        return self._known.get(shard.name) == [shard.sha256, *_facts(path)] or sha256_file(path) == shard.sha256
+        return self._has_size(shard) and sha256_file(self.folder / shard.name) == shard.sha256
 
     def _shard(self, shard: Shard) -> None:
         self.stop.check()
         part = self.hidden / shard.name
         if self._is_there(shard):
-            self._note_verified(shard)
             self._write_record(shard)
             self._tell(shard.bytes - self._part_size(shard), kept=True)
             return
@@ -163,7 +156,6 @@ class Fetch:
             os.close(descriptor)
         os.replace(part, self.folder / shard.name)
         fsync_folder(self.folder)
-        self._note_verified(shard)
         _note_path(part).unlink(missing_ok=True)
         self._write_record(shard)
 
@@ -234,26 +226,6 @@ class Fetch:
                 return
         write_shard_record(self.hidden, shard)
         os.replace(self.hidden / shard.record_name, path)
-
-    def _note_verified(self, shard: Shard) -> None:
-        facts = [shard.name, shard.sha256, *_facts(self.folder / shard.name)]
-        with open(self.hidden / VERIFIED, "ab", buffering=0) as file:
-            file.write(json.dumps(facts).encode() + b"\n")
-
-    def _verified(self) -> dict[str, list[object]]:
-        """By name what an earlier run of this pull made sure of: sha256, size, time of the last change."""
-        known = {}
-        with suppress(OSError):
-            for line in (self.hidden / VERIFIED).read_bytes().splitlines():
-                with suppress(ValueError, TypeError, IndexError, RecursionError):
-                    name, *facts = json.loads(line)
-                    known[name] = facts
-        return known
-
-
-def _facts(path: Path) -> list[int]:
-    facts = path.stat()
-    return [facts.st_size, facts.st_mtime_ns]
 
 
 def _note_path(part: Path) -> Path:

@@ -21,12 +21,13 @@ from ..manifest import (
 )
 from ..regular import printable
 from ..schema import MAX_SHARDS
+from ..strays import refuse_inside
 from ..strict_json import parse_json, read_json
 from .addresses import shown
 from .fetch import CHUNK, HIDDEN, JOBS, Fetch
 from .limits import Limits, Lost, Missing, Refused, Stop, persist
 from .names import Wanted, resolve
-from .stores import Source, open_source
+from .stores import FolderSource, Source, open_source
 
 # What a dataset folder may hold besides its shards, their records and the manifest. No sha256 vouches for these.
 EXTRAS = (
@@ -34,6 +35,7 @@ EXTRAS = (
     "manifest.json.minisig.md",
 )
 MAX_EXTRA_BYTES = 16 << 20
+ASK_SECONDS = 10.0  # to wait for the answer whether a file is there
 _RANGE = re.compile(r"([0-9]{1,6})(?:-([0-9]{1,6}))?")
 
 
@@ -70,11 +72,13 @@ def pull(config: PullConfig) -> PullReport:
 
     Raises:
         DatasetError: the dataset cannot be had, or is not what its manifest or ``digest`` says; one line.
-        ResumeError: ``out`` holds another dataset, or another process is at work there.
+        ResumeError: ``out`` holds another dataset, lies inside the source, or another process is at work there.
     """
     stop = Stop()
     source, data, manifest = _find(resolve(config.source, config.digest), config.limits, stop)
     shards = _chosen(manifest, config.shards)
+    if isinstance(source, FolderSource):
+        refuse_inside(config.out, source.folder, itself=False)
     with locked_folder(config.out):
         _refuse_other(config.out, manifest)
         fetch = Fetch(source, manifest, config.out, config.limits, stop)
@@ -96,6 +100,16 @@ def read_remote_manifest(url: str, *, digest: str | None = None, limits: Limits 
     Raises DatasetError, one line, also where its digest is not ``digest``.
     """
     return _find(resolve(url, digest), limits or Limits(), Stop())[2]
+
+
+def remote_file(url: str, name: str) -> str | None:
+    """Where a file of a dataset lies, to be printed; None if it is not there, or the place does not answer."""
+    try:
+        source = open_source(url, Limits(timeout=ASK_SECONDS), Stop())
+        source.open(name).close()
+    except (DatasetError, Refused, Lost):
+        return None
+    return f"{source.where}/{name}"
 
 
 def _find(wanted: Wanted, limits: Limits, stop: Stop) -> tuple[Source, bytes, Manifest]:

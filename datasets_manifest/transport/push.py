@@ -45,7 +45,7 @@ def push(config: PushConfig) -> PushReport:
 
     Raises:
         DatasetError: the folder is no whole dataset, or the target cannot be written; one line.
-        ResumeError: another dataset is at the target, or another process is at work there.
+        ResumeError: another dataset is at the target, it lies inside the folder, or another process is at work there.
     """
     folder, scheme = config.folder, scheme_of(config.target)
     if scheme in SCHEMES:

@@ -123,3 +123,21 @@ def test_exif_is_refused_before_pillow_parses_it() -> None:
     Image.new("RGB", (8, 8)).save(buffer, format="JPEG", exif=exif)
     with pytest.raises(ValueError, match="carries EXIF data"):
         decode_jpeg(np.frombuffer(buffer.getvalue(), np.uint8), [8, 8, 3])
+
+
+def progressive(scans: int) -> np.ndarray:
+    """A progressive JPEG of 64 x 64 with so many scans, of which all but the first few say nothing new."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), (200, 30, 90)).save(buffer, format="JPEG", progressive=True)
+    data = buffer.getvalue()
+    start = data.rindex(b"\xff\xda")
+    assert data.endswith(b"\xff\xd9")
+    last = data[start:-2]
+    return np.frombuffer(data[:-2] + last * (scans - data.count(b"\xff\xda")) + b"\xff\xd9", np.uint8)
+
+
+def test_a_jpeg_whose_scans_never_end_is_refused_undecoded() -> None:
+    assert decode_jpeg(progressive(64), [64, 64, 3]).shape == (64, 64, 3)
+    for scans in (65, 20_000):
+        with pytest.raises(ValueError, match=f"is a JPEG of {scans} scans, wanted at most 64"):
+            decode_jpeg(progressive(scans), [64, 64, 3])

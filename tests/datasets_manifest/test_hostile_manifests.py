@@ -204,6 +204,7 @@ def remove(*path: Any) -> Mutate:
         (put("shards", 1, "name", "shard-00007.beton"), "name is shard-00007.beton, wanted shard-00001.beton"),
         # fields
         (put("fields", []), r"fields are \[\], wanted"),
+        (lambda value: value.update(fields=value["fields"] * 200), "1200 fields, wanted at most 1000"),
         (put("fields", 0, "anchor"), r"fields\[0\] is 'anchor', wanted an object"),
         (put("fields", 0, "kind", "pickle"), "whose kind is one of"),
         (put("fields", 0, "kind", []), "whose kind is one of"),

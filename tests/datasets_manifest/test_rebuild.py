@@ -82,6 +82,77 @@ def test_a_build_that_was_stopped_goes_on(fashion: Path, manifest: Path, tmp_pat
     assert (out / "shard-00001.beton").stat().st_mtime_ns == before
 
 
+def flip(path: Path) -> None:
+    with open(path, "r+b") as file:
+        file.seek((2 << 20) + 5)
+        file.write(b"\xaa\xbb\xcc\xdd")
+
+
+def test_a_finished_folder_is_not_said_to_be_the_same_when_its_shards_are_not(
+    fashion: Path, fashion_original: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (fashion / "shard-00001.beton").unlink()
+    flip(fashion / "shard-00002.beton")
+    assert invoke(cli.group, ["rebuild", str(fashion_original / "manifest.json"), "--out", str(fashion)]) == 1
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    said = "was finished, but shard-00001.beton: missing (2 of 3 shards); genrep-manifest repair brings them back"
+    assert said in err
+    assert not (fashion / "shard-00001.beton").exists()
+
+
+@pytest.fixture
+def unfinished(fashion: Path) -> Path:
+    """A build of all shards whose last step is missing."""
+    (fashion / "manifest.json").unlink()
+    return fashion
+
+
+def test_shards_that_a_stopped_build_left_damaged_are_made_again(
+    unfinished: Path, fashion_original: Path, contents: Callable[[Path], dict[str, bytes]]
+) -> None:
+    flip(unfinished / "shard-00001.beton")
+    before = (unfinished / "shard-00002.beton").stat()
+    assert again(fashion_original, unfinished).level == "bytes"
+    assert contents(unfinished) == contents(fashion_original)
+    now = (unfinished / "shard-00002.beton").stat()
+    assert (now.st_ino, now.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_another_builds_damaged_shards_are_not_removed(unfinished: Path, fashion_original: Path) -> None:
+    flip(unfinished / "shard-00001.beton")
+    recipe = json.loads((unfinished / "recipe.json").read_text())
+    (unfinished / "recipe.json").write_text(json.dumps({**recipe, "seed": 1}))
+    with pytest.raises(ResumeError, match="holds another dataset"):
+        again(fashion_original, unfinished)
+    assert (unfinished / "shard-00001.beton").exists() and (unfinished / "shard-00001.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("harm", "match"),
+    [
+        (flip, r"just made, but shard-00002\.beton: sha256 is"),
+        (Path.unlink, "2 of 3 shards are left of those just made"),
+    ],
+)
+def test_what_is_new_is_read_too(
+    harm: Callable[[Path], None],
+    match: str,
+    fashion: Path,
+    manifest: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def make(given: dict[str, Any], numbers: Any, out: Path, config: Any) -> None:
+        shutil.copytree(fashion, out, ignore=shutil.ignore_patterns("manifest.json"))
+        harm(out / "shard-00002.beton")
+
+    monkeypatch.setattr("genrep.datasets_manifest.recovery.rebuild.build_shards", make)
+    with pytest.raises(DatasetError, match=match):
+        again(manifest, tmp_path / "out")
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
 def test_other_latents_and_other_images_are_errors(manifest: Path, tmp_path: Path, rewrite: Rewrite) -> None:
     black = base64.b64encode(bytes(192)).decode()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -31,6 +32,21 @@ def test_a_good_set(fashion: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "made again 5 pairs (--sample-seed 3): latents and labels are the same, 10 of 10 images are the same bytes"
     )
     assert out[1].startswith("OK ")
+
+
+def test_pairs_that_cannot_be_made_again_are_reported(
+    fashion: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = tmp_path / "report.json"
+    command = ["verify", str(fashion), "--level", "full", "--regenerate", "2", "--gen", "nosuch"]
+    assert invoke(cli.group, [*command, "--report", str(report)]) == 1
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    value = json.loads(report.read_text())
+    assert (value["ok"], value["sample"], value["signer"]) == (False, None, None)
+    (problem,) = value["problems"]
+    assert problem["shard"] is None and "nosuch" in problem["reason"]
+    assert f"Error: genrep-manifest: {problem['reason']}\n" == err
 
 
 def test_the_sample_is_the_seeds_and_reaches_every_pair(fashion: Path) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
+import re
 import shutil
 import stat
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,19 +60,28 @@ def test_what_minisign_wrote_is_accepted(tmp_path: Path, name: str, public: str 
         verify_signature(tmp_path, public)
 
 
-@pytest.mark.skipif(shutil.which("minisign") is None, reason="minisign is not installed")
+@pytest.fixture
+def minisign() -> str:
+    """The program."""
+    program = shutil.which("minisign")
+    if program is None:
+        lacking = "minisign is not installed (apt-get install minisign)"
+        pytest.fail(lacking) if os.environ.get("GENREP_CI") else pytest.skip(lacking)
+    return program
+
+
 @pytest.mark.parametrize("password", [None, "pass word"])
-def test_minisign_accepts_what_is_written_here(raw: Path, tmp_path: Path, password: str | None) -> None:
+def test_minisign_accepts_what_is_written_here(raw: Path, tmp_path: Path, password: str | None, minisign: str) -> None:
     key = new_key(tmp_path / "lab.key", password)
     assert sign(SignConfig(folder=raw, key=key.secret), lambda: password or "") == key.text
     files = ["-m", str(raw / "manifest.json"), "-x", str(raw / SIGNATURE_NAME)]
     for public in (["-p", str(key.public)], ["-P", key.text]):
-        done = subprocess.run(["minisign", "-V", *public, *files], capture_output=True, text=True)
+        done = subprocess.run([minisign, "-V", *public, *files], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert f"Trusted comment: genrep dataset {read_manifest(raw).digest}" in done.stdout
     (raw / SIGNATURE_NAME).unlink()
     made = subprocess.run(
-        ["minisign", "-S", "-s", str(key.secret), *files], input=f"{password}\n", capture_output=True, text=True
+        [minisign, "-S", "-s", str(key.secret), *files], input=f"{password}\n", capture_output=True, text=True
     )
     assert made.returncode == 0, made.stderr
     assert verify_signature(raw, key.public) == read_manifest(raw).digest
@@ -84,6 +96,34 @@ def test_the_commands(raw: Path, tmp_path: Path, capsys: Capture) -> None:
     assert capsys.readouterr().out == f"{raw / SIGNATURE_NAME}: signed by {text}\n"
     assert verify_signature(raw, text) == read_manifest(raw).digest
     assert verify(raw, "full") == []
+
+
+def test_verify_reports_the_signature(raw: Path, key: NewKey, tmp_path: Path, capsys: Capture) -> None:
+    report = tmp_path / "report.json"
+    missing = f"{raw / SIGNATURE_NAME}: missing: the dataset is not signed"
+
+    def checked(signer: object, *more: str) -> tuple[int, dict[str, Any], str]:
+        report.unlink(missing_ok=True)
+        status = invoke(cli.group, ["verify", str(raw), "--signer", str(signer), "--report", str(report), *more])
+        out, err = capsys.readouterr()
+        assert err.count("\n") == (status == 1)
+        return status, json.loads(report.read_text()), out
+
+    status, value, out = checked(key.text, "--level", "full", "--regenerate", "1")  # which is not begun
+    assert (status, value["ok"], out) == (1, False, f"{missing}\n")
+    assert value["problems"] == [{"shard": None, "reason": missing}]
+    assert value["signer"] == {"key": key.text, "ok": False}
+    sign(SignConfig(folder=raw, key=new_key(tmp_path / "other.key").secret))
+    status, value, out = checked(key.public)
+    assert (status, value["ok"], value["signer"]["ok"]) == (1, False, False)
+    assert "by another key; wanted one by" in value["problems"][0]["reason"]
+    sign(SignConfig(folder=raw, key=key.secret, force=True))
+    status, value, out = checked(key.public)
+    assert (status, value["ok"], value["signer"]) == (0, True, {"key": str(key.public), "ok": True})
+    assert "level bytes, signed" in out
+    (raw / "manifest.json").unlink()
+    status, value, out = checked(key.text)
+    assert (status, len(value["problems"]), value["signer"]["ok"]) == (1, 1, False)
 
 
 def test_the_secret_key_is_nobody_elses(key: NewKey) -> None:
@@ -119,7 +159,7 @@ def test_another_labs_signature_is_not_written_over(signed: Path, key: NewKey, t
     with pytest.raises(DatasetError, match="not a signature by this key; --force replaces it"):
         sign(SignConfig(folder=signed, key=other.secret))
     assert (signed / SIGNATURE_NAME).read_bytes() == first
-    with pytest.raises(DatasetError, match=f"by another key; wanted one by {other.text[:8]}"):
+    with pytest.raises(DatasetError, match=re.escape(f"by another key; wanted one by {other.text[:8]}")):
         verify_signature(signed, other.text)
     sign(SignConfig(folder=signed, key=other.secret, force=True))
     verify_signature(signed, other.text)

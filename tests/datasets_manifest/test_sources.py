@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -42,6 +43,15 @@ def test_an_address_and_a_file(raw: Path, address: str, capsys: Capture) -> None
         assert ("contact sheet" in out) == (source == str(raw))
     assert invoke(cli.group, ["diff", address, str(raw)]) == 0
     capsys.readouterr()
+
+
+def test_an_address_shows_where_the_contact_sheet_lies(raw: Path, address: str, capsys: Capture) -> None:
+    (raw / "contact-sheet.png").write_bytes(b"x")
+    assert invoke(cli.group, ["show", address]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["contact", "sheet", f"{address}/contact-sheet.png"]
+    assert invoke(cli.group, ["show", address, "--json"]) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert value["summary"]["contact_sheets"] == [f"{address}/contact-sheet.png"]
 
 
 def test_an_address_without_a_dataset(address: str, capsys: Capture) -> None:

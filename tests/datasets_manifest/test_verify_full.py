@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -108,3 +109,20 @@ def test_a_shard_that_grows_while_it_is_read(raw: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(os, "preadv", growing)
     assert "shard-00000.beton: grew while it was read" in lines(raw)
+
+
+def test_nobody_waits_for_samples_after_the_end(jpeg: Path) -> None:
+    manifest, stop, read = read_manifest(jpeg), Event(), []
+    shard = manifest.shards[0]
+    with shard_checks.open_shard(jpeg, manifest, shard) as beton:
+        real = beton.read
+
+        def ending(i: int, name: str) -> Any:
+            read.append(i)
+            stop.set()
+            return real(i, name)
+
+        beton.read = ending  # type: ignore[method-assign]
+        with pytest.raises(shard_checks.Stopped):
+            list(shard_checks.content_faults(beton, manifest, shard, lambda count: None, stop))
+    assert set(read) == {0}

@@ -51,24 +51,63 @@ def test_threads_find_what_one_finds_in_the_same_order(many: Path, level: str) -
             assert [done for done, _ in heard] == sorted(done for done, _ in heard)
 
 
-def test_large_shards_are_looked_at_one_at_a_time(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    inside, most = [0], [0]
-    real = shard_checks.sha256_of
+Together = Callable[[], dict[str, int]]
+STEPS = {"open_shard": 0.05, "sha256_of": 0.2, "content_faults": 0.2}  # seconds that each takes at least
 
-    def counting(*args: Any) -> str:
-        inside[0] += 1
-        most[0] = max(most[0], inside[0])
-        threading.Event().wait(0.05)
-        inside[0] -= 1
-        return real(*args)
 
-    monkeypatch.setattr("genrep.datasets_manifest.verify.sha256_of", counting)
-    verify(many, jobs=3)
-    assert most[0] > 1
-    most[0] = 0
-    monkeypatch.setattr(shard_checks, "LARGE", 100)
-    verify(many, jobs=3)
-    assert most[0] == 1
+@pytest.fixture
+def together(many: Path, monkeypatch: pytest.MonkeyPatch) -> Together:
+    """``together()``: of how many shards each step was under way at a time, when three may be verified at a time."""
+    lock, inside, most = threading.Lock(), dict.fromkeys(STEPS, 0), dict.fromkeys(STEPS, 0)
+
+    def counted(step: str) -> Callable[..., Any]:
+        real = getattr(shard_checks, step)
+
+        def run(*args: Any) -> Any:
+            with lock:
+                inside[step] += 1
+                most[step] = max(most[step], inside[step])
+            threading.Event().wait(STEPS[step])
+            with lock:
+                inside[step] -= 1
+            return real(*args)
+
+        return run
+
+    def measured() -> dict[str, int]:
+        most.update(dict.fromkeys(STEPS, 0))
+        verify(many, "full", jobs=3)
+        return dict(most)
+
+    for step in STEPS:
+        monkeypatch.setattr(f"genrep.datasets_manifest.verify.{step}", counted(step))
+    return measured
+
+
+def test_large_tables_and_images_are_looked_at_one_at_a_time_and_files_are_read_together(
+    together: Together, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert min(together().values()) > 1
+    monkeypatch.setattr(shard_checks, "LARGE", 100)  # tables are of 160 bytes and more, images of 192
+    found = together()
+    assert (found["open_shard"], found["content_faults"]) == (1, 1)
+    assert found["sha256_of"] > 1
+
+
+def test_small_images_of_shards_with_large_tables_are_decoded_together(
+    together: Together, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard_checks.Footprint, "large_tables", lambda self, shard: True)
+    found = together()
+    assert found["open_shard"] == 1
+    assert found["content_faults"] > 1
+
+
+def test_shards_whose_records_alone_are_large_are_looked_at_one_at_a_time(
+    together: Together, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard_checks, "KEPT", 10)
+    assert set(together().values()) == {1}
 
 
 def test_the_first_problem_ends_the_reading_of_the_others(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -251,3 +251,38 @@ def test_a_dry_run_prints_no_password_and_does_nothing(command: Command, tmp_pat
     assert json.loads(out)["source"] == "https://example.org/d"
     assert "secret" not in out
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_strangers_note_that_a_shard_was_checked_is_not_believed(
+    finished: bool, small: Path, same: Same, limits: Limits, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(small, tmp_path / "out"))
+    shard, path = read_manifest(small).shards[2], out / "shard-00002.beton"
+    damaged = bytearray(path.read_bytes())
+    damaged[3 << 20] ^= 1
+    path.write_bytes(damaged)
+    (out / ".genrep-pull").mkdir()
+    facts = [shard.name, shard.sha256, shard.bytes, path.stat().st_mtime_ns]
+    (out / ".genrep-pull" / "verified").write_text(json.dumps(facts) + "\n")
+    if finished:  # as repair --from does
+        assert fetch_shards(str(small), out, [shard.name], limits=limits) == shard.bytes
+    else:
+        (out / "manifest.json").unlink()
+        assert pull(PullConfig(source=str(small), out=out, limits=limits)).fetched == shard.bytes
+    same(out, small)
+
+
+@pytest.mark.parametrize("verb", ["push", "pull"])
+def test_a_datasets_own_folder_takes_no_copy_of_it(
+    verb: str, small: Path, command: Command, same: Same, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(small, tmp_path / "in"))
+    (tmp_path / "link").symlink_to(folder)
+    for target in (folder / "sub", folder / "a" / "b", tmp_path / "link" / "sub"):
+        status, _, err = command(*(("push", folder, target) if verb == "push" else ("pull", folder, "--out", target)))
+        assert (status, "lies in the dataset, which holds nothing but its own files" in err) == (1, True)
+        same(folder, small)
+    assert command(*(("push", folder, folder) if verb == "push" else ("pull", folder, "--out", folder)))[0] == 0
+    assert command("pull", folder, "--out", f"{folder}-2")[0] == 0  # beside it, with a name that begins alike
+    same(folder, small)
