@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from genrep.errors import TrainingError
 
 TOP5_CLASSES = 6  # with fewer, five guesses are all or all but none
 
@@ -37,12 +40,14 @@ class Tally:
         self._right = torch.zeros(heads, classes, dtype=torch.int64)
         self._right5 = torch.zeros(heads, dtype=torch.int64)
         self._counts = torch.zeros(classes, dtype=torch.int64)
+        self._finite = torch.ones(heads, dtype=torch.bool)
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
         """Shape: ``(B, heads, classes)``, ``(B,)`` on one device."""
         if self._counts.device != labels.device:
-            moved = (t.to(labels.device) for t in (self._right, self._right5, self._counts))
-            self._right, self._right5, self._counts = moved
+            moved = (t.to(labels.device) for t in (self._right, self._right5, self._counts, self._finite))
+            self._right, self._right5, self._counts, self._finite = moved
+        self._finite &= logits.isfinite().all(dim=2).all(dim=0)
         self._counts += torch.bincount(labels, minlength=self.classes)
         right = logits.argmax(dim=2) == labels[:, None]
         self._right.index_add_(1, labels, right.T.to(torch.int64))
@@ -50,8 +55,15 @@ class Tally:
             best = logits.topk(5, dim=2).indices == labels[:, None, None]
             self._right5 += best.any(dim=2).sum(dim=0)
 
-    def scores(self) -> list[Score]:
-        """Of each classifier; classes without an image do not count."""
+    def scores(self, advice: Sequence[str] = ()) -> list[Score]:
+        """Of each classifier; classes without an image do not count.
+
+        Raises:
+            TrainingError: one's outputs are not finite, so that its guesses mean nothing; with the advice for it.
+        """
+        for g, finite in enumerate(self._finite.tolist()):
+            if not finite:
+                raise TrainingError("; ".join(["the classifier's outputs are not finite", *advice[g : g + 1]]))
         there = self._counts > 0
         total = int(self._counts.sum())
         per_class = (self._right[:, there].double() / self._counts[there]).mean(dim=1).tolist()

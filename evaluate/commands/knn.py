@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -11,16 +10,13 @@ from genrep.cli import print_config
 from genrep.encoders import DEVICES
 
 from .options import encoder_options, normalise_options
-
-PATH = click.Path(path_type=Path)
+from .settings import PATH, image_options
 
 
 @click.command("knn")
 @encoder_options
 @normalise_options
-@click.option("--dataset", required=True, metavar="NAME|DIR", help="A dataset by name, or an image folder.")
-@click.option("--root", type=PATH, metavar="DIR", help="Where named datasets lie, or are downloaded to.")
-@click.option("--download", is_flag=True, help="Fetch a named dataset that is not under --root.")
+@image_options
 @click.option(
     "--size",
     type=click.IntRange(min=1),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 
@@ -18,10 +16,7 @@ def command(results: tuple[str, ...]) -> None:
     Example:
       genrep-evaluate table "random init"=runs/random gaussian=runs/gaussian
     """
+    from ..report.config import rows_of
     from ..table import results_table
 
-    rows = []
-    for text in results:
-        name, separator, path = text.rpartition("=")
-        rows.append((name if separator else Path(path).name, Path(path)))
-    click.echo(results_table(rows))
+    click.echo(results_table([(row.name, path) for row in rows_of(results) for path in row.runs]))

@@ -26,7 +26,7 @@ from .data import training_batches
 from .folder import Metrics, load_checkpoint, prepare, run_folder, save_checkpoint
 from .network import build_detector
 from .presets import Preset
-from .testing import check_installed, detect, measure
+from .testing import check_installed, check_measurable, detect, measure
 from .training import Trainer
 
 RESULT_FILE = "detection.json"
@@ -95,6 +95,7 @@ def _task(config: DetectionConfig, preset: Preset, place: Processes) -> _Task:
     if test.classes != train.classes:
         missing = sorted(set(train.classes) - set(test.classes))
         raise DataError(f"--test-split {config.test_split}: has no object of class {missing[0]!r}; give --classes")
+    check_measurable(test)
     dataset = "+".join(folder.resolve().name for folder in config.data)
     key = {"dataset": dataset, "protocol": protocol(config, preset, train, test), "seed": config.seed}
     identity = {**key, "encoder_sha256": encoder.sha256}

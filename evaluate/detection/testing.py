@@ -56,20 +56,27 @@ def truth(split: VocSplit) -> list[Objects]:
     return [Objects(boxes=i.boxes, labels=i.labels, difficult=i.difficult) for i in split.images]
 
 
+def check_measurable(split: VocSplit) -> None:
+    """Raises DataError: a class has no object in the split that counts, so that it has no AP."""
+    counted = {int(label) for image in split.images for label in image.labels[~image.difficult]}
+    for number, name in enumerate(split.classes):
+        if number not in counted:
+            raise DataError(f"split {split.name}: class {name!r} has no object that is not difficult; give --classes")
+
+
 def measure(split: VocSplit, detections: Sequence[Objects]) -> dict[str, Any]:
     """All figures in percent: VOC07's and VOC2010's AP (as detectron2's evaluator has them, at .5 … .95) and COCO's.
 
     Raises:
         DataError: a class has no object in the split that counts.
     """
+    check_measurable(split)
     real = truth(split)
     by_metric = {
         metric: 100 * detection_ap(real, detections, len(split.classes), OVERLAPS, metric)
         for metric in ("11point", "area")
     }
     voc07 = by_metric["11point"]
-    for number in np.flatnonzero(np.isnan(voc07[0])):
-        raise DataError(f"split {split.name}: class {split.classes[number]!r} has no object that is not difficult")
     means = {name: _three(table.mean(axis=1)) for name, table in by_metric.items()}
     return {
         "voc07": means["11point"],

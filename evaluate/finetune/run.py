@@ -237,4 +237,4 @@ class Finetuning:
             for pixels, wanted in zip(images, labels):
                 tally.add(network.head(frozen(pixels))[:, None], wanted.to(self.device))
                 progress.update(len(pixels))
-        return tally.scores()[0]
+        return tally.scores([f"give a smaller --lr than {self.lr:g}"])[0]

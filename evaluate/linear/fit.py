@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -95,7 +95,13 @@ def fit_heads(
     checkpoint: Checkpoint | None = None,
     label: str = "linear probe",
 ) -> list[Curve]:
-    """Train until the last epoch, from the checkpoint if there is one."""
+    """Train until the last epoch, from the checkpoint if there is one.
+
+    Raises:
+        TrainingError: a classifier has diverged.
+    """
+    advice = [f"give a smaller --lr than {lr:g}" for lr in lrs]
+    classes = heads.parameters["bias"].shape[1]
     scores: list[list[Score]] = []  # by epoch, then head
     state = checkpoint.read(heads.device) if checkpoint is not None else None
     if state is not None:
@@ -107,7 +113,7 @@ def fit_heads(
             scale = heads.preset.scale(epoch, epochs)
             for features, labels in feed(epoch):
                 heads.step(features, labels, scale)
-            scores.append(evaluate_heads(heads.logits, test, len(lrs), heads.parameters["bias"].shape[1], heads.device))
+            scores.append(evaluate_heads(heads.logits, test, len(lrs), classes, heads.device, advice))
             if checkpoint is not None:
                 told = [[asdict(score) for score in row] for row in scores]
                 checkpoint.write({"epoch": epoch, "heads": heads.state(), "scores": told})
@@ -116,13 +122,18 @@ def fit_heads(
 
 
 def evaluate_heads(
-    logits: Callable[[Tensor], Tensor], test: Split, heads: int, classes: int, device: torch.device
+    logits: Callable[[Tensor], Tensor],
+    test: Split,
+    heads: int,
+    classes: int,
+    device: torch.device,
+    advice: Sequence[str] = (),
 ) -> list[Score]:
-    """Scores of classifiers whose logits have the shape ``(B, heads, classes)``."""
+    """Scores of classifiers whose logits have the shape ``(B, heads, classes)``; ``advice`` as of ``Tally.scores``."""
     tally = Tally(classes, heads)
     for features, labels in zip(test.features.split(TEST_BATCH), test.labels.split(TEST_BATCH)):
         tally.add(logits(features.to(device)), labels.to(device))
-    return tally.scores()
+    return tally.scores(advice)
 
 
 def batches(count: int, batch_size: int, seed: int, epoch: int) -> tuple[Tensor, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from genrep.errors import TrainingError
 from genrep.seeding import derive
 
 from .presets import LR_RULE, Preset
@@ -22,8 +23,22 @@ def default_lr(features: Tensor) -> float:
     a trained ResNet-18 on training images of Fashion-MNIST that were held out; 32 to 256 are within half a point.
 
     Shape: ``(N, D)``.
+
+    Raises:
+        TrainingError: all features are zero, or too large for float32.
     """
-    return LR_RULE / (sum(float(part.square().sum()) for part in features.split(65536)) / len(features))
+    length = mean_squared_length(features)
+    if length == 0:
+        raise TrainingError("the features are all zero, from which no --lr follows: the encoder has collapsed")
+    return LR_RULE / length
+
+
+def mean_squared_length(features: Tensor) -> float:
+    """Shape: ``(N, D)``. Raises TrainingError if it is too large for float32."""
+    length = sum(float(part.square().sum()) for part in features.split(65536)) / len(features)
+    if length == float("inf"):
+        raise TrainingError("the features are too large for float32: the encoder has diverged")
+    return length
 
 
 class Heads:

@@ -15,6 +15,7 @@ from genrep.seeding import derive
 
 from ..metrics import Score
 from .fit import Split, evaluate_heads
+from .heads import mean_squared_length
 from .presets import HELD_OUT, L2_GRID
 
 MAX_ITERATIONS = 1000
@@ -84,7 +85,11 @@ def probe_logistic(
     """Score on the test images, and the penalty that was best on held-out training images (the middle of equals).
 
     Each fit begins where the next stronger penalty ended; the last is of all training images.
+
+    Raises:
+        TrainingError: the features are too large for float32.
     """
+    mean_squared_length(train.features)
     inside, outside = held_out(train.labels.numpy(), seed)
     part = Split(features=train.features[inside], labels=train.labels[inside]).to(device)
     check = Split(features=train.features[outside], labels=train.labels[outside]).to(device)

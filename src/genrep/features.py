@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from genrep.encoders import EncoderFacts
-from genrep.errors import TrainingError
+from genrep.errors import TrainingError, WeightsError
 from genrep.progress import Progress
 
 BATCH = 256
@@ -28,6 +28,9 @@ def extract_features(
     """The encoder's pooled features of whole images, in evaluation mode and float32: no crop, no augmentation.
 
     Shape: ``(N, H, W, 3)`` uint8 -> ``(N, D)`` float32 on the CPU.
+
+    Raises:
+        TrainingError, WeightsError: as ``feature_batches``.
     """
     batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
     found = []
@@ -55,13 +58,14 @@ def feature_batches(
 
     Raises:
         TrainingError: the GPU's memory does not suffice.
+        WeightsError: features are not finite.
     """
     forward = Frozen(encoder, facts, device, batch_size)
     waiting: tuple[Tensor, torch.cuda.Event] | None = None
     for pixels in batches:
         features = forward(pixels)
         if device.type != "cuda":
-            yield features
+            yield _finite(features)
             continue
         host = torch.empty(features.shape, pin_memory=True)
         host.copy_(features, non_blocking=True)
@@ -69,11 +73,18 @@ def feature_batches(
         event.record()
         if waiting is not None:
             waiting[1].synchronize()
-            yield waiting[0]
+            yield _finite(waiting[0])
         waiting = host, event
     if waiting is not None:
         waiting[1].synchronize()
-        yield waiting[0]
+        yield _finite(waiting[0])
+
+
+def _finite(features: Tensor) -> Tensor:
+    """The features themselves, which have arrived on the CPU: nothing waits for a GPU here."""
+    if not bool(features.isfinite().all()):
+        raise WeightsError("features are not finite: the encoder has diverged")
+    return features
 
 
 class Frozen:
@@ -86,6 +97,7 @@ class Frozen:
         self.encoder = encoder.eval().to(device)
         self.encoder.to(memory_format=torch.channels_last)
         self.device, self.batch_size = device, batch_size
+        self.rows = max(batch_size, 2)  # of a forward pass: kernels for a single image add up in another order
         self.mean = torch.tensor(facts.mean, device=device)[:, None, None]
         self.std = torch.tensor(facts.std, device=device)[:, None, None]
 
@@ -98,8 +110,8 @@ class Frozen:
     def of_normalised(self, x: Tensor) -> Tensor:
         """Shape: ``(B, 3, H, W)`` float32 -> ``(B, D)``."""
         count = len(x)
-        if count < self.batch_size:
-            x = torch.cat([x, x.new_zeros(self.batch_size - count, *x.shape[1:])])
+        if count < self.rows:
+            x = torch.cat([x, x.new_zeros(self.rows - count, *x.shape[1:])])
         try:
             features: Tensor = self.encoder(x.contiguous(memory_format=torch.channels_last))
         except torch.OutOfMemoryError as error:

@@ -189,8 +189,8 @@ def _sun397_80_20(name: str, root: Path, download: bool) -> tuple[ImageFiles, Im
 
 
 def _folder(name: str, root: Path, download: bool) -> tuple[ImageFiles, ImageFiles]:
-    """``ROOT/name/``, or ``ROOT`` itself, in image-folder layout."""
-    for base in (root / name, root):
+    """``ROOT/name/``, or ``ROOT`` itself if it is called so, in image-folder layout."""
+    for base in (root / name, *([root] if root.resolve().name == name else [])):
         if (base / "train").is_dir():
             return list_folder_pair(base, name=name)
     raise _missing(name, f"{root / name}/train/")

@@ -88,4 +88,8 @@ def test_several_seeds_have_a_mean_in_line_and_table(
     assert len(lines) == 3 and lines[2].startswith("mean of 2 seeds ") and "±" in lines[2]
     assert "lr 0.5: " in lines[0]
     assert invoke(group, ["table", str(tmp_path / "one")]) == 0
-    assert any("±" in line and line.endswith("mean ± std") for line in capsys.readouterr().out.splitlines())
+    shown = capsys.readouterr().out
+    assert any("±" in line and line.endswith("mean ± std") for line in shown.splitlines())
+    (tmp_path / "one").rename(tmp_path / "std=0.2")  # a folder called so, not a name with a folder
+    assert invoke(group, ["table", str(tmp_path / "std=0.2")]) == 0
+    assert capsys.readouterr().out.replace("std=0.2", "one").split() == shown.split()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from genrep.encoders import load_encoder
-from genrep.errors import TrainingError
+from genrep.errors import TrainingError, WeightsError
 from genrep.evaluate.cache import stored_features
 from genrep.features import extract_features
 
@@ -28,6 +28,20 @@ def test_independent_of_batch_size_and_company(encoder: Path) -> None:
         torch.testing.assert_close(other, whole, atol=1e-5, rtol=1e-5)
     part = extract_features(loaded.module, loaded.facts, PIXELS[16:], CPU, batch_size=8)
     assert torch.equal(part, whole[16:])
+
+
+def test_images_one_by_one_have_the_same_features(encoder: Path) -> None:
+    loaded = load_encoder(encoder)
+    pairs = extract_features(loaded.module, loaded.facts, PIXELS, CPU, batch_size=2)
+    assert torch.equal(extract_features(loaded.module, loaded.facts, PIXELS, CPU, batch_size=1), pairs)
+
+
+def test_features_that_are_not_finite_are_refused(encoder: Path) -> None:
+    loaded = load_encoder(encoder)
+    loaded.module.get_parameter("layer4.1.bn2.weight").data.fill_(3e38)
+    loaded.module.get_buffer("layer4.1.bn2.running_var").zero_()
+    with pytest.raises(WeightsError, match="features are not finite: the encoder has diverged"):
+        extract_features(loaded.module, loaded.facts, PIXELS, CPU)
 
 
 def test_are_the_encoders_in_evaluation_mode(encoder: Path) -> None:

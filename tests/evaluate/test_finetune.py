@@ -109,6 +109,9 @@ def test_faults(encoder: Path, images: Path, tmp_path: Path) -> None:
         evaluate_finetune(config(encoder, images, tmp_path, labels="20-per-class"))
     with pytest.raises(TrainingError, match="loss is not finite in epoch"):
         evaluate_finetune(config(encoder, images, tmp_path, lr=1e30))
+    with pytest.raises(TrainingError, match=r"outputs are not finite; give a smaller --lr than 1e\+30"):
+        evaluate_finetune(config(encoder, images, tmp_path, lr=1e30, epochs=1, labels="2-per-class"))  # after one step
+    assert not (tmp_path / "finetune.json").exists()
 
 
 @pytest.mark.parametrize("labels", ["0%", "101%", "1", "0-per-class", "-1%", "per-class"])

@@ -110,9 +110,11 @@ def test_faults_are_one_line(
 
 
 def test_dry_run_prints_the_settings_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    args = ["--encoder", "runs/x", "--dataset", "cifar10", "--out", str(tmp_path / "out"), "--dry-run"]
-    assert invoke(command, args) == 0
-    assert json.loads(capsys.readouterr().out).items() >= {"k": 20, "temperature": 0.07, "encoder": "runs/x"}.items()
+    wanted = {"k": 20, "temperature": 0.07, "encoder": "runs/x", "dataset": "cifar10"}
+    for option in ("--dataset", "--data"):
+        args = ["--encoder", "runs/x", option, "cifar10", "--out", str(tmp_path / "out"), "--dry-run"]
+        assert invoke(command, args) == 0
+        assert json.loads(capsys.readouterr().out).items() >= wanted.items()
     assert not (tmp_path / "out").exists()
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from genrep.encoders import build_encoder, load_encoder, save_encoder
-from genrep.errors import DataError, ResumeError, WeightsError
+from genrep.errors import DataError, ResumeError, TrainingError, WeightsError
 from genrep.evaluate import LinearConfig, evaluate_linear
 from genrep.evaluate.checkpoints import Checkpoint
 from genrep.evaluate.images import load_pair
@@ -183,6 +183,52 @@ def test_the_result_depends_on_neither_workers_nor_the_feature_batch(
     three = evaluate_linear(config(encoder, images, tmp_path / "c", workers=3, feature_batch=7, **options)).entry
     for entry in (two, three):
         assert entry["value"] == one["value"] and entry["protocol"] == one["protocol"]
+
+
+@pytest.mark.parametrize("preset", ["frozen", "genrep"])
+@pytest.mark.parametrize("options", [{"lr": 1e38}, {"lr": 0.1, "lr_grid": (1e38,)}])
+def test_a_classifier_that_diverged_is_no_result(
+    encoder: Path, images: Path, tmp_path: Path, preset: str, options: dict[str, Any]
+) -> None:
+    with pytest.raises(TrainingError, match=r"outputs are not finite; give a smaller --lr than 1e\+38$"):
+        evaluate_linear(config(encoder, images, tmp_path, preset=preset, size=16, batch_size=12, **options))
+    assert not (tmp_path / "linear.json").exists()
+
+
+@pytest.mark.parametrize("preset", ["frozen", "genrep", "simclr-lbfgs"])
+def test_features_that_are_not_finite_are_no_result(encoder: Path, images: Path, tmp_path: Path, preset: str) -> None:
+    loaded = load_encoder(encoder)
+    loaded.module.get_parameter("layer4.1.bn2.weight").data.fill_(3e38)
+    loaded.module.get_buffer("layer4.1.bn2.running_var").zero_()
+    save_encoder(tmp_path / "huge.safetensors", loaded.module, loaded.facts)
+    options = {"preset": preset, "size": 16, "epochs": None if preset == "simclr-lbfgs" else 1}
+    with pytest.raises(WeightsError, match="features are not finite: the encoder has diverged"):
+        evaluate_linear(config(tmp_path / "huge.safetensors", images, tmp_path, **options))
+    assert not (tmp_path / "linear.json").exists() and not list((tmp_path / "features").iterdir())
+
+
+@pytest.mark.parametrize("preset", ["frozen", "simclr-lbfgs"])
+def test_features_too_large_to_be_squared_are_no_result(
+    encoder: Path, images: Path, tmp_path: Path, preset: str
+) -> None:
+    loaded = load_encoder(encoder)
+    loaded.module.get_parameter("layer4.1.bn2.bias").data.fill_(1e25)
+    save_encoder(tmp_path / "large.safetensors", loaded.module, loaded.facts)
+    options = {"preset": preset, "size": 16, "epochs": None if preset == "simclr-lbfgs" else 1}
+    with pytest.raises(TrainingError, match="the features are too large for float32: the encoder has diverged"):
+        evaluate_linear(config(tmp_path / "large.safetensors", images, tmp_path, **options))
+
+
+def test_a_rate_does_not_follow_from_features_that_are_all_zero(encoder: Path, images: Path, tmp_path: Path) -> None:
+    loaded = load_encoder(encoder)
+    for name in ("layer4.0.bn2", "layer4.0.downsample.1", "layer4.1.bn2"):
+        for part in ("weight", "bias"):
+            loaded.module.get_parameter(f"{name}.{part}").data.zero_()
+    save_encoder(tmp_path / "zero.safetensors", loaded.module, loaded.facts)
+    with pytest.raises(
+        TrainingError, match="the features are all zero, from which no --lr follows: the encoder has collapsed"
+    ):
+        evaluate_linear(config(tmp_path / "zero.safetensors", images, tmp_path))
 
 
 def test_interrupted_training_goes_on_to_the_same_result(

@@ -89,6 +89,8 @@ def rewrite(written: Path, folder: Path, change: object, **metadata: str) -> Pat
         ),
         (lambda state, facts: state.update(extra=torch.zeros(1)), "extra is unknown"),
         (lambda state, facts: state.update({"conv1.weight": torch.zeros(64, 3, 3, 3)}), "conv1.weight has shape"),
+        (lambda state, facts: state["layer4.1.bn2.weight"][3].fill_(torch.nan), "layer4.1.bn2.weight is not finite"),
+        (lambda state, facts: state.update({"bn1.bias": torch.zeros(64).int()}), "bn1.bias is of torch.int32"),
         (lambda state, facts: facts.pop("stem"), "metadata lack 'stem'"),
         (lambda state, facts: facts.update(arch="vit"), "arch 'vit': wanted one of resnet18"),
         (lambda state, facts: facts.update(stem="cifar"), "conv1.weight has shape"),
@@ -99,6 +101,15 @@ def rewrite(written: Path, folder: Path, change: object, **metadata: str) -> Pat
 def test_what_does_not_fit_is_refused(written: Path, tmp_path: Path, change: object, message: str) -> None:
     with pytest.raises(WeightsError, match=message):
         load_encoder(rewrite(written, tmp_path, change))
+
+
+def test_half_precision_is_read_as_float32(written: Path, tmp_path: Path) -> None:
+    def halve(state: dict[str, torch.Tensor], facts: dict[str, str]) -> None:
+        state.update({name: tensor.half() for name, tensor in state.items() if tensor.is_floating_point()})
+
+    module = load_encoder(rewrite(written, tmp_path, halve)).module
+    assert {tensor.dtype for tensor in module.state_dict().values()} == {torch.float32, torch.int64}
+    assert module(torch.zeros(1, 3, 32, 32)).isfinite().all()
 
 
 def test_missing_and_damaged_files_are_refused(written: Path, tmp_path: Path) -> None:

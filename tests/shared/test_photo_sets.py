@@ -135,7 +135,7 @@ MAKERS = {
     "stanford_cars": (cars, 2, 2, ("AM General Hummer SUV 2000", "Acura RL Sedan 2012"), TOP1),
     "flowers102": (flowers, 204, 102, None, MEAN_PER_CLASS),
     "imagenet": (folder("imagenet"), 2, 2, ("n01558993", "n01692333"), TOP1),
-    "birdsnap": (folder(), 2, 2, ("n01558993", "n01692333"), TOP1),
+    "birdsnap": (folder("birdsnap"), 2, 2, ("n01558993", "n01692333"), TOP1),
 }
 
 
@@ -221,6 +221,18 @@ def test_imagenet100_is_a_folder_or_the_papers_part_of_imagenet(tmp_path: Path) 
     assert train.classes == test.classes == tuple(sorted(ids)) and len(train) == 100
     folder("imagenet100")(tmp_path, pytest.MonkeyPatch())
     assert len(load_photo_set("imagenet100", tmp_path)[0].classes) == 2
+
+
+@pytest.mark.parametrize("name", ["birdsnap", "imagenet"])
+def test_a_folder_is_a_set_only_under_its_name(name: str, tmp_path: Path) -> None:
+    for base in (tmp_path / "cars", tmp_path / name):
+        for split in ("train", "test"):
+            for class_name in ("a", "b"):
+                jpeg(base / split / class_name / "1.jpg")
+    with pytest.raises(MissingDataset, match=rf"dataset {name}: not found as .*cars/{name}/train/"):
+        load_photo_set(name, tmp_path / "cars")
+    for root in (tmp_path, tmp_path / name):
+        assert len(load_photo_set(name, root)[0]) == 2
 
 
 @pytest.mark.parametrize("name", PHOTO_SETS)

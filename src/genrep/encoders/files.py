@@ -22,7 +22,7 @@ from genrep.errors import WeightsError
 from genrep.files import sha256_file, write_atomic
 
 from . import ENCODER_FILE, EncoderFacts
-from .layouts import check_fit, find_resnet, misfits_of, resnet_shapes
+from .layouts import check_fit, find_resnet, misfits_of, plain, resnet_shapes
 from .loaded import LoadedEncoder, default_facts, with_overrides
 from .networks import build_encoder
 
@@ -61,7 +61,7 @@ def load_encoder(
         size, mean, std: of the images, instead of what the file says, or of 224 and ImageNet's where it says nothing.
 
     Raises:
-        WeightsError: there is none, or it is not complete: nothing is ever left at its random initialisation.
+        WeightsError: there is none, it is not finite, or not complete: nothing is ever left at its random initialisation.
     """
     path = Path(source)
     if not path.exists() and _FACTORY.fullmatch(str(source)):
@@ -105,7 +105,9 @@ def _load_safetensors(path: Path, **overrides: Any) -> LoadedEncoder:
         raise WeightsError(f"{path}: its metadata lack {error}; wanted an encoder that genrep-train wrote") from error
     except (ValueError, TypeError) as error:
         raise WeightsError(f"{path}: not an encoder's safetensors ({error})") from error
-    check_fit(misfits_of(state, resnet_shapes(facts.arch, facts.stem)), facts.arch, str(path))
+    wanted = resnet_shapes(facts.arch, facts.stem)
+    check_fit(misfits_of(state, wanted), facts.arch, str(path))
+    state = plain(state, wanted, str(path))
     facts = with_overrides(facts, **overrides)
     return LoadedEncoder(module=_filled(facts, state), facts=facts, path=path, sha256=digest)
 

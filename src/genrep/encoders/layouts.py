@@ -85,7 +85,7 @@ def find_resnet(content: object, where: str) -> FoundResNet:
     return FoundResNet(
         arch=arch,
         stem=stem,
-        state={name: _plain(name, state[name], where) for name in wanted},
+        state=plain(state, wanted, where),
         left_out=_grouped(beside, prefix),
         notes=tuple(notes),
     )
@@ -218,16 +218,24 @@ def _translate(
     return state, beside
 
 
+def plain(state: Mapping[str, Tensor], names: Iterable[str], where: str) -> dict[str, Tensor]:
+    """The named tensors as torchvision's own module holds them: float32, and int64 counters.
+
+    Raises:
+        WeightsError: one is not of floating point, or not finite.
+    """
+    return {name: _plain(name, state[name], where) for name in names}
+
+
 def _plain(name: str, tensor: Tensor, where: str) -> Tensor:
-    """As torchvision's own module holds it."""
     if name.endswith(_COUNTER):
         return tensor.to(torch.int64)
     if not tensor.is_floating_point():
         raise WeightsError(f"{where}: {name} is of {tensor.dtype}; wanted floating point")
-    plain = tensor.detach().to(torch.float32).contiguous()
-    if not bool(plain.isfinite().all()):
+    floats = tensor.detach().to(torch.float32).contiguous()
+    if not bool(floats.isfinite().all()):
         raise WeightsError(f"{where}: {name} is not finite; the run that wrote it had diverged")
-    return plain
+    return floats
 
 
 def _grouped(names: Iterable[str], prefix: str) -> tuple[str, ...]:

@@ -112,6 +112,20 @@ def test_classes_that_the_test_does_not_share(encoder: Path, rectangles: Path, t
         evaluate_detection(config(encoder, root, tmp_path / "out", classes=("blue", "red")))
 
 
+def test_a_test_set_without_an_ap_is_told_before_the_training(
+    encoder: Path, rectangles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    root = tmp_path / "copy"
+    shutil.copytree(rectangles, root)
+    for path in (root / "Annotations").glob("test*.xml"):
+        path.write_text(path.read_text().replace("<difficult>0", "<difficult>1", 1))  # the blue one is the first
+    monkeypatch.setattr(run_module, "build_detector", None)
+    with pytest.raises(DataError, match="split test: class 'blue' has no object that is not difficult"):
+        evaluate_detection(config(encoder, root, tmp_path / "out"))
+
+
 def test_out_of_memory_is_told(
     encoder: Path, rectangles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
