@@ -78,7 +78,7 @@ def command(dry_run: bool, **options: Any) -> int:
       genrep-evaluate reproduce genrep-fig5 --root data --out results --dry-run
       genrep-evaluate reproduce cop-gen-table1 --scale full --root /data --out results
     """
-    from ..reproduce import ReproduceConfig, reproduce
+    from ..reproduce import ReproduceConfig, carry_out, prepare
     from ..reproduce.run import describe_plan
 
     try:
@@ -86,9 +86,10 @@ def command(dry_run: bool, **options: Any) -> int:
         if dry_run:
             click.echo(describe_plan(config))
             return 0
-        result = reproduce(config)
+        prepared = prepare(config)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    result = carry_out(prepared)
     if result.report is not None:
         click.echo(f"report: {result.report}")
     for folder, why in result.failed.items():

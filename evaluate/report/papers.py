@@ -10,6 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 FILES = ("genrep.toml", "cop_gen.toml", "hl.toml")
+FACTS_FILE = "datasets.toml"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,9 @@ class PublishedProtocol:
     kind: str  # ``name`` of our protocols of the same kind
     says: str
     match: Mapping[str, Any]  # fields of a result's protocol that must be equal; none: no result of ours is comparable
+    rates: Mapping[
+        str, float
+    ]  # ``lr`` of encoders of "real" and of "generated" images, where it differs from row to row
     any_folder: bool  # the test set is a folder of any name; ``match`` says how many images it has
 
 
@@ -37,7 +41,7 @@ class Published:
     dataset: str
     metric: str
     protocol: PublishedProtocol
-    test_images: int | None
+    match: Mapping[str, Any]  # the protocol's, and what follows from dataset, column and row
     value: float
     unit: str
     decimals: int  # that are printed
@@ -74,12 +78,9 @@ class Published:
 
     def comparable(self, dataset: str, protocol: Mapping[str, Any]) -> bool:
         """Whether a result on ``dataset`` by ``protocol`` may stand beside it."""
-        wanted = self.protocol
-        if not wanted.match or not (wanted.any_folder or dataset == self.dataset):
+        if not self.match or not (self.protocol.any_folder or dataset == self.dataset):
             return False
-        if self.test_images not in (None, protocol.get("test_images")):
-            return False
-        return all(protocol.get(name) == value for name, value in wanted.match.items())
+        return all(protocol.get(name) == value for name, value in self.match.items())
 
 
 @cache
@@ -106,24 +107,48 @@ def check_keys(keys: Iterable[str]) -> None:
             )
 
 
+@cache
+def dataset_facts(dataset: str) -> Mapping[str, Any]:
+    """Fields that a protocol has on the whole of a paper's dataset; none for other names."""
+    facts: Mapping[str, Any] = _toml(FACTS_FILE).get(dataset, {})
+    return facts
+
+
+def _toml(name: str) -> dict[str, Any]:
+    return tomllib.loads((files(__package__) / "published" / name).read_text(encoding="utf-8"))
+
+
 def _read(name: str) -> list[Published]:
-    content = tomllib.loads((files(__package__) / "published" / name).read_text(encoding="utf-8"))
-    protocols = {
-        key: PublishedProtocol(
-            name=key,
-            kind=value["kind"],
-            says=value["says"],
-            match={**match, "name": value["kind"]} if (match := value.get("match")) else {},
-            any_folder=value.get("any_folder", False),
-        )
-        for key, value in content["protocols"].items()
-    }
+    content = _toml(name)
+    protocols = {key: _protocol(key, content["protocols"]) for key in content["protocols"]}
     return [
         _number(content, table, row, column, value, protocols[column["protocol"]])
         for table in content["tables"]
         for row in table["rows"]
         for column, value in zip(table["columns"], row["values"], strict=True)
     ]
+
+
+def _protocol(name: str, every: dict[str, Any]) -> PublishedProtocol:
+    own = every[name]
+    match = {**every.get(own.get("like"), {}).get("match", {}), **own.get("match", {})}
+    return PublishedProtocol(
+        name=name,
+        kind=own["kind"],
+        says=own["says"],
+        match={**match, **dict.fromkeys(own.get("null", ())), "name": own["kind"]} if match else {},
+        rates=own.get("rates", {}),
+        any_folder=own.get("any_folder", False),
+    )
+
+
+def _match(protocol: PublishedProtocol, column: dict[str, Any], recipe: str) -> dict[str, Any]:
+    """Everything that a result's protocol must agree in; empty: nothing is comparable."""
+    if not protocol.match:
+        return {}
+    real = recipe.startswith("real:") and "+" not in recipe
+    rate = {"lr": protocol.rates["real" if real else "generated"]} if protocol.rates else {}
+    return {**dataset_facts(column["dataset"]), **protocol.match, **column.get("match", {}), **rate}
 
 
 def _number(
@@ -146,7 +171,7 @@ def _number(
         dataset=column["dataset"],
         metric=column["metric"],
         protocol=protocol,
-        test_images=column.get("test_images"),
+        match=_match(protocol, column, recipe["recipe"]),
         value=round(column.get("scale", 1) * value, 6),
         unit=column.get("unit", "percent"),
         decimals=column.get("decimals", table.get("decimals", 2)),

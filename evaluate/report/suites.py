@@ -9,7 +9,7 @@ from genrep.files import digest_json
 
 from ..results import Entry
 from .measured import Measured
-from .papers import PublishedProtocol, published
+from .papers import PublishedProtocol, dataset_facts, published
 
 MEAN_OF = "mean_of"  # in ``match``: the datasets that a published number is the mean over
 
@@ -24,7 +24,8 @@ def _means(entries: list[Measured], suite: PublishedProtocol) -> list[Measured]:
     wanted = {name: value for name, value in suite.match.items() if name != MEAN_OF}
     by_dataset: list[dict[tuple[str, int], Measured]] = []
     for dataset in suite.match[MEAN_OF]:
-        found = [one for one in entries if one.entry["dataset"] == dataset and _agrees(one, wanted)]
+        whole = {**dataset_facts(dataset), **wanted}
+        found = [one for one in entries if one.entry["dataset"] == dataset and _agrees(one, whole)]
         if len({one.digest for one in found}) != 1:
             return []  # not measured, or in several ways
         by_dataset.append({(one.encoder, one.entry["seed"]): one for one in found})

@@ -5,7 +5,7 @@
     specs.py           reads these files
     tasks.py           Task: one call of a command, in a folder named by the digest of its settings
     sources.py planning.py  a table at a scale becomes rows and tasks
-    scheduling.py      runs them, a process per GPU; records.py keeps their times
+    scheduling.py      runs them, a process per GPU; records.py keeps their times, rates.toml those of another machine
     run.py reporting.py  the whole, and the page in the end
     subset.py          a command of the graph: a few real images as a folder
 
@@ -13,7 +13,16 @@ The commands themselves resume; nothing here knows how.
 """
 
 from .config import ReproduceConfig
-from .run import ReproduceResult, plan_of, reproduce
+from .run import ReproduceResult, carry_out, plan_of, prepare, reproduce
 from .specs import SCALES, table_names
 
-__all__ = ["SCALES", "ReproduceConfig", "ReproduceResult", "plan_of", "reproduce", "table_names"]
+__all__ = [
+    "SCALES",
+    "ReproduceConfig",
+    "ReproduceResult",
+    "carry_out",
+    "plan_of",
+    "prepare",
+    "reproduce",
+    "table_names",
+]

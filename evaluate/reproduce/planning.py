@@ -48,12 +48,7 @@ class Plan:
         if self.script is not None:
             return [self.script]
         seeds = dict.fromkeys(seed for row in self.rows for seed in row.seeds)
-        return [goal for seed in seeds for row in self.rows for goal in row.goals if _seed_of(goal) in (None, seed)]
-
-
-def _seed_of(task: Task) -> int | None:
-    words = task.arguments
-    return int(words[words.index("--seed") + 1]) if "--seed" in words else None
+        return [goal for seed in seeds for row in self.rows for goal in row.goals if goal.seed in (None, seed)]
 
 
 def make_plan(
@@ -136,6 +131,7 @@ class Planner:
             final="encoder.safetensors",
             like=f"{like} {digest_json(same)[:6]}",
             units=float(length),
+            seed=seed,
         )
 
     def _method(self, spec: RowSpec) -> Settings:
@@ -180,16 +176,20 @@ class Planner:
             encoder: tuple[str, ...] = ("--random-init", *flags(self.scale.random))
         else:
             encoder = ("--encoder", run.folder)
+        # Several seeds of one encoder; a random one is another encoder for each.
+        seeds = [seed] if run is None else how.get("seeds", [seed])
         where = str(options.get("dataset") or options.get("suite") or "voc")
         return Task(
             kind="evaluation",
             label=f"{name}-{f'random-s{seed}' if run is None else run.label}",
             module=f"{EVALUATE}:{how['command']}",
-            arguments=(*encoder, *flags(options), "--seed", str(seed)),
+            arguments=(*encoder, *flags(options), "--seed", ",".join(map(str, seeds))),
             needs=needs,
             final=f"{how['command']}.json",
-            whole=how["command"] != "transfer",
+            whole=how["command"] != "transfer" and len(seeds) == 1,
             like=f"{self.scale.name} {name} {where}",
+            units=float(len(seeds)),
+            seed=seed,
         )
 
     def _delta(self, spec: RowSpec) -> Task:

@@ -8,8 +8,10 @@ import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable
+import tomllib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from genrep.files import write_json
 
 from .tasks import RECORD_FILE, TASKS, Task
 
+RATES_FILE = "rates.toml"
 _NAMES = (
     "import json, torch; print(json.dumps([torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]))"
 )
@@ -108,10 +111,20 @@ def add_piece(out: Path, task: Task, slot: Slot, argv: list[str], seconds: float
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """How long something may take."""
+
+    seconds: float  # of what is known
+    rough: bool = False  # some of it by ``RATES_FILE``
+    unknown: int = 0  # tasks that nothing is known of
+
+
 class Estimates:
-    """How long tasks take, by the same kind of task that was finished on the same hardware."""
+    """How long tasks take, by the same kind of task that was finished on the same hardware; else roughly, as we measured it."""
 
     def __init__(self, out: Path, slot: Slot) -> None:
+        self.shipped = shipped_rates(slot.device, len(slot.cores))
         self.rates: dict[str, list[float]] = {}
         for path in sorted((out / TASKS).glob(f"*/{RECORD_FILE}")):
             record = read_record(path)
@@ -124,8 +137,26 @@ class Estimates:
         rates = self.rates.get(task.like)
         return statistics.median(rates) * task.units if rates else None
 
-    def total(self, tasks: Iterable[Task]) -> tuple[float, int]:
-        """Seconds of those that are known, and how many are not."""
-        found = [self.seconds(task) for task in tasks]
-        known = [seconds for seconds in found if seconds is not None]
-        return sum(known), len(found) - len(known)
+    def of(self, task: Task) -> Estimate:
+        """By what was finished here, else by what we measured."""
+        if (seconds := self.seconds(task)) is not None:
+            return Estimate(seconds=seconds)
+        if (rate := self.shipped.get(task.kin)) is not None:
+            return Estimate(seconds=rate * task.units, rough=True)
+        return Estimate(seconds=0.0, unknown=1)
+
+    def total(self, tasks: Iterable[Task]) -> Estimate:
+        """All of them, one after another."""
+        found = [self.of(task) for task in tasks]
+        return Estimate(
+            seconds=sum(one.seconds for one in found),
+            rough=any(one.rough for one in found),
+            unknown=sum(one.unknown for one in found),
+        )
+
+
+def shipped_rates(device: str, cores: int) -> Mapping[str, float]:
+    """Seconds per unit by ``Task.kin``, as measured elsewhere on ``cores`` or, if there is no such, fewer; often none."""
+    known = tomllib.loads((files(__package__) / RATES_FILE).read_text(encoding="utf-8"))["measured"]
+    fitting = [one for one in known if one["device"] == device and one["cores"] <= cores]
+    return max(fitting, key=lambda one: one["cores"])["seconds"] if fitting else {}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from pathlib import Path
 from typing import Any
 
+from genrep.errors import DataError
 from genrep.files import locked_folder, write_atomic, write_json
 
 from ..report import ReportConfig, ReportResult, Row, write_report
+from ..report.facts import read_object
 from ..report.rows import duration
 from .planning import Plan, PlannedRow
 from .records import read_record, record_path
@@ -52,8 +53,13 @@ def _results(task: Task, planned: PlannedRow, out: Path) -> Path:
     folder = out / task.folder
     if planned.spec.walk is None:
         return folder
-    content = json.loads((folder / task.final).read_bytes())
-    write_json(folder / DELTA_RESULTS, delta_entries(content))
+    path = folder / task.final
+    content = read_object(path)
+    try:
+        entries = delta_entries(content)
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise DataError(f"{path}: wanted what measure-delta writes ({type(error).__name__}: {error})") from error
+    write_json(folder / DELTA_RESULTS, entries)
     return folder / DELTA_RESULTS
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from ..report.rows import duration
 from ..table import aligned
 from .config import ReproduceConfig
 from .planning import Plan, make_plan
-from .records import Estimates, find_slots
-from .reporting import make_report
+from .records import Estimate, Estimates, Slot, find_slots
+from .reporting import hardware_text, make_report
 from .scheduling import Scheduler
 from .tasks import Task, all_tasks, fill, open_tasks
 
@@ -33,22 +34,47 @@ def plan_of(config: ReproduceConfig) -> Plan:
     return make_plan(config.table, config.scale, rows=config.rows, seeds=config.all_seeds, weights=config.weights)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A config with what it stands for here: nothing is begun, nothing is written."""
+
+    config: ReproduceConfig
+    plan: Plan
+    values: Mapping[str, str]  # of the placeholders in commands
+    slots: list[Slot]
+
+
+def prepare(config: ReproduceConfig) -> Prepared:
+    """Check everything that options can be wrong in.
+
+    Raises:
+        ValueError: names or options that do not go together, or a device that is not there.
+        DataError: real data are wanted and ``root`` is not given.
+    """
+    plan = plan_of(config)
+    values = _values(config, plan)
+    return Prepared(config=config, plan=plan, values=values, slots=find_slots(config.device, config.jobs))
+
+
 def reproduce(config: ReproduceConfig) -> ReproduceResult:
     """Do what is left to do, and write the report of what is there.
 
     Stopped at any moment, the same call goes on; several calls may share ``out``.
 
     Raises:
-        ValueError: names or options that do not go together.
-        DataError: real data are wanted and ``root`` is not given.
+        ValueError: see ``prepare``.
+        DataError: see ``prepare``; or a result file is damaged.
     """
-    plan = plan_of(config)
+    return carry_out(prepare(config))
+
+
+def carry_out(prepared: Prepared) -> ReproduceResult:
+    """``reproduce`` from where the options are known to be right. Raises DataError: a result file is damaged."""
+    config, plan = prepared.config, prepared.plan
     out = config.out.resolve()
-    values = _values(config, plan)
-    slots = find_slots(config.device, config.jobs)
     out.mkdir(parents=True, exist_ok=True)
     folder = out / f"{config.table}-{config.scale}"
-    scheduler = Scheduler(out, slots, values, lambda line: print(line, file=sys.stderr, flush=True))
+    scheduler = Scheduler(out, prepared.slots, prepared.values, lambda line: print(line, file=sys.stderr, flush=True))
     try:
         outcome = scheduler.run(plan.goals)
     except (KeyboardInterrupt, Terminated):
@@ -93,9 +119,10 @@ def describe_plan(config: ReproduceConfig) -> str:
     for task in every:
         needs = " ".join(numbers[need.id] for need in task.needs)
         lines.append([numbers[task.id], task.folder or task.module, needs, _time(task, waiting, estimates)])
-    seconds, unknown = estimates.total(todo)
+    total = estimates.total(todo)
     rows = f"{len(plan.rows)} rows, " if plan.rows else ""
-    known = f"{duration(seconds)} one after another" + (f", and {unknown} of unknown time" if unknown else "")
+    where = f"on this machine: {hardware_text({'device': slot.name, 'cores': len(slot.cores)})}."
+    rough = " Those with about were measured on another machine, on no more cores." if total.rough else ""
     return "\n".join(
         [
             f"{plan.title} ({config.scale})",
@@ -103,15 +130,27 @@ def describe_plan(config: ReproduceConfig) -> str:
             "",
             *aligned(lines),
             "",
-            f"{rows}{len(every)} tasks, {len(todo)} to do: {known}.",
-            "Times are those of finished tasks of the same kind, in proportion to size, on this machine: "
-            f"{slot.name}, {len(slot.cores)} cores.",
+            f"{rows}{len(every)} tasks, {len(todo)} to do{_total(total, len(todo))}.",
+            f"Times are those of finished tasks of the same kind, in proportion to size, {where}{rough}",
         ]
     )
+
+
+def _total(total: Estimate, tasks: int) -> str:
+    """What is said of the time of so many tasks."""
+    if not tasks:
+        return ""
+    if total.unknown == tasks:
+        return ", of unknown time"
+    return f": {_text(total)} one after another" + (f", and {total.unknown} of unknown time" if total.unknown else "")
 
 
 def _time(task: Task, waiting: set[str], estimates: Estimates) -> str:
     if task.id not in waiting:
         return "done or not needed"
-    seconds = estimates.seconds(task)
-    return "unknown" if seconds is None else duration(seconds)
+    found = estimates.of(task)
+    return "unknown" if found.unknown else _text(found)
+
+
+def _text(estimate: Estimate) -> str:
+    return ("about " if estimate.rough else "") + duration(estimate.seconds)

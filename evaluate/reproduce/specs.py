@@ -13,7 +13,7 @@ SCALES = ("tiny", "cpu", "small", "full")
 Settings = dict[str, Any]
 DATA = ("generated", "real", "mixed", "none", "walk")
 ROW_SCALES = ("full", "reduced")
-PARENT = "like"  # of fits: the one whose settings stand under its own
+PARENT = "like"  # of fits and baselines: the one whose settings stand under its own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,6 @@ class ScaleSpec:
     delta_anchors: int = 1_000_000
     real_size: int | None = None
     subset: Mapping[str, int] | None = None
-    build: Settings = field(default_factory=dict)  # further options of genrep-generate dataset
     stand_ins: tuple[Mapping[str, str], ...] = ()
 
     @property
@@ -115,29 +114,34 @@ def read_table(name: str, scale: str) -> TableSpec:
     if "script" in value:
         return TableSpec(**common, script=tuple(value["script"]), options=value.get(scale, {}))
     reduced = scale != "full"
-    entries = value["rows"] + [BASELINES[baseline] for baseline in value.get("baselines", ())]
+    entries = value["rows"] + [_baseline(baseline, where) for baseline in value.get("baselines", ())]
     rows = [_row(value.get("defaults", {}), entry, reduced, where) for entry in entries]
     kept = [row for row in rows if row.only in (None, "reduced" if reduced else "full")]
     return TableSpec(**common, rows=tuple(_with_published(row, value.get("published")) for row in kept))
 
 
-# Rows that any table may ask for. "real" is its own method on the real images.
+# Rows that any table may ask for, by name or as {like = NAME, ...}. "real" is the table's own method on the real images. What a
+# table's other rows say of length and number of samples is not theirs.
+_REAL: Settings = {
+    **{"data": "real", "published": [], "positive": "anchor", "reduced": {"positive": "anchor"}},
+    **{"train": {}, "same_updates": False, "times": 1},
+}
 BASELINES: dict[str, Settings] = {
     "random": {"id": "random", "name": "random initialisation", "data": "none", "published": []},
-    "real": {
-        **{"id": "baseline-real", "name": "real images, the same training", "data": "real", "published": []},
-        **{"positive": "anchor", "reduced": {"positive": "anchor"}},
-    },
+    "real": {**_REAL, "id": "baseline-real", "name": "real images, the same training"},
     "supervised": {
-        **{"id": "supervised", "name": "real images and labels, classifier", "data": "real", "published": []},
-        **{
-            "method": "genrep-classifier",
-            "positive": "anchor",
-            "pixel_views": "simclr",
-            "reduced": {"positive": "anchor"},
-        },
+        **{**_REAL, "id": "supervised", "name": "real images and labels, classifier"},
+        **{"method": "genrep-classifier", "pixel_views": "simclr"},
     },
 }
+
+
+def _baseline(entry: str | Settings, where: str) -> Settings:
+    own = {} if isinstance(entry, str) else {key: value for key, value in entry.items() if key != PARENT}
+    name = entry if isinstance(entry, str) else entry.get(PARENT)
+    if name not in BASELINES:
+        raise ValueError(f"{where}: baseline {name!r}: wanted one of {', '.join(BASELINES)}")
+    return {**BASELINES[name], **own}
 
 
 def read_scale(name: str) -> ScaleSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ FOLDERS = {
 TASKS = "tasks"  # record and log of each
 RECORD_FILE, LOG_FILE = "task.json", "log.txt"
 DIGITS = 12
+DIGEST = rf"-[0-9a-f]{{{DIGITS}}}$"  # in the end of a folder's name
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,6 +46,7 @@ class Task:
     views: str | None = None  # content of ``views_file``
     like: str = ""  # tasks with the same take ``units`` times as long
     units: float = 1.0
+    seed: int | None = None  # of the training that it is, or measures
     whole: bool = True  # False: ``final`` does not tell whether everything is there, only the record does
 
     @cached_property
@@ -55,6 +58,15 @@ class Task:
     def id(self) -> str:
         """The folder's name."""
         return f"{self.label}-{self.digest}"
+
+    @property
+    def kin(self) -> str:
+        """``like`` without the digests of settings: about as long, whatever the fine print.
+
+        >>> Task(kind="fit", label="", module="", arguments=(), final="", like="fit-steer biggan 64fb8e").kin
+        'fit-steer biggan'
+        """
+        return self.like.rpartition(" ")[0] if self.kind in ("fit", "run") else re.sub(DIGEST, "", self.like)
 
     @property
     def folder(self) -> str:

@@ -21,7 +21,17 @@ CONFIG: Json = {
 FROZEN: Json = {"name": "linear", "preset": "frozen", "epochs": 60, "batch_size": 256, "metric": "top-1"}
 GENREP: Json = {
     **{"name": "linear", "preset": "genrep", "epochs": 60, "batch_size": 256, "metric": "top-1"},
-    **{"test_transform": "Resize(128, bilinear) -> CenterCrop(112)", "test_images": 5000},
+    **{"features": "pooled, evaluation mode, float32, not standardised", "initialisation": "nn.Linear's", "lr": 2.0},
+    **{
+        "augmentation": "RandomResizedCrop(112, 0.2-1), horizontal flip",
+        "optimiser": "SGD, momentum 0.9, no weight decay",
+    },
+    **{"test_transform": "Resize(128, bilinear) -> CenterCrop(112)", "schedule": "cosine per epoch to 0.008 of lr"},
+    **{"train_images": 126_689, "test_images": 5000, "classes": 100},
+}
+HL: Json = {
+    **{**GENREP, "preset": "hl", "lr": 30.0, "initialisation": "weights N(0, 0.01), bias 0"},
+    "schedule": "cosine per epoch to 0.1 of lr",
 }
 
 
@@ -33,7 +43,7 @@ def sha256(text: str) -> str:
 class Workplace:
     """Writes folders under one root; every method returns what it wrote."""
 
-    frozen, genrep = FROZEN, GENREP
+    frozen, genrep, hl = FROZEN, GENREP, HL
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import genrep.generate.recipes
 from genrep.evaluate.detection.config import DetectionConfig
 from genrep.evaluate.detection.run import protocol as detection_protocol
-from genrep.evaluate.finetune.presets import VISSL
-from genrep.evaluate.images import DATASETS
+from genrep.evaluate.finetune import run as finetuning
+from genrep.evaluate.finetune.config import FinetuneConfig
+from genrep.evaluate.images import DATASETS, TOP1, LabelledImages
+from genrep.evaluate.linear.config import LinearConfig
 from genrep.evaluate.linear.presets import PRESETS
+from genrep.evaluate.linear.run import Probe
 from genrep.evaluate.report import Row, find_row, published
-from genrep.evaluate.report.papers import Published
+from genrep.evaluate.report.papers import dataset_facts
 from genrep.evaluate.voc.config import Voc07Config
 from genrep.evaluate.voc.layout import VocImage, VocSplit
 from genrep.evaluate.voc.run import protocol as voc07_protocol
@@ -93,29 +101,121 @@ def test_every_number_is_complete() -> None:
             assert number.dataset in {*DATASETS, "mean of 7"}, number
 
 
-def test_protocols_are_those_of_our_presets() -> None:
-    for number in published():
-        match = number.protocol.match
-        if match and number.protocol.kind == "linear":
-            check_linear(number)
-        if match and number.protocol.kind == "finetune":
-            assert (match["epochs"], match["batch_size"]) == (VISSL.epochs, VISSL.batch_size), number
+FIXED = {"source", "train", "test", "reported"}  # fields that say what the others say, or that no option changes
+ENCODER: Any = SimpleNamespace(facts=SimpleNamespace(size=128))
+CPU = torch.device("cpu")
 
 
-def check_linear(number: Published) -> None:
-    match = number.protocol.match
-    preset = PRESETS[match["preset"]]
-    assert match["batch_size"] == preset.batch_size, number
-    for name in match.get("mean_of", [number.dataset]):
-        longer = number.key.startswith("genrep-table2") and name == "imagenet"  # only if asked for: --epochs 100
-        assert match["epochs"] == (100 if longer else preset.long.get(name, preset.epochs)), number
-        if "test_transform" in match:
-            assert match["test_transform"] == preset.transform_of(name).describe(), number
+@cache
+def images(dataset: str, split: str, count: int | None = None) -> LabelledImages:
+    """What stands for a split of a whole dataset, or for so many of its images."""
+    facts = dataset_facts(dataset)
+    labels = np.arange(count or facts.get(f"{split}_images", 5000), dtype=np.int64) % facts["classes"]
+    return LabelledImages(dataset, labels, tuple(map(str, range(facts["classes"]))), split, TOP1)
 
 
-def split(name: str, count: int) -> VocSplit:
+@cache
+def linear(dataset: str, preset: str, train_images: int | None = None, **options: Any) -> dict[str, Any]:
+    """The protocol of our linear probe."""
+    config = LinearConfig(dataset=dataset, out=Path("x"), encoder="e", preset=preset, **options)
+    train = images(dataset, "train", train_images)
+    return Probe(config, ENCODER, train, images(dataset, "test"), 0, CPU).protocol()
+
+
+def test_linear_by_preset_is_what_our_command_does() -> None:
+    numbers = [one for one in published() if one.protocol.kind == "linear" and one.match]
+    assert len(numbers) > 100
+    for number in numbers:
+        match = dict(number.match)
+        preset = PRESETS[match["preset"]]
+        for dataset in match.pop("mean_of", [number.dataset]):
+            options = {} if match["lr"] == preset.lr else {"lr": match["lr"]}  # of encoders of real images
+            options |= {"epochs": 100} if number.key.startswith("genrep-table2") and dataset == "imagenet" else {}
+            ours, wanted = linear(dataset, match["preset"], **options), {**dataset_facts(dataset), **match}
+            assert {name: ours.get(name) for name in wanted} == wanted, number
+            assert ours.keys() - wanted.keys() <= {*FIXED, "train_images", "test_images"}, number
+        assert number.protocol.name == "linear-hl-mean7" or number.comparable(number.dataset, ours), number
+
+
+@pytest.mark.parametrize(
+    ("key", "options"),
+    [
+        ("genrep-table1/gauss", {"lr": 1e-6}),
+        ("genrep-table1/gauss", {"train_images": 1000}),
+        ("genrep-table1/gauss", {"size": 32}),
+        ("genrep-table1/gauss", {"size": 128, "crop": 128}),
+        ("genrep-table1/gauss", {"batch_size": 128}),
+        ("cop-gen-table2/cop-gen", {"lr": 5.0}),
+        ("cop-gen-table2/cop-gen", {"size": 32}),
+        ("hl-table3-cars/hl-random", {"lr": 3.0}),
+        ("hl-table2/hl-random", {"epochs": 61}),
+    ],
+)
+def test_a_linear_probe_with_other_options_stands_beside_no_number(key: str, options: dict[str, Any]) -> None:
+    numbers = [one for one in find_row(key) if one.protocol.kind == "linear"]
+    assert numbers
+    for number in numbers:
+        ours = linear(number.dataset, number.match["preset"])
+        assert number.comparable(number.dataset, ours)
+        assert not number.comparable(number.dataset, linear(number.dataset, number.match["preset"], **options))
+        if "test_images" in number.match:
+            assert not number.comparable(number.dataset, {**ours, "test_images": 7})
+
+
+@pytest.mark.parametrize(
+    ("table", "dataset", "preset", "real"),
+    [("genrep-table1", "imagenet", "genrep", 0.3), ("cop-gen-table1", "imagenet", "cop-gen", 0.2625)],
+)
+def test_encoders_of_real_images_have_a_rate_of_their_own(table: str, dataset: str, preset: str, real: float) -> None:
+    numbers = [one for one in published() if one.key.startswith(f"{table}/") and one.dataset == dataset]
+    for options, kind in (({"lr": real}, True), ({}, False)):
+        beside = [one for one in numbers if one.comparable(dataset, linear(dataset, preset, **options))]
+        assert beside == [one for one in numbers if one.recipe.startswith("real:") is kind] and beside
+
+
+def test_mixed_sets_are_real_at_one_end_only() -> None:
+    rates = {one.x: one.match["lr"] for one in published() if one.key.startswith("genrep-fig9/")}
+    assert rates == {0.0: 0.3, 0.05: 2.0, 0.25: 2.0, 0.5: 2.0, 1.0: 2.0}
+
+
+SHA256 = {
+    "1percent.txt": "71e82a48ba78252683ae334c4d019ebd5c6e855b9599c1389fbe83eb9549cf17",
+    "10percent.txt": "6d09de11e7bdaf5b1f3b1f249b6183695f97310cdd20f0c03e7235b6b9392091",
+}
+
+
+@pytest.mark.parametrize(("name", "labels", "part"), [("1percent.txt", 12811, "1%"), ("10percent.txt", 128116, "10%")])
+def test_finetuning_on_simclrs_lists_is_what_our_command_does(
+    name: str, labels: int, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finetuning, "read_subset", lambda data, path: np.arange(labels))
+    monkeypatch.setattr(finetuning, "sha256_file", lambda path: SHA256[path.name])
+
+    def ours(**options: Any) -> dict[str, Any]:
+        config = FinetuneConfig(dataset="imagenet", out=Path("x"), encoder="e", **options)
+        sets = images("imagenet", "train"), images("imagenet", "test")
+        return finetuning.Finetuning(config, ENCODER, *sets, 0, CPU).protocol()
+
+    numbers = [one for one in published() if one.protocol.kind == "finetune" and one.match["train_images"] == labels]
+    assert len(numbers) == 4
+    same: dict[str, Any] = {"subset": Path(name), "size": 256, "crop": 224}
+    others = [{**same, **more} for more in ({"lr": 9.0}, {"size": 224}, {"size": None, "crop": None}, {"epochs": 7})]
+    unlike = [ours(**one) for one in (*others, {"labels": part, "size": 256, "crop": 224})]
+    for number in numbers:
+        assert number.comparable("imagenet", ours(**same))
+        assert ours(**same).keys() - number.match.keys() <= FIXED
+        assert not any(number.comparable("imagenet", one) for one in unlike)
+
+
+VOC = (  # in the order of the alphabet, as our commands take them
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+
+
+def split(name: str, count: int, classes: tuple[str, ...] = VOC) -> VocSplit:
     image = VocImage.__new__(VocImage)
-    return VocSplit(name=name, images=(image,) * count, classes=tuple(f"class{k}" for k in range(20)), dropped={})
+    return VocSplit(name=name, images=(image,) * count, classes=classes, dropped={})
 
 
 def test_voc07_as_genrep_is_what_our_command_does() -> None:
@@ -124,6 +224,9 @@ def test_voc07_as_genrep_is_what_our_command_does() -> None:
     (number,) = [one for one in find_row("genrep-table4/gauss") if one.metric == "mAP"]
     assert number.comparable("any folder", ours)
     assert not number.comparable("any folder", voc07_protocol(config, split("train", 2501), split("val", 2000)))
+    one = [split(name, count, ("person",)) for name, count in (("train", 2501), ("val", 2510))]
+    assert not number.comparable("any folder", voc07_protocol(config, one[0], one[1]))
+    assert ours.keys() - number.match.keys() == {"classifier", "costs", "choice"}  # no option changes them
     other = Voc07Config(data=Path("VOC2007"), out=Path("x"), encoder="e")
     assert not number.comparable("VOC2007", voc07_protocol(other, split("trainval", 5011), split("test", 4952)))
 
@@ -136,10 +239,15 @@ def test_detection_by_preset_is_what_our_command_does(preset: str, key: str) -> 
     train, test = split("trainval", 16551), split("test", 4952)
     numbers = [one for one in find_row(key) if one.metric.startswith("AP")]
     assert len(numbers) == 3
-    for more, same in (({}, True), ({"steps": 100}, False), ({"norm": "frozen"}, False)):
+    others = ({"steps": 100}, {"norm": "frozen"}, {"min_sizes": (320,)}, {"clip_norm": 0.1}, {"max_size": 640})
+    for more in ({}, *others, {"warmup": 1}, {"precision": "bf16"}):
         config = DetectionConfig(data=folders, out=Path("x"), encoder="e", preset=preset, **more)
         ours = detection_protocol(config, config.resolved(), train, test)
-        assert [one.comparable("VOC2007+VOC2012", ours) for one in numbers] == [same] * 3
+        assert [one.comparable("VOC2007+VOC2012", ours) for one in numbers] == [not more] * 3, more
+        assert ours.keys() - numbers[0].match.keys() <= {"test_data"}
+    config = DetectionConfig(data=folders, out=Path("x"), encoder="e", preset=preset)
+    person = split("trainval", 16551, ("person",)), split("test", 4952, ("person",))
+    assert not numbers[0].comparable("VOC2007+VOC2012", detection_protocol(config, config.resolved(), *person))
 
 
 def test_a_row_names_published_rows_that_exist() -> None:

@@ -33,7 +33,7 @@ def test_what_linear_writes_is_what_published_numbers_are_compared_by(images, en
     protocol = evaluate_linear(config).entry["protocol"]
     for number in published():
         if number.protocol.name == "linear-genrep":
-            assert number.protocol.match.keys() <= protocol.keys() and "test_images" in protocol
+            assert number.match.keys() <= protocol.keys() and "test_images" in number.match
             assert not number.comparable(number.dataset, protocol)
 
 

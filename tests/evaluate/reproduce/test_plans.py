@@ -10,10 +10,12 @@ import pytest
 
 from genrep.cli import invoke
 from genrep.evaluate.cli import group as evaluate
+from genrep.evaluate.images import DATASETS
 from genrep.evaluate.report.papers import find_row, published
 from genrep.evaluate.reproduce.planning import Plan, make_plan, views_file
+from genrep.evaluate.reproduce.records import shipped_rates
 from genrep.evaluate.reproduce.reporting import delta_entries
-from genrep.evaluate.reproduce.specs import SCALES, read_fit, read_scale, read_table, table_names
+from genrep.evaluate.reproduce.specs import SCALES, read_fit, read_method, read_scale, read_table, table_names
 from genrep.evaluate.reproduce.subset import command as subset
 from genrep.evaluate.reproduce.tasks import Task, all_tasks
 from genrep.generate.cli import cli as generate
@@ -150,6 +152,70 @@ def test_equal_settings_have_one_folder_whatever_row_they_come_from() -> None:
         for task in all_tasks(plan(table, scale).goals):
             folders.setdefault(task.digest, set()).add(task.folder)
     assert [names for names in folders.values() if len(names) > 1] == []
+
+
+CONTRASTIVE = {"simclr", "simsiam", "supcon"}
+
+
+@pytest.mark.parametrize(("table", "scale"), EVERY)
+def test_every_comparison_of_encoders_has_its_baselines(table: str, scale: str) -> None:
+    rows = [row.spec for row in plan(table, scale).rows if row.spec.data != "walk"]
+    real = {read_method(row.method)["objective"] for row in rows if row.data == "real"}
+    if rows:
+        assert any(row.data == "none" for row in rows)
+        assert CONTRASTIVE & real and "classifier" in real
+
+
+@pytest.mark.parametrize("table", table_names())
+def test_only_labelled_real_images_train_what_needs_labels(table: str) -> None:
+    needs_labels = {"supcon", "classifier", "inverter-conditional"}
+    for row in plan(table, "full").rows:
+        if row.spec.data in ("real", "mixed") and read_method(row.spec.method)["objective"] in needs_labels:
+            assert row.spec.real in DATASETS, row.spec.id
+
+
+def test_baselines_are_the_encoders_of_other_tables() -> None:
+    def runs(table: str, scale: str, row: str) -> list[str]:
+        return [run.id for one in plan(table, scale).rows if one.spec.id == row for run in one.runs]
+
+    for table in ("genrep-fig6", "genrep-appd"):
+        assert runs(table, "cpu", "supervised") == runs("genrep-table1", "cpu", "supervised") != []
+    assert runs("genrep-fig6", "cpu", "baseline-real") == runs("genrep-table1", "cpu", "real")
+    assert runs("genrep-fig8", "full", "baseline-real") == runs("genrep-table3", "full", "real")
+    assert runs("genrep-table6", "full", "baseline-real") == runs("genrep-table4", "full", "real")
+    assert runs("genrep-table2", "full", "supervised") == runs("genrep-table1", "full", "supervised")
+    assert runs("hl-fig6", "small", "baseline-real") == runs("hl-table2", "small", "real")
+
+
+def test_finetuning_is_vissls_at_full_scale() -> None:
+    row = plan("cop-gen-table2", "full").rows[0]
+    given = [parsed(task).params for task in row.results if task.module.endswith(":finetune")]
+    lists = [str(one["subset"]) for one in given]
+    assert lists == ["/data/1percent.txt", "/data/10percent.txt"]
+    assert all((one["labels"], one["size"], one["crop"]) == (None, 256, 224) for one in given)
+
+
+def test_a_linear_evaluation_of_hl_has_five_seeds_of_one_encoder(tmp_path: Path) -> None:
+    for table, verb in (("hl-table2", "linear"), ("hl-table3", "transfer"), ("hl-fig5", "linear")):
+        found = make_plan(table, "full", seeds=(0, 7))
+        row = next(row for row in found.rows if row.spec.data == "generated")
+        assert len(row.runs) == 2
+        tasks = [task for task in row.results if task.module.endswith(f":{verb}")]
+        assert [parsed(task).params["seeds"] for task in tasks] == [(0, 1, 2, 3, 4)] * 2
+        assert [task.seed for task in found.goals] == sorted(task.seed or 0 for task in found.goals)
+        random = next(row for row in found.rows if row.spec.data == "none").results
+        assert len({task.id for task in random}) == len(random)
+        # The file is there after the first seed.
+        (tmp_path / tasks[0].folder).mkdir(parents=True)
+        (tmp_path / tasks[0].folder / tasks[0].final).touch()
+        assert not tasks[0].done(tmp_path)
+
+
+def test_what_was_measured_is_known_of_every_new_plan() -> None:
+    rates = shipped_rates("cpu", 1)
+    tasks = {task.kin: task for table, scale in EVERY for task in all_tasks(plan(table, scale).goals)}
+    assert rates and not rates.keys() - tasks.keys()
+    assert shipped_rates("cpu", 64) == rates and not shipped_rates("cuda", 1)
 
 
 def test_a_part_of_the_samples_is_a_batch_at_least() -> None:

@@ -60,14 +60,14 @@ def test_a_chain_through_a_stop_to_a_report(root: Path, tmp_path: Path, capsys: 
     records = [json.loads(path.read_text()) for path in (out / "tasks").glob("*/task.json")]
     assert len(records) == 5 and all(record["finished"] and record["seconds"] > 0 for record in records)
     assert invoke(command, [*arguments, "--dry-run"]) == 0
-    assert "5 tasks, 0 to do: 0 s one after another." in capsys.readouterr().out
+    assert "5 tasks, 0 to do.\n" in capsys.readouterr().out
     # What is known of one seed tells of the next.
     assert invoke(command, [*arguments, "--seeds", "5", "--dry-run"]) == 0
     shown = capsys.readouterr().out
     assert "3 to do" in shown and "unknown" not in shown
-    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.json")}
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*/*/*.json")}
     assert invoke(command, arguments) == 0
-    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.json")} == before
+    assert {path: path.stat().st_mtime_ns for path in out.glob("*/*/*.json")} == before
     assert (out / "genrep-table1-tiny/report.md").read_text() == page
 
 
@@ -129,8 +129,33 @@ def test_a_table_without_real_images_needs_no_root(tmp_path: Path, capsys: Captu
     out = ["--out", str(tmp_path), "--device", "cpu"]
     assert invoke(command, ["hl-table1", "--scale", "full", *out, "--dry-run"]) == 0
     shown = capsys.readouterr().out
-    assert "16 tasks, 16 to do: 0 s one after another, and 16 of unknown time." in shown
+    assert "16 tasks, 16 to do, of unknown time." in shown and "0 s" not in shown
     assert "fits/navigator-bigbigan-chunks-5-" in shown
+
+
+def test_before_anything_ran_a_plan_has_rough_times(tmp_path: Path, capsys: Captured) -> None:
+    out = ["--out", str(tmp_path), "--device", "cpu", "--jobs", str(len(os.sched_getaffinity(0))), "--dry-run"]
+    assert invoke(command, ["genrep-fig9", "--scale", "cpu", *out]) == 0
+    shown = capsys.readouterr().out
+    (run_,) = [line for line in shown.splitlines() if " runs/simclr-real-fashion_mnist-anchor-s0-" in line]
+    assert run_.endswith("about 5 min") and " to do: about " in shown and " of unknown time." in shown
+    assert "Those with about were measured on another machine" in shown
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "not JSON"), ("[]", "wanted a JSON object"), ("{}", "wanted what measure-delta writes")],
+)
+def test_a_damaged_result_is_named(content: str, message: str, tmp_path: Path, capsys: Captured) -> None:
+    plan = run.plan_of(run.ReproduceConfig(table="hl-table1", out=tmp_path, scale="tiny", rows=("all",)))
+    (task,) = plan.rows[0].results
+    path = tmp_path / task.folder / "delta.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    arguments = ["hl-table1", "--scale", "tiny", "--rows", "all", "--out", str(tmp_path), "--device", "cpu"]
+    assert invoke(command, arguments) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and f"{path}: {message}" in error
 
 
 def test_a_script_of_the_checkout_is_not_in_the_package(
