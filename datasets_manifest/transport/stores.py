@@ -14,9 +14,10 @@ from genrep.errors import DatasetError
 from ..regular import open_regular
 from .addresses import shown
 from .http import SCHEMES, HttpSource
-from .limits import Limits, Lost, Missing, Refused, Stop, tidy
+from .limits import Limits, Lost, Missing, RangeRefused, Refused, Stop, tidy
 
-BLOCK = 8 << 20  # bytes of one request to a store
+BLOCK = 8 << 20  # most bytes of one request to a store
+LEAST = 256 << 10  # and of the first; then an eighth of what came, so that a kill costs no more than that
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _FINAL = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError, ValueError, TypeError)
 Result = TypeVar("Result")
@@ -124,11 +125,12 @@ class StoreSource:
 
     def open(self, name: str, offset: int = 0, validator: str | None = None) -> StoreAnswer:
         """A file, from ``offset`` if its tag is the same."""
-        return StoreAnswer(self.system, f"{self.root}/{name}", offset, validator, self.stop)
+        kind = S3Answer if speaks_s3(self.system) else StoreAnswer
+        return kind(self.system, f"{self.root}/{name}", offset, validator, self.stop)
 
 
 class StoreAnswer:
-    """A file of a store, asked for in blocks."""
+    """A file of a store, asked for in blocks that grow."""
 
     def __init__(self, system: Any, path: str, offset: int, validator: str | None, stop: Stop) -> None:
         self.system, self.path, self.stop = system, path, stop
@@ -146,16 +148,52 @@ class StoreAnswer:
         """The next bytes."""
         self.stop.check()
         if not self.block and (self.total is None or self.place < self.total):
-            end = self.place + BLOCK if self.total is None else min(self.place + BLOCK, self.total)
-            data = asked(lambda: self.system.cat_file(self.path, start=self.place, end=end))
-            self.block = memoryview(data)[:BLOCK]
+            self.block = memoryview(self._more(size))
             self.place += len(self.block)
         part, self.block = self.block[:size], self.block[size:]
         return bytes(part)
 
+    def _more(self, size: int) -> bytes:
+        length = min(BLOCK, max(LEAST, (self.place - self.start) // 8))
+        end = self.place + length if self.total is None else min(self.place + length, self.total)
+        return bytes(asked(lambda: self.system.cat_file(self.path, start=self.place, end=end))[:length])
+
     def close(self) -> None:
         """Forget what was read ahead."""
         self.block = memoryview(b"")
+
+
+class S3Answer(StoreAnswer):
+    """A file of an S3 store, in one request whose bytes are taken as they come: nothing is lost by an end at any time."""
+
+    body: Any = None
+
+    def _more(self, size: int) -> bytes:
+        from fsspec.asyn import sync
+
+        if self.body is None:
+            self._begin()
+        return bytes(asked(lambda: sync(self.system.loop, self.body.read, size)))
+
+    def _begin(self) -> None:
+        bucket, key, _ = self.system.split_path(self.path)
+        wanted = {"Bucket": bucket, "Key": key, **({"IfMatch": self.validator} if self.validator else {})}
+        if self.place:
+            wanted["Range"] = f"bytes={self.place}-"
+        answer = asked(lambda: self.system.call_s3("get_object", **wanted))
+        self.body = answer["Body"]
+        if self.place and not str(answer.get("ContentRange")).startswith(f"bytes {self.place}-"):
+            raise RangeRefused("another part came than was asked for")
+
+    def close(self) -> None:
+        """Let go of the connection, if it is not at its end."""
+        if self.body is not None:
+            self.system.loop.call_soon_threadsafe(self.body.close)
+
+
+def speaks_s3(system: Any) -> bool:
+    """Whether a filesystem of fsspec's hands on requests of Amazon's S3 API, as s3fs does."""
+    return hasattr(system, "call_s3")
 
 
 def open_store(text: str) -> tuple[Any, str]:

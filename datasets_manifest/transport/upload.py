@@ -1,7 +1,7 @@
 """A dataset folder to an object store, or another place that fsspec can write to.
 
 A shard's record is sent after the shard, so a record there vouches for its shard: what an interrupted push left is told
-from what is still to come without reading the store's shards again.
+from what is still to come without reading the store's shards again. In S3 stores a shard goes on inside (multipart.py).
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from genrep.progress import Progress
 
 from ..manifest import MANIFEST_NAME, Manifest, Shard
 from ..regular import open_regular
+from . import multipart
 from .addresses import shown
 from .limits import Limits, Lost, Missing, Refused, Stop, persist, tidy
-from .stores import asked, open_store, scheme_of
+from .stores import asked, open_store, scheme_of, speaks_s3
 
 BLOCK = 16 << 20  # bytes of one part of an upload
 AT_ONCE = 256  # small files asked for together
@@ -108,12 +109,50 @@ class _Push:
 
     def shard(self, shard: Shard) -> None:
         """Send a shard, then its record."""
-        persist(lambda: self._send(shard.name, shard), self.limits, self.stop)
+        in_parts = speaks_s3(self.system) and shard.bytes > multipart.PART
+        send = self._send_parts if in_parts else self._send_shard
+        persist(lambda: send(shard), self.limits, self.stop)
         self.small(shard.record_name)
 
     def small(self, name: str) -> None:
         """Send one of the other files."""
         persist(lambda: self._send(name, None), self.limits, self.stop)
+
+    def _send_shard(self, shard: Shard) -> None:
+        self._send(shard.name, shard)
+
+    def _send_parts(self, shard: Shard) -> None:
+        """What was sent stays in the store, unless it is not the manifest's shard."""
+        told, path = 0, f"{self.root}/{shard.name}"
+        descriptor = open_regular(self.folder / shard.name)
+        try:
+            upload = multipart.MultipartUpload(self.system, path, descriptor, shard.bytes)
+            self.stop.check()
+            for count, came in upload.parts():
+                self._tell(count, shard, sent=count if came else 0)
+                told += count
+                self.stop.check()
+            try:
+                self._check(shard, upload.digest.hexdigest())
+            except DatasetError:
+                upload.abort()
+                raise
+            upload.complete()
+            self._check_size(path, shard.name, shard.bytes)
+        except BaseException:
+            self._tell(-told, shard)
+            raise
+        finally:
+            os.close(descriptor)
+
+    def _check(self, shard: Shard, found: str) -> None:
+        if found != shard.sha256:
+            raise DatasetError(f"{self.folder / shard.name}: its sha256 is {found}, the manifest says {shard.sha256}")
+
+    def _check_size(self, path: str, name: str, size: int) -> None:
+        found = asked(lambda: self.system.info(path)["size"])
+        if found != size:
+            raise Lost(f"{name} has {found} bytes there, {size} were sent")
 
     def _send(self, name: str, shard: Shard | None) -> None:
         final = f"{self.root}/{name}"
@@ -130,9 +169,8 @@ class _Push:
                     asked(lambda: file.write(data))
                     count += len(data)
                     self._tell(len(data), shard)
-                if shard is not None and digest.hexdigest() != shard.sha256:
-                    found = f"its sha256 is {digest.hexdigest()}, the manifest says {shard.sha256}"
-                    raise DatasetError(f"{self.folder / name}: {found}")
+                if shard is not None:
+                    self._check(shard, digest.hexdigest())
                 asked(file.close)
             except BaseException:
                 self._abandon(file, target)
@@ -142,14 +180,12 @@ class _Push:
             os.close(descriptor)
         if not self.atomic:
             asked(lambda: self._rename(target, final))
-        found_size = asked(lambda: self.system.info(final)["size"])
-        if found_size != count:
-            raise Lost(f"{name} has {found_size} bytes there, {count} were sent")
-        with self._telling:
-            self.sent += count
+        self._check_size(final, name, count)
+        self._tell(0, None, sent=count)
 
-    def _tell(self, count: int, shard: Shard | None) -> None:
+    def _tell(self, count: int, shard: Shard | None, *, sent: int = 0) -> None:
         with self._telling:
+            self.sent += sent
             if shard is not None and self.progress is not None:
                 self.progress.update(count)
 

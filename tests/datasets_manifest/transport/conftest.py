@@ -75,7 +75,7 @@ def same() -> Callable[[Path, Path], None]:
     return compare
 
 
-def template(path: Path, fields: list[dict[str, Any]]) -> bytes:
+def template(path: Path, fields: list[dict[str, Any]], page: int) -> bytes:
     """A beton of one pair by FFCV's own writer."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of ffcv's dependencies
@@ -84,7 +84,7 @@ def template(path: Path, fields: list[dict[str, Any]]) -> bytes:
 
         writers = {"anchor": RGBImageField(), "label": IntField(), "index": IntField()}
         rows = [(np.zeros((8, 6, 3), np.uint8), 0, 0)]
-        DatasetWriter(str(path), writers, page_size=2 << 20, num_workers=1).from_indexed_dataset(rows)
+        DatasetWriter(str(path), writers, page_size=page, num_workers=1).from_indexed_dataset(rows)
     return path.read_bytes()
 
 
@@ -100,11 +100,11 @@ def noisy(data: bytes, fields: list[dict[str, Any]], index: int) -> bytes:
     return bytes(noise)
 
 
-def build(folder: Path, shards: int) -> Path:
-    """A finished dataset of one pair a shard: 4 MiB each, the smallest that FFCV's pages allow."""
+def build(folder: Path, shards: int, page: int = 2 << 20) -> Path:
+    """A finished dataset of one pair a shard: two pages each, by default of the smallest size that FFCV allows."""
     folder.mkdir()
     fields = field_table((8, 6), "raw")
-    data = template(folder / "template", fields)
+    data = template(folder / "template", fields, page)
     (folder / "template").unlink()
     entries = []
     for k in range(shards):
@@ -126,15 +126,21 @@ def build(folder: Path, shards: int) -> Path:
 
 
 @pytest.fixture(scope="session")
+def builder() -> Callable[..., Path]:
+    """``builder(folder, shards, page=…)``: a finished dataset of noise."""
+    return build
+
+
+@pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four shards; never modified."""
     return build(tmp_path_factory.mktemp("small") / "shards", 4)
 
 
-@pytest.fixture
-def large(tmp_path: Path) -> Iterator[Path]:
-    """Two hundred shards, 840 MB; gone afterwards."""
-    folder = build(tmp_path / "large", 200)
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Two hundred shards, 840 MB; never modified, gone afterwards."""
+    folder = build(tmp_path_factory.mktemp("large") / "shards", 200)
     yield folder
     shutil.rmtree(folder)
 
@@ -197,11 +203,13 @@ def nginx(nginx_root: tuple[Path, int]) -> Iterator[Callable[[Path], str]]:
 
 
 class Proxy:
-    """Between a client and a server: counts what it hands on, cuts connections, flips bits of bodies."""
+    """Between a client and a server: counts what it hands on, cuts connections, flips bits of large bodies."""
 
     def __init__(self, port: int) -> None:
         self.upstream = port
         self.handed = 0  # bytes to clients
+        self.taken = 0  # bytes to the server
+        self.most = float("inf")  # of those: it hands on no more
         self.flips = 0  # that are still to be done
         self.cuts = 0.0  # how often a connection is cut: part of those there are
         self.cut_off = self.flipped = 0
@@ -232,8 +240,12 @@ class Proxy:
 
     def ask(self, client: socket.socket, server: socket.socket) -> None:
         with suppress(OSError):
-            while data := client.recv(65536):
+            while (data := client.recv(65536)) and self.taken <= self.most:
                 server.sendall(data)
+                with self.lock:
+                    self.taken += len(data)
+            while client.recv(65536):  # keeps whoever sends waiting for an answer
+                pass
             server.shutdown(socket.SHUT_RDWR)
 
     def answer(self, client: socket.socket, server: socket.socket) -> None:
@@ -253,10 +265,10 @@ class Proxy:
 
     def damage(self, data: bytearray, seen: int, body: int) -> None:
         with self.lock:
-            if self.flips and seen > body > 0 and len(data) > 1000 and self.random.random() < 0.1:
+            if self.flips and seen > body > 0 and len(data) > 100_000 and self.random.random() < 0.1:  # no manifest
                 self.flips -= 1
                 self.flipped += 1
-                data[self.random.randrange(len(data))] ^= 1 << self.random.randrange(8)
+                data[self.random.randrange(len(data) // 2, len(data))] ^= 1 << self.random.randrange(8)  # no headers
 
     def close(self) -> None:
         self.listener.shutdown(socket.SHUT_RDWR)
@@ -267,9 +279,8 @@ class Proxy:
 @pytest.fixture
 def proxy(nginx_root: tuple[Path, int]) -> Iterator[Proxy]:
     """Before nginx, for whatever it serves."""
-    proxy = Proxy(nginx_root[1])
-    yield proxy
-    proxy.close()
+    with closing(Proxy(nginx_root[1])) as proxy:
+        yield proxy
 
 
 @pytest.fixture(scope="session")
@@ -298,3 +309,27 @@ def bucket(store_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
     name = f"bucket-{random.SystemRandom().randrange(10**9)}"
     boto3.client("s3").create_bucket(Bucket=name)
     return f"s3://{name}"
+
+
+@pytest.fixture
+def store_proxy(store_url: str, bucket: str) -> Iterator[Proxy]:
+    """Before the S3 server, for processes whose AWS_ENDPOINT_URL it is: s3fs keeps what it opened in this one."""
+    with closing(Proxy(int(store_url.rpartition(":")[2]))) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def filled(bucket: str) -> Iterator[Callable[[Path], str]]:
+    """``filled(folder)``: the address of a copy in the bucket; gone afterwards, as the server keeps it in memory."""
+    import boto3
+
+    client, name = boto3.client("s3"), bucket.removeprefix("s3://")
+
+    def fill(folder: Path) -> str:
+        for path in folder.iterdir():
+            client.put_object(Bucket=name, Key=f"d/{path.name}", Body=path.read_bytes())
+        return f"{bucket}/d"
+
+    yield fill
+    for entry in client.list_objects_v2(Bucket=name).get("Contents", []):
+        client.delete_object(Bucket=name, Key=entry["Key"])

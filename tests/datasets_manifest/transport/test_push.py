@@ -105,24 +105,83 @@ def test_a_shard_that_fails_while_it_is_sent_never_appears(
     assert not keys & {"d/shard-00000.beton", "d/shard-00000.json", "d/manifest.json"}
 
 
-def test_a_pull_from_a_bucket_is_resumed_inside_a_shard(
-    small: Path, bucket: str, limits: Limits, same: Same, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def halted(limits: Limits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], int]:
+    """``halted(source)``: a pull to ``out`` that ended inside the first shard; the bytes that it has."""
+
+    def halt(source: str) -> int:
+        original = stores.StoreAnswer.read
+
+        def flaky(self: stores.StoreAnswer, size: int) -> bytes:
+            if self.place >= 2 << 20 and not self.block:
+                raise Refused("no more today")
+            return original(self, size)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(stores.StoreAnswer, "read", flaky)
+            with pytest.raises(DatasetError, match="no more today"):
+                pull(PullConfig(source=source, out=tmp_path / "out", limits=limits, jobs=1))
+        return sum(path.stat().st_size for path in (tmp_path / "out" / ".genrep-pull").glob("*.beton"))
+
+    return halt
+
+
+@pytest.mark.parametrize("kind", ["s3", "memory"])
+def test_a_pull_from_a_store_is_resumed_inside_a_shard(
+    kind: str, small: Path, bucket: str, limits: Limits, same: Same, halted: Callable[[str], int], tmp_path: Path
 ) -> None:
+    target = f"{bucket}/d" if kind == "s3" else f"memory://{tmp_path.name}"
+    push(PushConfig(folder=small, target=target, limits=limits))
+    here = halted(target)
+    assert here >= 2 << 20
+    report = pull(PullConfig(source=target, out=tmp_path / "out", limits=limits))
+    assert report.fetched == read_manifest(small).num_bytes - here
+    same(tmp_path / "out", small)
+
+
+def test_a_store_that_answers_ranges_with_the_whole_is_read_from_the_start(
+    small: Path, bucket: str, limits: Limits, same: Same, halted: Callable[[str], int], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    from s3fs import S3FileSystem
+
     push(PushConfig(folder=small, target=f"{bucket}/d", limits=limits))
-    monkeypatch.setattr(stores, "BLOCK", 1 << 20)
-    original, failing = stores.StoreAnswer.read, [True]
+    halted(f"{bucket}/d")
+    original, ranges = S3FileSystem.call_s3, []
 
-    def flaky(self: stores.StoreAnswer, size: int) -> bytes:
-        if failing and self.place >= 2 << 20 and not self.block:
-            raise Refused("no more today")
-        return original(self, size)
+    def whole(self: Any, method: str, **options: Any) -> Any:
+        ranges.append(options.pop("Range", None))
+        return original(self, method, **options)
 
-    monkeypatch.setattr(stores.StoreAnswer, "read", flaky)
-    with pytest.raises(DatasetError, match="no more today"):
-        pull(PullConfig(source=f"{bucket}/d", out=tmp_path / "out", limits=limits, jobs=1))
-    failing.clear()
+    monkeypatch.setattr(S3FileSystem, "call_s3", whole)
     report = pull(PullConfig(source=f"{bucket}/d", out=tmp_path / "out", limits=limits))
-    assert report.fetched == read_manifest(small).num_bytes - (2 << 20)
+    assert any(ranges)
+    assert report.fetched == read_manifest(small).num_bytes
+    same(tmp_path / "out", small)
+
+
+def test_a_shard_that_changes_before_it_is_read_is_not_mixed(
+    small: Path, bucket: str, limits: Limits, same: Same, halted: Callable[[str], int], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    import boto3
+
+    client = boto3.client("s3")
+    where = {"Bucket": bucket.removeprefix("s3://"), "Key": "d/shard-00003.beton"}
+    push(PushConfig(folder=small, target=f"{bucket}/d", limits=limits))
+    data = (small / "shard-00003.beton").read_bytes()
+    original, asked = stores.S3Answer._begin, []
+
+    def replaced(self: stores.S3Answer) -> None:
+        if self.path.endswith("shard-00003.beton"):
+            asked.append(self.validator)
+            client.put_object(**where, Body=data[::-1] if len(asked) == 1 else data)
+        original(self)
+
+    client.put_object(**where, Body=data[:-1] + b"!")
+    monkeypatch.setattr(stores.S3Answer, "_begin", replaced)
+    pull(PullConfig(source=f"{bucket}/d", out=tmp_path / "out", limits=limits))
+    assert len(set(asked)) == len(asked) == 3  # each time it was another one than was asked for, but the last
     same(tmp_path / "out", small)
 
 
