@@ -202,4 +202,5 @@ def _is_of(value: object, wanted: Any) -> bool:
         return any(_is_of(value, option) for option in options)
     if isinstance(value, bool) or wanted is bool:
         return isinstance(value, bool) and wanted is bool
-    return isinstance(value, {float: (int, float), Path: str}.get(wanted, wanted))
+    held: Any = {float: (int, float), Path: str}.get(wanted, wanted)
+    return isinstance(value, held)
