@@ -109,7 +109,7 @@ class Scheduler:
         slot = self.slots[number]
         if (views := views_file(task)) is not None and task.views is not None:
             (self.out / views).parent.mkdir(exist_ok=True)
-            write_atomic(self.out / views, task.views.encode())
+            write_atomic(self.out / views, task.views.encode(), shared=True)
         (self.out / task.folder).mkdir(parents=True, exist_ok=True)
         if task.kind == "dataset":  # a manifest that came without its shards counts as a finished set
             (self.out / task.folder / task.final).unlink(missing_ok=True)

@@ -53,8 +53,9 @@ def claim(folder: Path, plan: Plan) -> None:
     path = folder / RECIPE_NAME
     if not path.exists():
         refuse_strangers(folder)
-        write_json(folder / BUILD_NAME, {"fields": plan.fields, "classes": list(plan.classes), "facts": plan.facts})
-        write_json(path, plan.recipe)
+        build = {"fields": plan.fields, "classes": list(plan.classes), "facts": plan.facts}
+        write_json(folder / BUILD_NAME, build, shared=True)  # other parts may be claiming it now, with the same content
+        write_json(path, plan.recipe, shared=True)
         return
     try:
         found = json.loads(path.read_bytes())

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,9 +63,14 @@ def locked_folder(folder: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write ``path`` so that a reader, or a crash at any moment, sees the old content or the new, never a part."""
-    temporary = path.with_name(f".{path.name}.tmp")
+def write_atomic(path: Path, data: bytes, *, shared: bool = False) -> None:
+    """Write ``path`` so that a reader, or a crash at any moment, sees the old content or the new, never a part.
+
+    Args:
+        shared: other processes, here or on other machines, may be writing the same path: each by a temporary name of its own.
+            Else a crash leaves at most the one name, which the next call uses again.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp" if shared else f".{path.name}.tmp")
     try:
         # Not through a link that a stranger's folder holds under this name.
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -81,7 +87,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     fsync_folder(path.parent)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, *, shared: bool = False) -> None:
     """Write readable JSON (sorted keys, two spaces) with ``write_atomic``."""
     text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomic(path, text.encode() + b"\n")
+    write_atomic(path, text.encode() + b"\n", shared=shared)
