@@ -4,8 +4,9 @@
     python benchmarks/end_to_end.py --root data --quick        # does it run? a minute, and figures that mean nothing
 
 Ours: genrep-generate dataset, genrep-train --preset genrep-in1k, genrep-evaluate linear --preset genrep, with their defaults
-but for what both sides are given: generator, view (Gaussian, σ = 0.2), number of pairs, network, epochs, batch 256, crops of
-``--crop`` px, real images, device. The original way: original_way.py says what it keeps of GenRep's scripts, and what not.
+but for the probe's --precision and what both sides are given: generator, view (Gaussian, σ = 0.2), number of pairs, network,
+epochs, batch 256, crops of ``--crop`` px, real images, device. The original way: original_way.py says what it keeps of
+GenRep's scripts, and what not.
 
 Every stage is a process that starts cold: imports, compilation and warm-up count, and caches of compiled code are empty. (This
 process imports torch before, so that neither side is the one that reads it from disk.) The sides take turns, stage by stage, on
@@ -15,8 +16,9 @@ machine OMP_NUM_THREADS=1 makes the latter mean something: threads that wait for
 
 The probes have one protocol: random crops and flips, batch 256, rate 2, cosine by epochs, test images whole. What differs: ours
 encodes the test images once and not in every epoch, augments a batch at a time as floats and not image by image in 8 bits, and
-trains a second head (rate 0.3) beside the first. Training differs in bfloat16 (where the processor has it, ours takes it) and
-in what is drawn: latents, order, views. Results are the last epoch's; the original's own is the best one, told in brackets.
+trains a second head (rate 0.3) beside the first. Both stages differ in bfloat16, where the processor has it (genrep-train takes
+it by itself, genrep-evaluate as --precision auto), and training in what is drawn: latents, order, views. Results are the last
+epoch's; the original's own is the best one, told in brackets.
 
 Below, what one gets from our commands without a preset: a probe on features that are taken once, for as many epochs.
 """
@@ -92,7 +94,7 @@ class Study:
         what = [f"--encoder={folder / RUN}", f"--dataset={DATASET}", f"--root={self.root}", f"--out={folder / stage}"]
         if stage == "probe":
             what += ["--preset=genrep", f"--size={self.crop}", f"--crop={self.crop}"]
-        return [*command, "linear", *what, f"--epochs={self.probe_epochs}", *same]
+        return [*command, "linear", *what, f"--epochs={self.probe_epochs}", "--precision=auto", *same]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from genrep.encoders import DEVICES, LoadedEncoder
-from genrep.encoders.devices import pick_device
+from genrep.encoders import DEVICES, PRECISIONS, LoadedEncoder
+from genrep.encoders.devices import pick_device, pick_precision
 from genrep.errors import DataError
-from genrep.features import feature_batches
 from genrep.files import locked_folder
 from genrep.knn import NEIGHBOURS, TEMPERATURE, knn_score
 
-from .cache import stored_features
 from .encoders import check_encoder_choice, open_encoder
-from .images import LabelledImages, load_pair, whole_batches
+from .frozen import COMPUTED, frozen_features
+from .images import LabelledImages, load_pair
 from .results import Entry, add, encoder_facts, find, read_results, same_encoder
 from .transforms import Transform
 
@@ -45,6 +42,7 @@ class KnnConfig:
     k: int = NEIGHBOURS
     temperature: float = TEMPERATURE
     feature_batch: int = 256  # images per forward pass
+    precision: str = "fp32"  # of the encoder's forward passes
     workers: int | None = None  # threads that decode; None: one per core
     cache: bool = True  # keep features in out/features/
     seed: int = 0  # of a random-initialised encoder
@@ -54,8 +52,9 @@ class KnnConfig:
     def __post_init__(self) -> None:
         """Raises ValueError, naming the option."""
         check_encoder_choice(encoder=self.encoder, random_init=self.random_init, arch=self.arch, stem=self.stem)
-        if self.device not in DEVICES:
-            raise ValueError(f"--device {self.device!r}: wanted one of {', '.join(DEVICES)}")
+        for name, value, known in (("device", self.device, DEVICES), ("precision", self.precision, PRECISIONS)):
+            if value not in known:
+                raise ValueError(f"--{name} {value!r}: wanted one of {', '.join(known)}")
         for name in ("k", "size", "feature_batch", "workers"):
             count = getattr(self, name)
             if count is not None and count < 1:
@@ -99,7 +98,7 @@ def evaluate_knn(config: KnnConfig) -> KnnResult:
     transform = _transform(config, train, encoder)
     entry: Entry = {
         "dataset": train.name,
-        "protocol": protocol(config, train, test, transform),
+        "protocol": protocol(config, train, test, transform, pick_precision(config.precision, device)),
         "seed": config.seed,
     }
     with locked_folder(config.out):
@@ -117,13 +116,15 @@ def evaluate_knn(config: KnnConfig) -> KnnResult:
     return KnnResult(path=path, entry=entry)
 
 
-def protocol(config: KnnConfig, train: LabelledImages, test: LabelledImages, transform: Transform) -> dict[str, Any]:
+def protocol(
+    config: KnnConfig, train: LabelledImages, test: LabelledImages, transform: Transform, precision: str
+) -> dict[str, Any]:
     """Everything that must agree for two results to stand in one column."""
     told = {name: list(value) for name, value in (("mean", config.mean), ("std", config.std)) if value is not None}
     return {
         "name": "knn",
         "source": "Wu et al. 2018",
-        "features": "pooled, evaluation mode, float32, of unit length",
+        "features": f"pooled, evaluation mode, {COMPUTED[precision]}, of unit length",
         "images": transform.describe(),
         "train": train.split,
         "test": test.split,
@@ -145,7 +146,19 @@ def _measure(
     transform: Transform,
     device: torch.device,
 ) -> Entry:
-    train_features, test_features = (_features(config, encoder, data, transform, device) for data in (train, test))
+    train_features, test_features = (
+        frozen_features(
+            encoder,
+            data,
+            transform,
+            device,
+            precision=pick_precision(config.precision, device),
+            batch_size=config.feature_batch,
+            workers=config.workers,
+            out=config.out if config.cache else None,
+        )
+        for data in (train, test)
+    )
     score = knn_score(
         train_features.to(device),
         torch.from_numpy(train.labels),
@@ -156,30 +169,6 @@ def _measure(
         temperature=config.temperature,
     )
     return {"metric": "knn_top1", "unit": "percent", "value": score.top1, "top5": score.top5, "n": len(test)}
-
-
-def _features(
-    config: KnnConfig,
-    encoder: LoadedEncoder,
-    data: LabelledImages,
-    transform: Transform,
-    device: torch.device,
-) -> Tensor:
-    facts = encoder.facts
-    key = {  # that of a linear probe without augmentation: what one command has computed serves the other
-        "encoder_sha256": encoder.sha256,
-        "images": data.identity,
-        "transform": transform.describe(),
-        "normalise": [list(facts.mean), list(facts.std)],
-        "device": device.type,
-    }
-
-    def compute() -> Iterator[Tensor]:
-        images = whole_batches(data, transform, config.feature_batch, config.workers)
-        return feature_batches(encoder.module, facts, images, device, batch_size=config.feature_batch)
-
-    folder = config.out / "features" if config.cache else None
-    return stored_features(folder, key, len(data), compute, f"features of {data.split}")
 
 
 def _transform(config: KnnConfig, data: LabelledImages, encoder: LoadedEncoder) -> Transform:

@@ -10,7 +10,7 @@ from genrep.cli import print_config
 from genrep.encoders import DEVICES
 
 from .options import encoder_options, normalise_options
-from .settings import PATH, image_options
+from .settings import PATH, image_options, precision_option
 
 
 @click.command("knn")
@@ -40,6 +40,7 @@ from .settings import PATH, image_options
     metavar="IMAGES",
     help="Images per forward pass.",
 )
+@precision_option
 @click.option("--workers", type=click.IntRange(min=1), help="Threads that decode.  [default: one per core]")
 @click.option("--cache/--no-cache", default=True, help="Keep the features in OUT/features.  [default: cache]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of --random-init.")

@@ -11,7 +11,7 @@ from genrep.cli import print_config, settings_of
 from ..linear.config import LinearConfig
 from ..linear.presets import LR_RULE, PRESETS
 from .options import encoder_options
-from .settings import COUNT, PATH, POSITIVE_FLOAT, image_options, run_options
+from .settings import COUNT, PATH, POSITIVE_FLOAT, image_options, precision_option, run_options
 
 setting = settings_of(LinearConfig)
 
@@ -45,6 +45,7 @@ setting = settings_of(LinearConfig)
 )
 @setting("--batch-size", type=COUNT, metavar="IMAGES", help="Images per update.  [default: the preset's]")
 @setting("--feature-batch", type=COUNT, metavar="IMAGES", help="Images per forward pass, where nothing is random.")
+@precision_option
 @setting("--workers", type=COUNT, help="Threads that decode images.  [default: one per core]")
 @click.option("--cache/--no-cache", default=True, help="Keep features in OUT/features.  [default: cache]")
 @run_options

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from genrep.encoders import DEVICES
+from genrep.encoders import DEVICES, PRECISIONS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
@@ -41,6 +41,15 @@ def image_options(command: Command) -> Command:
 NAMES = (
     "mnist, fashion_mnist, cifar10, cifar100, food101, sun397, sun397_80_20, pets, caltech101, flowers102, dtd, "
     "stanford_cars, fgvc_aircraft, fgvc_aircraft_family, birdsnap, imagenet, imagenet100"
+)
+
+
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="fp32",
+    show_default=True,
+    help="Of the frozen encoder. bf16: twice as fast where the device computes in it (auto: if so), and another protocol.",
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from genrep.encoders import DEVICES
+from genrep.encoders import DEVICES, PRECISIONS
 
 from ..encoders import check_encoder_choice
 from .presets import PRESETS
@@ -33,6 +33,7 @@ class LinearConfig:
     lr_grid: tuple[float, ...] | None = None  # further heads; told beside the result, never chosen from
     batch_size: int | None = None
     feature_batch: int = 256  # images per forward pass where nothing is random
+    precision: str = "fp32"  # of the encoder's forward passes
     workers: int | None = None  # threads that decode; None: one per core
     cache: bool = True  # keep features in out/features/
     seeds: tuple[int, ...] = (0,)  # a result each
@@ -42,7 +43,11 @@ class LinearConfig:
     def __post_init__(self) -> None:
         """Raises ValueError, naming the option."""
         check_encoder_choice(encoder=self.encoder, random_init=self.random_init, arch=self.arch, stem=self.stem)
-        for name, value, known in (("preset", self.preset, PRESETS), ("device", self.device, DEVICES)):
+        for name, value, known in (
+            ("preset", self.preset, PRESETS),
+            ("precision", self.precision, PRECISIONS),
+            ("device", self.device, DEVICES),
+        ):
             if value not in known:
                 raise ValueError(f"--{name} {value!r}: wanted one of {', '.join(known)}")
         for name in ("epochs", "batch_size", "feature_batch", "size", "crop", "workers"):

@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 from genrep.encoders import LoadedEncoder
-from genrep.encoders.devices import pick_device
-from genrep.features import Frozen, feature_batches
+from genrep.encoders.devices import pick_device, pick_precision
+from genrep.features import Frozen
 from genrep.files import locked_folder
 from genrep.real_images import NAMED
 
 from ..augment import AugmentedBatches
-from ..cache import stored_features
 from ..checkpoints import Checkpoint
 from ..encoders import open_encoder
-from ..images import LabelledImages, load_pair, whole_batches
+from ..frozen import COMPUTED, frozen_features
+from ..images import LabelledImages, load_pair
 from ..metrics import Score
 from ..results import Entry, add, encoder_facts, find, read_results, same_encoder
 from ..transforms import Augmentation, Transform
@@ -33,7 +33,6 @@ from .logistic import probe_logistic
 from .presets import HELD_OUT, L2_GRID, LR_RULE, PRESETS
 
 RESULT_FILE = "linear.json"
-FEATURES = "features"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +110,7 @@ class Probe:
     ) -> None:
         self.config, self.encoder, self.train, self.test = config, encoder, train, test
         self.seed, self.device, self.preset = seed, device, PRESETS[config.preset]
+        self.precision = pick_precision(config.precision, device)
         self.metric = self.preset.metric or train.metric
         self.transform = self._transform()
         self.augmentation = self.preset.augmentation(train.name, self.transform)
@@ -135,7 +135,7 @@ class Probe:
             "name": "linear",
             "preset": self.config.preset,
             "source": self.preset.source,
-            "features": "pooled, evaluation mode, float32, "
+            "features": f"pooled, evaluation mode, {COMPUTED[self.precision]}, "
             + ("batch norm" if self.preset.batch_norm else "not standardised"),
             "augmentation": "none" if augmentation is None else augmentation.describe(),
             "test_transform": self.transform.describe(),
@@ -246,7 +246,7 @@ class Probe:
             device=self.device,
             workers=self.config.workers,
         )
-        frozen = Frozen(self.encoder.module, facts, self.device, self.batch_size)
+        frozen = Frozen(self.encoder.module, facts, self.device, self.batch_size, self.precision)
 
         def feed(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
             for x, labels in views(epoch, batches(len(self.train), self.batch_size, self.seed, epoch)):
@@ -255,21 +255,17 @@ class Probe:
         return feed
 
     def _features(self, data: LabelledImages) -> Split:
-        facts, config = self.encoder.facts, self.config
-        key = {
-            "encoder_sha256": self.encoder.sha256,
-            "images": data.identity,
-            "transform": self.transform.describe(),
-            "normalise": [list(facts.mean), list(facts.std)],
-            "device": self.device.type,
-        }
-
-        def compute() -> Iterator[Tensor]:
-            images = whole_batches(data, self.transform, config.feature_batch, config.workers)
-            return feature_batches(self.encoder.module, facts, images, self.device, batch_size=config.feature_batch)
-
-        folder = config.out / FEATURES if config.cache else None
-        features = stored_features(folder, key, len(data), compute, f"features of {data.split}")
+        config = self.config
+        features = frozen_features(
+            self.encoder,
+            data,
+            self.transform,
+            self.device,
+            precision=self.precision,
+            batch_size=config.feature_batch,
+            workers=config.workers,
+            out=config.out if config.cache else None,
+        )
         return Split(features=features, labels=torch.from_numpy(data.labels))
 
     def _of_curves(self, curves: list[Curve]) -> Entry:

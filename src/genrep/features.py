@@ -48,6 +48,7 @@ def feature_batches(
     device: torch.device,
     *,
     batch_size: int = BATCH,
+    precision: str = "fp32",
 ) -> Iterator[Tensor]:
     """Features of batches that are decoded elsewhere; on a GPU a batch behind, so that it never waits for the host.
 
@@ -56,11 +57,14 @@ def feature_batches(
 
     Shape: ``(B, H, W, 3)`` uint8 each -> ``(B, D)`` float32 on the CPU.
 
+    Args:
+        precision: see ``Frozen``.
+
     Raises:
         TrainingError: the GPU's memory does not suffice.
         WeightsError: features are not finite.
     """
-    forward = Frozen(encoder, facts, device, batch_size)
+    forward = Frozen(encoder, facts, device, batch_size, precision)
     waiting: tuple[Tensor, torch.cuda.Event] | None = None
     for pixels in batches:
         features = forward(pixels)
@@ -91,12 +95,22 @@ class Frozen:
     """An encoder in evaluation mode on a device, from stored pixels to features.
 
     Shape: ``(B, H, W, 3)`` uint8, B <= batch_size -> ``(B, D)`` float32 on the device.
+
+    Args:
+        precision: ``fp32``, or ``bf16`` for an autocast to bfloat16.
     """
 
-    def __init__(self, encoder: nn.Module, facts: EncoderFacts, device: torch.device, batch_size: int) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module,
+        facts: EncoderFacts,
+        device: torch.device,
+        batch_size: int,
+        precision: str = "fp32",
+    ) -> None:
         self.encoder = encoder.eval().to(device)
         self.encoder.to(memory_format=torch.channels_last)
-        self.device, self.batch_size = device, batch_size
+        self.device, self.batch_size, self.bf16 = device, batch_size, precision == "bf16"
         self.rows = max(batch_size, 2)  # of a forward pass: kernels for a single image add up in another order
         self.mean = torch.tensor(facts.mean, device=device)[:, None, None]
         self.std = torch.tensor(facts.std, device=device)[:, None, None]
@@ -113,7 +127,8 @@ class Frozen:
         if count < self.rows:
             x = torch.cat([x, x.new_zeros(self.rows - count, *x.shape[1:])])
         try:
-            features: Tensor = self.encoder(x.contiguous(memory_format=torch.channels_last))
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+                features: Tensor = self.encoder(x.contiguous(memory_format=torch.channels_last))
         except torch.OutOfMemoryError as error:
             raise out_of_memory(self.batch_size) from error
         return features[:count].float()

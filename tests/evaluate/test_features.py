@@ -13,7 +13,7 @@ from torch import Tensor
 from genrep.encoders import load_encoder
 from genrep.errors import TrainingError, WeightsError
 from genrep.evaluate.cache import stored_features
-from genrep.features import extract_features
+from genrep.features import extract_features, feature_batches
 
 PIXELS = np.random.RandomState(0).randint(0, 256, (21, 16, 16, 3)).astype(np.uint8)
 CPU = torch.device("cpu")
@@ -52,6 +52,17 @@ def test_are_the_encoders_in_evaluation_mode(encoder: Path) -> None:
     loaded.module.train()
     found = extract_features(loaded.module, loaded.facts, PIXELS, CPU)
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_bfloat16_is_near_and_independent_of_company(encoder: Path) -> None:
+    loaded = load_encoder(encoder)
+    whole = extract_features(loaded.module, loaded.facts, PIXELS, CPU, batch_size=8)
+    batches = (PIXELS[:8], PIXELS[8:16], PIXELS[16:])
+    half = torch.cat(list(feature_batches(loaded.module, loaded.facts, batches, CPU, batch_size=8, precision="bf16")))
+    assert half.dtype == torch.float32 and not torch.equal(half, whole)
+    assert (half - whole).norm() < 0.03 * whole.norm()
+    (part,) = feature_batches(loaded.module, loaded.facts, [PIXELS[16:]], CPU, batch_size=8, precision="bf16")
+    assert torch.equal(part, half[16:])
 
 
 class Computer:

@@ -14,6 +14,7 @@ import torchvision
 
 from genrep.cli import invoke
 from genrep.errors import DataError, ResumeError
+from genrep.evaluate import frozen
 from genrep.evaluate import knn as module
 from genrep.evaluate.commands.knn import command
 from genrep.evaluate.knn import KnnConfig, evaluate_knn
@@ -50,7 +51,7 @@ def test_appended_by_key_and_computed_once(
 ) -> None:
     first = evaluate_knn(config(encoder, images, tmp_path))
     with monkeypatch.context() as patch:
-        patch.setattr(module, "feature_batches", None)  # the features are there
+        patch.setattr(frozen, "feature_batches", None)  # the features are there
         other = evaluate_knn(config(encoder, images, tmp_path, k=5))
         patch.setattr(module, "knn_score", None)  # and so is the result
         again = evaluate_knn(config(encoder, images, tmp_path))
@@ -61,6 +62,19 @@ def test_appended_by_key_and_computed_once(
         evaluate_knn(config(None, images, tmp_path, random_init=True, arch="resnet18", size=16))
     forced = evaluate_knn(config(encoder, images, tmp_path, force=True, cache=False, feature_batch=5))
     assert forced.entry["value"] == first.entry["value"]
+
+
+def test_another_precision_is_another_protocol(encoder: Path, images: Path, tmp_path: Path) -> None:
+    exact = evaluate_knn(config(encoder, images, tmp_path))
+    half = evaluate_knn(config(encoder, images, tmp_path, precision="bf16"))
+    assert not half.already_done and len(list((tmp_path / "features").glob("*.npy"))) == 4
+    assert exact.entry["protocol"]["features"] == "pooled, evaluation mode, float32, of unit length"
+    assert half.entry["protocol"]["features"].startswith("pooled, evaluation mode, float32 of a bfloat16 autocast, ")
+    assert abs(half.entry["value"] - exact.entry["value"]) < 15  # two of 15 images
+    auto = evaluate_knn(config(encoder, images, tmp_path, precision="auto"))
+    assert auto.already_done  # it is one of the two
+    with pytest.raises(ValueError, match="--precision 'fp16': wanted one of auto, fp32, bf16"):
+        config(encoder, images, tmp_path, precision="fp16")
 
 
 def test_a_strangers_checkpoint_and_a_strangers_module(

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from genrep.encoders import build_encoder, load_encoder, save_encoder
 from genrep.errors import DataError, ResumeError, TrainingError, WeightsError
-from genrep.evaluate import LinearConfig, evaluate_linear
+from genrep.evaluate import LinearConfig, evaluate_linear, frozen
 from genrep.evaluate.checkpoints import Checkpoint
 from genrep.evaluate.images import load_pair
 from genrep.evaluate.linear import run as run_module
@@ -78,7 +79,7 @@ def test_appended_by_key_never_overwritten(
     assert [(e["seed"], e["protocol"]["epochs"]) for e in entries(tmp_path)] == [(0, 3), (1, 3), (0, 2)]
     before = (tmp_path / "linear.json").read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "feature_batches", None)  # nothing is computed
+        patch.setattr(frozen, "feature_batches", None)  # nothing is computed
         again = evaluate_linear(config(encoder, images, tmp_path))
     assert again.already_done and again.entry == first.entry
     assert (tmp_path / "linear.json").read_bytes() == before
@@ -183,6 +184,32 @@ def test_the_result_depends_on_neither_workers_nor_the_feature_batch(
     three = evaluate_linear(config(encoder, images, tmp_path / "c", workers=3, feature_batch=7, **options)).entry
     for entry in (two, three):
         assert entry["value"] == one["value"] and entry["protocol"] == one["protocol"]
+
+
+@pytest.mark.parametrize("preset", ["frozen", "genrep"])
+def test_another_precision_is_another_protocol(
+    encoder: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str
+) -> None:
+    used = []
+
+    class Spy(torch.autocast):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            used.append(kwargs["enabled"])
+            super().__init__(*args, **kwargs)
+
+    monkeypatch.setattr(torch, "autocast", Spy)
+    options = {"preset": preset, "size": 16, "batch_size": 12}
+    exact = evaluate_linear(config(encoder, images, tmp_path, **options))
+    assert not any(used)
+    used.clear()
+    half = evaluate_linear(config(encoder, images, tmp_path, precision="bf16", **options))
+    assert used and all(used)
+    said = [entry["protocol"].pop("features") for entry in (exact.entry, half.entry)]
+    assert said[0].startswith("pooled, evaluation mode, float32, ")
+    assert said[1].startswith("pooled, evaluation mode, float32 of a bfloat16 autocast, ")
+    assert exact.entry["protocol"] == half.entry["protocol"] and len(entries(tmp_path)) == 2
+    with pytest.raises(ValueError, match="--precision 'fp16': wanted one of auto, fp32, bf16"):
+        config(encoder, images, tmp_path, precision="fp16")
 
 
 @pytest.mark.parametrize("preset", ["frozen", "genrep"])
