@@ -14,6 +14,7 @@ from ..report.facts import read_object
 from ..report.rows import duration
 from .planning import Plan, PlannedRow
 from .records import read_record, record_path
+from .sources import SUBSET
 from .tasks import LOG_FILE, TASKS, Task, all_tasks
 
 DELTA_RESULTS = "delta-results.json"
@@ -103,6 +104,7 @@ def _texts(plan: Plan, out: Path) -> tuple[str, ...]:
     if seeds:
         said = f"Seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))} of training and evaluation"
         texts.append(f"{said}; the encoders of a row share their data.")
+    texts += [_subset_text(task) for task in all_tasks(plan.goals) if task.module == SUBSET]
     records = {task.id: read_record(record_path(out, task)) for task in all_tasks(plan.goals)}
     hardware = dict.fromkeys(hardware_text(one) for one in records.values() if "device" in one)
     if hardware:
@@ -119,6 +121,13 @@ def _texts(plan: Plan, out: Path) -> tuple[str, ...]:
     if partly:
         texts.append(f"Not all results yet: {', '.join(partly)}.")
     return tuple(texts)
+
+
+def _subset_text(task: Task) -> str:
+    """What is in a folder of real images."""
+    asked = dict(zip(task.arguments[::2], task.arguments[1::2]))
+    counts = f"{int(asked['--train']):,} training and {int(asked['--test']):,} test images"
+    return f"{Path(task.folder).name}: {counts} of {asked['--dataset']}, the first of each class."
 
 
 def hardware_text(record: dict[str, Any]) -> str:

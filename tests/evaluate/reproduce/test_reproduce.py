@@ -51,6 +51,7 @@ def test_a_chain_through_a_stop_to_a_report(root: Path, tmp_path: Path, capsys: 
     for part in (
         "gaussian:std=0.2,truncation=2, 256 pairs",
         "stylegan2_fashion for bigbigan",
+        ": 200 training and 100 test images of fashion_mnist, the first of each class.",
         "Hardware: ",
         "training",
     ):
