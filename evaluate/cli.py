@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from genrep import __version__
 from genrep.cli import LazyGroup, run
 
 # Each is ``command`` of the module of its name in ``commands/``, imported when it is asked for.
@@ -28,6 +29,7 @@ COMMANDS = {
     summaries=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+@click.version_option(__version__)
 def group() -> None:
     """Measure encoders; every number comes with its protocol.
 

@@ -42,7 +42,7 @@ def _entries(path: Path) -> list[Entry]:
 def _group(found: list[Named]) -> str:
     first = found[0][1]
     title = f"{first['dataset']}, {first.get('metric', '')} ({first.get('unit', '')}), n = {first.get('n', '?')} test images"
-    with_top5 = all("top5" in entry for _, entry in found)
+    with_top5 = all(entry.get("top5") is not None for _, entry in found)
     head = ["", "encoder", "result", *(["top-5"] if with_top5 else []), "seed"]
     lines = [
         head,

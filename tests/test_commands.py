@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
+import genrep
 from genrep.cli import Terminated, invoke
 from genrep.errors import DatasetError
 
@@ -27,6 +28,12 @@ def test_the_help_texts_in_docs_are_current():
     spec.loader.exec_module(module)
     stored = {file.name: file.read_text() for file in module.FOLDER.glob("*.txt")}
     assert stored == dict(module.help_texts()), "run: python docs/update_help.py"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_command_tells_its_version(package):
+    code = f"from genrep.{package}.cli import main; import sys; sys.argv = ['genrep', '--version']; main()"
+    assert python(code).endswith(f", version {genrep.__version__}\n")
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -7,6 +7,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from genrep import __version__
 from genrep.cli import print_config, run
 
 from .config import TrainConfig
@@ -17,6 +18,7 @@ EPILOG = "\b\nPresets:\n" + "\n".join(f"  {name:34}{text}" for name, text in DES
 
 
 @click.command(name="genrep-train", epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
 @all_options
 @click.option("--dry-run", is_flag=True, help="Print the resolved settings as JSON and exit.")
 @click.pass_context

@@ -49,7 +49,7 @@ precision_option = click.option(
     type=click.Choice(PRECISIONS),
     default="fp32",
     show_default=True,
-    help="Of the frozen encoder. bf16: twice as fast where the device computes in it (auto: if so), and another protocol.",
+    help="Of the frozen encoder. bf16: faster where the device computes in it (auto: if so), and another protocol.",
 )
 
 

@@ -47,7 +47,7 @@ class Body(nn.Module):
 
 
 class Res5Head(nn.Module):
-    """res5 on what was taken out of each region, the extra norm (papers.md §4.4), and the mean over pixels.
+    """res5 on what was taken out of each region, an extra norm (as MoCo fine-tunes detectors), and the mean over pixels.
 
     Shape: ``(R, C, P, P) -> (R, D)``.
     """

@@ -11,12 +11,14 @@ from genrep.evaluate.encoders import check_encoder_choice
 
 SPLITS = ("trainval/test", "train/val")  # fitted on / tested on
 PROTOCOLS = ("default", "genrep")
-COSTS = tuple(sorted([10.0**k for k in range(-7, 3)] + [0.5**k for k in range(4, 20)]))  # 26 (papers.md §4.2)
+COSTS = tuple(
+    sorted([10.0**k for k in range(-7, 3)] + [0.5**k for k in range(4, 20)])
+)  # 26, as GenRep's script has them
 
 
 @dataclass(frozen=True, kw_only=True)
 class Voc07Config:
-    """Settings of a VOC07 classification (papers.md §4.2)."""
+    """Settings of a VOC07 classification (GenRep, COP-Gen)."""
 
     data: Path  # a folder in VOC's layout
     out: Path

@@ -1,4 +1,4 @@
-"""One linear SVM per class, its cost chosen by cross-validation, as GenRep and COP-Gen fitted them (papers.md §4.2).
+"""One linear SVM per class, its cost chosen by cross-validation, as GenRep and COP-Gen fitted them.
 
 scikit-learn's ``LinearSVC`` (liblinear) with squared hinge, l2, dual, tolerance 1e-4, at most 2000 rounds, positives weighing
 twice. Every fit is seeded by itself and runs in whichever process is free: the number of processes changes nothing.

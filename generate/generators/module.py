@@ -42,7 +42,9 @@ def _freeze(generator: object) -> None:
 
     for part in (generator, *getattr(generator, "__dict__", {}).values()):
         if isinstance(part, torch.nn.Module):
-            part.eval().requires_grad_(False)
+            part.eval()
+            for parameter in part.parameters():  # not the module's own requires_grad_, which a ScriptModule lacks
+                parameter.requires_grad_(False)
 
 
 def check_attributes(generator: Any, name: str) -> None:

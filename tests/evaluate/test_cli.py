@@ -40,6 +40,27 @@ def test_a_line_with_number_and_protocol_then_a_table(
     assert "  epochs: 2" in first
 
 
+def test_a_table_of_few_classes_has_no_top5(encoder: Path, images: Path, tmp_path: Path, capsys: Captured) -> None:
+    knn = [
+        "knn",
+        "--encoder",
+        str(encoder),
+        "--dataset",
+        str(images),
+        "--out",
+        str(tmp_path),
+        "--device",
+        "cpu",
+        "--k",
+        "3",
+    ]
+    assert invoke(group, knn) == 0
+    capsys.readouterr()
+    assert invoke(group, ["table", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "knn_top1" in shown and "top-5" not in shown
+
+
 def test_dry_run(tmp_path: Path, capsys: Captured) -> None:
     assert invoke(group, probe(Path("run"), Path("data"), tmp_path / "out", "--dry-run")) == 0
     assert json.loads(capsys.readouterr().out)["preset"] == "frozen"

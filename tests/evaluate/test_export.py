@@ -29,7 +29,7 @@ def test_a_run_becomes_torchvisions_file(encoder: Path, tmp_path: Path, capsys: 
 
 
 def test_a_strangers_checkpoint_becomes_detectron2s(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """papers.md: the released converter wrote an empty model for a checkpoint of one GPU."""
+    """The released converter wrote an empty model for a checkpoint of one GPU."""
     model = torchvision.models.resnet18()
     state = {f"encoder.{name.replace('downsample', 'shortcut')}": tensor for name, tensor in model.state_dict().items()}
     torch.save({"model": state}, tmp_path / "last.pth")

@@ -183,6 +183,19 @@ def module():
     return Module()
 
 
+def scripted():
+    class Mine:
+        latent, num_classes, image_shape = LatentSpec(dim=192), 0, (8, 8)
+
+        def __init__(self):
+            self.network = torch.jit.script(torch.nn.Unflatten(1, (3, 8, 8)))
+
+        def synthesize(self, z, y=None):
+            return self.network(z.tanh())
+
+    return Mine()
+
+
 def no_latent():
     class Nothing:
         num_classes = 0

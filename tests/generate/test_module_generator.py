@@ -60,6 +60,12 @@ def test_a_module_is_frozen_and_in_eval_mode(toy_folder):
     assert not any(parameter.requires_grad for parameter in generator.parameters())
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")
+def test_a_scripted_network_is_taken(toy_folder):
+    generator = load_generator("toygen:scripted")
+    assert not generator.network.training and generator.synthesize(torch.zeros(2, 192)).shape == (2, 3, 8, 8)
+
+
 def test_options_belong_to_the_factory(toy_folder):
     with pytest.raises(RecipeError, match="takes no option 'truncation'; its factory decides"):
         load_generator("toygen:plain", truncation=0.7)

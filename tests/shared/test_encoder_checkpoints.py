@@ -57,7 +57,7 @@ def backbone(model: nn.Module) -> State:
 
 
 def genrep_names(model: nn.Module) -> State:
-    """The re-implementation in GenRep and COP-Gen: a stem, and shortcuts (papers.md §3.2)."""
+    """The re-implementation in GenRep and COP-Gen: a stem, and shortcuts."""
     renamed = {}
     for name, tensor in backbone(model).items():
         name = re.sub("^conv1", "stem.0", name)
@@ -67,7 +67,7 @@ def genrep_names(model: nn.Module) -> State:
 
 
 def genrep_file(model: nn.Module, prefix: str) -> dict[str, Any]:
-    """util.py's save_model: options, NumPy arrays and the optimizer beside the model (papers.md §3.8)."""
+    """util.py's save_model: options, NumPy arrays and the optimizer beside the model."""
     state = under(prefix, genrep_names(model))
     state |= {f"head.{i}.{kind}": torch.zeros(4) for i in (0, 2) for kind in ("weight", "bias")}
     return {

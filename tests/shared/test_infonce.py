@@ -1,4 +1,4 @@
-"""InfoNCE against a plain loop transcribed from papers.md §3.3 (SimCLR eq. 1), and a case done by hand."""
+"""InfoNCE against a plain loop transcribed from SimCLR, eq. 1, and a case done by hand."""
 
 from __future__ import annotations
 

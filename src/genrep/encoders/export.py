@@ -44,7 +44,7 @@ def export_encoder(encoder: nn.Module, path: Path, format: str) -> str:
 
     torchvision: a state dict that ``torchvision.models.<arch>()`` loads, lacking only ``fc``. timm: one that
     ``timm.create_model(<arch>, num_classes=0)`` loads strictly. detectron2: a pickle of NumPy arrays under its names, for
-    ``MODEL.WEIGHTS`` with ``RESNETS.STRIDE_IN_1X1 False`` and ``INPUT.FORMAT RGB`` (papers.md §4.4).
+    ``MODEL.WEIGHTS`` with ``RESNETS.STRIDE_IN_1X1 False`` and ``INPUT.FORMAT RGB``.
 
     Raises:
         ValueError: an unknown format, or a file name that its library would not read.

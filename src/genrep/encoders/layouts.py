@@ -6,7 +6,7 @@ four layers of blocks:
 
     torchvision, timm, Barlow Twins    conv1 bn1 layer1.0.conv1 layer1.0.downsample.0
     MoCo, SimSiam, BYOL, Lightning     the same below module.encoder_q. · module.encoder. · online_network. · backbone. · …
-    GenRep, COP-Gen, SupContrast       stem.0 stem.1, or conv1 bn1; layer1.0.shortcut.0 (papers.md §3.2, §3.8)
+    GenRep, COP-Gen, SupContrast       stem.0 stem.1, or conv1 bn1; layer1.0.shortcut.0
     nn.Sequential(*resnet.children())  0 1 4.0.conv1 (lightly, and many of Lightning's)
 """
 
