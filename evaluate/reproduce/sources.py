@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from genrep.files import digest_json, sha256_file
+from genrep.photo_sets import FOLDER_SETS
 from genrep.real_images import NAMED
 
 from .specs import RowSpec, ScaleSpec, Settings, is_conditional, read_fit
@@ -90,10 +91,11 @@ class Sources:
 
     def _real_data(self, spec: RowSpec) -> Task:
         name, subset = self.real(spec)
-        if name in NAMED:
-            source: tuple[str, ...] = (name, "--root", "{root}")
+        if name in NAMED or subset:
+            source: tuple[str, ...] = (name,) if subset else (name, "--root", "{root}")
         else:
-            source = (name,) if subset else (f"{{root}}/{name}", *flags({"size": self.scale.real_size}))
+            where = (name, "--root", "{root}") if name in FOLDER_SETS else (f"{{root}}/{name}",)
+            source = (*where, *flags({"size": self.scale.real_size}))
         return Task(
             kind="dataset",
             label=f"real-{Path(name).name.rpartition('-')[0] if subset else name}",
@@ -134,8 +136,9 @@ class Sources:
         if command == "fit-filter":
             real, subset = self.real(spec)
             needs = (subset,) if subset else ()
-            given |= {"data": real if subset or real in NAMED else f"{{root}}/{real}"}
-            given |= {"root": "{root}"} if real in NAMED else {}
+            by_name = real in NAMED or real in FOLDER_SETS
+            given |= {"data": real if subset or by_name else f"{{root}}/{real}"}
+            given |= {"root": "{root}"} if by_name else {}
         return Task(
             kind="fit",
             label=f"{command.removeprefix('fit-')}-{gen}{part}",

@@ -33,7 +33,8 @@ from .dataset import show_build
 @click.option("--processes", type=click.IntRange(min=1), help="[default: one per core]")
 @click.option("--dry-run", is_flag=True, help="Print the settings and exit.")
 def from_folder(dry_run: bool, **options: Any) -> None:
-    """Build a dataset of the real images in DIR (a subfolder a class, or bare images) or of NAME.
+    """Build a dataset of the real images in DIR (a subfolder a class, or bare images) or of NAME: fashion_mnist, mnist,
+    cifar10, cifar100, imagenet, imagenet100 (the papers' 100 classes, of ROOT/imagenet100 or ROOT/imagenet).
 
     The same command goes on where an earlier one stopped. Unreadable images are named, counted and skipped.
 

@@ -17,7 +17,7 @@ MAX_SIDE = 8192  # of a dataset's images (docs/format.md)
 class FolderConfig:
     """What to make shards of, and how large its images shall be."""
 
-    data: str  # an image folder, or a name of ``genrep.real_images``
+    data: str  # an image folder, or a name: of ``genrep.real_images``, imagenet, imagenet100
     out: Path
     root: Path | None = None  # where a named dataset lies
     split: str = "train"

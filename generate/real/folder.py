@@ -6,7 +6,6 @@ import hashlib
 import os
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from genrep.datasets_manifest.schema import field_table
 from genrep.errors import DataError
 from genrep.files import locked_folder
+from genrep.photo_sets import FOLDER_SETS
 from genrep.real_images import NAMED, load_images
 
 from ..builder.folder import UNREADABLE_NAME, refuse_strangers
@@ -25,7 +25,7 @@ from ..builder.source import OpenSource
 from ..pixels import default_encoding, parse_encoding
 from .census import take_census
 from .config import FolderConfig
-from .listing import list_images
+from .listing import is_listed, list_real
 from .source import OpenArrays, OpenFiles
 
 MAX_NAMED = 3
@@ -101,10 +101,9 @@ def _named(config: FolderConfig) -> _Images:
 
 
 def _files(config: FolderConfig, processes: int) -> _Images:
-    folder = Path(config.data)
-    if not folder.is_dir():
-        raise DataError(f"{config.data}: neither a folder nor one of {', '.join(sorted(NAMED))}")
-    listing = list_images(folder, config.split)
+    if not is_listed(config.data):
+        raise DataError(f"{config.data}: neither a folder nor one of {', '.join(sorted((*NAMED, *FOLDER_SETS)))}")
+    listing = list_real(config.data, config.root, config.split)
     with locked_folder(config.out):
         refuse_strangers(config.out)
         census, unreadable = take_census(listing, config.out, processes)
@@ -128,7 +127,7 @@ def _files(config: FolderConfig, processes: int) -> _Images:
             crop=config.crop,
             batch_size=config.batch_size,
         ),
-        source={"kind": "folder", "name": folder.resolve().name, "split": config.split, "sha256": census.digest},
+        source={"kind": "folder", "name": listing.name, "split": config.split, "sha256": census.digest},
         shape=shape,
         count=len(names),
         classes=listing.classes,

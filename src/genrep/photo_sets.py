@@ -21,6 +21,7 @@ from .real_images import MissingDataset, images_in
 
 TOP1, MEAN_PER_CLASS = "top-1", "mean per class"
 CALTECH_TRAIN = 30  # images of each class
+FOLDER_SETS = ("imagenet", "imagenet100")  # in image-folder layout: what training takes by name too
 SUN_TRAIN = 0.8  # of each class: VISSL's training and validation images
 
 
@@ -41,7 +42,7 @@ def load_photo_set(name: str, root: Path | None, *, download: bool = False) -> t
         DataError: it is damaged: a label without a class, a class without images, a file that is not there.
     """
     if root is None:
-        raise DataError(f"dataset {name}: give the folder that holds it as --root; {PHOTO_SETS[name].get}")
+        raise _rootless(name)
     try:
         train, test = PHOTO_SETS[name].load(name, root, download)
     except MissingDataset:
@@ -52,6 +53,10 @@ def load_photo_set(name: str, root: Path | None, *, download: bool = False) -> t
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(f"dataset {name} under {root}: {reason}") from error
     return train.checked(), test.checked()
+
+
+def _rootless(name: str) -> DataError:
+    return DataError(f"dataset {name}: give the folder that holds it as --root; {PHOTO_SETS[name].get}")
 
 
 def _missing(name: str, where: str) -> MissingDataset:
@@ -188,24 +193,36 @@ def _sun397_80_20(name: str, root: Path, download: bool) -> tuple[ImageFiles, Im
     return _files(name, chosen["train"], classes, words), _files(name, chosen["test"], classes, f"all but {words}")
 
 
-def _folder(name: str, root: Path, download: bool) -> tuple[ImageFiles, ImageFiles]:
-    """``ROOT/name/``, or ``ROOT`` itself if it is called so, in image-folder layout."""
-    for base in (root / name, *([root] if root.resolve().name == name else [])):
-        if (base / "train").is_dir():
-            return list_folder_pair(base, name=name)
-    raise _missing(name, f"{root / name}/train/")
+def find_folder(name: str, root: Path | None) -> tuple[Path, list[str] | None]:
+    """Where a set in image-folder layout lies, and which of the folder's classes it has (None: all).
 
+    ``ROOT/name/``, or ``ROOT`` itself if it is called so; for imagenet100 ``ROOT/imagenet100/``, or the papers' 100 classes
+    of ``ROOT/imagenet/`` or ``ROOT``.
 
-def _imagenet100(name: str, root: Path, download: bool) -> tuple[ImageFiles, ImageFiles]:
-    """``ROOT/imagenet100/``, or the papers' 100 classes of ``ROOT/imagenet/`` or ``ROOT``."""
+    Raises:
+        MissingDataset: it is not under ``root``.
+        DataError: there is no ``root``.
+    """
+    if root is None:
+        raise _rootless(name)
+    if name != "imagenet100":
+        for base in (root / name, *([root] if root.resolve().name == name else [])):
+            if (base / "train").is_dir():
+                return base, None
+        raise _missing(name, f"{root / name}/train/")
     if (root / name / "train").is_dir():
-        return list_folder_pair(root / name, name=name)
+        return root / name, None
     lines = (importlib.resources.files("genrep.generate.classes") / "imagenet100.txt").read_text().splitlines()
     wanted = sorted(line.split("\t")[1] for line in lines if line.strip() and not line.startswith("#"))
     for base in (root / "imagenet", root):
         if (base / "train").is_dir():
-            return list_folder_pair(base, name=name, classes=wanted)
+            return base, wanted
     raise _missing(name, f"{root / name}/train/ or {root / 'imagenet'}/train/")
+
+
+def _folder(name: str, root: Path, download: bool) -> tuple[ImageFiles, ImageFiles]:
+    base, classes = find_folder(name, root)
+    return list_folder_pair(base, name=name, classes=classes)
 
 
 _DOWNLOAD = "--download fetches it"
@@ -242,5 +259,5 @@ PHOTO_SETS = {
     ),
     "birdsnap": PhotoSet(load=_folder, get="wanted train/ and test/ with a folder for each species"),
     "imagenet": PhotoSet(load=_folder, get=_IMAGENET),
-    "imagenet100": PhotoSet(load=_imagenet100, get=_IMAGENET),
+    "imagenet100": PhotoSet(load=_folder, get=_IMAGENET),
 }

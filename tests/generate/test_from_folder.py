@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -112,6 +114,33 @@ def test_bad_input_ends_in_one_line(tmp_path, monkeypatch, capsys, options, stat
     message = capsys.readouterr().err
     assert words in message
     assert message.count("\n") == 1
+
+
+def test_imagenet100_is_a_folder_or_the_papers_part_of_imagenet(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    lines = (files("genrep.generate.classes") / "imagenet100.txt").read_text().splitlines()
+    ids = sorted(line.split("\t")[1] for line in lines)
+    for k, name in enumerate(["n00000001", *ids]):
+        (tmp_path / "imagenet/train" / name).mkdir(parents=True)
+        Image.new("RGB", (20, 16), (k, k, k)).save(tmp_path / "imagenet/train" / name / "1.png")
+    command = ["from-folder", "imagenet100", "--size", "8", "--processes", "1", "--out"]
+    assert invoke(cli, [*command, "none"]) == 1
+    assert "dataset imagenet100: give the folder that holds it as --root" in capsys.readouterr().err
+    assert invoke(cli, [*command, "part", "--root", "."]) == 0
+    dataset = datasets_manifest.open(tmp_path / "part")
+    assert dataset.manifest.classes == ids
+    assert [(pair["label"], int(pair["anchor"][0, 0, 0])) for pair in dataset] == [(k, k + 1) for k in range(100)]
+    # The same images in a folder of their own are the same dataset, by name or by path.
+    shutil.copytree("imagenet", "imagenet100", ignore=lambda *_: ["n00000001"])
+    assert invoke(cli, [*command, "copy", "--root", "."]) == 0
+    assert invoke(cli, [*command, "path"]) == 0
+    assert len({datasets_manifest.read_manifest(tmp_path / name).id for name in ("part", "copy", "path")}) == 1
+    shutil.rmtree(tmp_path / "imagenet100")
+    shutil.rmtree(tmp_path / "imagenet/train" / ids[7])
+    assert invoke(cli, [*command, "less", "--root", "."]) == 1
+    assert f"train: no folder of 1 of 100 classes, e.g. {ids[7]}" in capsys.readouterr().err
+    assert invoke(cli, [*command, "less", "--root", "nowhere"]) == 1
+    assert "dataset imagenet100: not found as nowhere/imagenet100/train/" in capsys.readouterr().err
 
 
 def test_a_folder_with_other_things_is_left_alone(photos, tmp_path, capsys):

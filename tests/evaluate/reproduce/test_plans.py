@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 
 import click
@@ -19,6 +20,7 @@ from genrep.evaluate.reproduce.specs import SCALES, read_fit, read_method, read_
 from genrep.evaluate.reproduce.subset import command as subset
 from genrep.evaluate.reproduce.tasks import Task, all_tasks
 from genrep.generate.cli import cli as generate
+from genrep.generate.real.listing import list_real
 from genrep.generate.views.grammar import parse_view
 from genrep.train.cli import command as train
 from genrep.train.config import TrainConfig
@@ -34,19 +36,19 @@ def plan(table: str, scale: str) -> Plan:
     return make_plan(table, scale)
 
 
-def words(task: Task, device: str = "cpu") -> list[str]:
+def words(task: Task, device: str = "cpu", root: str = "/data") -> list[str]:
     """What stands after the module."""
-    return task.command({"root": "/data", "checkout": "/checkout"}, device)[3:]
+    return task.command({"root": root, "checkout": "/checkout"}, device)[3:]
 
 
-def parsed(task: Task) -> click.Context:
+def parsed(task: Task, root: str = "/data") -> click.Context:
     """The task's command line, read by the command that it is for."""
     module, _, verb = task.module.partition(":")
     if module in GROUPS:
         parent = click.Context(GROUPS[module])
         found = GROUPS[module].get_command(parent, verb)
         assert found is not None, task.module
-        return found.make_context(verb, words(task)[1:])
+        return found.make_context(verb, words(task, root=root)[1:])
     return {"genrep.train": train, "genrep.evaluate.reproduce.subset": subset}[module].make_context(module, words(task))
 
 
@@ -195,6 +197,22 @@ def test_finetuning_is_vissls_at_full_scale() -> None:
     assert all((one["labels"], one["size"], one["crop"]) == (None, 256, 224) for one in given)
 
 
+@pytest.mark.parametrize("table", table_names())
+def test_training_finds_the_real_images_where_evaluation_does(table: str, tmp_path: Path) -> None:
+    wnids = [
+        line.split("\t")[1] for line in (files("genrep.generate.classes") / "imagenet100.txt").read_text().splitlines()
+    ]
+    for name in wnids:
+        (tmp_path / "imagenet/train" / name).mkdir(parents=True)
+        (tmp_path / "imagenet/train" / name / "1.JPEG").touch()
+    (tmp_path / "lsun_car/train/car").mkdir(parents=True)
+    (tmp_path / "lsun_car/train/car/1.jpg").touch()
+    for task in all_tasks(plan(table, "full").goals):
+        if task.module.endswith((":from-folder", ":fit-filter")):
+            given = parsed(task, str(tmp_path)).params
+            assert list_real(given["data"], given["root"], "train").names, task.folder
+
+
 def test_a_linear_evaluation_of_hl_has_five_seeds_of_one_encoder(tmp_path: Path) -> None:
     for table, verb in (("hl-table2", "linear"), ("hl-table3", "transfer"), ("hl-fig5", "linear")):
         found = make_plan(table, "full", seeds=(0, 7))
@@ -233,7 +251,7 @@ def test_all_rows_have_one_seed_before_any_has_two() -> None:
 def test_folders_depend_on_settings_and_on_no_path(tmp_path: Path) -> None:
     task = plan("genrep-table1", "full").rows[0].runs[0]
     assert task.command({"root": "/a"}, "cpu") != task.needs[0].command({"root": "/b"}, "cuda")
-    assert "/a/imagenet" in task.needs[0].command({"root": "/a"}, "cpu")
+    assert "/a" in task.needs[0].command({"root": "/a"}, "cpu")
     folders = [{run.folder for row in plan("genrep-fig5", "small").rows for run in row.runs}]
     folders.append({run.folder for row in make_plan("genrep-fig5", "small", seeds=(0, 1)).rows for run in row.runs})
     assert folders[1] < folders[0]
