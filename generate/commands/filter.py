@@ -12,7 +12,9 @@ from genrep.cli import print_config
 
 @click.command("fit-filter")
 @click.option("--gen", metavar="NAME|FILE.toml|MODULE:FACTORY", required=True, help="The generator; it stays as it is.")
-@click.option("--data", metavar="NAME|DIR", required=True, help="Real images: fashion_mnist, cifar10, or a folder.")
+@click.option(
+    "--data", metavar="NAME|DIR", required=True, help="Real images: fashion_mnist, cifar10, imagenet, or a folder."
+)
 @click.option("--root", metavar="DIR", type=click.Path(path_type=Path), help="Where a named dataset lies.")
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path), required=True, help="The run's folder.")
 @click.option("--weights", metavar="FILE", type=click.Path(path_type=Path), help="Weights instead of the recipe's own.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from genrep.errors import DataError, RecipeError
-from genrep.real_images import RealImages, load_images
+from genrep.real_images import load_images
 from genrep.seeding import derive
 
 from ..builder.conditions import class_count, make_conditions
@@ -18,9 +18,11 @@ from ..fitting.source import Source
 from ..generators.load import open_generator
 from ..generators.probe import check_images
 from ..pixels import to_uint8
+from ..real.listing import is_listed, list_real
 from ..recipe import latent_spec, load_recipe
 from .config import FilterConfig
 from .network import MIN_SIDE
+from .real import InFiles, InMemory, RealSet
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,49 +55,58 @@ def open_source(config: FilterConfig, device: torch.device) -> Source:
     return source
 
 
-def load_real(config: FilterConfig, shape: tuple[int, int]) -> RealImages:
-    """The training split, of the generator's (cropped) shape. An image folder is cropped and resized to a square one.
+def load_real(config: FilterConfig, shape: tuple[int, int]) -> RealSet:
+    """The training split, of the generator's (cropped) shape. An image folder is cropped and resized to a square one, each
+    image when it is shown.
 
     Raises:
         DataError: the images are missing, unreadable, of another shape, or too few.
     """
-    size = shape[0] if shape[0] == shape[1] else None
-    real = load_images(config.data, config.root, "train", size=size)
-    if real.images.shape[1:3] != shape:
-        found = "x".join(map(str, real.images.shape[1:3]))
-        raise DataError(f"--data {config.data}: images of {found}, those of {config.gen} are {shape[0]}x{shape[1]}")
-    if len(real.images) < 10:
-        raise DataError(f"--data {config.data}: {len(real.images)} images, wanted at least 10")
+    real: RealSet
+    if is_listed(config.data):
+        real = InFiles(list_real(config.data, config.root, "train"), shape, config.gen)
+    else:
+        named = load_images(config.data, config.root, "train")
+        if named.images.shape[1:3] != shape:
+            found = "x".join(map(str, named.images.shape[1:3]))
+            raise DataError(f"--data {config.data}: images of {found}, those of {config.gen} are {shape[0]}x{shape[1]}")
+        real = InMemory(named)
+    if len(real) < 10:
+        raise DataError(f"--data {config.data}: {len(real)} images, wanted at least 10")
     return real
 
 
 class Material:
     """What a discriminator is shown: image number i of each kind is a pure function of (seed, i)."""
 
-    def __init__(self, source: Source, real: RealImages, seed: int) -> None:
-        self.source, self.seed = source, seed
-        self.pixels = torch.from_numpy(np.ascontiguousarray(real.images))  # (N, H, W, 3) uint8
-        self.sha256 = hashlib.sha256(self.pixels.numpy().data).hexdigest()
-        held = min(HELD_OUT, len(self.pixels) // 10)
-        order = np.random.default_rng(derive("filter-held-out", seed)).permutation(len(self.pixels))
+    def __init__(self, source: Source, real: RealSet, seed: int) -> None:
+        self.source, self.images, self.seed = source, real, seed
+        held = min(HELD_OUT, len(real) // 10)
+        order = np.random.default_rng(derive("filter-held-out", seed)).permutation(len(real))
         self.held_out, self.shown = np.sort(order[:held]), np.sort(order[held:])
+
+    def expect_real(self, numbers: NDArray[np.int64]) -> None:
+        """Say what ``real`` will be asked for next, so that it need not wait. Shape: ``(B,)``."""
+        self.images.expect(self._rows(numbers))
 
     def real(self, numbers: NDArray[np.int64]) -> Tensor:
         """Real images in an order drawn for each epoch. Shape: ``(B,) -> (B, H, W, 3)`` uint8."""
+        return self._on_device(self._rows(numbers))
+
+    def _rows(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         count = len(self.shown)
         rows = np.empty(len(numbers), dtype=np.int64)
         for epoch in np.unique(numbers // count):
-            order = np.random.default_rng(derive("filter-order", self.seed, int(epoch))).permutation(count)
             inside = numbers // count == epoch
-            rows[inside] = self.shown[order[numbers[inside] % count]]
-        return self._on_device(rows)
+            rows[inside] = self.shown[_order(self.seed, int(epoch), count)[numbers[inside] % count]]
+        return rows
 
     def held_out_real(self, numbers: NDArray[np.int64]) -> Tensor:
         """Real images that are shown in no epoch; as many as ``held_out``. Shape: ``(B,) -> (B, H, W, 3)`` uint8."""
         return self._on_device(self.held_out[numbers])
 
     def _on_device(self, rows: NDArray[np.int64]) -> Tensor:
-        return self.pixels[torch.from_numpy(rows)].to(self.source.device, non_blocking=True)
+        return self.images.read(rows).to(self.source.device, non_blocking=True)
 
     @torch.no_grad()
     def generated(self, numbers: NDArray[np.int64], *, held_out: bool = False) -> Tensor:
@@ -106,3 +117,8 @@ class Material:
         where = f"generator {source.recipe.name}"
         images = check_images(source.images(anchors), anchors.z, source.generator, where)
         return to_uint8(images, source.recipe.uint8, source.recipe.crop)
+
+
+@lru_cache(maxsize=2)  # drawing that of a million images takes as long as a step
+def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    return np.random.default_rng(derive("filter-order", seed, epoch)).permutation(count)

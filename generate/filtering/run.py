@@ -18,7 +18,6 @@ from genrep.encoders.devices import pick_device
 from genrep.errors import TrainingError
 from genrep.files import locked_folder, write_json
 from genrep.progress import Progress
-from genrep.real_images import RealImages
 from genrep.seeding import derive
 
 from ..fitting.checkpoints import made_with, open_checkpoint, write_checkpoint
@@ -27,6 +26,7 @@ from ..fitting.source import Source
 from .config import FilterConfig
 from .data import Material, load_real, open_source
 from .measure import score_held_out
+from .real import RealSet
 from .sheet import save_extremes
 from .trainer import FilterTrainer
 from .weights import FILTER_FILE, FilterFacts, save_filter
@@ -70,7 +70,7 @@ def fit_filter(config: FilterConfig) -> FilterResult:
 class Run:
     """A run at work in its folder."""
 
-    def __init__(self, config: FilterConfig, source: Source, real: RealImages) -> None:
+    def __init__(self, config: FilterConfig, source: Source, real: RealSet) -> None:
         self.config, self.source, self.real, self.out = config, source, real, config.out
         self.material = Material(source, real, config.seed)
         self.trainer = FilterTrainer(config, self.material)
@@ -79,7 +79,7 @@ class Run:
         self.last: dict[str, Any] = {}
         self.identity = {
             **config.identity(),
-            "data": self.material.sha256,
+            "data": real.sha256,
             "generator": source.digest,
             "features": source.features_digest,
             "latent": source.latent.to_json(),
@@ -169,9 +169,9 @@ class Run:
             "generator": {"gen": config.gen, "weights_digest": self.source.digest},
             "data": {
                 "name": self.real.name,
-                "images": len(self.real.images),
+                "images": len(self.real),
                 "licence": self.real.licence,
-                "sha256": self.material.sha256,
+                "sha256": self.real.sha256,
             },
         }
         write_json(self.out / FACTS_FILE, facts)

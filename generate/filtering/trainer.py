@@ -71,6 +71,7 @@ class FilterTrainer:
         """One step of Adam down the binary cross-entropy of a batch of both kinds."""
         torch.manual_seed(derive("filter-step", self.config.seed, self.step))  # for generators with noise of their own
         numbers = np.arange(self.images, self.images + self.config.batch_size, dtype=np.int64)
+        self.material.expect_real(numbers)  # files are decoded while the generator works
         with self.watch.section("G"):
             generated = self.material.generated(numbers)
         with self.watch.section("D"):

@@ -166,7 +166,7 @@ def load_folder(folder: Path, split: str, size: int | None) -> RealImages:
         files = [(path, -1) for path in images_in(base)]
     if not files:
         raise DataError(f"{base}: no images ({', '.join(IMAGE_SUFFIXES)}) found")
-    images = [_read_image(path, size) for path, _ in files]
+    images = [read_image(path, size) for path, _ in files]
     shapes = {image.shape for image in images}
     if len(shapes) > 1:
         raise DataError(
@@ -205,7 +205,8 @@ def read_rgb(path: Path | str) -> Image:
         raise DataError(f"{path}: not a readable image ({str(error).splitlines()[0]})") from error
 
 
-def _read_image(path: Path, size: int | None) -> NDArray[np.uint8]:
+def read_image(path: Path, size: int | None) -> NDArray[np.uint8]:
+    """An image as ``load_images`` gives it. Shape: ``(H, W, 3)``. Raises DataError if it is none."""
     from PIL import Image
 
     image = read_rgb(path)

@@ -49,6 +49,19 @@ def halves():
     return Halves()
 
 
+class Wide(Halves):
+    """Not square."""
+
+    image_shape = (8, 12)
+
+    def synthesize(self, z, y=None):
+        return torch.nn.functional.pad(super().synthesize(z, y), (2, 2))
+
+
+def wide():
+    return Wide()
+
+
 @dataclass(frozen=True, kw_only=True)
 class OpenFiltered:
     """Opens a filtered source in any process, as the command does."""

@@ -1,23 +1,28 @@
 """Whole runs: what they learn and leave, going on after a kill, and faults in one line."""
 
 import json
+from importlib.resources import files
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from genrep import real_images
 from genrep.cli import invoke
 from genrep.errors import DataError, RecipeError, ResumeError, TrainingError
 from genrep.generate.commands.filter import fit_filter_command
 from genrep.generate.filtering.config import FilterConfig
 from genrep.generate.filtering.measure import auc
+from genrep.generate.filtering.real import InFiles
 from genrep.generate.filtering.run import fit_filter
 from genrep.generate.filtering.source import FilteredSource
 from genrep.generate.filtering.spec import FilterSpec
 from genrep.generate.filtering.trainer import FilterTrainer
 from genrep.generate.filtering.weights import load_filter
 from genrep.generate.fitting.records import read_metrics
+from genrep.generate.real.listing import list_images
+from genrep.real_images import RealImages, load_folder
 
 from .conftest import opener
 
@@ -140,15 +145,52 @@ def test_what_cannot_be_is_said_in_one_line(config, changes, error, line):
 def test_real_images_of_another_shape_and_too_few_are_refused(config, monkeypatch, folder):
     from genrep.generate.filtering import data
 
-    load = data.load_images
-    monkeypatch.setattr(data, "load_images", lambda *args, size: load(*args, size=16))
+    with pytest.raises(DataError, match=r"real/\d+\.png: 8x8 pixels, those of filtergen:wide are 8x12"):
+        fit_filter(config(gen="filtergen:wide"))
+    images = np.zeros((20, 16, 16, 3), dtype=np.uint8)
+    named = RealImages(name="mnist", images=images, labels=np.zeros(20, dtype=np.int64), classes=(), licence="")
+    monkeypatch.setattr(data, "load_images", lambda *args, **options: named)
     with pytest.raises(DataError, match=r"images of 16x16, those of filtergen:halves are 8x8"):
-        fit_filter(config())
-    monkeypatch.setattr(data, "load_images", load)
+        fit_filter(config(data="mnist"))
     for path in sorted((folder / "real").iterdir())[9:]:
         path.unlink()
     with pytest.raises(DataError, match=r"9 images, wanted at least 10"):
         fit_filter(config())
+
+
+def test_of_a_folder_only_the_images_are_decoded_that_are_shown(config, monkeypatch):
+    decoded, read_rgb = [], real_images.read_rgb
+    monkeypatch.setattr(real_images, "read_rgb", lambda path: decoded.append(str(path)) or read_rgb(path))
+    fit_filter(config(images=32))
+    held_out = 300 // 10
+    assert len(decoded) == len(set(decoded)) == 32 + held_out
+
+
+def test_images_of_files_are_those_of_the_folder_in_memory(folder):
+    rng = np.random.default_rng(0)
+    for name in ("b/2.png", "b/10.jpg", "a/1.png", "a/0.PNG", "c/x.png"):
+        (folder / "photos/train" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (20, 31, 3), dtype=np.uint8)).save(folder / "photos/train" / name)
+    listed = InFiles(list_images(folder / "photos", "train"), (16, 16), "a generator")
+    whole = load_folder(folder / "photos", "train", 16)
+    rows = np.array([3, 0, 4, 0])
+    assert len(listed) == len(whole.images) == 5
+    assert np.array_equal(listed.read(rows), whole.images[rows])
+    listed.expect(rows)
+    assert np.array_equal(listed.read(rows[:2]), whole.images[rows[:2]])  # expected or not
+    listed.expect(rows)
+    assert np.array_equal(listed.read(rows), whole.images[rows])
+
+
+def test_the_data_may_be_the_hundred_classes_of_imagenet(config, folder):
+    lines = (files("genrep.generate.classes") / "imagenet100.txt").read_text().splitlines()
+    ids = [line.split("\t")[1] for line in lines]
+    for name in [*ids, "n09999999"]:
+        (folder / "imagenet/train" / name).mkdir(parents=True)
+        Image.new("RGB", (9, 8)).save(folder / "imagenet/train" / name / "1.JPEG")
+    fit_filter(config(data="imagenet100", root=folder, images=16))
+    facts = json.loads((config().out / "filter.json").read_text())
+    assert (facts["data"]["name"], facts["data"]["images"]) == ("imagenet100", 100)
 
 
 @pytest.mark.parametrize(
