@@ -169,7 +169,7 @@ def _number(
         row=row["name"],
         column=column["name"],
         dataset=column["dataset"],
-        metric=column["metric"],
+        metric=row.get("metric", column["metric"]),
         protocol=protocol,
         match=_match(protocol, column, recipe["recipe"]),
         value=round(column.get("scale", 1) * value, 6),

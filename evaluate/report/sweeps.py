@@ -1,4 +1,4 @@
-"""Runs that differ in one setting: σ of their views, the number of their samples, or the share of another set's images."""
+"""Runs that differ in one setting: σ of their views, samples, epochs, or the share of another set's images."""
 
 from __future__ import annotations
 
@@ -84,10 +84,20 @@ def _without(said: Json, *names: str) -> Json:
     return {name: value for name, value in said.items() if name not in names}
 
 
+def _gaussians(view: Any) -> list[Json]:
+    """The Gaussians of a view: itself, or those of a part of the latent."""
+    if not isinstance(view, dict):
+        return []
+    if view.get("name") == "gaussian":
+        return [view] if "std" in view else []
+    parts = view.get("parts") if view.get("name") == "hierarchical" else None
+    parts = [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+    return [one for part in parts for one in _gaussians(part.get("view"))]
+
+
 def _std(said: Json) -> Place | None:
     """σ of the one Gaussian among the views."""
-    views = [one.get("views") for one in said["sets"] if isinstance(one, dict)]
-    gaussian = [view for view in views if isinstance(view, dict) and view.get("name") == "gaussian" and "std" in view]
+    gaussian = [view for one in said["sets"] if isinstance(one, dict) for view in _gaussians(one.get("views"))]
     if said.get("online") and isinstance(said.get("views"), str):
         name, _, rest = said["views"].partition(":")
         items = dict(item.partition("=")[::2] for item in rest.split(","))
@@ -119,6 +129,11 @@ def _samples(said: Json, same: tuple[str, ...]) -> Place | None:
     return _place(said.get("num_pairs"), rest)
 
 
+def _epochs(said: Json) -> Place | None:
+    """Length of the training; each run with a schedule of its own."""
+    return None if said.get("epochs") is None else _place(said["epochs"], _without(said, "epochs", "total_steps"))
+
+
 def _mix(said: Json) -> Place | None:
     """Share of the second set; none for a run on the first set alone, which is part of every curve that begins there."""
     rest = {**_without(said, "mix"), "sets": said["sets"][:1]}
@@ -144,6 +159,7 @@ KINDS = (
         place=lambda said: _samples(said, EPOCHS),
         log=True,
     ),
+    Kind(name="epochs", title="Length of the training", axis="epochs", place=_epochs, published="epochs"),
     Kind(name="mix", title="Images of another set", axis="share of the other set", place=_mix, published="mix"),
 )
 

@@ -142,14 +142,22 @@ class Planner:
                 options["epochs"] = max(1, round(spec.length * scale.epochs))
             if spec.same_updates:
                 options["steps"] = options.pop("epochs") * scale.num_pairs // scale.batch_size
+                options["schedule"] = "cosine"  # one by epoch would depend on the size of the row's own set
         else:
             options = {**method["full"], **spec.train}
             if "steps" in options:
                 options.pop("epochs", None)
         single = method["objective"].startswith(("inverter", "classifier"))
-        given = {"limit": spec.limit, "mix": spec.mix, "pixel_views": spec.pixel_views}
+        given = {"limit": self._limit(spec), "mix": spec.mix, "pixel_views": spec.pixel_views}
         given["positive"] = None if single or (scale.reduced and spec.positive == "stored") else _positive(spec)
         return {**options, **{name: value for name, value in given.items() if value is not None}}
+
+    def _limit(self, spec: RowSpec) -> float | None:
+        """Part of the samples: of a whole real set no more images than the scale has pairs."""
+        images = self.sources.stand_in.get("real_images", 0)
+        if spec.data in ("real", "mixed") and images > self.scale.num_pairs:
+            return self.scale.num_pairs / images
+        return spec.limit
 
     # Measuring
 

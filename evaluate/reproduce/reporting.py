@@ -57,15 +57,21 @@ def _results(task: Task, planned: PlannedRow, out: Path) -> Path:
     path = folder / task.final
     content = read_object(path)
     try:
-        entries = delta_entries(content)
+        entries = delta_entries(content, _generator(task))
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise DataError(f"{path}: wanted what measure-delta writes ({type(error).__name__}: {error})") from error
     write_json(folder / DELTA_RESULTS, entries)
     return folder / DELTA_RESULTS
 
 
-def delta_entries(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """What ``genrep-generate measure-delta`` wrote, as results that a report takes."""
+def _generator(task: Task) -> str:
+    """Whose latents a walk moves."""
+    (fit,) = task.needs
+    return fit.arguments[fit.arguments.index("--gen") + 1]
+
+
+def delta_entries(content: dict[str, Any], generator: str) -> list[dict[str, Any]]:
+    """What ``genrep-generate measure-delta`` wrote of latents of ``generator``, as results that a report takes."""
     entries = []
     for row in content["rows"]:
         quantities = [
@@ -81,7 +87,7 @@ def delta_entries(content: dict[str, Any]) -> list[dict[str, Any]]:
             ]
         entries += [
             {
-                "dataset": "latents",
+                "dataset": f"latents of {generator}",
                 "protocol": {"name": "delta", "metric": metric, "anchors": content["anchors"]},
                 "seed": content["seed"],
                 "metric": metric,

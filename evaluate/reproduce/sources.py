@@ -33,7 +33,7 @@ class Sources:
         self.stand_in = self._choose(conditional)
         self.replaced: dict[str, str] = {}
 
-    def _choose(self, conditional: bool) -> Mapping[str, str]:
+    def _choose(self, conditional: bool) -> Settings:
         if not self.scale.reduced:
             return {}
         role = "conditional" if conditional else "unconditional"

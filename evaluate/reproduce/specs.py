@@ -79,7 +79,7 @@ class ScaleSpec:
     delta_anchors: int = 1_000_000
     real_size: int | None = None
     subset: Mapping[str, int] | None = None
-    stand_ins: tuple[Mapping[str, str], ...] = ()
+    stand_ins: tuple[Settings, ...] = ()
 
     @property
     def reduced(self) -> bool:
@@ -110,7 +110,7 @@ def read_table(name: str, scale: str) -> TableSpec:
     where = f"tables/{name}.toml"
     known = {"title", "says", "published", "baselines", "defaults", "rows", "script", *SCALES}
     _check_keys(value, known, where)
-    common: Settings = {"id": name, "title": value["title"], "says": tuple(value.get("says", ()))}
+    common: Settings = {"id": name, "title": value["title"], "says": _says(value, scale)}
     if "script" in value:
         return TableSpec(**common, script=tuple(value["script"]), options=value.get(scale, {}))
     reduced = scale != "full"
@@ -118,6 +118,13 @@ def read_table(name: str, scale: str) -> TableSpec:
     rows = [_row(value.get("defaults", {}), entry, reduced, where) for entry in entries]
     kept = [row for row in rows if row.only in (None, "reduced" if reduced else "full")]
     return TableSpec(**common, rows=tuple(_with_published(row, value.get("published")) for row in kept))
+
+
+def _says(value: Settings, scale: str) -> tuple[str, ...]:
+    """What a table says at a scale: texts, or {only = ..., text = ...}, where ``only`` is as in rows."""
+    where = "full" if scale == "full" else "reduced"
+    every = [{"text": one} if isinstance(one, str) else one for one in value.get("says", ())]
+    return tuple(one["text"] for one in every if one.get("only", where) == where)
 
 
 # Rows that any table may ask for, by name or as {like = NAME, ...}. "real" is the table's own method on the real images. What a

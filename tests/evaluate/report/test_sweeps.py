@@ -66,6 +66,23 @@ def test_sigma_of_a_generator_at_work(work) -> None:
     assert found.kind.name == "std" and points(found) == [(0.1, 61.0), (0.2, 62.0)]
 
 
+def test_accuracy_over_sigma_of_a_part_of_the_latent(work) -> None:
+    def views(std: float) -> dict[str, object]:
+        parts = [{"layers": "0-1", "view": None}, {"layers": "2-7", "view": {"name": "gaussian", "std": std}}]
+        return {"name": "hierarchical", "over": "layers", "parts": parts}
+
+    runs = [work.run(f"s{std}", 60 + std, sets=(work.shards(f"d{std}", views=views(std)),)) for std in (0.2, 1.0)]
+    (found,) = sweeps(*runs, work.run("elsewhere", 50.0, sets=(work.gaussian(0.5),)))
+    assert found.kind.name == "std" and points(found) == [(0.2, 60.2), (1.0, 61.0)]
+
+
+def test_accuracy_over_epochs(work) -> None:
+    data = (work.gaussian(0.2),)
+    runs = [work.run(f"e{n}", 60.0 + n, sets=data, epochs=n, total_steps=100 * n) for n in (1, 2, 4)]
+    (found,) = sweeps(*runs)
+    assert found.kind.name == "epochs" and points(found) == [(1, 61.0), (2, 62.0), (4, 64.0)]
+
+
 def test_accuracy_over_samples_at_equal_updates_and_at_equal_epochs(work) -> None:
     data = (work.gaussian(0.2),)
     whole = work.run("whole", 63.0, sets=data)
@@ -73,7 +90,8 @@ def test_accuracy_over_samples_at_equal_updates_and_at_equal_epochs(work) -> Non
     few = work.run("few", 59.0, sets=data, limit=0.1, num_pairs=1000, steps_per_epoch=10, total_steps=40)
     more = work.run("more", 64.0, sets=(work.gaussian(0.2, 20_000),), num_pairs=20_000, steps_per_epoch=50, epochs=2)
     by_name = {found.kind.name: found for found in sweeps(whole, part, few, more)}
-    assert set(by_name) == {"samples-updates", "samples-epochs"}
+    assert set(by_name) == {"samples-updates", "samples-epochs", "epochs"}
+    assert points(by_name["epochs"]) == [(4, 59.0), (40, 61.0)]  # of the same tenth
     assert points(by_name["samples-updates"]) == [(1000, 61.0), (10_000, 63.0), (20_000, 64.0)]
     assert points(by_name["samples-epochs"]) == [(1000, 59.0), (10_000, 63.0)]
 

@@ -304,8 +304,8 @@ def test_delta_becomes_results() -> None:
     part = {"chunk": 1, "mean": 1.0, "std": 0.1, "min": 0.0, "max": 2.0}
     row = {"loss_f": 0.7, "samples": 64, "delta": part, "delta_per_chunk": [part], "weights_sha256": "ab"}
     content = {"rows": [row], "anchors": 10, "seed": 0, "device": "cpu", "seconds": 1.5}
-    found = {entry["metric"]: entry["value"] for entry in delta_entries(content)}
+    found = {entry["metric"]: entry["value"] for entry in delta_entries(content, "bigbigan")}
     assert found == {"loss of the estimator": 0.7, "samples": 64, "mean distance": 1.0, "std of distance": 0.1}
     row["delta_per_chunk"], row["loss_f"] = [part, {**part, "chunk": 2, "mean": 3.0}], None
-    found = {entry["metric"]: entry["value"] for entry in delta_entries(content)}
+    found = {entry["metric"]: entry["value"] for entry in delta_entries(content, "bigbigan")}
     assert found["mean distance in chunk 2"] == 3.0 and "loss of the estimator" not in found
