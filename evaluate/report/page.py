@@ -57,7 +57,14 @@ class Fold:
     items: Sequence[tuple[str, str]]
 
 
-Block = Heading | Paragraph | Listing | Table | Picture | Fold
+@dataclass(frozen=True)
+class Code:
+    """Lines as a program printed them."""
+
+    text: str
+
+
+Block = Heading | Paragraph | Listing | Table | Picture | Fold | Code
 _MARKDOWN = re.compile(r"[\\`*\[\]<|~&]|(?<!\w)_|_(?!\w)")
 _LINE_START = re.compile(r"^(\d*)([-+#>=.)])")  # what would make a line a list, a title or a quotation
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -143,6 +150,17 @@ def _html_fold(fold: Fold) -> str:
     return f"<details>\n<summary>{_ht(fold.title)}</summary>\n<dl>{items}</dl>\n</details>"
 
 
+def _lines(text: str) -> str:
+    lines = ("".join(c if c.isprintable() else " " for c in line) for line in text.splitlines())
+    return "\n".join(line.rstrip() for line in lines).strip("\n")
+
+
+def _md_code(code: Code) -> str:
+    lines = _lines(code.text)
+    fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", lines))])
+    return f"{fence}\n{lines}\n{fence}"
+
+
 _MD: dict[type, Callable[..., str]] = {
     Heading: lambda block: f"{'#' * block.level} {_md(block.text)}",
     Paragraph: lambda block: _md_line(block.text),
@@ -150,6 +168,7 @@ _MD: dict[type, Callable[..., str]] = {
     Table: _md_table,
     Picture: lambda block: f"![{_md(block.alt)}]({block.name})",
     Fold: _md_fold,
+    Code: _md_code,
 }
 _HTML: dict[type, Callable[..., str]] = {
     Heading: lambda block: f"<h{block.level}>{_ht(block.text)}</h{block.level}>",
@@ -158,4 +177,5 @@ _HTML: dict[type, Callable[..., str]] = {
     Table: _html_table,
     Picture: _html_picture,
     Fold: _html_fold,
+    Code: lambda block: f"<pre>{html.escape(_lines(block.text))}</pre>",
 }

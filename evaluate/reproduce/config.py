@@ -8,6 +8,7 @@ from pathlib import Path
 
 from genrep.encoders import DEVICES
 
+from .planning import usable_generators
 from .specs import SCALES, read_scale, read_table
 
 
@@ -35,6 +36,17 @@ class ReproduceConfig:
             raise ValueError(f"--jobs {self.jobs}: wanted at least 1")
         if self.seeds is not None and (not self.seeds or len(set(self.seeds)) < len(self.seeds)):
             raise ValueError(f"--seeds {','.join(map(str, self.seeds))}: wanted different numbers, at least one")
+        if any(not 0 <= seed < 2**63 for seed in self.seeds or ()):
+            raise ValueError(f"--seeds {','.join(map(str, self.seeds or ()))}: wanted numbers from 0 and below 2**63")
+        there = next(path for path in (self.out, *self.out.absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise ValueError(f"--out {self.out}: {there} is no folder")
+        generators = usable_generators(self.table, self.scale)
+        for name in self.weights:
+            if name not in generators:
+                raise ValueError(
+                    f"--weights {name}: {self.table} at this scale takes those of {', '.join(generators) or 'none'}"
+                )
         known = [row.id for row in read_table(self.table, self.scale).rows]
         for row in self.rows:
             if row not in known:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from genrep.files import digest_json
 from genrep.photo_sets import PHOTO_SETS
+from genrep.presets import preset_settings
 from genrep.real_images import NAMED
 
 from .sources import GENERATE, Sources
 from .specs import RowSpec, ScaleSpec, Settings, is_conditional, read_method, read_scale, read_table
-from .tasks import Task, flags
+from .tasks import OUTPUT_FILE, Task, flags
 
 TRAIN, EVALUATE = "genrep.train", "genrep.evaluate"
 CHEAP = ("steps", "epochs", "mix", "pixel_views", "positive")  # options by which an update takes no other time
@@ -79,6 +80,16 @@ def make_plan(
     return Plan(title=spec.title, says=(*spec.says, *sources.says()), rows=planned)
 
 
+def usable_generators(table: str, scale: str) -> tuple[str, ...]:
+    """Those whose weights a table at a scale would use. Raises ValueError as ``make_plan``."""
+    rows, how = read_table(table, scale).rows, read_scale(scale)
+    if not how.reduced:
+        return tuple(dict.fromkeys(row.generator for row in rows if row.generator))
+    role = "conditional" if any(is_conditional(row.generator) for row in rows) else "unconditional"
+    entries = [one for one in how.stand_ins if role in one] if rows else []
+    return tuple(dict.fromkeys(one[key] for one in entries for key in ("unconditional", "conditional") if key in one))
+
+
 def _script(script: tuple[str, ...], options: Settings) -> Task:
     arguments = (*script[1:], *flags(options))
     name = Path(script[0]).stem
@@ -87,7 +98,7 @@ def _script(script: tuple[str, ...], options: Settings) -> Task:
         label="-".join([name, *script[1:]]),
         module="{checkout}/" + script[0],
         arguments=arguments,
-        final="",
+        final=OUTPUT_FILE,
         whole=False,
         like=digest_json([script, options]),
     )
@@ -117,7 +128,6 @@ class Planner:
         options = self._method(spec)
         what = "online" if spec.online and not self.scale.reduced and spec.data == "generated" else spec.data
         name = needs[-1].label if needs and needs[-1].kind == "dataset" else self.sources.generator(spec)
-        length = options.get("steps") or options.get("epochs") or 1
         same = {key: value for key, value in options.items() if key not in CHEAP}
         like = f"train {what} {name.partition('-')[0]} {self.sources.num_pairs(spec)} {'steps' in options}"
         return Task(
@@ -130,7 +140,7 @@ class Planner:
             views=content,
             final="encoder.safetensors",
             like=f"{like} {digest_json(same)[:6]}",
-            units=float(length),
+            units=_length(options),
             seed=seed,
         )
 
@@ -195,6 +205,7 @@ class Planner:
             needs=needs,
             final=f"{how['command']}.json",
             whole=how["command"] != "transfer" and len(seeds) == 1,
+            parts=_suite(options["suite"]) if how["command"] == "transfer" else (),
             like=f"{self.scale.name} {name} {where}",
             units=float(len(seeds)),
             seed=seed,
@@ -214,6 +225,22 @@ class Planner:
             has_device=False,
             like=f"delta {anchors}",
         )
+
+
+def _length(options: Settings) -> float:
+    """Steps or epochs of a training, its preset's if it says none itself."""
+    given = (
+        options
+        if {"steps", "epochs"} & options.keys() or "preset" not in options
+        else preset_settings(options["preset"])
+    )
+    return float(given.get("steps") or given.get("epochs") or 1)
+
+
+def _suite(name: str) -> tuple[str, ...]:
+    from ..transfer import SUITES  # not above: it loads torch
+
+    return SUITES[name].datasets
 
 
 def _variant(spec: RowSpec) -> str:

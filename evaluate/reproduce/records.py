@@ -13,11 +13,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from genrep.files import write_json
 
-from .tasks import RECORD_FILE, TASKS, Task
+from .tasks import RECORD_FILE, TASKS, Task, read_record
 
 RATES_FILE = "rates.toml"
 _NAMES = (
@@ -81,15 +80,6 @@ def record_path(out: Path, task: Task) -> Path:
     return out / TASKS / task.id / RECORD_FILE
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """A record; empty if there is none that can be read."""
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
 def add_piece(out: Path, task: Task, slot: Slot, argv: list[str], seconds: float, *, finished: bool) -> None:
     """Add the time of a process to a task's record."""
     path = record_path(out, task)
@@ -129,8 +119,8 @@ class Estimates:
         for path in sorted((out / TASKS).glob(f"*/{RECORD_FILE}")):
             record = read_record(path)
             same = (record.get("device"), record.get("cores")) == (slot.name, len(slot.cores))
-            if same and record.get("finished") and record.get("units"):
-                self.rates.setdefault(str(record["like"]), []).append(record["seconds"] / record["units"])
+            if same and record["finished"] and record["units"]:
+                self.rates.setdefault(record["like"], []).append(record["seconds"] / record["units"])
 
     def seconds(self, task: Task) -> float | None:
         """The median of those of its kind, in proportion to its size; None: there was none."""

@@ -3,44 +3,81 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from genrep.errors import DataError
 from genrep.files import locked_folder, write_atomic, write_json
 
 from ..report import ReportConfig, ReportResult, Row, write_report
 from ..report.facts import read_object
+from ..report.page import Block, Code, Paragraph, to_html, to_markdown
 from ..report.rows import duration
+from ..report.write import HTML_FILE, MARKDOWN_FILE
 from .planning import Plan, PlannedRow
-from .records import read_record, record_path
+from .records import record_path
 from .sources import SUBSET
-from .tasks import LOG_FILE, TASKS, Task, all_tasks
+from .tasks import DIGEST, FOLDERS, Task, all_tasks, read_record
 
 DELTA_RESULTS = "delta-results.json"
+SEED = re.compile(rf"-s(\d+){DIGEST}")  # in the name of an evaluation's folder
 
 
-def make_report(plan: Plan, scale: str, out: Path, folder: Path) -> ReportResult | Path | None:
-    """Write the report of what is there; None if nothing is.
+class There(NamedTuple):
+    """A row with what is there of it."""
+
+    row: PlannedRow
+    done: list[Task]  # of its results
+    open: list[str]  # what is not: seeds, evaluations, datasets
+
+    @property
+    def seeds(self) -> list[int]:
+        """Of its results."""
+        return sorted({task.seed for task in self.done if task.seed is not None})
+
+
+def seeds_there(out: Path) -> set[int]:
+    """Of which ``out`` holds evaluations, of whatever table."""
+    found = (SEED.search(path.name) for path in (out / FOLDERS["evaluation"]).glob("*"))
+    return {int(match[1]) for match in found if match}
+
+
+def make_report(
+    plan: Plan, scale: str, out: Path, folder: Path, *, asked: frozenset[str] = frozenset()
+) -> ReportResult | Path | None:
+    """Write the report of what is there of a plan; None if nothing is.
+
+    ``asked``: ids of results that are said to be missing while they are.
 
     Raises:
         DataError: a result file is damaged.
     """
     if plan.script is not None:
         return _script_page(plan, plan.script, out, folder)
-    rows = [row for planned in plan.rows if (row := _report_row(planned, out)) is not None]
+    there = [_there(planned, out, asked) for planned in plan.rows]
+    rows = [_report_row(one, out) for one in there if one.done]
     if not rows:
         return None
-    config = ReportConfig(rows=tuple(rows), out=folder, title=f"{plan.title} ({scale})", text=_texts(plan, out))
+    text = _texts(plan.says, there, out)
+    config = ReportConfig(rows=tuple(rows), out=folder, title=f"{plan.title} ({scale})", text=text)
     with contextlib.chdir(out):  # where the paths in the runs' settings begin
         return write_report(config)
 
 
-def _report_row(planned: PlannedRow, out: Path) -> Row | None:
-    """None: there is no result yet."""
-    done = [task for task in planned.results if task.done(out)]
-    if not done:
-        return None
+def _there(planned: PlannedRow, out: Path, asked: frozenset[str]) -> There:
+    done = [task for task in planned.results if task.finished(out)]
+    seeds = {task.seed for task in done}
+    left = [task for task in planned.results if (task.id in asked or task.seed in seeds) and not task.done(out)]
+    names = [f"seed {task.seed}" for task in left if done and task.seed not in seeds]
+    for task in left:
+        if task.seed in seeds:
+            names += task.missing_parts(out) if task.finished(out) else [task.label.partition("-")[0]]
+    return There(planned, done, list(dict.fromkeys(names)))
+
+
+def _report_row(there: There, out: Path) -> Row:
+    planned, done = there.row, there.done
     measured = {need.id for task in done for need in task.needs}
     return Row(
         name=planned.spec.name,
@@ -103,30 +140,38 @@ def delta_entries(content: dict[str, Any], generator: str) -> list[dict[str, Any
     return entries
 
 
-def _texts(plan: Plan, out: Path) -> tuple[str, ...]:
+def _texts(says: tuple[str, ...], rows: list[There], out: Path) -> tuple[str, ...]:
     """What was done, on what, in what time."""
-    texts = list(plan.says)
-    seeds = sorted({seed for row in plan.rows for seed in row.seeds if row.runs})
-    if seeds:
-        said = f"Seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))} of training and evaluation"
-        texts.append(f"{said}; the encoders of a row share their data.")
-    texts += [_subset_text(task) for task in all_tasks(plan.goals) if task.module == SUBSET]
-    records = {task.id: read_record(record_path(out, task)) for task in all_tasks(plan.goals)}
-    hardware = dict.fromkeys(hardware_text(one) for one in records.values() if "device" in one)
+    texts = [*says, *_seed_texts(rows)]
+    tasks = all_tasks(task for one in rows for task in one.done)
+    texts += [_subset_text(task) for task in tasks if task.module == SUBSET]
+    records = {task.id: record for task in tasks if (record := read_record(record_path(out, task)))}
+    hardware = dict.fromkeys(hardware_text(one) for one in records.values())
     if hardware:
         texts.append(f"Hardware: {'; '.join(hardware)}.")
-    times = [f"{row.spec.name}: {time}" for row in plan.rows if (time := _time_of(row, records))]
+    times = [f"{one.row.spec.name}: {time}" for one in rows if (time := _time_of(one.done, records))]
     if times:
         texts.append("Time by stage, shared ones told in every row: " + "; ".join(times) + ".")
-    missing = [row.spec.name for row in plan.rows if not any(task.done(out) for task in row.results)]
-    partly = [
-        row.spec.name for row in plan.rows if row.spec.name not in missing and not all(t.done(out) for t in row.results)
-    ]
+    missing = [one.row.spec.name for one in rows if not one.done]
+    partly = [f"{one.row.spec.name} ({', '.join(one.open)})" for one in rows if one.done and one.open]
     if missing:
-        texts.append(f"No results yet: {', '.join(missing)}.")
+        texts.append(f"No results yet: {'; '.join(missing)}.")
     if partly:
-        texts.append(f"Not all results yet: {', '.join(partly)}.")
+        texts.append(f"Not all results yet: {'; '.join(partly)}.")
     return tuple(texts)
+
+
+def _seed_texts(rows: list[There]) -> list[str]:
+    """The seeds of results that are there, by row where they differ."""
+    names: dict[str, list[str]] = {}
+    for one in rows:
+        if one.seeds:
+            names.setdefault(", ".join(map(str, one.seeds)), []).append(one.row.spec.name)
+    if not names:
+        return []
+    many = "Seed" if all(seeds.isdecimal() for seeds in names) else "Seeds"
+    told = (seeds if len(names) == 1 else f"{seeds} ({'; '.join(rows)})" for seeds, rows in names.items())
+    return [f"{many} of training and evaluation: {' and '.join(told)}. The encoders of a row share their data."]
 
 
 def _subset_text(task: Task) -> str:
@@ -145,12 +190,13 @@ def hardware_text(record: dict[str, Any]) -> str:
     return f"{record['device']}, {record['cores']} core{'s' if record['cores'] > 1 else ''}"
 
 
-def _time_of(row: PlannedRow, records: dict[str, dict[str, Any]]) -> str:
+def _time_of(results: list[Task], records: dict[str, dict[str, Any]]) -> str:
+    """Of what was finished for them, by stage."""
     said = []
     words = {"fit": "learning views", "dataset": "data", "run": "training", "evaluation": "evaluation"}
-    tasks = all_tasks(row.goals)
+    finished = [task for task in all_tasks(results) if records.get(task.id, {}).get("finished")]
     for kind, word in words.items():
-        seconds = [records[task.id]["seconds"] for task in tasks if task.kind == kind and "seconds" in records[task.id]]
+        seconds = [records[task.id]["seconds"] for task in finished if task.kind == kind]
         if seconds:
             many = f" ({len(seconds)})" if len(seconds) > 1 else ""
             said.append(f"{word}{many} {duration(sum(seconds))}")
@@ -158,13 +204,13 @@ def _time_of(row: PlannedRow, records: dict[str, dict[str, Any]]) -> str:
 
 
 def _script_page(plan: Plan, task: Task, out: Path, folder: Path) -> Path | None:
-    """A script's own table as a page; None: it has not ended."""
+    """What a script printed as a page; None: it has not ended."""
     if not task.done(out):
         return None
-    record = read_record(record_path(out, task))
-    lines = (out / TASKS / task.id / LOG_FILE).read_text().strip()
-    said = "\n\n".join((*plan.says, f"Hardware: {hardware_text(record)}."))
-    page = f"# {plan.title}\n\n{said}\n\n```\n{lines}\n```\n"
+    hardware = hardware_text(read_record(record_path(out, task)))
+    blocks: list[Block] = [*map(Paragraph, plan.says), Paragraph(f"Hardware: {hardware}.")]
+    blocks.append(Code((out / task.folder / task.final).read_text(errors="replace")))
     with locked_folder(folder):
-        write_atomic(folder / "report.md", page.encode())
-    return folder / "report.md"
+        write_atomic(folder / MARKDOWN_FILE, to_markdown(plan.title, blocks).encode())
+        write_atomic(folder / HTML_FILE, to_html(plan.title, blocks).encode())
+    return folder / MARKDOWN_FILE

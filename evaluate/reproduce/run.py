@@ -16,8 +16,9 @@ from ..table import aligned
 from .config import ReproduceConfig
 from .planning import Plan, make_plan
 from .records import Estimate, Estimates, Slot, find_slots
-from .reporting import hardware_text, make_report
+from .reporting import hardware_text, make_report, seeds_there
 from .scheduling import Scheduler
+from .specs import read_scale
 from .tasks import Task, all_tasks, fill, open_tasks
 
 
@@ -32,6 +33,12 @@ class ReproduceResult:
 def plan_of(config: ReproduceConfig) -> Plan:
     """The tasks that a config stands for. Raises ValueError as ``make_plan``."""
     return make_plan(config.table, config.scale, rows=config.rows, seeds=config.all_seeds, weights=config.weights)
+
+
+def whole_plan(config: ReproduceConfig) -> Plan:
+    """All rows of the config's table, with every seed that is asked for, the scale's own, or of a result in ``out``."""
+    seeds = {*config.all_seeds, *read_scale(config.scale).seeds, *seeds_there(config.out)}
+    return make_plan(config.table, config.scale, seeds=tuple(sorted(seeds)), weights=config.weights)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +64,7 @@ def prepare(config: ReproduceConfig) -> Prepared:
 
 
 def reproduce(config: ReproduceConfig) -> ReproduceResult:
-    """Do what is left to do, and write the report of what is there.
+    """Do what is left to do, and write the report of what is there of the table, whichever rows and seeds were asked for.
 
     Stopped at any moment, the same call goes on; several calls may share ``out``.
 
@@ -75,13 +82,14 @@ def carry_out(prepared: Prepared) -> ReproduceResult:
     out.mkdir(parents=True, exist_ok=True)
     folder = out / f"{config.table}-{config.scale}"
     scheduler = Scheduler(out, prepared.slots, prepared.values, lambda line: print(line, file=sys.stderr, flush=True))
+    asked = frozenset(task.id for task in plan.goals)
     try:
         outcome = scheduler.run(plan.goals)
     except (KeyboardInterrupt, Terminated):
         with contextlib.suppress(GenRepError):
-            make_report(plan, config.scale, out, folder)
+            make_report(whole_plan(config), config.scale, out, folder, asked=asked)
         raise
-    page = make_report(plan, config.scale, out, folder)
+    page = make_report(whole_plan(config), config.scale, out, folder, asked=asked)
     path = page if isinstance(page, Path) or page is None else page.markdown
     return ReproduceResult(report=path, failed=outcome.failed)
 

@@ -119,14 +119,17 @@ class Scheduler:
         mine = os.sched_getaffinity(0)
         os.sched_setaffinity(0, slot.cores)  # inherited
         try:
-            with open(self.out / TASKS / task.id / LOG_FILE, "ab") as log:
+            with (
+                open(self.out / TASKS / task.id / LOG_FILE, "ab") as log,
+                open(self.out / task.folder / task.final, "wb") if task.kind == "script" else log as stdout,
+            ):
                 process = subprocess.Popen(
                     argv,
                     cwd=self.out,
                     env=environment,
                     stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
+                    stdout=stdout,
+                    stderr=log,
                     start_new_session=True,  # a terminal's SIGINT is ours to pass on
                     pass_fds=(lock,),
                 )

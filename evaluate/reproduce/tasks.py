@@ -23,8 +23,13 @@ FOLDERS = {
 }
 TASKS = "tasks"  # record and log of each
 RECORD_FILE, LOG_FILE = "task.json", "log.txt"
+OUTPUT_FILE = "output.txt"  # of a script: what its last attempt printed
 DIGITS = 12
 DIGEST = rf"-[0-9a-f]{{{DIGITS}}}$"  # in the end of a folder's name
+_RECORD: Mapping[str, type | tuple[type, ...]] = {
+    **{"task": str, "command": list, "seconds": (int, float), "pieces": list, "finished": bool},
+    **{"device": str, "cores": int, "like": str, "units": (int, float)},
+}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,6 +53,7 @@ class Task:
     units: float = 1.0
     seed: int | None = None  # of the training that it is, or measures
     whole: bool = True  # False: ``final`` does not tell whether everything is there, only the record does
+    parts: tuple[str, ...] = ()  # datasets of which ``final`` has results, once all that could be there is
 
     @cached_property
     def digest(self) -> str:
@@ -76,7 +82,11 @@ class Task:
     @property
     def out(self) -> str:
         """``--out``: the folder, or the one file that a command writes."""
-        return f"{self.folder}/{self.final}" if self.module.endswith(":measure-delta") else self.folder
+        return f"{self.folder}/{self.final}" if self._measures_delta else self.folder
+
+    @property
+    def _measures_delta(self) -> bool:
+        return self.module.endswith(":measure-delta")
 
     def command(self, values: Mapping[str, str], device: str) -> list[str]:
         """The argument list of the process; ``values`` are those of the placeholders."""
@@ -92,18 +102,39 @@ class Task:
         path = out / self.folder / self.final
         if self.kind == "dataset" and path.is_file():
             return _shards_there(path)
-        return self.kind == "script" or path.is_file()
+        if self.kind == "evaluation" and not self._measures_delta and path.is_file():
+            return path.read_bytes().strip() != b"[]"  # a list of no results
+        return path.is_file()
+
+    def finished(self, out: Path) -> bool:
+        """Whether its command has done what it could."""
+        record = out / TASKS / self.id / RECORD_FILE
+        return self.has_result(out) and (self.whole or bool(read_record(record).get("finished")))
 
     def done(self, out: Path) -> bool:
         """Whether all of it is there."""
-        return self.has_result(out) and (self.whole or _finished(out / TASKS / self.id / RECORD_FILE))
+        return self.finished(out) and not self.missing_parts(out)
+
+    def missing_parts(self, out: Path) -> list[str]:
+        """Those of ``parts`` that have no result: they were not under the root when it was asked for."""
+        if not self.parts:
+            return []
+        try:
+            there = {entry["dataset"] for entry in json.loads((out / self.folder / self.final).read_bytes())}
+        except (OSError, ValueError, KeyError, TypeError):
+            there = set()
+        return [part for part in self.parts if part not in there]
 
 
-def _finished(record: Path) -> bool:
+def read_record(path: Path) -> dict[str, Any]:
+    """A task's record; empty if there is none, or one that lacks what ``records.add_piece`` writes."""
     try:
-        return bool(json.loads(record.read_bytes()).get("finished"))
-    except (OSError, ValueError, AttributeError):
-        return False
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(value, dict) or not all(isinstance(value.get(key), kind) for key, kind in _RECORD.items()):
+        return {}
+    return value if all(isinstance(piece, (int, float)) for piece in value["pieces"]) else {}
 
 
 def _shards_there(manifest: Path) -> bool:

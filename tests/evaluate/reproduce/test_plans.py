@@ -229,6 +229,15 @@ def test_a_linear_evaluation_of_hl_has_five_seeds_of_one_encoder(tmp_path: Path)
         assert not tasks[0].done(tmp_path)
 
 
+def test_the_size_of_a_training_is_its_presets_if_it_says_none() -> None:
+    rows = {row.spec.id: row.runs[0] for row in plan("genrep-appd", "full").rows if row.runs}
+    assert {name: rows[name].units for name in ("gauss-5ep", "gauss-15ep", "gauss")} == {
+        **{"gauss-5ep": 5.0, "gauss-15ep": 15.0, "gauss": 20.0}
+    }
+    assert rows["gauss-5ep"].like == rows["gauss"].like
+    assert {run.units for row in plan("cop-gen-table1", "full").rows for run in row.runs} >= {100.0}
+
+
 def test_what_was_measured_is_known_of_every_new_plan() -> None:
     rates = shipped_rates("cpu", 1)
     tasks = {task.kin: task for table, scale in EVERY for task in all_tasks(plan(table, scale).goals)}

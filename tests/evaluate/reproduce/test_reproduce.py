@@ -93,7 +93,7 @@ def test_a_failure_is_said_and_the_rest_is_reported(
     assert f"not begun: {data.folder} failed" in errors[1]
     assert "report: " in captured.out
     page = (out / "genrep-table1-tiny/report.md").read_text()
-    assert "random initialisation" in page and "No results yet: real images, SimCLR." in page
+    assert "| random initialisation |" in page and "No results yet: real images, SimCLR; no latent views; " in page
 
 
 @pytest.mark.parametrize(
@@ -109,6 +109,18 @@ def test_a_failure_is_said_and_the_rest_is_reported(
         (["genrep-table1", "--seeds", "1,1"], 2, "--seeds 1,1: wanted different numbers"),
         (["genrep-table1", "--seeds", "one"], 2, "wanted numbers like 0 or 0,1,2"),
         (["genrep-table1", "--weights", "bigbigan"], 2, "wanted GENERATOR=FILE"),
+        (
+            ["genrep-table1", "--weights", f"stylegan2_cifar={__file__}"],
+            2,
+            "--weights stylegan2_cifar: genrep-table1 at this scale takes those of stylegan2_cifar10, stylegan2_fashion",
+        ),
+        (
+            ["genrep-table1", "--scale", "full", "--weights", f"biggan={__file__}"],
+            2,
+            "--weights biggan: genrep-table1 at this scale takes those of bigbigan",
+        ),
+        (["hl-fig3", "--weights", f"bigbigan={__file__}"], 2, "takes those of none"),
+        (["genrep-table1", "--seeds", f"0,{2**63}", "--dry-run"], 2, "wanted numbers from 0 and below 2**63"),
         (["genrep-table1", "--jobs", "0"], 2, "--jobs"),
         (
             ["genrep-table1", "--scale", "tiny", "--device", "cpu"],
@@ -124,6 +136,16 @@ def test_what_cannot_be_is_said_in_a_line(
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("place", ["file", "file/inside"])
+def test_a_file_in_the_place_of_the_folder_is_named_before_anything_runs(
+    place: str, tmp_path: Path, capsys: Captured
+) -> None:
+    (tmp_path / "file").touch()
+    for more in ([], ["--dry-run"]):
+        assert invoke(command, ["hl-table1", "--device", "cpu", "--out", str(tmp_path / place), *more]) == 2
+        assert f"--out {tmp_path / place}: {tmp_path / 'file'} is no folder" in capsys.readouterr().err
 
 
 def test_a_table_without_real_images_needs_no_root(tmp_path: Path, capsys: Captured) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from genrep.evaluate.reproduce import scheduling
-from genrep.evaluate.reproduce.records import Estimate, Estimates, read_record, record_path
+from genrep.evaluate.reproduce.records import Estimate, Estimates, record_path
 from genrep.evaluate.reproduce.scheduling import Scheduler
-from genrep.evaluate.reproduce.tasks import open_tasks
+from genrep.evaluate.reproduce.tasks import open_tasks, read_record
 from genrep.files import locked_folder
 
 COUNT = "open('begun', 'a').write(out.name.rpartition('-')[0] + ' ')"
