@@ -59,7 +59,7 @@ class Plan:
 
 
 def pair_bytes(fields: list[dict[str, Any]]) -> float:
-    """Bytes of one pair in a shard, tables included: exact for raw images, an assumption for JPEG."""
+    """Bytes of one pair in a shard, tables included but not what fills pages: exact for raw images, an assumption for JPEG."""
     total = 0.0
     for row in fields:
         size = 1

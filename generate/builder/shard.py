@@ -20,19 +20,19 @@ import numpy as np
 from ffcv.fields import IntField, NDArrayField, RGBImageField
 from ffcv.memory_allocator import MemoryAllocator
 from ffcv.types import ALLOC_TABLE_TYPE, CURRENT_VERSION, TYPE_ID_HANDLER, FieldDescType, HeaderType, get_metadata_type
-from ffcv.writer import MIN_PAGE_SIZE, handle_sample
+from ffcv.writer import handle_sample
 
 from genrep.datasets_manifest.layout import MODES
 from genrep.errors import RecipeError
 from genrep.files import fsync_folder
 
 from ..pixels import jpeg_options
+from .pages import page_size
 from .source import Batch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MAX_PAGE_SIZE = 1 << 31
 MAX_FIELD_NAME = 16  # bytes; FFCV cuts longer names without a word
 
 
@@ -64,21 +64,6 @@ def ffcv_field(row: dict[str, Any]) -> Any:
     if row["kind"] == "float32":
         return NDArrayField(np.dtype("<f4"), tuple(row["shape"]))
     return IntField()
-
-
-def page_size(table: list[dict[str, Any]]) -> int:
-    """The smallest page that holds any sample of these fields (all of a sample lies in one page)."""
-    largest = sum(
-        int(np.prod(row["shape"])) * (4 if row["kind"] == "float32" else 1) for row in table if "shape" in row
-    )
-    size = MIN_PAGE_SIZE
-    while size < 2 * largest:  # a JPEG may outgrow the raw image
-        size *= 2
-    if size > MAX_PAGE_SIZE:
-        raise RecipeError(
-            f"a sample of {largest} bytes does not fit FFCV's largest page: fewer positives or smaller images"
-        )
-    return size
 
 
 class _Counter:

@@ -29,6 +29,7 @@ GOOD = {
 @pytest.mark.parametrize("entry", [entry for entry in entries() if entry.make], ids=lambda entry: entry.name)
 def test_the_command_of_an_entry_makes_the_dataset_that_it_names(entry: catalogue.Entry) -> None:
     from genrep.generate import BuildConfig
+    from genrep.generate.builder.pages import shard_bytes
     from genrep.generate.builder.resolve import make_plan
     from genrep.generate.generators.load import open_generator
     from genrep.generate.recipe import load_recipe
@@ -38,6 +39,8 @@ def test_the_command_of_an_entry_makes_the_dataset_that_it_names(entry: catalogu
     plan = make_plan(config, recipe, open_generator(recipe, None, "cpu", config.generator_options()))
     assert (plan.id, plan.num_pairs, recipe.licence) == (entry.id, entry.num_pairs, entry.licence)
     assert [plan.recipe["image"]["height"], plan.recipe["image"]["width"]] == entry.image
+    assert entry.image[0] <= 64  # raw, so that the size follows from the plan
+    assert entry.bytes == sum(shard_bytes(plan.fields, plan.shard(k).count) for k in range(plan.num_shards))
 
 
 def test_the_command_is_one_of_genrep_generate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
