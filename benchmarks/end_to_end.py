@@ -145,7 +145,10 @@ def real_files(root: Path) -> dict[str, tuple[Path, Path]]:
     """Fashion-MNIST's files of images and labels, by split. Raises ClickException if one is missing."""
     found = {split: idx.find(root / RAW, split) for split in ("train", "test")}
     if None in found.values():
-        raise click.ClickException(f"--root {root}: no {RAW} with the four files of Fashion-MNIST")
+        fetch = f"genrep-generate from-folder fashion_mnist --root {root} --download --out DIR"
+        raise click.ClickException(
+            f"--root {root}: no {RAW} with the four files of Fashion-MNIST; {fetch} fetches them"
+        )
     return {split: files for split, files in found.items() if files is not None}
 
 

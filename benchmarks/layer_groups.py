@@ -17,7 +17,7 @@ import torch
 
 @click.command()
 @click.option("--data", default="fashion_mnist", show_default=True)
-@click.option("--root", type=click.Path(path_type=Path), required=True)
+@click.option("--root", type=click.Path(path_type=Path), required=True, help="Where --data lies, or is downloaded to.")
 @click.option("--gen", default="stylegan2_fashion", show_default=True)
 @click.option("--std", default=1.0, show_default=True)
 @click.option("--pairs", default=2000, show_default=True)
@@ -32,7 +32,7 @@ def main(data: str, root: Path, gen: str, std: float, pairs: int, device: str) -
     from genrep.generate.views.synthesis import synthesize_views
     from genrep.real_images import load_images
 
-    classifier = train_classifier(load_images(data, root, "train"), 0, device)
+    classifier = train_classifier(load_images(data, root, "train", download=True), 0, device)
     generator = load_generator(gen, device=device)
     indices = np.arange(pairs)
     z = generator.latent.sample(0, indices)

@@ -62,7 +62,7 @@ class Config:
     arch: str = "resnet18"
     epochs: int = 20
     dataset: str = "fashion_mnist"
-    root: str = "data"  # where it lies
+    root: str = "data"  # where it lies, or is downloaded to
     probe_epochs: int = 60
     crop: int = 32
     workers: int = min(16, len(os.sched_getaffinity(0)))  # the scripts' own number, on a machine that has as many cores
@@ -139,7 +139,7 @@ class RealPictures(Dataset[Any]):
     def __init__(self, config: Config, split: str, transform: Callable[[Image.Image], Tensor]) -> None:
         from genrep.real_images import load_images
 
-        self.data, self.transform = load_images(config.dataset, Path(config.root), split), transform
+        self.data, self.transform = load_images(config.dataset, Path(config.root), split, download=True), transform
 
     def __len__(self) -> int:
         return len(self.data.labels)

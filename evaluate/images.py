@@ -29,6 +29,7 @@ Ints = NDArray[np.int64]
 AHEAD = 3  # batches that are decoded before they are asked for
 CHUNK = 16  # images that a thread decodes at a time
 DATASETS = (*sorted(NAMED), *sorted(PHOTO_SETS))
+DOWNLOADABLE = {*NAMED, *(name for name, one in PHOTO_SETS.items() if one.downloads)}
 
 
 @dataclass(frozen=True)
@@ -162,4 +163,13 @@ def _together(rows: Ints, parts: list[Future[list[Pixels]]], data: LabelledImage
     return np.stack(images)
 
 
-__all__ = ["DATASETS", "MEAN_PER_CLASS", "TOP1", "LabelledImages", "decoded", "load_pair", "whole_batches"]
+__all__ = [
+    "DATASETS",
+    "DOWNLOADABLE",
+    "MEAN_PER_CLASS",
+    "TOP1",
+    "LabelledImages",
+    "decoded",
+    "load_pair",
+    "whole_batches",
+]

@@ -55,6 +55,7 @@ class TransferConfig:
     random_init: bool = False
     arch: str | None = None
     stem: str = "imagenet"
+    download: bool = False  # those that are not under root, where they can be
     preset: str | None = None  # another than the suite's
     size: int | None = None
     crop: int | None = None
@@ -86,6 +87,7 @@ class TransferConfig:
             arch=self.arch,
             stem=self.stem,
             root=self.root,
+            download=self.download,
             preset=self.preset or SUITES[self.suite].preset,
             size=self.size,
             crop=self.crop,

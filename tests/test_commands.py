@@ -1,6 +1,7 @@
 """What holds for all four commands."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 import time
@@ -21,13 +22,26 @@ def python(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
 
-def test_the_help_texts_in_docs_are_current():
+@pytest.fixture
+def module():
+    """docs/update_help.py."""
     path = Path(__file__).parent.parent / "docs/update_help.py"
     spec = importlib.util.spec_from_file_location("update_help", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_the_help_texts_in_docs_are_current(module):
     stored = {file.name: file.read_text() for file in module.FOLDER.glob("*.txt")}
     assert stored == dict(module.help_texts()), "run: python docs/update_help.py"
+
+
+def test_every_command_with_a_root_of_real_images_can_download_them(module):
+    """What is not under the root is told with --download (genrep.real_images.DOWNLOAD)."""
+    found = [text for _, text in module.help_texts() if re.search(r"^ +--root DIR ", text, re.MULTILINE)]
+    assert len(found) == 9
+    assert [text.splitlines()[0] for text in found if not re.search(r"^ +--download ", text, re.MULTILINE)] == []
 
 
 @pytest.mark.parametrize("package", PACKAGES)

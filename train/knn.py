@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import nn
 
 from genrep.errors import DataError
 from genrep.features import extract_features
 from genrep.knn import knn_top1
-from genrep.real_images import NAMED, load_images
+from genrep.real_images import NAMED, MissingDataset, RealImages, load_images
 
 from .plan import Plan
 
@@ -21,10 +23,7 @@ class LiveKnn:
 
     def __init__(self, plan: Plan, device: torch.device) -> None:
         assert plan.knn_data is not None
-        size = None if plan.knn_data in NAMED else plan.crop
-        self.train, self.test = (
-            load_images(plan.knn_data, plan.knn_root, split, size=size) for split in ("train", "test")
-        )
+        self.train, self.test = _load(plan.knn_data, plan.knn_root, plan.crop)
         if (self.train.labels < 0).any() or len(self.train.classes) < 2:
             raise DataError(f"--knn-data {plan.knn_data}: wanted labelled images of two or more classes")
         self.facts = plan.encoder_facts()
@@ -50,3 +49,14 @@ class LiveKnn:
             k=NEIGHBOURS,
             temperature=TEMPERATURE,
         )
+
+
+def _load(name: str, root: Path | None, crop: int) -> tuple[RealImages, RealImages]:
+    if name in NAMED and root is None:
+        raise DataError(f"--knn-data {name}: give the folder that holds it as --knn-root")
+    size = None if name in NAMED else crop
+    try:
+        return load_images(name, root, "train", size=size), load_images(name, root, "test", size=size)
+    except MissingDataset as error:
+        fetch = f"genrep-generate from-folder {name} --root {root} --download --out DIR"
+        raise DataError(f"--knn-data {name}: not found (or not whole) under {root}; {fetch} fetches it") from error

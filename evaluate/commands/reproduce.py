@@ -52,6 +52,7 @@ def _weights(context: click.Context, parameter: click.Parameter, value: tuple[st
     help="Of trainings and evaluations.  [default: 0; cpu, small: 0,1,2]",
 )
 @click.option("--root", type=PATH, metavar="DIR", help="Where real data lie: named sets, imagenet/, VOCdevkit/, ...")
+@click.option("--download", is_flag=True, help="First fetch the named sets that are not under --root.")
 @click.option(
     "--weights",
     multiple=True,
@@ -74,7 +75,7 @@ def command(dry_run: bool, **options: Any) -> int:
 
     \b
     Example:
-      genrep-evaluate reproduce genrep-table1 --scale tiny --root data --out results
+      genrep-evaluate reproduce genrep-table1 --scale tiny --root data --download --out results
       genrep-evaluate reproduce genrep-fig5 --root data --out results --dry-run
       genrep-evaluate reproduce cop-gen-table1 --scale full --root /data --out results
     """

@@ -22,6 +22,7 @@ class ReproduceConfig:
     rows: tuple[str, ...] = ()  # their ids; none: all
     seeds: tuple[int, ...] | None = None  # of trainings and evaluations; a row's runs share their data
     root: Path | None = None  # real data
+    download: bool = False  # fetch the named sets that are not under root, before any task
     weights: Mapping[str, Path] = field(default_factory=dict)  # of generators, by name
     device: str = "auto"
     jobs: int | None = None  # tasks at a time; None: one per GPU, one on a CPU

@@ -76,11 +76,16 @@ def reproduce(config: ReproduceConfig) -> ReproduceResult:
 
 
 def carry_out(prepared: Prepared) -> ReproduceResult:
-    """``reproduce`` from where the options are known to be right. Raises DataError: a result file is damaged."""
+    """``reproduce`` from where the options are known to be right.
+
+    Raises DataError: real images cannot be downloaded, or a result file is damaged.
+    """
     config, plan = prepared.config, prepared.plan
     out = config.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     folder = out / f"{config.table}-{config.scale}"
+    if config.download:
+        _fetch(open_tasks(plan.goals, out), config.root)
     scheduler = Scheduler(out, prepared.slots, prepared.values, lambda line: print(line, file=sys.stderr, flush=True))
     asked = frozenset(task.id for task in plan.goals)
     try:
@@ -111,6 +116,17 @@ def _values(config: ReproduceConfig, plan: Plan) -> dict[str, str]:
             )
         values["checkout"] = str(checkout)
     return values
+
+
+def _fetch(tasks: list[Task], root: Path | None) -> None:
+    """Get the real sets that the tasks name, if they are not there; what nobody can download its tasks will miss."""
+    from ..images import DOWNLOADABLE, load_pair
+    from ..transfer import SUITES
+
+    words = {word for task in tasks if "{root}" in task.arguments for word in task.arguments}
+    words |= {name for word in words & SUITES.keys() for name in SUITES[word].datasets}
+    for name in sorted(words & DOWNLOADABLE):
+        load_pair(name, root, download=True)
 
 
 def describe_plan(config: ReproduceConfig) -> str:

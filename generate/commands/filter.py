@@ -9,13 +9,15 @@ import click
 
 from genrep.cli import print_config
 
+from .root import root_options
+
 
 @click.command("fit-filter")
 @click.option("--gen", metavar="NAME|FILE.toml|MODULE:FACTORY", required=True, help="The generator; it stays as it is.")
 @click.option(
     "--data", metavar="NAME|DIR", required=True, help="Real images: fashion_mnist, cifar10, imagenet, or a folder."
 )
-@click.option("--root", metavar="DIR", type=click.Path(path_type=Path), help="Where a named dataset lies.")
+@root_options
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path), required=True, help="The run's folder.")
 @click.option("--weights", metavar="FILE", type=click.Path(path_type=Path), help="Weights instead of the recipe's own.")
 @click.option("--features", metavar="FILE", type=click.Path(path_type=Path), help="Instance features, for IC-GAN.")
@@ -37,7 +39,7 @@ def fit_filter_command(dry_run: bool, **options: Any) -> None:
 
     \b
     Example:
-      genrep-generate fit-filter --gen stylegan2_fashion --data fashion_mnist --root data --out runs/filter
+      genrep-generate fit-filter --gen stylegan2_fashion --data fashion_mnist --root data --download --out runs/filter
       genrep-generate dataset --filter keep=0.5,weights=runs/filter --out shards
     """
     from ..filtering.config import FilterConfig

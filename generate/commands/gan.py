@@ -9,10 +9,12 @@ import click
 
 from genrep.cli import print_config
 
+from .root import root_options
+
 
 @click.command("fit-gan")
 @click.option("--data", metavar="NAME|DIR", required=True, help="fashion_mnist, cifar10, or an image folder.")
-@click.option("--root", metavar="DIR", type=click.Path(path_type=Path), help="Where a named dataset lies.")
+@root_options
 @click.option(
     "--size", metavar="PIXELS", type=click.IntRange(min=4), help="Crop and resize an image folder's images to this."
 )
@@ -92,7 +94,7 @@ def fit_gan_command(dry_run: bool, **options: Any) -> None:
 
     \b
     Example:
-      genrep-generate fit-gan --data fashion_mnist --root data --out runs/gan
+      genrep-generate fit-gan --data fashion_mnist --root data --download --out runs/gan
     """
     from ..gan.config import FitGanConfig
 
@@ -105,7 +107,8 @@ def fit_gan_command(dry_run: bool, **options: Any) -> None:
     from ..gan.trainer import fit_gan
 
     config = FitGanConfig(**{**options, "device": choose_device(options["device"])})
-    path = fit_gan(config, load_images(config.data, config.root, "train", size=config.size))
+    data = load_images(config.data, config.root, "train", size=config.size, download=config.download)
+    path = fit_gan(config, data)
     click.echo(f"weights        {path}")
     click.echo(f"samples        {sorted(config.out.glob('samples-*.png'))[-1]}")
 
@@ -119,7 +122,7 @@ def fit_gan_command(dry_run: bool, **options: Any) -> None:
     help="generator.safetensors of a fit-gan run.",
 )
 @click.option("--data", metavar="NAME|DIR", required=True, help="The dataset that the generator was trained on.")
-@click.option("--root", metavar="DIR", type=click.Path(path_type=Path), help="Where a named dataset lies.")
+@root_options
 @click.option("--out", metavar="FILE.json", type=click.Path(path_type=Path), required=True, help="The result.")
 @click.option(
     "--num-images", metavar="N", type=click.IntRange(min=100), default=10_000, show_default=True, help="Of each kind."

@@ -10,12 +10,13 @@ import click
 from genrep.cli import print_config
 
 from .dataset import show_build
+from .root import root_options
 
 
 @click.command("from-folder")
 @click.argument("data", metavar="DIR|NAME")
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path), required=True, help="The dataset's folder.")
-@click.option("--root", metavar="DIR", type=click.Path(path_type=Path), help="Where a named dataset lies.")
+@root_options
 @click.option("--split", type=click.Choice(["train", "test"]), default="train", show_default=True)
 @click.option(
     "--size", metavar="PIXELS|HxW", help="Of the stored images.  [default: that of the files, if all have one]"
@@ -41,6 +42,7 @@ def from_folder(dry_run: bool, **options: Any) -> None:
     \b
     Example:
       genrep-generate from-folder imagenet/ --split train --size 256 --out shards-real
+      genrep-generate from-folder fashion_mnist --root data --download --out shards-real
     """
     from ..real.config import FolderConfig
 

@@ -18,6 +18,7 @@ class FilterConfig:
     data: str  # an image folder, or a dataset's name (then ``root`` holds it)
     out: Path
     root: Path | None = None
+    download: bool = False  # fetch a named dataset that is not under root
     weights: Path | None = None  # of the generator, instead of the recipe's own
     features: Path | None = None  # instance features (IC-GAN)
     truncation: float | None = None  # the generator's own
@@ -55,5 +56,5 @@ class FilterConfig:
 
     def identity(self) -> dict[str, Any]:
         """The settings that a resumed run must share; weights, features and real images enter by their digests."""
-        free = {"data", "out", "root", "weights", "features", "device", "images", "checkpoint_images"}
+        free = {"data", "out", "root", "download", "weights", "features", "device", "images", "checkpoint_images"}
         return {name: value for name, value in vars(self).items() if name not in free}

@@ -66,7 +66,7 @@ def load_real(config: FilterConfig, shape: tuple[int, int]) -> RealSet:
     if is_listed(config.data):
         real = InFiles(list_real(config.data, config.root, "train"), shape, config.gen)
     else:
-        named = load_images(config.data, config.root, "train")
+        named = load_images(config.data, config.root, "train", download=config.download)
         if named.images.shape[1:3] != shape:
             found = "x".join(map(str, named.images.shape[1:3]))
             raise DataError(f"--data {config.data}: images of {found}, those of {config.gen} are {shape[0]}x{shape[1]}")

@@ -16,6 +16,7 @@ class FitGanConfig:
     data: str  # an image folder, or a dataset's name (then ``root`` holds it)
     out: Path
     root: Path | None = None
+    download: bool = False  # fetch a named dataset that is not under root
     size: int | None = None  # pixels, image folders of mixed sizes only
     classes: bool = False  # train a class-conditional network
     z_dim: int = 128
@@ -42,6 +43,6 @@ class FitGanConfig:
 
     def identity(self) -> dict[str, object]:
         """The settings that a resumed run must share."""
-        free = {"out", "root", "device", "compile", "snapshot_images", "total_images"}
+        free = {"out", "root", "download", "device", "compile", "snapshot_images", "total_images"}
         settings = {name: value for name, value in vars(self).items() if name not in free}
         return {**settings, "init": None if self.init is None else sha256_file(self.init)}

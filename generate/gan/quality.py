@@ -150,6 +150,7 @@ def measure_gan(
     num_images: int = 10_000,
     seed: int = 0,
     device: str = "cpu",
+    download: bool = False,
 ) -> dict[str, Any]:
     """Measure a generator against real images and write the result as json.
 
@@ -161,7 +162,7 @@ def measure_gan(
     """
     started = time.monotonic()
     generator = load_generator(weights=weights, device=device)
-    train, test = load_images(data, root, "train"), load_images(data, root, "test")
+    train, test = (load_images(data, root, split, download=download) for split in ("train", "test"))
     if len(train.classes) < 2:
         raise DataError(f"--data {data}: the features need labelled images of at least two classes")
     network = train_classifier(train, seed, device)

@@ -29,6 +29,7 @@ class FolderConfig:
     # From here on: how, not what.
     batch_size: int = 64
     processes: int | None = None
+    download: bool = False  # fetch a named dataset that is not under root
 
     def __post_init__(self) -> None:
         self.shape()

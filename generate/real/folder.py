@@ -82,7 +82,7 @@ def _plan(config: FolderConfig, images: _Images) -> Plan:
 
 
 def _named(config: FolderConfig) -> _Images:
-    data = load_images(config.data, config.root, config.split)
+    data = load_images(config.data, config.root, config.split, download=config.download)
     images, labels = np.ascontiguousarray(data.images), data.labels
     if config.shape() is not None and config.shape() != images.shape[1:3]:
         raise DataError(

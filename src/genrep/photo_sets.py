@@ -17,7 +17,7 @@ import numpy as np
 
 from .errors import DataError
 from .image_files import ImageFiles, list_folder_pair
-from .real_images import MissingDataset, images_in
+from .real_images import DOWNLOAD, MissingDataset, images_in
 
 TOP1, MEAN_PER_CLASS = "top-1", "mean per class"
 CALTECH_TRAIN = 30  # images of each class
@@ -33,6 +33,11 @@ class PhotoSet:
     get: str  # how to get it
     metric: str = TOP1
 
+    @property
+    def downloads(self) -> bool:
+        """Whether ``download`` gets it."""
+        return self.get == DOWNLOAD
+
 
 def load_photo_set(name: str, root: Path | None, *, download: bool = False) -> tuple[ImageFiles, ImageFiles]:
     """Training and test images of one of ``PHOTO_SETS``.
@@ -44,7 +49,7 @@ def load_photo_set(name: str, root: Path | None, *, download: bool = False) -> t
     if root is None:
         raise _rootless(name)
     try:
-        train, test = PHOTO_SETS[name].load(name, root, download)
+        train, test = PHOTO_SETS[name].load(name, root, download and PHOTO_SETS[name].downloads)
     except MissingDataset:
         raise
     except KeyError as error:
@@ -225,36 +230,35 @@ def _folder(name: str, root: Path, download: bool) -> tuple[ImageFiles, ImageFil
     return list_folder_pair(base, name=name, classes=classes)
 
 
-_DOWNLOAD = "--download fetches it"
 _IMAGENET = "wanted train/ and val/ with a folder for each WordNet id (image-net.org)"
 _PETS = {"target_types": "category"}
 
 PHOTO_SETS = {
-    "food101": PhotoSet(load=_with_loader("Food101", "food-101", ("train",)), get=_DOWNLOAD),
-    "sun397": PhotoSet(load=_sun397, get=_DOWNLOAD),
-    "sun397_80_20": PhotoSet(load=_sun397_80_20, get=_DOWNLOAD),
+    "food101": PhotoSet(load=_with_loader("Food101", "food-101", ("train",)), get=DOWNLOAD),
+    "sun397": PhotoSet(load=_sun397, get=DOWNLOAD),
+    "sun397_80_20": PhotoSet(load=_sun397_80_20, get=DOWNLOAD),
     "pets": PhotoSet(
         load=_of_torchvision(
             "OxfordIIITPet", "oxford-iiit-pet", {"splits": ("trainval",), **_PETS}, {"splits": ("test",), **_PETS}
         ),
-        get=_DOWNLOAD,
+        get=DOWNLOAD,
         metric=MEAN_PER_CLASS,
     ),
-    "caltech101": PhotoSet(load=_caltech101, get=_DOWNLOAD, metric=MEAN_PER_CLASS),
+    "caltech101": PhotoSet(load=_caltech101, get=DOWNLOAD, metric=MEAN_PER_CLASS),
     "flowers102": PhotoSet(
-        load=_with_loader("Flowers102", "flowers-102", ("train", "val")), get=_DOWNLOAD, metric=MEAN_PER_CLASS
+        load=_with_loader("Flowers102", "flowers-102", ("train", "val")), get=DOWNLOAD, metric=MEAN_PER_CLASS
     ),
-    "dtd": PhotoSet(load=_with_loader("DTD", "dtd", ("train", "val"), partition=1), get=_DOWNLOAD),
+    "dtd": PhotoSet(load=_with_loader("DTD", "dtd", ("train", "val"), partition=1), get=DOWNLOAD),
     "stanford_cars": PhotoSet(
         load=_with_loader("StanfordCars", "stanford_cars", ("train",)),
         get="wanted torchvision's layout (cars_train/, cars_test/, devkit/, cars_test_annos_withlabels.mat)",
     ),
     "fgvc_aircraft": PhotoSet(
-        load=_with_loader("FGVCAircraft", "fgvc-aircraft-2013b", ("trainval",)), get=_DOWNLOAD, metric=MEAN_PER_CLASS
+        load=_with_loader("FGVCAircraft", "fgvc-aircraft-2013b", ("trainval",)), get=DOWNLOAD, metric=MEAN_PER_CLASS
     ),
     "fgvc_aircraft_family": PhotoSet(
         load=_with_loader("FGVCAircraft", "fgvc-aircraft-2013b", ("trainval",), annotation_level="family"),
-        get=_DOWNLOAD,
+        get=DOWNLOAD,
         metric=MEAN_PER_CLASS,
     ),
     "birdsnap": PhotoSet(load=_folder, get="wanted train/ and test/ with a folder for each species"),

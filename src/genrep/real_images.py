@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 SPLITS = ("train", "test")
+DOWNLOAD = "--download fetches it"  # an option that a command must have, or else say it in its own words
 
 
 class MissingDataset(DataError):
@@ -144,8 +145,8 @@ def _torchvision_dataset(name: str, root: Path, split: str, download: bool) -> A
         )
     except RuntimeError as error:
         if download:
-            raise DataError(f"dataset {name} under {root}: {str(error).splitlines()[0]}") from error
-        raise MissingDataset(f"dataset {name}: not found (or not whole) under {root}; --download fetches it") from error
+            raise DataError(f"dataset {name} under {root}: {' '.join(str(error).split())}") from error
+        raise MissingDataset(f"dataset {name}: not found (or not whole) under {root}; {DOWNLOAD}") from error
     except (OSError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(f"dataset {name} under {root}: {reason}") from error

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torchvision
 
 from genrep.cli import invoke
 from genrep.evaluate import TransferConfig, evaluate_transfer
@@ -95,3 +97,26 @@ def test_the_library_function_gives_the_same(encoder: Path, root: Path, tmp_path
     result = evaluate_transfer(config)
     assert set(result.results) == {"birdsnap", "dtd"} and len(result.skipped) == 7
     assert result.results["dtd"].entry["protocol"]["test_images"] == 12
+
+
+def test_what_can_be_is_downloaded_and_the_rest_is_told(
+    encoder: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dtd, server = root / "dtd", tmp_path / "server"
+    dtd.rename(server)
+
+    def no_network(self: object) -> None:
+        raise RuntimeError("Error downloading")
+
+    monkeypatch.setattr(
+        torchvision.datasets.DTD, "_download", lambda self: shutil.copytree(server, dtd, dirs_exist_ok=True)
+    )
+    monkeypatch.setitem(SUITES, "hl", replace(SUITES["hl"], datasets=("birdsnap", "dtd", "stanford_cars")))
+    assert invoke(group, [*arguments(encoder, root, tmp_path / "out"), "--download"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].startswith("dtd") and lines[3].startswith("mean of 2")
+    assert lines[4].startswith("skipped: dataset stanford_cars: not found as") and "--download" not in lines[4]
+    monkeypatch.setattr(torchvision.datasets.Food101, "_download", no_network)
+    monkeypatch.setitem(SUITES, "hl", replace(SUITES["hl"], datasets=("food101", "birdsnap")))
+    assert invoke(group, [*arguments(encoder, root, tmp_path / "out"), "--download"]) == 1
+    assert "dataset food101 under" in capsys.readouterr().err

@@ -241,6 +241,9 @@ def test_what_is_not_there_is_told_with_the_place_and_how_to_get_it(name: str, t
         load_photo_set(name, tmp_path)
     message = str(caught.value)
     assert str(tmp_path) in message and ("--download" in message or "wanted" in message) and "\n" not in message
+    if not PHOTO_SETS[name].downloads:
+        with pytest.raises(MissingDataset, match="wanted"):
+            load_photo_set(name, tmp_path, download=True)
     with pytest.raises(DataError, match="--root"):
         load_photo_set(name, None)
 

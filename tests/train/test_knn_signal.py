@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +15,15 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from genrep.cli import Terminated
+from genrep.cli import Terminated, invoke
 from genrep.encoders import load_encoder
 from genrep.errors import DataError
 from genrep.features import extract_features
+from genrep.generate.cli import cli as generate
 from genrep.knn import knn_top1
 from genrep.real_images import load_images
 from genrep.train import TrainConfig, train
+from genrep.train.cli import command
 from genrep.train.engine import Trainer
 
 MakeDataset = Callable[..., Path]
@@ -105,3 +108,18 @@ def test_images_without_labels_are_one_line(dataset: MakeDataset, photos: Path, 
             (bare / split / path.name).write_bytes(path.read_bytes())
     with pytest.raises(DataError, match=r"--knn-data .*: wanted labelled images of two or more classes"):
         train(config(dataset(), tmp_path / "out", knn_every=1, knn_data=str(bare)))
+
+
+def test_images_that_are_not_there_are_told_with_a_command_that_fetches_them(
+    dataset: MakeDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--data", str(dataset()), "--out", str(tmp_path / "out"), "--device", "cpu", "--batch-size", "8"]
+    arguments += ["--knn-every", "1", "--knn-data", "fashion_mnist"]
+    assert invoke(command, arguments) == 1
+    assert "--knn-data fashion_mnist: give the folder that holds it as --knn-root" in capsys.readouterr().err
+    assert invoke(command, [*arguments, "--knn-root", str(tmp_path / "data")]) == 1
+    line = capsys.readouterr().err
+    found = re.search(r"not found .* under .*; (genrep-generate .* --download) --out DIR fetches it\n$", line)
+    assert found is not None and line.count("--download") == 1
+    assert invoke(generate, [*found[1].split()[1:], "--out", str(tmp_path / "shards"), "--dry-run"]) == 0
+    assert json.loads(capsys.readouterr().out)["root"] == str(tmp_path / "data")
