@@ -303,8 +303,9 @@ def test_sample_sweeps_have_equally_many_updates() -> None:
 def test_fits_inherit() -> None:
     assert read_fit("navigator-400k", "full") == ("fit-navigator", {"samples": 400_000})
     _, small = read_fit("navigator-400k", "small")
-    assert small["samples"] == 60_000 and small["max_distance"] == 1.5
+    assert small["samples"] == 60_000 and small["max_distance"] == 0.75
     assert read_fit("navigator-400k", "tiny")[1]["samples"] == 128
+    assert read_fit("navigator-linear", "cpu")[1]["max_distance"] == 1.5
     assert [read_fit(f"navigator{name}", "cpu")[1]["samples"] for name in ("", "-400k")] == [12_000, 24_000]
     assert read_fit("hl-above-0", "cpu")[1]["layers"] == "2-7"
 
