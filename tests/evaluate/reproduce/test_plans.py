@@ -16,7 +16,7 @@ from genrep.evaluate.report.papers import find_row, published
 from genrep.evaluate.reproduce.planning import Plan, make_plan, views_file
 from genrep.evaluate.reproduce.records import shipped_rates
 from genrep.evaluate.reproduce.reporting import delta_entries
-from genrep.evaluate.reproduce.specs import SCALES, read_fit, read_method, read_scale, read_table, table_names
+from genrep.evaluate.reproduce.specs import SCALES, read_method, read_scale, read_table, table_names
 from genrep.evaluate.reproduce.subset import command as subset
 from genrep.evaluate.reproduce.tasks import Task, all_tasks
 from genrep.generate.cli import cli as generate
@@ -298,16 +298,6 @@ def test_sample_sweeps_have_equally_many_updates() -> None:
     steps = {row.runs[0].arguments[row.runs[0].arguments.index("--steps") + 1] for row in rows}
     assert steps == {str(scale.epochs * scale.num_pairs // scale.batch_size)}
     assert len({row.runs[0].needs[0].id for row in rows}) == 1 and len({row.runs[0].id for row in rows}) == len(rows)
-
-
-def test_fits_inherit() -> None:
-    assert read_fit("navigator-400k", "full") == ("fit-navigator", {"samples": 400_000})
-    _, small = read_fit("navigator-400k", "small")
-    assert small["samples"] == 60_000 and small["max_distance"] == 0.75
-    assert read_fit("navigator-400k", "tiny")[1]["samples"] == 128
-    assert read_fit("navigator-linear", "cpu")[1]["max_distance"] == 1.5
-    assert [read_fit(f"navigator{name}", "cpu")[1]["samples"] for name in ("", "-400k")] == [12_000, 24_000]
-    assert read_fit("hl-above-0", "cpu")[1]["layers"] == "2-7"
 
 
 def test_delta_becomes_results() -> None:

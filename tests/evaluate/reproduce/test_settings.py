@@ -10,7 +10,7 @@ import pytest
 from genrep.evaluate.report.papers import find_row
 from genrep.evaluate.reproduce.planning import Plan, make_plan
 from genrep.evaluate.reproduce.reporting import delta_entries
-from genrep.evaluate.reproduce.specs import SCALES, read_method, read_scale, table_names
+from genrep.evaluate.reproduce.specs import SCALES, read_fit, read_method, read_scale, table_names
 from genrep.evaluate.reproduce.tasks import Task, all_tasks
 from genrep.train.order import subset_size
 
@@ -104,3 +104,13 @@ def test_delta_stands_beside_the_published_ones_of_its_latents_only() -> None:
     assert beside("hl-table1/chunk-1", "stylegan2_fashion") == {}
     (fit,) = plan("hl-table1", "full").rows[1].results[0].needs
     assert fit.arguments[:2] == ("--gen", "bigbigan")
+
+
+def test_fits_inherit() -> None:
+    assert read_fit("navigator-400k", "full") == ("fit-navigator", {"samples": 400_000})
+    _, small = read_fit("navigator-400k", "small")
+    assert small["samples"] == 60_000 and small["max_distance"] == 0.75
+    assert read_fit("navigator-400k", "tiny")[1]["samples"] == 128
+    assert read_fit("navigator-linear", "cpu")[1]["max_distance"] == 1.5
+    assert [read_fit(f"navigator{name}", "cpu")[1]["samples"] for name in ("", "-400k")] == [12_000, 24_000]
+    assert read_fit("hl-above-0", "cpu")[1]["layers"] == "2-7"
