@@ -96,16 +96,17 @@ def evaluate_knn(config: KnnConfig) -> KnnResult:
     if config.k > len(train):
         raise DataError(f"--k {config.k}: wanted at most {len(train)}, the number of training images")
     transform = _transform(config, train, encoder)
+    precision = pick_precision(config.precision, device)
     entry: Entry = {
         "dataset": train.name,
-        "protocol": protocol(config, train, test, transform, pick_precision(config.precision, device)),
+        "protocol": protocol(config, train, test, transform, precision),
         "seed": config.seed,
     }
     with locked_folder(config.out):
         old = find(read_results(path), entry)
         if old is not None and not config.force:
             return KnnResult(path=path, entry=same_encoder(old, encoder, path), already_done=True)
-        entry |= _measure(config, encoder, train, test, transform, device)
+        entry |= _measure(config, encoder, train, test, transform, device, precision)
         entry |= {
             **encoder_facts(encoder, trained=encoder.trained),
             "device": device.type,
@@ -145,6 +146,7 @@ def _measure(
     test: LabelledImages,
     transform: Transform,
     device: torch.device,
+    precision: str,
 ) -> Entry:
     train_features, test_features = (
         frozen_features(
@@ -152,7 +154,7 @@ def _measure(
             data,
             transform,
             device,
-            precision=pick_precision(config.precision, device),
+            precision=precision,
             batch_size=config.feature_batch,
             workers=config.workers,
             out=config.out if config.cache else None,

@@ -12,7 +12,7 @@ from genrep.presets import preset_settings
 from genrep.real_images import NAMED
 
 from .sources import GENERATE, Sources
-from .specs import RowSpec, ScaleSpec, Settings, is_conditional, read_method, read_scale, read_table
+from .specs import RowSpec, ScaleSpec, Settings, read_method, read_scale, read_table
 from .tasks import OUTPUT_FILE, Task, flags
 
 TRAIN, EVALUATE = "genrep.train", "genrep.evaluate"
@@ -74,19 +74,17 @@ def make_plan(
     if spec.script:
         return Plan(title=spec.title, says=spec.says, rows=(), script=_script(spec.script, spec.options))
     kept = [row for row in spec.rows if not rows or row.id in rows]
-    conditional = any(is_conditional(row.generator) for row in spec.rows)
-    planner = Planner(how, sources := Sources(how, dict(weights or {}), conditional=conditional))
+    planner = Planner(how, sources := Sources(how, dict(weights or {}), role=spec.role))
     planned = tuple(planner.row(row, seeds or how.seeds) for row in kept)
     return Plan(title=spec.title, says=(*spec.says, *sources.says()), rows=planned)
 
 
 def usable_generators(table: str, scale: str) -> tuple[str, ...]:
     """Those whose weights a table at a scale would use. Raises ValueError as ``make_plan``."""
-    rows, how = read_table(table, scale).rows, read_scale(scale)
+    spec, how = read_table(table, scale), read_scale(scale)
     if not how.reduced:
-        return tuple(dict.fromkeys(row.generator for row in rows if row.generator))
-    role = "conditional" if any(is_conditional(row.generator) for row in rows) else "unconditional"
-    entries = [one for one in how.stand_ins if role in one] if rows else []
+        return tuple(dict.fromkeys(row.generator for row in spec.rows if row.generator))
+    entries = [one for one in how.stand_ins if spec.role in one] if spec.rows else []
     return tuple(dict.fromkeys(one[key] for one in entries for key in ("unconditional", "conditional") if key in one))
 
 

@@ -27,16 +27,15 @@ VIEWS = "views"  # folder of views that are tables
 class Sources:
     """Makes the tasks that a row's training needs, at one scale."""
 
-    def __init__(self, scale: ScaleSpec, weights: dict[str, Path], *, conditional: bool) -> None:
+    def __init__(self, scale: ScaleSpec, weights: dict[str, Path], *, role: str) -> None:
         self.scale, self.weights = scale, weights
         self.weights_facts = {name: sha256_file(path)[:DIGITS] for name, path in weights.items()}
-        self.stand_in = self._choose(conditional)
+        self.stand_in = self._choose(role)
         self.replaced: dict[str, str] = {}
 
-    def _choose(self, conditional: bool) -> Settings:
+    def _choose(self, role: str) -> Settings:
         if not self.scale.reduced:
             return {}
-        role = "conditional" if conditional else "unconditional"
         for one in self.scale.stand_ins:
             if role in one and (one[role] in self.weights or has_weights(one[role])):
                 return one
@@ -91,16 +90,14 @@ class Sources:
 
     def _real_data(self, spec: RowSpec) -> Task:
         name, subset = self.real(spec)
-        if name in NAMED or subset:
-            source: tuple[str, ...] = (name,) if subset else (name, "--root", "{root}")
-        else:
-            where = (name, "--root", "{root}") if name in FOLDER_SETS else (f"{{root}}/{name}",)
-            source = (*where, *flags({"size": self.scale.real_size}))
+        place = _place(name, subset)
+        if not subset and name not in NAMED:
+            place["size"] = self.scale.real_size
         return Task(
             kind="dataset",
             label=f"real-{Path(name).name.rpartition('-')[0] if subset else name}",
             module=f"{GENERATE}:from-folder",
-            arguments=(*source, "--split", "train"),
+            arguments=(place.pop("data"), *flags(place), "--split", "train"),
             final="manifest.json",
             needs=(subset,) if subset else (),
             has_device=False,
@@ -136,9 +133,7 @@ class Sources:
         if command == "fit-filter":
             real, subset = self.real(spec)
             needs = (subset,) if subset else ()
-            by_name = real in NAMED or real in FOLDER_SETS
-            given |= {"data": real if subset or by_name else f"{{root}}/{real}"}
-            given |= {"root": "{root}"} if by_name else {}
+            given |= _place(real, subset)
         return Task(
             kind="fit",
             label=f"{command.removeprefix('fit-')}-{gen}{part}",
@@ -203,6 +198,15 @@ class Sources:
 def has_weights(generator: str) -> bool:
     """Whether a generator's weights ship with the package."""
     return (files("genrep.generate.weights") / f"{generator}.safetensors").is_file()
+
+
+def _place(name: str, subset: Task | None) -> Settings:
+    """``--data`` and ``--root`` of a real set, or of the folder that ``subset`` makes, for commands of genrep-generate."""
+    if subset:
+        return {"data": name}
+    if name in NAMED or name in FOLDER_SETS:
+        return {"data": name, "root": "{root}"}
+    return {"data": f"{{root}}/{name}"}
 
 
 def _with_folders(text: str, fits: Mapping[str, Task], above: str) -> str:

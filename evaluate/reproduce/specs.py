@@ -62,6 +62,11 @@ class TableSpec:
     script: tuple[str, ...] = ()  # instead of rows: a file of the checkout, and its arguments
     options: Settings = field(default_factory=dict)  # of the script
 
+    @property
+    def role(self) -> str:
+        """Which generator of a scale's stand-ins the rows need."""
+        return "conditional" if any(is_conditional(row.generator) for row in self.rows) else "unconditional"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleSpec:
