@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genrep.files import digest_json, sha256_file, write_json
+from genrep.files import digest_json, faults_named, sha256_file, write_json
 from genrep.progress import Progress
 
 
@@ -52,7 +52,7 @@ def _told(part: Tensor, progress: Progress) -> Tensor:
 def _write(path: Path, count: int, parts: Iterator[Tensor]) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with faults_named(path), open(temporary, "wb") as file:
             done = 0
             for part in parts:
                 if done == 0:

@@ -63,6 +63,17 @@ def locked_folder(folder: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
+@contextmanager
+def faults_named(path: Path) -> Iterator[None]:
+    """What is written to ``path`` within: a write that fails names no file by itself, and the error shall."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None:  # the system's own; another one says in words what it is
+            error.filename = error.filename or str(path)
+        raise
+
+
 def write_atomic(path: Path, data: bytes, *, shared: bool = False) -> None:
     """Write ``path`` so that a reader, or a crash at any moment, sees the old content or the new, never a part.
 
@@ -74,14 +85,11 @@ def write_atomic(path: Path, data: bytes, *, shared: bool = False) -> None:
     try:
         # Not through a link that a stranger's folder holds under this name.
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(os.open(temporary, flags, 0o666), "wb") as file:
+        with faults_named(path), open(os.open(temporary, flags, 0o666), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
-        error.filename = error.filename or str(path)  # a failed write names no file by itself
-        raise
     finally:
         temporary.unlink(missing_ok=True)
     fsync_folder(path.parent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,6 +118,17 @@ def test_an_interrupted_extraction_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="fire"):
         stored(tmp_path, Computer(fail_after=2))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_names_the_file_and_leaves_nothing(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            stored(tmp_path, Computer())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert Path(str(caught.value.filename)).parent == tmp_path and not list(tmp_path.iterdir())
 
 
 def test_a_gpu_that_runs_out_is_one_line(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
