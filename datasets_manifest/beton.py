@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genrep.errors import DatasetError
+from genrep.untrusted import open_regular, read_at, read_into, shown
 
 from . import layout
 from .pointers import check_pointers
-from .regular import open_regular, read_at, read_into, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from genrep.untrusted import printable
+
 from .manifest import Manifest
-from .regular import printable
 from .sources import is_address
 
 WIDTH = 22  # of the left column

@@ -14,8 +14,8 @@ from typing import Any
 
 from genrep.errors import ManifestError
 from genrep.files import digest_json
+from genrep.untrusted import shown
 
-from .regular import shown
 from .strict_json import want_integer, want_list, want_object, want_sha256, want_text
 
 SCHEMA_VERSION = 1

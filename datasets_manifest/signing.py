@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from genrep.errors import DatasetError
 from genrep.files import fsync_folder, write_atomic
+from genrep.untrusted import open_regular, read_at, shown
 
 from .manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, parse_manifest
-from .regular import open_regular, read_at, shown
 
 if TYPE_CHECKING:
     from minisign import PublicKey, SecretKey, Signature

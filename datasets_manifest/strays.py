@@ -8,9 +8,9 @@ from itertools import islice
 from pathlib import Path
 
 from genrep.errors import ResumeError
+from genrep.untrusted import printable
 
 from .manifest import Manifest
-from .regular import printable
 from .schema import MAX_SHARDS
 
 SUFFIXES = (".beton", ".json", ".jsonl", ".png", ".md")

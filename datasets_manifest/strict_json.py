@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from genrep.errors import ManifestError
-
-from .regular import open_regular, read_at, shown
+from genrep.untrusted import open_regular, read_at, shown
 
 MAX_DEPTH = 32
 MAX_CONTAINERS = 2_000_000  # objects and lists: they cost up to 30 times their text in memory

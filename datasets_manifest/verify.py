@@ -20,9 +20,9 @@ from typing import Any
 
 from genrep.errors import DatasetError, ManifestError
 from genrep.files import canonical_json
+from genrep.untrusted import printable
 
 from .manifest import MANIFEST_NAME, Manifest, Shard, read_manifest, read_shard_record
-from .regular import printable
 from .shard_checks import Footprint, Stopped, content_faults, open_shard, sha256_of
 from .strays import strays
 

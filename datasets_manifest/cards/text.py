@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ..regular import printable
+from genrep.untrusted import printable
 
 MAX_TEXT = 300  # characters of a value
 

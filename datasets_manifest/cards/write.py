@@ -11,9 +11,9 @@ from pathlib import Path
 
 from genrep.errors import DatasetError
 from genrep.files import write_atomic
+from genrep.untrusted import open_regular, read_at
 
 from ..manifest import MANIFEST_NAME, Manifest, read_manifest
-from ..regular import open_regular, read_at
 from .croissant import croissant
 from .readme import readme_text
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from genrep.errors import DatasetError, ManifestError
+from genrep.untrusted import shown
 
-from ..regular import shown
 from ..strict_json import parse_json, want_integer, want_list, want_object, want_sha256, want_text
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")

@@ -65,7 +65,8 @@ def command(source: str, dry_run: bool, timeout: float, retries: int, **options:
       genrep-manifest pull https://example.org/shards --out shards
       genrep-manifest pull hf://datasets/org/name --out shards --shards 0-9
     """
-    from ..regular import printable
+    from genrep.untrusted import printable
+
     from ..transport import Limits, PullConfig, pull
     from ..transport.addresses import shown
 

@@ -33,7 +33,8 @@ def command(folder: Path, target: str, dry_run: bool, timeout: float, retries: i
       genrep-manifest push shards/ s3://bucket/shards
       genrep-manifest push shards/ hf://datasets/org/name
     """
-    from ..regular import printable
+    from genrep.untrusted import printable
+
     from ..transport import Limits, PushConfig, push
     from ..transport.addresses import shown
 

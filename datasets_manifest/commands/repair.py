@@ -49,8 +49,7 @@ def command(folder: Path, jobs: int | None, report: Path | None, dry_run: bool, 
         return
     from genrep.errors import DatasetError
     from genrep.files import write_json
-
-    from ..regular import printable
+    from genrep.untrusted import printable
 
     found = repair(config)
     if report is not None:

@@ -57,9 +57,9 @@ def command(folder: Path, level: str, jobs: int | None, report: Path | None, **o
       genrep-manifest verify shards/ --level full --regenerate 20
     """
     from genrep.errors import DatasetError, GenRepError
+    from genrep.untrusted import printable
 
     from ..recovery.sample import SampleConfig, compare_sample
-    from ..regular import printable
     from ..verify import Problem, verify
 
     making = making_config(options)

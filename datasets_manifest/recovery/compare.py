@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from genrep.untrusted import printable
+
 from ..manifest import Manifest, Shard
-from ..regular import printable
 from .fingerprints import difference
 
 BYTES, FINGERPRINTS, LATENTS, DIFFERENT = "bytes", "fingerprints", "latents", "different"

@@ -19,6 +19,7 @@ from typing import Any
 from genrep.errors import DatasetError
 from genrep.files import fsync_folder, lock
 from genrep.regeneration import RegenerationConfig, build_shards
+from genrep.untrusted import printable
 
 from ..cards import CardConfig, write_card
 from ..finish import gathered
@@ -31,7 +32,6 @@ from ..manifest import (
     write_manifest,
     write_shard_record,
 )
-from ..regular import printable
 from ..strays import strays
 from ..verify import Problem, verify, verify_shard
 from .compare import BYTES, FINGERPRINTS, LATENTS, WORDS, shard_sameness

@@ -6,7 +6,7 @@ import socket
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
-from .limits import tidy
+from genrep.untrusted import one_line
 
 PUBLIC, PRIVATE, LOOPBACK, NEVER = range(4)  # how far inside; a redirect leads no further inside than we were
 _METADATA = {ip_address(text) for text in ("100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254")}
@@ -48,9 +48,9 @@ def ranks(host: str) -> list[int]:
 def shown(url: str) -> str:
     """An address without user, password and query, which may be secret; other text as it is, in one line."""
     if "://" not in url:
-        return tidy(url)
+        return one_line(url)
     try:
         parts = urlsplit(url)
     except ValueError:
-        return tidy(url.partition("://")[0]) + "://..."
-    return tidy(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
+        return one_line(url.partition("://")[0]) + "://..."
+    return one_line(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")

@@ -17,9 +17,10 @@ from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from genrep import __version__
+from genrep.untrusted import one_line
 
 from .addresses import NEVER, rank, ranks, shown
-from .limits import Limits, Lost, Missing, RangeRefused, Refused, Stop, Watch, tidy
+from .limits import Limits, Lost, Missing, RangeRefused, Refused, Stop, Watch
 
 SCHEMES = ("http", "https")
 MAX_REDIRECTS = 5
@@ -83,7 +84,7 @@ class HttpAnswer:
             self.start, self.total = _placed(response, offset)
             coding = headers.get("Content-Encoding", "identity").strip().lower()
             if coding not in ("", "identity"):
-                raise Refused(f"the server sends it compressed ({tidy(coding)}), which was not asked for")
+                raise Refused(f"the server sends it compressed ({one_line(coding)}), which was not asked for")
             if headers.get_content_type() in _PAGES:
                 raise Refused("the server sends a web page instead of the file")
         except BaseException:
@@ -122,7 +123,7 @@ def _placed(response: http.client.HTTPResponse, offset: int) -> tuple[int, int |
         raise RangeRefused("the server sends another part than was asked for")
     if response.status == 416 and offset:
         raise RangeRefused("the server has no such part of the file")
-    text = f"the server answers {response.status} {tidy(response.reason or '')}".rstrip()
+    text = f"the server answers {response.status} {one_line(response.reason or '')}".rstrip()
     if response.status in _TRANSIENT:
         wait = response.headers.get("Retry-After", "")
         raise Lost(text, wait=float(wait) if re.fullmatch(r"[0-9]{1,6}", wait) else 0.0)
@@ -254,7 +255,7 @@ def judge(error: Exception, watch: Watch) -> Exception:
             f"the connection stands still: less than {watch.limits.min_rate:g} bytes/s in {watch.limits.timeout:g} s"
         )
     if isinstance(error, ssl.SSLCertVerificationError):
-        return Refused(f"its certificate is not trusted: {tidy(error.verify_message)}")
+        return Refused(f"its certificate is not trusted: {one_line(error.verify_message)}")
     if isinstance(error, (http.client.InvalidURL, UnicodeError)):
         return Refused("not an address")
     if isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME:
@@ -263,4 +264,4 @@ def judge(error: Exception, watch: Watch) -> Exception:
         return Lost("the connection ended early")
     if isinstance(error, (http.client.HTTPException, ValueError)):
         return Lost("its answer is garbled")
-    return Lost(tidy(getattr(error, "strerror", None) or str(error) or type(error).__name__))
+    return Lost(one_line(getattr(error, "strerror", None) or str(error) or type(error).__name__))

@@ -14,11 +14,12 @@ from typing import Any
 
 from genrep.errors import DatasetError, ResumeError
 from genrep.progress import Progress
+from genrep.untrusted import one_line
 
 from ..manifest import MANIFEST_NAME, Manifest
 from .addresses import shown
 from .http import HttpSource
-from .limits import Limits, Lost, Refused, Stop, persist, tidy
+from .limits import Limits, Lost, Refused, Stop, persist
 
 ENDPOINT = "https://huggingface.co"
 # https://huggingface.co/docs/hub/repositories-recommendations
@@ -118,7 +119,7 @@ def _asked(call: Any) -> Any:
         raise
     except Exception as error:
         status = getattr(getattr(error, "response", None), "status_code", None)
-        text = f"{type(error).__name__}: {tidy(str(error))}"
+        text = f"{type(error).__name__}: {one_line(str(error))}"
         if isinstance(error, (ValueError, TypeError)) or (status is not None and 400 <= status < 500 and status != 429):
             raise Refused(text) from None
         raise Lost(text) from None
@@ -150,7 +151,7 @@ def _refuse_other(folder: Path, there: dict[str, Any], sha256: dict[str, str], u
         ours = name in sha256 or name.startswith("shard-") or name == MANIFEST_NAME
         if ours and not ((folder / name).is_file() and _is_same(folder / name, entry, sha256.get(name))):
             raise ResumeError(
-                f"{shown(url)}: another dataset is there: its {tidy(name)} is another; remove it there first"
+                f"{shown(url)}: another dataset is there: its {one_line(name)} is another; remove it there first"
             )
 
 

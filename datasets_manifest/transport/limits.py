@@ -153,8 +153,3 @@ def persist(action: Callable[[], Result], limits: Limits, stop: Stop) -> Result:
             return action()
         except Lost as error:
             patience.again(error)
-
-
-def tidy(text: str) -> str:
-    """A stranger's text as part of one line."""
-    return "".join(letter if letter.isprintable() else " " for letter in " ".join(text.split()))[:200]

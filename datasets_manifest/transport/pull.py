@@ -10,6 +10,7 @@ from pathlib import Path
 
 from genrep.errors import DatasetError, ManifestError, ResumeError
 from genrep.files import digest_json, locked_folder, write_atomic
+from genrep.untrusted import printable
 
 from ..manifest import (
     MANIFEST_NAME,
@@ -19,7 +20,6 @@ from ..manifest import (
     parse_manifest,
     read_manifest_file,
 )
-from ..regular import printable
 from ..schema import MAX_SHARDS
 from ..strays import refuse_inside
 from ..strict_json import parse_json, read_json

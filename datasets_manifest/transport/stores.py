@@ -10,11 +10,11 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from genrep.errors import DatasetError
+from genrep.untrusted import one_line, open_regular
 
-from ..regular import open_regular
 from .addresses import shown
 from .http import SCHEMES, HttpSource
-from .limits import Limits, Lost, Missing, RangeRefused, Refused, Stop, tidy
+from .limits import Limits, Lost, Missing, RangeRefused, Refused, Stop
 
 BLOCK = 8 << 20  # most bytes of one request to a store
 LEAST = 256 << 10  # and of the first; then an eighth of what came, so that a kill costs no more than that
@@ -206,12 +206,12 @@ def open_store(text: str) -> tuple[Any, str]:
         system, root = fsspec.core.url_to_fs(text)
     except ImportError as error:
         raise DatasetError(
-            f"{shown(text)}: {scheme}:// needs a package that is not installed ({tidy(str(error))}); "
+            f"{shown(text)}: {scheme}:// needs a package that is not installed ({one_line(str(error))}); "
             "pip install 'genrep[cloud]', or the package that is named"
         ) from None
     except Exception as error:
         raise DatasetError(
-            f"{shown(text)}: no place that can be opened ({tidy(str(error))}); "
+            f"{shown(text)}: no place that can be opened ({one_line(str(error))}); "
             "wanted a folder, http(s)://, hf://datasets/ORG/NAME, s3://, gs:// or another that fsspec knows"
         ) from None
     system.invalidate_cache()
@@ -225,7 +225,7 @@ def asked(call: Callable[[], Result]) -> Result:
     except FileNotFoundError:
         raise Missing("there is no such file, bucket or folder") from None
     except _FINAL as error:
-        raise Refused(tidy(str(error)) or type(error).__name__) from None
+        raise Refused(one_line(str(error)) or type(error).__name__) from None
     except Exception as error:
-        text = f"{type(error).__name__}: {tidy(str(error))}"
+        text = f"{type(error).__name__}: {one_line(str(error))}"
         raise (Refused if "Credential" in type(error).__name__ else Lost)(text) from None

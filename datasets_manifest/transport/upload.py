@@ -17,12 +17,12 @@ from typing import Any
 
 from genrep.errors import DatasetError, ResumeError
 from genrep.progress import Progress
+from genrep.untrusted import one_line, open_regular
 
 from ..manifest import MANIFEST_NAME, Manifest, Shard
-from ..regular import open_regular
 from . import multipart
 from .addresses import shown
-from .limits import Limits, Lost, Missing, Refused, Stop, persist, tidy
+from .limits import Limits, Lost, Missing, Refused, Stop, persist
 from .stores import asked, open_store, scheme_of, speaks_s3
 
 BLOCK = 16 << 20  # bytes of one part of an upload
@@ -105,7 +105,7 @@ class _Push:
         return found if isinstance(found, dict) else {paths[0]: found}
 
     def _other(self, name: str) -> ResumeError:
-        return ResumeError(f"{self.where}: another dataset is there: its {tidy(name)} is another; remove it first")
+        return ResumeError(f"{self.where}: another dataset is there: its {one_line(name)} is another; remove it first")
 
     def shard(self, shard: Shard) -> None:
         """Send a shard, then its record."""

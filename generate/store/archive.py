@@ -9,8 +9,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from genrep.errors import WeightsError
-
-from .http import tidy
+from genrep.untrusted import one_line
 
 MAX_FILES, MAX_DEPTH = 10_000, 32
 MAX_RATIO, FREE_BYTES = 20, 1 << 30  # unpacked, it may have FREE_BYTES + MAX_RATIO times the archive's size
@@ -61,9 +60,11 @@ def extract(archive: Path, folder: Path) -> None:
             while stream.tell() <= limit and stream.read(CHUNK):  # to the end, where gzip keeps its checksum
                 pass
     except (tarfile.TarError, EOFError, zlib.error, ValueError, OverflowError) as error:
-        raise WeightsError(f"weights {archive}: a damaged or hostile .tar.gz ({tidy(str(error))})") from None
+        raise WeightsError(f"weights {archive}: a damaged or hostile .tar.gz ({one_line(str(error))})") from None
     except OSError as error:
-        raise WeightsError(f"weights {archive}: cannot be unpacked ({tidy(error.strerror or str(error))})") from None
+        raise WeightsError(
+            f"weights {archive}: cannot be unpacked ({one_line(error.strerror or str(error))})"
+        ) from None
 
 
 def _unpack(tar: tarfile.TarFile, folder: Path, limit: int) -> None:

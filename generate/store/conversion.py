@@ -16,13 +16,13 @@ from typing import Any, TypeVar
 
 from genrep.errors import WeightsError
 from genrep.files import canonical_json, digest_json
+from genrep.untrusted import one_line
 
 from ..generators import families
 from ..generators.checkpoint import Checkpoint, checkpoint_from_safetensors, read_safetensors
 from . import converted
 from .archive import extract, is_archive
 from .cache import digest_file
-from .http import tidy
 from .records import describe
 
 CONVERSION = 1  # to be raised whenever a family's ``recognise`` makes something else of a file that it knew before
@@ -163,7 +163,7 @@ def _own(path: Path, family: str | None) -> Checkpoint | None:
         return None
     if checkpoint.family not in families.FAMILIES:
         known = ", ".join(families.FAMILIES)
-        raise WeightsError(f"weights {path}: of the unknown family {tidy(checkpoint.family)!r}; known: {known}")
+        raise WeightsError(f"weights {path}: of the unknown family {one_line(checkpoint.family)!r}; known: {known}")
     return _wanted(checkpoint, path, family)
 
 
@@ -190,13 +190,13 @@ def _recognise(name: str, content: object, path: Path, *, named: bool) -> Checkp
         config = json.loads(canonical_json(found.config))
         return Checkpoint(family=found.family, tensors=found.tensors, config=config)
     except _FAULTS as error:  # of a file that looks like one of the family until something in it does not
-        text = tidy(f"{type(error).__name__}: {error}")
+        text = one_line(f"{type(error).__name__}: {error}")
         raise WeightsError(f"weights {path}: a damaged {name} file ({text})") from error
 
 
 def _outline(content: object) -> str:
     """In some words what a file holds that nobody knows."""
     if not isinstance(content, Mapping):
-        return f"an object of type {tidy(str(getattr(content, 'name', type(content).__name__)))}"
-    names = ", ".join(tidy(str(key))[:40] for key in list(content)[:4])
+        return f"an object of type {one_line(str(getattr(content, 'name', type(content).__name__)))}"
+    names = ", ".join(one_line(str(key))[:40] for key in list(content)[:4])
     return f"{len(content)} entries ({names}{', ...' if len(content) > 4 else ''})"

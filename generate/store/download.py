@@ -10,9 +10,10 @@ from urllib.parse import unquote, urlsplit
 
 from genrep.errors import WeightsError
 from genrep.files import fsync_folder
+from genrep.untrusted import one_line
 
 from .cache import digest_file
-from .http import SCHEMES, Lost, Refused, tidy
+from .http import SCHEMES, Lost, Refused
 from .part import Part, open_part
 from .transfer import transfer
 
@@ -39,7 +40,7 @@ def file_name(url: str) -> str:
     except ValueError:
         name = ""
     if not name or name.startswith(".") or "/" in name or not name.isprintable() or len(name.encode()) > 200:
-        raise WeightsError(f"weights {tidy(url)}: its last part is no file name")
+        raise WeightsError(f"weights {one_line(url)}: its last part is no file name")
     return name
 
 
@@ -68,7 +69,7 @@ def download(url: str, path: Path, *, sha256: str | None = None, progress: bool 
     """
     wanted = check_digest(sha256)
     if not is_url(url):
-        raise WeightsError(f"weights {tidy(str(url))}: not an http or https address")
+        raise WeightsError(f"weights {one_line(str(url))}: not an http or https address")
     try:
         with open_part(path, tell=progress) as part:
             if part is None:
@@ -81,11 +82,11 @@ def download(url: str, path: Path, *, sha256: str | None = None, progress: bool 
                     part.discard()
     except (Refused, Lost) as error:
         raise WeightsError(
-            f"weights {path}: cannot get {tidy(url)} ({error}); get it in another way and put it at that path"
+            f"weights {path}: cannot get {one_line(url)} ({error}); get it in another way and put it at that path"
         ) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise WeightsError(f"weights {path}: cannot write what {tidy(url)} sends ({reason})") from None
+        raise WeightsError(f"weights {path}: cannot write what {one_line(url)} sends ({reason})") from None
 
 
 def _found(url: str, path: Path, wanted: str | None) -> Facts:

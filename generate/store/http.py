@@ -12,6 +12,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from genrep import __version__
+from genrep.untrusted import one_line
 
 TIMEOUT = 30.0  # seconds without a byte
 SCHEMES = ("http", "https")
@@ -50,7 +51,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         scheme = urlsplit(newurl).scheme.lower()
         if scheme not in SCHEMES or (req.type == "https" and scheme != "https"):
-            raise Refused(f"it redirects to {tidy(newurl)}, which is no {req.type} address")
+            raise Refused(f"it redirects to {one_line(newurl)}, which is no {req.type} address")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -76,7 +77,7 @@ def request(url: str, offset: int = 0, validator: str | None = None) -> http.cli
 
 
 def _judge_status(code: int, reason: str, *, ranged: bool) -> Exception:
-    text = f"the server answers {code} {tidy(reason)}".rstrip()
+    text = f"the server answers {code} {one_line(reason)}".rstrip()
     if ranged and code == 416:
         return RangeRefused(text)
     return Lost(text) if code in _TRANSIENT_STATUS else Refused(text)
@@ -86,11 +87,11 @@ def judge(error: Exception) -> Exception:
     """What a failure of the network is: Lost or Refused."""
     if isinstance(error, (Refused, Lost)):
         return error
-    text = tidy(getattr(error, "strerror", None) or str(error) or type(error).__name__)
+    text = one_line(getattr(error, "strerror", None) or str(error) or type(error).__name__)
     if isinstance(error, socket.gaierror) or getattr(error, "errno", None) in _UNREACHABLE:
         return Lost(text, unreachable=True)
     if isinstance(error, ssl.SSLCertVerificationError):
-        return Refused(f"its certificate is not trusted: {tidy(error.verify_message)}")
+        return Refused(f"its certificate is not trusted: {one_line(error.verify_message)}")
     if isinstance(error, TimeoutError):
         return Lost(f"no answer for {TIMEOUT:g} s")
     if isinstance(error, http.client.IncompleteRead):
@@ -98,8 +99,3 @@ def judge(error: Exception) -> Exception:
     if isinstance(error, http.client.InvalidURL) or not isinstance(error, (http.client.HTTPException, OSError)):
         return Refused(f"not an address: {text}")
     return Lost(text)
-
-
-def tidy(text: str) -> str:
-    """A stranger's text as part of one line."""
-    return "".join(letter if letter.isprintable() else " " for letter in " ".join(text.split()))[:200]

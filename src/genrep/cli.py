@@ -18,6 +18,7 @@ import click
 
 from .errors import GenRepError
 
+LONGEST_ERROR = 2000  # characters
 TRACEBACK_VARIABLE = "GENREP_TRACEBACK"  # set to see where an unexpected error came from
 
 
@@ -98,7 +99,10 @@ def describe(error: Exception) -> str:
 
 
 def _say(message: str, status: int) -> int:
-    print("Error: " + " ".join(message.split()), file=sys.stderr)
+    # Whatever a message quotes: a stranger's name may hold escapes that a terminal obeys, or have megabytes.
+    text = " ".join(message[: 2 * LONGEST_ERROR].split())
+    text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    print("Error: " + (text if len(text) <= LONGEST_ERROR else text[: LONGEST_ERROR - 3] + "..."), file=sys.stderr)
     return status
 
 

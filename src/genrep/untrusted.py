@@ -1,0 +1,121 @@
+"""What a stranger may have prepared: files to open, their content to parse, names to show.
+
+Regular files only, never a link, a pipe or a device; no more than a stated number of bytes; whatever a parser raises about
+content becomes the caller's error; and every name or value reaches a terminal escaped and cut.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .errors import DatasetError, GenRepError
+
+# O_NONBLOCK: opening a pipe that nobody writes to would otherwise wait for ever. It changes nothing for regular files.
+FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+# What parsers raise about content that they cannot take, beside an error of their own.
+CONTENT_FAULTS = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    RecursionError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+KINDS = {
+    errno.ENOENT: "missing",
+    errno.ENOTDIR: "missing",
+    errno.ELOOP: "a symbolic link, wanted a regular file",
+    errno.ENXIO: "a socket or pipe, wanted a regular file",
+}
+
+
+def open_regular(path: Path, error: type[GenRepError] = DatasetError, *, follow: bool = False) -> int:
+    """Open a regular file for reading and return its descriptor, which the caller closes.
+
+    Args:
+        error: the class of what is raised.
+        follow: take a link to a regular file. A user's own path may be a link; a name in a stranger's folder may not.
+
+    Raises:
+        error: one line that names the path, for anything else: missing, unreadable, a folder, a pipe, a device.
+    """
+    try:
+        descriptor = os.open(path, FLAGS if follow else FLAGS | os.O_NOFOLLOW)
+    except OSError as fault:
+        raise error(f"{printable(str(path))}: {KINDS.get(fault.errno or 0, fault.strerror)}") from None
+    except ValueError as fault:  # a null byte in the path
+        raise error(f"{shown(str(path))}: {fault}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise error(f"{printable(str(path))}: a folder or device, wanted a regular file")
+    return descriptor
+
+
+def read_bounded(path: Path, limit: int, error: type[GenRepError] = DatasetError, *, follow: bool = False) -> bytes:
+    """The content of a regular file. Raises ``error``, as ``open_regular``, or if it has more than ``limit`` bytes."""
+    descriptor = open_regular(path, error, follow=follow)
+    try:
+        if (size := os.fstat(descriptor).st_size) > limit:
+            raise error(f"{printable(str(path))}: {size:,} bytes, wanted at most {limit:,}")
+        return bytes(read_at(descriptor, limit, 0))
+    except OSError as fault:
+        raise error(f"{printable(str(path))}: {fault.strerror}") from None
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def content_faults(where: Path | str, error: type[GenRepError], wanted: str = "") -> Iterator[None]:
+    """Whatever a parser raises about a file's content within becomes ``error``: its name, the reason, what was ``wanted``.
+
+    A ``GenRepError`` passes as it is; so do ``OSError`` and ``MemoryError``, which are the machine's.
+    """
+    try:
+        yield
+    except GenRepError:
+        raise
+    except CONTENT_FAULTS as fault:
+        reason = one_line(str(fault)) or type(fault).__name__
+        raise error(f"{printable(str(where))}: {reason}{'; wanted ' + wanted if wanted else ''}") from fault
+
+
+def read_at(descriptor: int, size: int, offset: int) -> bytearray:
+    """Read up to ``size`` bytes at ``offset``; fewer only where the file ends. Raises OSError."""
+    data = bytearray(min(size, max(os.fstat(descriptor).st_size - offset, 0)))
+    count = read_into(descriptor, memoryview(data), offset)
+    return data if count == size else data[:count]
+
+
+def read_into(descriptor: int, buffer: memoryview, offset: int) -> int:
+    """Fill a buffer of bytes from ``offset`` on and return how many there were, fewer only where the file ends."""
+    done = 0
+    while done < len(buffer):
+        count = os.preadv(descriptor, [buffer[done : done + (1 << 30)]], offset + done)
+        if count == 0:
+            break
+        done += count
+    return done
+
+
+def shown(value: Any, length: int = 60) -> str:
+    """A short form of a stranger's value that is safe to print: ASCII, no control characters, cut at ``length``."""
+    text = ascii(value)
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
+def printable(name: str) -> str:
+    """A stranger's text as it is where every character can be printed (no escapes, no bidi marks), else escaped."""
+    return name if name.isprintable() else ascii(name)
+
+
+def one_line(text: str, length: int = 200) -> str:
+    """A stranger's text as a part of one line: what cannot be printed becomes a space, and it is cut at ``length``."""
+    return "".join(letter if letter.isprintable() else " " for letter in " ".join(text[: 10 * length].split()))[:length]
