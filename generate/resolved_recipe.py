@@ -18,7 +18,7 @@ from .builder.resolve import resolve_views
 from .generators.load import LoadedGenerator
 from .pixels import FORMULAS
 from .recipe import Recipe, known_recipes, latent_spec, load_recipe
-from .views import view_from_json
+from .views import View, view_from_json
 from .views.base import Draw
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # of a recipe: downloads lie in a folder of this name
@@ -86,11 +86,16 @@ def _declared(resolved: dict[str, Any], config: RegenerationConfig, name: str, f
         family=family,
         options={key: value for key, value in resolved["generator"]["options"].items() if key != "features"},
         latent={key: latent[key] for key in ("law", "truncation", "scale")} | {"chunks": tuple(latent["chunks"])},
-        views=base.views if config.views else view_from_json(resolved["views"], "the manifest's views"),
+        views=base.views if config.views else _views(resolved["views"]),
         uint8=image["uint8"],
         encoding=image["encoding"],
         crop=tuple(image["crop"]) if image["crop"] else None,
     )
+
+
+def _views(table: Any) -> View:
+    """A manifest's views, which name no file: what they learned is stated by its digest, and found by the user's --views."""
+    return view_from_json(table, "the manifest's views", strangers=True)
 
 
 def build_config(resolved: dict[str, Any], config: RegenerationConfig, threads: int) -> BuildConfig:

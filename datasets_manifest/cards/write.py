@@ -54,7 +54,9 @@ def write_card(config: CardConfig, manifest: Manifest | None = None) -> CardRepo
     folder = config.folder
     if manifest is None:
         manifest = read_manifest(folder)
-    data = card_files(manifest, _read(folder / MANIFEST_NAME) or _manifest_bytes(manifest))
+        data = card_files(manifest, _read(folder / MANIFEST_NAME) or _manifest_bytes(manifest))
+    else:  # what lies in the folder, if anything does, is about to be replaced
+        data = card_files(manifest, _manifest_bytes(manifest))
     there = {name: _read(folder / name) for name in data}
     ours = _written_here(there)
     written, kept = [], []

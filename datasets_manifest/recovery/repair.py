@@ -1,8 +1,8 @@
 """The bad and missing shards of a dataset, made or fetched again: those and nothing else, to the same sha256.
 
 What is made again is made in a scratch folder inside the dataset's (a rename must not leave the file system) and looked at
-there; only what is right takes its place. A killed repair leaves that folder, which the next one removes and ``verify`` names.
-What is fetched lands as a pull's shards do.
+there; only what is right takes its place. What is fetched lands as a pull's shards do. A killed repair leaves that folder, a
+pull's or a temporary file: ``verify`` names it, and the next repair, from anywhere, removes it. The manifest is written last.
 """
 
 from __future__ import annotations
@@ -93,6 +93,7 @@ def repair(config: RepairConfig) -> RepairReport:
     with _alone(folder):
         _refuse_hidden_links(folder)
         _remove_scratch(folder)
+        _remove_temporaries(folder)
         problems = verify(folder, config.level, jobs=config.jobs)
         bad = _shards_of(manifest, problems, record=False)
         repaired, accepted, left = _renew(config, manifest, bad) if bad else ([], [], [])
@@ -100,12 +101,14 @@ def repair(config: RepairConfig) -> RepairReport:
             manifest = _rewritten(manifest, accepted)
             for shard in accepted:
                 write_shard_record(folder, shard)
-            write_manifest(folder, manifest)
             write_card(CardConfig(folder=folder), manifest)
+            write_manifest(folder, manifest)
         taken = {shard.name for shard in accepted}
         records = [shard for shard in _shards_of(manifest, problems, record=True) if shard.name not in taken]
         for shard in records:
             write_shard_record(folder, shard)
+        if not left:  # else its parts may still be of use
+            _remove_pulled(folder)
         left += strays(folder, manifest)
     return RepairReport(
         folder=folder,
@@ -141,6 +144,21 @@ def _remove_scratch(folder: Path) -> None:
     """Remove what an earlier repair left."""
     with suppress(FileNotFoundError):
         shutil.rmtree(folder / SCRATCH)
+
+
+def _remove_temporaries(folder: Path) -> None:
+    """Remove the files that a killed writer had not yet given their names."""
+    for path in folder.glob(".*.tmp"):
+        if path.is_file():
+            path.unlink(missing_ok=True)
+
+
+def _remove_pulled(folder: Path) -> None:
+    """Remove what a killed fetch left when its last shard was in place already."""
+    from ..transport.fetch import HIDDEN
+
+    with suppress(FileNotFoundError, NotADirectoryError):  # a file of this name is a stray
+        shutil.rmtree(folder / HIDDEN)
 
 
 def _shards_of(manifest: Manifest, problems: list[Problem], *, record: bool) -> list[Shard]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from genrep.errors import RecipeError
+from genrep.untrusted import shown
 
 from .base import View
 from .composed import OVER, Choice, HierarchicalView, MixView, Part
@@ -50,6 +51,7 @@ class _Source:
     where: str
     folder: Path | None  # that relative paths begin at
     paths: Mapping[str, Path]  # of learned parameters, by digest
+    strangers: bool  # it names no file of this machine
     depth: int = 0
 
 
@@ -66,17 +68,23 @@ def parse_view(text: str) -> View:
 
 
 def view_from_json(
-    value: Any, where: str = "views", *, folder: Path | None = None, paths: Mapping[str, Path] | None = None
+    value: Any,
+    where: str = "views",
+    *,
+    folder: Path | None = None,
+    paths: Mapping[str, Path] | None = None,
+    strangers: bool = False,
 ) -> View:
     """Build a view from a recipe's table or a string; the reverse of ``View.to_json``.
 
     ``folder`` is where relative paths begin; ``paths`` says where the files of learned parameters lie, by digest, for
-    tables that name the digest alone, as a manifest does.
+    tables that name the digest alone, as a manifest does. ``strangers``: of a table from elsewhere, which may name nothing
+    but the digest: a path in it is refused, not opened.
 
     Raises:
         RecipeError: as ``parse_view``.
     """
-    return _view(value, _Source(where=where, folder=folder, paths=paths or {}))
+    return _view(value, _Source(where=where, folder=folder, paths=paths or {}, strangers=strangers))
 
 
 def _table(text: str, where: str) -> dict[str, Any]:
@@ -163,7 +171,10 @@ def _plain(kind: type[View], values: dict[str, Any], source: _Source) -> View:
 
 def _place(key: str, values: dict[str, Any], source: _Source) -> None:
     """Find the file of learned parameters: relative to the recipe, or by its digest."""
-    if path := values.get(key, ""):
+    path = values.get(key, "")
+    if path and source.strangers:
+        raise RecipeError(f"{source.where}: {key}={shown(path)} names a file of this machine; wanted its digest alone")
+    if path:
         values[key] = str(source.folder / path) if source.folder else path
     elif values.get("digest") in source.paths:
         values[key] = str(source.paths[values["digest"]])

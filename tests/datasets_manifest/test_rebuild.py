@@ -193,6 +193,15 @@ def put(*path: Any) -> Callable[[dict[str, Any]], None]:
     return mutate
 
 
+NAMING: tuple[object, ...] = (  # a stranger's views that would open what they name
+    {"name": "steered", "walks": "/etc/passwd", "digest": "0" * 64},
+    {"name": "navigator", "weights": "walk.safetensors"},
+    "navigator:weights=/etc/passwd",
+    {"name": "mix", "parts": [{"weight": 1.0, "view": "steered:walks=/etc/passwd"}]},
+    {"name": "hierarchical", "over": "chunks", "parts": [{"chunks": "0", "view": "navigator:weights=/dev/zero"}]},
+)
+
+
 @pytest.mark.parametrize(
     ("mutate", "match"),
     [
@@ -205,7 +214,7 @@ def put(*path: Any) -> Callable[[dict[str, Any]], None]:
         (put("recipe", "generator", []), "not a recipe of genrep-generate"),
         (put("recipe", "generator", "options", "evil", 1), "unknown option 'evil'"),
         (put("recipe", "generator", "options", "truncation", "much"), "."),
-        (put("recipe", "views", {"name": "steered", "walks": "/etc/passwd", "digest": "0" * 64}), "."),
+        *((put("recipe", "views", table), "names a file of this machine; wanted its digest alone") for table in NAMING),
         (
             put("recipe", "views", {"name": "steered", "only": "zoom", "scale": 1.0, "dim": 128, "digest": "0" * 64}),
             "its file",

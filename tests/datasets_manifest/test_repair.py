@@ -7,6 +7,9 @@ import fcntl
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -178,6 +181,66 @@ def test_links_in_a_shards_place_are_replaced_not_followed(
     assert mend(fashion).left == []
     assert target.read_text() == "mine"
     assert not (fashion / "shard-00001.beton").is_symlink() and verify(fashion) == []
+
+
+# Runs a repair that is killed in place of the call that the first argument names.
+KILLED = """
+import importlib, os, signal, sys
+from genrep.datasets_manifest.cli import group
+from genrep.cli import invoke
+module, _, name = sys.argv[1].rpartition(":")
+place = importlib.import_module(module)
+*path, last = name.split(".")
+for part in path:
+    place = getattr(place, part)
+setattr(place, last, lambda *arguments, **options: os.kill(os.getpid(), signal.SIGKILL))
+invoke(group, sys.argv[2:])
+"""
+FETCH = "genrep.datasets_manifest.transport.fetch"
+REPAIR = "genrep.datasets_manifest.recovery.repair"
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        f"{FETCH}:Fetch.clear",
+        f"{FETCH}:Fetch._write_record",
+        f"{FETCH}:write_shard_record",
+        f"{FETCH}:verify_shard",
+        f"{REPAIR}:strays",
+    ],
+)
+@pytest.mark.parametrize("again", ["same", "alone"])
+def test_a_killed_fetch_is_ended_by_the_same_command_and_by_repair_alone(
+    fashion: Path, fashion_original: Path, contents: Contents, moment: str, again: str
+) -> None:
+    (fashion / "shard-00001.beton").unlink()
+    (fashion / "shard-00001.json").unlink()
+    source = ["--from", str(fashion_original)]
+    killed = subprocess.run([sys.executable, "-c", KILLED, moment, "repair", str(fashion), *source], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert invoke(cli.group, ["repair", str(fashion), "--processes", "1", *(source if again == "same" else ())]) == 0
+    assert contents(fashion) == contents(fashion_original)
+    assert verify(fashion, "full") == []
+
+
+@pytest.mark.parametrize("moment", [f"{REPAIR}:write_manifest"])
+def test_a_killed_acceptance_is_ended_by_the_same_command(fashion: Path, rewrite: Rewrite, moment: str) -> None:
+    elsewhere(fashion, rewrite)
+    command = ["repair", str(fashion), "--processes", "1", "--accept-fingerprints"]
+    killed = subprocess.run([sys.executable, "-c", KILLED, moment, *command], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert invoke(cli.group, command) == 0
+    assert verify(fashion, "full") == []
+    assert read_manifest(fashion).digest in (fashion / "README.md").read_text()
+
+
+def test_what_a_killed_writer_had_not_named_yet_is_removed(fashion: Path, contents: Contents) -> None:
+    before = contents(fashion)
+    for name in (".manifest.json.tmp", ".shard-00001.json.tmp", ".README.md.0123456789abcdef.tmp"):
+        (fashion / name).write_text("x")
+    assert mend(fashion).left == []
+    assert contents(fashion) == before
 
 
 def test_no_folder_no_manifest(tmp_path: Path, raw: Path) -> None:
