@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from genrep import __version__
-from genrep.cli import run
+from genrep.cli import Group, run
 
 from .commands.dataset import dataset
 from .commands.filter import fit_filter_command
@@ -18,7 +18,7 @@ from .commands.steer import fit_steer_command
 from .commands.walks import import_walk_command
 
 
-@click.group("genrep-generate", context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("genrep-generate", cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def cli() -> None:
     """Turn a pretrained image generator into a dataset of anchor/positive pairs."""

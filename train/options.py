@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from genrep.cli import settings_of
 from genrep.encoders import ARCHS, DEVICES, STEMS
+from genrep.option_types import COUNT, PATH, PATH_TEXT, Choice, IntRange
 from genrep.pixel_views import PIXEL_VIEWS
 
 from .config import (
@@ -26,11 +26,9 @@ from .objectives import OBJECTIVES
 Command = TypeVar("Command", bound=Callable[..., Any])
 DEFAULTS = {name: field.default for name, field in TrainConfig.__dataclass_fields__.items()}
 of_config = settings_of(TrainConfig)
-FOLDER = click.Path(path_type=Path)
 ABOVE_0 = click.FloatRange(min=0, min_open=True)
 FROM_0 = click.FloatRange(min=0)
 PART = click.FloatRange(min=0, max=1)
-COUNT = click.IntRange(min=1)
 
 
 def setting(flag: str, text: str, kind: Any = None, metavar: str | None = None) -> Callable[[Any], Any]:
@@ -40,23 +38,24 @@ def setting(flag: str, text: str, kind: Any = None, metavar: str | None = None) 
     return of_config(flag, type=kind, metavar=metavar, help=text)
 
 
-def choice(names: Any) -> click.Choice[str]:
+def choice(names: Any) -> Choice:
     """One of these names."""
-    return click.Choice(list(names))
+    return Choice(list(names))
 
 
 OPTIONS = [
-    click.option("--out", required=True, type=FOLDER, metavar="DIR", help="Folder of the run."),
+    click.option("--out", required=True, type=PATH, metavar="DIR", help="Folder of the run."),
     click.option(
         "--preset",
         metavar="NAME|FILE",
+        type=PATH_TEXT,
         help="Settings of a paper's row, or of a TOML file; options given beside it come first.",
     ),
     # Samples
     click.option(
         "--data",
         multiple=True,
-        type=FOLDER,
+        type=PATH,
         metavar="DIR",
         help="A dataset, or a folder of images. Given several times, all are one.",
     ),
@@ -71,13 +70,19 @@ OPTIONS = [
     setting("--image-size", "Side that an image folder's images are cropped and resized to.", COUNT, "PIXELS"),
     setting("--partial", "Take datasets of which shards are missing."),
     setting("--online", "Make the samples while training, by --gen on the same device."),
-    setting("--gen", "Generator of --online: a recipe's name, a TOML file or module:factory; or the autoencoder's."),
-    setting("--weights", "Weights of --gen.  [default: the recipe's]", FOLDER, "PATH"),
-    setting("--views", "With --online: T_z, as genrep-generate dataset takes it.  [default: the recipe's]"),
-    setting("--filter", "With --online: keep what this discriminator finds best.", None, "[keep=PART,weights=]FILE"),
-    setting("--classes", "With --online, as in genrep-generate dataset."),
+    setting(
+        "--gen",
+        "Generator of --online: a recipe's name, a TOML file or module:factory; or the autoencoder's.",
+        PATH_TEXT,
+    ),
+    setting("--weights", "Weights of --gen.  [default: the recipe's]", PATH, "PATH"),
+    setting("--views", "With --online: T_z, as genrep-generate dataset takes it.  [default: the recipe's]", PATH_TEXT),
+    setting(
+        "--filter", "With --online: keep what this discriminator finds best.", PATH_TEXT, "[keep=PART,weights=]FILE"
+    ),
+    setting("--classes", "With --online, as in genrep-generate dataset.", PATH_TEXT),
     setting("--truncation", "Of --gen.  [default: the recipe's]", ABOVE_0),
-    setting("--features", "With --online: instance features (IC-GAN).", None, "FILE"),
+    setting("--features", "With --online: instance features (IC-GAN).", PATH_TEXT, "FILE"),
     setting("--num-positives", "With --online: positives of each anchor.", COUNT),
     setting("--steps-per-epoch", "With --online.", COUNT, "STEPS"),
     # Network
@@ -98,7 +103,7 @@ OPTIONS = [
     # Length and optimiser
     setting("--epochs", f"Passes over the data.  [default: {DEFAULT_EPOCHS}]", COUNT),
     setting("--steps", "Updates, instead of --epochs.", COUNT),
-    setting("--batch-size", "Pairs per update, over all processes.", click.IntRange(min=2), "PAIRS"),
+    setting("--batch-size", "Pairs per update, over all processes.", IntRange(min=2), "PAIRS"),
     setting("--accumulate", "Gradients of a batch in so many parts; not where samples are compared.", COUNT, "PARTS"),
     setting("--optimizer", "LARS and AdamW leave biases and batch norm without decay.", choice(OPTIMIZERS)),
     setting(
@@ -131,7 +136,7 @@ OPTIONS = [
         "PIXELS",
     ),
     # Run
-    setting("--seed", "Of initialisation, order and views.", click.IntRange(min=0)),
+    setting("--seed", "Of initialisation, order and views.", IntRange(min=0)),
     setting("--device", "auto: the GPU if there is one.", choice(DEVICES)),
     setting("--precision", "auto: bf16 where the device computes in it natively.", choice(PRECISIONS)),
     setting("--compile/--no-compile", "Compile the encoder, and on a GPU the pixel views."),
@@ -142,8 +147,8 @@ OPTIONS = [
     setting("--keep-checkpoints", "So many of the last ones.", COUNT),
     setting("--log-every", "A line in metrics.jsonl.", COUNT, "STEPS"),
     setting("--knn-every", "Measure kNN on --knn-data, and keep the best encoder by it.", COUNT, "EPOCHS"),
-    setting("--knn-data", "Labelled images for --knn-every: a dataset's name or a folder.", None, "NAME|DIR"),
-    setting("--knn-root", "Where a named dataset of --knn-data lies.", FOLDER, "DIR"),
+    setting("--knn-data", "Labelled images for --knn-every: a dataset's name or a folder.", PATH_TEXT, "NAME|DIR"),
+    setting("--knn-root", "Where a named dataset of --knn-data lies.", PATH, "DIR"),
 ]
 
 

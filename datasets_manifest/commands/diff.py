@@ -6,10 +6,12 @@ import json
 
 import click
 
+from genrep.option_types import PATH_TEXT
+
 
 @click.command("diff")
-@click.argument("one", metavar="A")
-@click.argument("other", metavar="B")
+@click.argument("one", metavar="A", type=PATH_TEXT)
+@click.argument("other", metavar="B", type=PATH_TEXT)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(one: str, other: str, as_json: bool) -> None:
     """Print in what two datasets differ.

@@ -8,22 +8,23 @@ from pathlib import Path
 import click
 
 from genrep.cli import print_config
+from genrep.option_types import PATH, Choice, IntRange
 
-from .options import PATH, folder_argument
+from .options import folder_argument
 
 FORMATS = ("folder", "webdataset", "parquet")  # exporting.FORMATS, which is not imported before it is needed
 
 
 @click.command("export")
 @folder_argument
-@click.option("--format", "kind", type=click.Choice(FORMATS), required=True, help="What to write.")
+@click.option("--format", "kind", type=Choice(FORMATS), required=True, help="What to write.")
 @click.option(
     "--out", metavar="DIR", type=PATH, required=True, help="A folder that is new, empty, or an export cut short."
 )
 @click.option(
     "--per-file",
     metavar="N",
-    type=click.IntRange(1, 1_000_000_000),
+    type=IntRange(1, 1_000_000_000),
     help="Samples per tar or parquet file, or per subfolder.  [default: about 256 MB; folder: 1000]",
 )
 @click.option("--dry-run", is_flag=True, help="Print the settings and exit.")

@@ -4,36 +4,54 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from genrep.option_types import PATH, PATH_TEXT, IntRange
 
 if TYPE_CHECKING:
     from genrep.progress import Progress
     from genrep.regeneration import RegenerationConfig
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-PATH = click.Path(path_type=Path)
 LEVELS = ("quick", "bytes", "full")  # verify.LEVELS, which is not imported before it is needed
 
 folder_argument = click.argument("folder", metavar="DIR", type=PATH)
 jobs_option = click.option(
-    "--jobs", metavar="N", type=click.IntRange(1, 1024), help="Shards read at a time.  [default: one per core]"
+    "--jobs", metavar="N", type=IntRange(1, 1024), help="Shards read at a time.  [default: one per core]"
 )
 report_option = click.option("--report", metavar="FILE.json", type=PATH, help="Write the result there as well.")
 
 MAKING = (  # what a manifest does not tell, or what this machine wants otherwise
-    click.option("--gen", metavar="NAME|FILE.toml|MODULE:FACTORY", help="The generator, where its name does not do."),
-    click.option("--weights", metavar="FILE", help="Its weights, where none ship with the package or can be fetched."),
-    click.option("--features", metavar="FILE", help="Its instance features (IC-GAN)."),
     click.option(
-        "--views", metavar="NAME:KEY=VALUE,...", help="The latent view, where it was learned: names its file."
+        "--gen",
+        metavar="NAME|FILE.toml|MODULE:FACTORY",
+        type=PATH_TEXT,
+        help="The generator, where its name does not do.",
     ),
-    click.option("--filter", metavar="keep=PART,weights=FILE", help="The filter, where there was one: names its file."),
+    click.option(
+        "--weights",
+        metavar="FILE",
+        type=PATH_TEXT,
+        help="Its weights, where none ship with the package or can be fetched.",
+    ),
+    click.option("--features", metavar="FILE", type=PATH_TEXT, help="Its instance features (IC-GAN)."),
+    click.option(
+        "--views",
+        metavar="NAME:KEY=VALUE,...",
+        type=PATH_TEXT,
+        help="The latent view, where it was learned: names its file.",
+    ),
+    click.option(
+        "--filter",
+        metavar="keep=PART,weights=FILE",
+        type=PATH_TEXT,
+        help="The filter, where there was one: names its file.",
+    ),
     click.option("--device", default="auto", show_default=True, help="auto: the kind that was used, if it is here."),
-    click.option("--batch-size", type=click.IntRange(1, 1_000_000), help="[default: what was used]"),
-    click.option("--processes", type=click.IntRange(min=1), help="[default: one per core, one on a GPU]"),
+    click.option("--batch-size", type=IntRange(1, 1_000_000), help="[default: what was used]"),
+    click.option("--processes", type=IntRange(min=1), help="[default: one per core, one on a GPU]"),
 )
 
 

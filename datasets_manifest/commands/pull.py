@@ -10,12 +10,9 @@ from typing import Any
 import click
 
 from genrep.cli import print_config
+from genrep.option_types import PATH, PATH_TEXT, IntRange
 
-from .options import PATH
-
-JOBS = click.option(
-    "--jobs", metavar="N", type=click.IntRange(1, 64), default=4, show_default=True, help="Shards at a time."
-)
+JOBS = click.option("--jobs", metavar="N", type=IntRange(1, 64), default=4, show_default=True, help="Shards at a time.")
 TIMEOUT = click.option(
     "--timeout",
     metavar="SECONDS",
@@ -27,7 +24,7 @@ TIMEOUT = click.option(
 RETRIES = click.option(
     "--retries",
     metavar="N",
-    type=click.IntRange(0, 100),
+    type=IntRange(0, 100),
     default=5,
     show_default=True,
     help="Further attempts after one that got nowhere.",
@@ -45,7 +42,7 @@ def _numbers(context: click.Context, parameter: click.Parameter, value: str | No
 
 
 @click.command("pull")
-@click.argument("source", metavar="URL|NAME|DIR")
+@click.argument("source", metavar="URL|NAME|DIR", type=PATH_TEXT)
 @click.option("--out", metavar="DIR", type=PATH, required=True, help="The folder to fetch it into.")
 @click.option("--shards", metavar="0-9,12", callback=_numbers, help="Fetch these shards only.  [default: all]")
 @click.option("--digest", metavar="SHA256", help="Refuse a manifest with another digest than this.")

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from genrep.cli import print_config
+from genrep.option_types import PATH_TEXT
 
 from .options import folder_argument
 from .pull import DRY_RUN, JOBS, RETRIES, TIMEOUT, say
@@ -17,7 +18,7 @@ from .pull import DRY_RUN, JOBS, RETRIES, TIMEOUT, say
 
 @click.command("push")
 @folder_argument
-@click.argument("target", metavar="URL|DIR")
+@click.argument("target", metavar="URL|DIR", type=PATH_TEXT)
 @JOBS
 @TIMEOUT
 @RETRIES

@@ -8,12 +8,13 @@ from typing import Any
 import click
 
 from genrep.cli import print_config
+from genrep.option_types import PATH, PATH_TEXT
 
-from .options import PATH, making_config, making_options, report_option
+from .options import making_config, making_options, report_option
 
 
 @click.command("rebuild")
-@click.argument("source", metavar="MANIFEST|DIR|URL")
+@click.argument("source", metavar="MANIFEST|DIR|URL", type=PATH_TEXT)
 @click.option("--out", metavar="DIR", type=PATH, required=True, help="The new dataset's folder.")
 @report_option
 @click.option("--dry-run", is_flag=True, help="Print the settings and exit.")

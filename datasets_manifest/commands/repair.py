@@ -8,16 +8,17 @@ from typing import Any
 import click
 
 from genrep.cli import print_config
+from genrep.option_types import PATH_TEXT, Choice
 
 from .options import LEVELS, cores, folder_argument, jobs_option, making_config, making_options, report_option
 
 
 @click.command("repair")
 @folder_argument
-@click.option("--from", "source", metavar="URL|DIR", help="Fetch the shards there.  [default: make them again]")
 @click.option(
-    "--level", type=click.Choice(LEVELS), default="bytes", show_default=True, help="Of the check that finds them."
+    "--from", "source", metavar="URL|DIR", type=PATH_TEXT, help="Fetch the shards there.  [default: make them again]"
 )
+@click.option("--level", type=Choice(LEVELS), default="bytes", show_default=True, help="Of the check that finds them.")
 @click.option(
     "--accept-fingerprints",
     is_flag=True,

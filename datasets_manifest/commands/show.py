@@ -6,9 +6,11 @@ import json
 
 import click
 
+from genrep.option_types import PATH_TEXT
+
 
 @click.command("show")
-@click.argument("source", metavar="DIR|URL|FILE.json")
+@click.argument("source", metavar="DIR|URL|FILE.json", type=PATH_TEXT)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object: a summary and the whole manifest.")
 def command(source: str, as_json: bool) -> None:
     """Print what a dataset is.

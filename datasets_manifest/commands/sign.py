@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from .options import PATH
+from genrep.option_types import PATH
 
 
 @click.command("sign")

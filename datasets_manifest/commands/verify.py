@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from genrep.option_types import PATH_TEXT, Choice, IntRange
+
 from .options import (
     LEVELS,
     ProgressBar,
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 @folder_argument
 @click.option(
     "--level",
-    type=click.Choice(LEVELS),
+    type=Choice(LEVELS),
     default="bytes",
     show_default=True,
     help="quick: presence, sizes, FFCV tables. bytes: + sha256. full: + decoding, latents, fingerprints.",
@@ -35,15 +37,20 @@ if TYPE_CHECKING:
 @jobs_option
 @click.option("--partial", is_flag=True, help="Shards that are missing are no problem.")
 @report_option
-@click.option("--signer", metavar="KEY|FILE", help="Require a signature of the manifest by this minisign public key.")
+@click.option(
+    "--signer",
+    metavar="KEY|FILE",
+    type=PATH_TEXT,
+    help="Require a signature of the manifest by this minisign public key.",
+)
 @click.option(
     "--regenerate",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=IntRange(min=1),
     help="With --level full: make N pairs again and compare. The options below are for this alone.",
 )
 @click.option(
-    "--sample-seed", metavar="S", type=click.IntRange(min=0), help="Which pairs those are.  [default: unforeseeable]"
+    "--sample-seed", metavar="S", type=IntRange(min=0), help="Which pairs those are.  [default: unforeseeable]"
 )
 @making_options
 def command(folder: Path, level: str, jobs: int | None, report: Path | None, **options: Any) -> None:

@@ -12,9 +12,10 @@ from genrep.cli import settings_of
 from genrep.encoders import DEVICES, PRECISIONS
 from genrep.evaluate.detection.config import NORMS, DetectionConfig
 from genrep.evaluate.detection.presets import PRESETS
+from genrep.option_types import COUNT, PATH, Choice, IntRange
 
 from .options import encoder_options
-from .settings import COUNT, PATH, POSITIVE_FLOAT
+from .settings import POSITIVE_FLOAT
 
 setting = settings_of(DetectionConfig)
 
@@ -36,26 +37,26 @@ setting = settings_of(DetectionConfig)
 )
 @click.option("--out", type=PATH, metavar="DIR", help="Folder whose detection.json gets the result.")
 # Training
-@setting("--preset", type=click.Choice(list(PRESETS)), help="A paper's settings; small: half an hour on a CPU.")
+@setting("--preset", type=Choice(list(PRESETS)), help="A paper's settings; small: half an hour on a CPU.")
 @setting(
     "--norm",
-    type=click.Choice(NORMS),
+    type=Choice(NORMS),
     help="batch: batch norm, over all processes; frozen: the encoder's statistics and gains stay.",
 )
 @setting("--steps", type=COUNT, help="Updates.  [default: the preset's]")
 @setting("--batch-size", type=COUNT, metavar="IMAGES", help="Per update, over all processes.  [default: the preset's]")
 @setting("--lr", type=POSITIVE_FLOAT, help="Of SGD at this batch size.  [default: the preset's]")
-@setting("--warmup", type=click.IntRange(min=0), metavar="STEPS", help="Linear.  [default: the preset's]")
+@setting("--warmup", type=IntRange(min=0), metavar="STEPS", help="Linear.  [default: the preset's]")
 @setting("--clip-norm", type=POSITIVE_FLOAT, help="Largest norm of the gradients.  [default: the preset's]")
 @click.option(
     "--min-sizes", metavar="PIXELS,…", help="Shorter sides in training, one drawn an image.  [default: the preset's]"
 )
 @setting("--max-size", type=COUNT, metavar="PIXELS", help="Longer side, training and test.  [default: the preset's]")
 @setting("--test-size", type=COUNT, metavar="PIXELS", help="Shorter side in the test.  [default: the preset's]")
-@setting("--precision", type=click.Choice(PRECISIONS), help="Of the convolutions.  [default: the preset's]")
+@setting("--precision", type=Choice(PRECISIONS), help="Of the convolutions.  [default: the preset's]")
 # Run
-@setting("--seed", type=click.IntRange(min=0), help="Of the new layers, the order, the augmentation and --random-init.")
-@setting("--device", type=click.Choice(DEVICES), help="auto: the GPU if there is one.")
+@setting("--seed", type=IntRange(min=0), help="Of the new layers, the order, the augmentation and --random-init.")
+@setting("--device", type=Choice(DEVICES), help="auto: the GPU if there is one.")
 @setting("--workers", type=COUNT, metavar="THREADS", help="That read and resize images.")
 @setting("--checkpoint-every", type=COUNT, metavar="STEPS", help="A checkpoint to resume from.")
 @setting("--log-every", type=COUNT, metavar="STEPS", help="A line in metrics.jsonl.")

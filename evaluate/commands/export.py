@@ -7,19 +7,18 @@ from pathlib import Path
 import click
 
 from genrep.encoders import EXPORT_FORMATS
+from genrep.option_types import PATH, PATH_TEXT, Choice
 
 from .options import ENCODER_HELP, ENCODER_METAVAR
 
 
 @click.command("export")
-@click.option("--encoder", required=True, metavar=ENCODER_METAVAR, help=ENCODER_HELP)
-@click.option(
-    "--format", "format_", required=True, type=click.Choice(list(EXPORT_FORMATS)), help="Whose names and file."
-)
+@click.option("--encoder", required=True, metavar=ENCODER_METAVAR, type=PATH_TEXT, help=ENCODER_HELP)
+@click.option("--format", "format_", required=True, type=Choice(list(EXPORT_FORMATS)), help="Whose names and file.")
 @click.option(
     "--out",
     required=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="A new file: .pth or .pt (torchvision, timm), .safetensors (timm), .pkl (detectron2).",
 )

@@ -7,11 +7,12 @@ from typing import Any
 import click
 
 from genrep.cli import print_config, settings_of
+from genrep.option_types import COUNT, PATH
 
 from ..finetune.config import FinetuneConfig
 from ..finetune.presets import VISSL
 from .options import encoder_options
-from .settings import COUNT, PATH, POSITIVE_FLOAT, image_options, run_options
+from .settings import POSITIVE_FLOAT, image_options, run_options
 
 setting = settings_of(FinetuneConfig)
 

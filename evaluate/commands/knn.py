@@ -8,9 +8,10 @@ import click
 
 from genrep.cli import print_config
 from genrep.encoders import DEVICES
+from genrep.option_types import PATH, Choice, IntRange
 
 from .options import encoder_options, normalise_options
-from .settings import PATH, image_options, precision_option
+from .settings import image_options, precision_option
 
 
 @click.command("knn")
@@ -19,12 +20,12 @@ from .settings import PATH, image_options, precision_option
 @image_options
 @click.option(
     "--size",
-    type=click.IntRange(min=1),
+    type=IntRange(min=1),
     metavar="PIXELS",
     help="Resize images to this shorter side and take the centre.  [default: files: what the encoder was trained at]",
 )
 @click.option("--out", required=True, type=PATH, metavar="DIR", help="Folder whose knn.json gets the result.")
-@click.option("--k", type=click.IntRange(min=1), default=20, show_default=True, help="Neighbours that vote.")
+@click.option("--k", type=IntRange(min=1), default=20, show_default=True, help="Neighbours that vote.")
 @click.option(
     "--temperature",
     type=click.FloatRange(min=0, min_open=True),
@@ -34,17 +35,17 @@ from .settings import PATH, image_options, precision_option
 )
 @click.option(
     "--feature-batch",
-    type=click.IntRange(min=1),
+    type=IntRange(min=1),
     default=256,
     show_default=True,
     metavar="IMAGES",
     help="Images per forward pass.",
 )
 @precision_option
-@click.option("--workers", type=click.IntRange(min=1), help="Threads that decode.  [default: one per core]")
+@click.option("--workers", type=IntRange(min=1), help="Threads that decode.  [default: one per core]")
 @click.option("--cache/--no-cache", default=True, help="Keep the features in OUT/features.  [default: cache]")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of --random-init.")
-@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="auto: the GPU if any.")
+@click.option("--seed", type=IntRange(min=0), default=0, show_default=True, help="Of --random-init.")
+@click.option("--device", type=Choice(DEVICES), default="auto", show_default=True, help="auto: the GPU if any.")
 @click.option("--force", is_flag=True, help="Replace an earlier result of this dataset, protocol and seed.")
 @click.option("--dry-run", is_flag=True, help="Print the settings as JSON and exit.")
 def command(dry_run: bool, **options: Any) -> None:

@@ -7,11 +7,12 @@ from typing import Any
 import click
 
 from genrep.cli import print_config, settings_of
+from genrep.option_types import COUNT, PATH, Choice
 
 from ..linear.config import LinearConfig
 from ..linear.presets import LR_RULE, PRESETS
 from .options import encoder_options
-from .settings import COUNT, PATH, POSITIVE_FLOAT, image_options, precision_option, run_options
+from .settings import POSITIVE_FLOAT, image_options, precision_option, run_options
 
 setting = settings_of(LinearConfig)
 
@@ -20,7 +21,7 @@ setting = settings_of(LinearConfig)
 @encoder_options
 @image_options
 @click.option("--out", required=True, type=PATH, metavar="DIR", help="Folder whose linear.json gets the result.")
-@setting("--preset", type=click.Choice(list(PRESETS)), help="Whose protocol.")
+@setting("--preset", type=Choice(list(PRESETS)), help="Whose protocol.")
 @setting(
     "--size",
     type=COUNT,

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from genrep.encoders import ARCHS, STEMS
+from genrep.option_types import PATH_TEXT, Choice
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 ENCODER_METAVAR = "RUN|FILE|MODULE:FACTORY"
@@ -20,12 +21,10 @@ ENCODER_HELP = (
 def encoder_options(command: Command) -> Command:
     """``--encoder``, ``--random-init``, ``--arch`` and ``--stem``, as ``evaluate.encoders.open_encoder`` takes them."""
     options = (
-        click.option("--encoder", metavar=ENCODER_METAVAR, help=ENCODER_HELP),
+        click.option("--encoder", metavar=ENCODER_METAVAR, type=PATH_TEXT, help=ENCODER_HELP),
         click.option("--random-init", is_flag=True, help="An untrained encoder instead, of --arch and --stem."),
-        click.option("--arch", type=click.Choice(list(ARCHS)), help="With --random-init: torchvision's ResNet."),
-        click.option(
-            "--stem", type=click.Choice(STEMS), default="imagenet", show_default=True, help="With --random-init."
-        ),
+        click.option("--arch", type=Choice(list(ARCHS)), help="With --random-init: torchvision's ResNet."),
+        click.option("--stem", type=Choice(STEMS), default="imagenet", show_default=True, help="With --random-init."),
     )
     for option in reversed(options):
         command = option(command)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
+from genrep.option_types import PATH, PATH_TEXT
+
 
 @click.command("report")
-@click.argument("runs", nargs=-1, required=True, metavar="[NAME=]DIR...")
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder for report.md and report.html."
-)
+@click.argument("runs", nargs=-1, required=True, metavar="[NAME=]DIR...", type=PATH_TEXT)
+@click.option("--out", required=True, type=PATH, metavar="DIR", help="Folder for report.md and report.html.")
 @click.option("--title", default="Report", show_default=True, help="Of the page.")
 def command(runs: tuple[str, ...], out: Path, title: str) -> None:
     """One page of results beside the published numbers, as Markdown and HTML.

@@ -9,9 +9,10 @@ from typing import Any
 import click
 
 from genrep.encoders import DEVICES
+from genrep.option_types import COUNT, PATH, PATH_TEXT, Choice
 
 from ..reproduce.specs import SCALES, table_names
-from .settings import COUNT, PATH, parse_seeds
+from .settings import parse_seeds
 
 
 def _names(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
@@ -33,11 +34,11 @@ def _weights(context: click.Context, parameter: click.Parameter, value: tuple[st
 
 
 @click.command("reproduce")
-@click.argument("table", metavar="TABLE", type=click.Choice(table_names()))
+@click.argument("table", metavar="TABLE", type=Choice(table_names()))
 @click.option("--out", required=True, type=PATH, metavar="DIR", help="Gets all data, runs, results and reports.")
 @click.option(
     "--scale",
-    type=click.Choice(SCALES),
+    type=Choice(SCALES),
     default="small",
     show_default=True,
     help="tiny: a test of the machinery; cpu: ten minutes of two cores for a row; small: of a GPU; full: the papers' settings.",
@@ -58,9 +59,10 @@ def _weights(context: click.Context, parameter: click.Parameter, value: tuple[st
     multiple=True,
     callback=_weights,
     metavar="GENERATOR=FILE",
+    type=PATH_TEXT,
     help="A generator's weights instead of its recipe's own.",
 )
-@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="auto: GPUs if any.")
+@click.option("--device", type=Choice(DEVICES), default="auto", show_default=True, help="auto: GPUs if any.")
 @click.option("--jobs", type=COUNT, metavar="N", help="Tasks at a time.  [default: one per GPU; one on a CPU]")
 @click.option("--dry-run", is_flag=True, help="Print the plan with estimated times and exit.")
 def command(dry_run: bool, **options: Any) -> int:

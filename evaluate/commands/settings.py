@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from genrep.encoders import DEVICES, PRECISIONS
+from genrep.option_types import PATH, PATH_TEXT, Choice
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
-PATH = click.Path(path_type=Path)
-COUNT = click.IntRange(min=1)
 POSITIVE_FLOAT = click.FloatRange(min=0, min_open=True)
 
 
@@ -28,7 +26,13 @@ def image_options(command: Command) -> Command:
     """``--dataset``, ``--root`` and ``--download``."""
     options = (
         click.option(
-            "--dataset", "--data", "dataset", required=True, metavar="NAME|DIR", help=f"{NAMES}; or an image folder."
+            "--dataset",
+            "--data",
+            "dataset",
+            required=True,
+            metavar="NAME|DIR",
+            type=PATH_TEXT,
+            help=f"{NAMES}; or an image folder.",
         ),
         click.option("--root", type=PATH, metavar="DIR", help="Where named datasets lie, or are downloaded to."),
         click.option("--download", is_flag=True, help="Fetch a named dataset that is not under --root."),
@@ -46,7 +50,7 @@ NAMES = (
 
 precision_option = click.option(
     "--precision",
-    type=click.Choice(PRECISIONS),
+    type=Choice(PRECISIONS),
     default="fp32",
     show_default=True,
     help="Of the frozen encoder. bf16: faster where the device computes in it (auto: if so), and another protocol.",
@@ -68,7 +72,7 @@ def run_options(command: Command) -> Command:
         ),
         click.option(
             "--device",
-            type=click.Choice(DEVICES),
+            type=Choice(DEVICES),
             default="auto",
             show_default=True,
             help="auto: the GPU if there is one.",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import click
 
+from genrep.option_types import PATH_TEXT
+
 
 @click.command("table")
-@click.argument("results", nargs=-1, required=True, metavar="[NAME=]DIR...")
+@click.argument("results", nargs=-1, required=True, metavar="[NAME=]DIR...", type=PATH_TEXT)
 def command(results: tuple[str, ...]) -> None:
     """Print results side by side, one table per dataset and protocol.
 

@@ -7,22 +7,23 @@ from typing import Any
 import click
 
 from genrep.cli import print_config, settings_of
+from genrep.option_types import COUNT, PATH, Choice
 
 from ..linear.presets import PRESETS
 from ..transfer import SUITES, TransferConfig
 from .options import encoder_options
-from .settings import COUNT, PATH, run_options
+from .settings import run_options
 
 setting = settings_of(TransferConfig)
 
 
 @click.command("transfer")
 @encoder_options
-@click.option("--suite", required=True, type=click.Choice(list(SUITES)), help="Whose table.")
+@click.option("--suite", required=True, type=Choice(list(SUITES)), help="Whose table.")
 @click.option("--root", required=True, type=PATH, metavar="DIR", help="Where the datasets lie, or are downloaded to.")
 @click.option("--download", is_flag=True, help="Fetch the datasets that are not under --root: tens of GB.")
 @click.option("--out", required=True, type=PATH, metavar="DIR", help="Folder whose transfer.json gets the results.")
-@setting("--preset", type=click.Choice(list(PRESETS)), help="Another protocol than the suite's.")
+@setting("--preset", type=Choice(list(PRESETS)), help="Another protocol than the suite's.")
 @setting("--size", type=COUNT, metavar="PIXELS", help="Resize the shorter side to this.  [default: the preset's]")
 @setting(
     "--crop", type=COUNT, metavar="PIXELS", help="Side of crops.  [default: the preset's, in proportion to --size]"

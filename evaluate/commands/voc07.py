@@ -9,9 +9,9 @@ import click
 from genrep.cli import print_config, settings_of
 from genrep.encoders import DEVICES
 from genrep.evaluate.voc.config import PROTOCOLS, SPLITS, Voc07Config
+from genrep.option_types import COUNT, PATH, Choice, IntRange
 
 from .options import encoder_options
-from .settings import COUNT, PATH
 
 setting = settings_of(Voc07Config)
 
@@ -22,12 +22,12 @@ setting = settings_of(Voc07Config)
 @click.option("--out", required=True, type=PATH, metavar="DIR", help="Folder whose voc07.json gets the result.")
 @setting(
     "--protocol",
-    type=click.Choice(PROTOCOLS),
+    type=Choice(PROTOCOLS),
     help="default: VOC's, difficult objects ignored, 11-point AP; genrep: difficult objects count, area under the curve.",
 )
 @setting(
     "--split",
-    type=click.Choice(SPLITS),
+    type=Choice(SPLITS),
     help="Fitted on / tested on.  [default: trainval/test; under --protocol genrep train/val]",
 )
 @click.option(
@@ -36,8 +36,8 @@ setting = settings_of(Voc07Config)
 @setting("--size", type=COUNT, metavar="PIXELS", help="Shorter side, and the central square's.")
 @setting("--batch-size", type=COUNT, metavar="IMAGES", help="Of the forward pass.")
 @setting("--workers", type=COUNT, metavar="PROCESSES", help="That fit SVMs.  [default: one per core]")
-@setting("--seed", type=click.IntRange(min=0), help="Of the SVMs' solver, and of --random-init.")
-@setting("--device", type=click.Choice(DEVICES), help="auto: the GPU if there is one.")
+@setting("--seed", type=IntRange(min=0), help="Of the SVMs' solver, and of --random-init.")
+@setting("--device", type=Choice(DEVICES), help="auto: the GPU if there is one.")
 @click.option("--force", is_flag=True, help="Replace an earlier result of this dataset, protocol and seed.")
 @click.option("--dry-run", is_flag=True, help="Print the settings as JSON and exit.")
 def command(dry_run: bool, classes: str | None, **options: Any) -> None:

@@ -14,10 +14,10 @@ import click
 from genrep.cli import run
 from genrep.errors import DataError
 from genrep.files import locked_folder, write_json
+from genrep.option_types import COUNT, PATH, PATH_TEXT
 from genrep.real_images import load_images
 
 DONE_FILE = "done.json"
-PATH = click.Path(path_type=Path)
 
 
 def write_subset(dataset: str, root: Path | None, counts: dict[str, int], out: Path) -> None:
@@ -45,10 +45,10 @@ def write_subset(dataset: str, root: Path | None, counts: dict[str, int], out: P
 
 
 @click.command("subset")
-@click.option("--dataset", required=True)
+@click.option("--dataset", type=PATH_TEXT, required=True)
 @click.option("--root", type=PATH)
-@click.option("--train", type=click.IntRange(min=1), required=True)
-@click.option("--test", type=click.IntRange(min=1), required=True)
+@click.option("--train", type=COUNT, required=True)
+@click.option("--test", type=COUNT, required=True)
 @click.option("--out", type=PATH, required=True)
 def command(dataset: str, root: Path | None, train: int, test: int, out: Path) -> None:
     """Write a few images of each class as a folder."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from genrep.cli import print_config
+from genrep.option_types import PATH, PATH_TEXT, IntRange
 
 if TYPE_CHECKING:
     from ..builder import BuildReport
@@ -20,30 +21,43 @@ MAX_BATCH_SIZE = 1_000_000
 @click.option(
     "--gen",
     metavar="NAME|FILE.toml|MODULE:FACTORY",
+    type=PATH_TEXT,
     default="stylegan2_fashion",
     show_default=True,
     help="The generator.",
 )
-@click.option("--weights", metavar="FILE", help="Weights to read instead of the recipe's own.")
-@click.option("--features", metavar="FILE", help="Instance features (and labels) for IC-GAN: .npz, .npy, .safetensors.")
+@click.option("--weights", metavar="FILE", type=PATH_TEXT, help="Weights to read instead of the recipe's own.")
+@click.option(
+    "--features",
+    metavar="FILE",
+    type=PATH_TEXT,
+    help="Instance features (and labels) for IC-GAN: .npz, .npy, .safetensors.",
+)
 @click.option(
     "--classes",
     metavar="all|0-99|PRESET|FILE",
+    type=PATH_TEXT,
     default="all",
     show_default=True,
     help="Classes of a class-conditional generator, taken in turn; imagenet100 is a preset.",
 )
 @click.option("--truncation", type=float, help="The generator's own: psi of StyleGAN2.  [default: the recipe's]")
-@click.option("--views", metavar="NAME:KEY=VALUE,...", help="Latent view of the positives.  [default: the recipe's]")
+@click.option(
+    "--views",
+    metavar="NAME:KEY=VALUE,...",
+    type=PATH_TEXT,
+    help="Latent view of the positives.  [default: the recipe's]",
+)
 @click.option(
     "--filter",
     metavar="keep=PART,weights=FILE",
+    type=PATH_TEXT,
     help="Keep this part of the candidates, the best to fit-filter's taste.",
 )
 @click.option(
     "--num-pairs",
     metavar="PAIRS",
-    type=click.IntRange(min=1),
+    type=IntRange(min=1),
     default=10_000,
     show_default=True,
     help="Size of the dataset.",
@@ -51,7 +65,7 @@ MAX_BATCH_SIZE = 1_000_000
 @click.option(
     "--num-positives",
     metavar="K",
-    type=click.IntRange(1, 64),
+    type=IntRange(1, 64),
     default=1,
     show_default=True,
     help="Positives per anchor.",
@@ -59,12 +73,12 @@ MAX_BATCH_SIZE = 1_000_000
 @click.option(
     "--out",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("shards"),
     show_default=True,
     help="The dataset's folder.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the latents.")
+@click.option("--seed", type=IntRange(min=0), default=0, show_default=True, help="Of the latents.")
 @click.option(
     "--shard-size",
     metavar="PAIRS|BYTES",
@@ -82,14 +96,12 @@ MAX_BATCH_SIZE = 1_000_000
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option(
-    "--processes", type=click.IntRange(min=1), help="Shards built at a time.  [default: one per core, one on a GPU]"
+    "--processes", type=IntRange(min=1), help="Shards built at a time.  [default: one per core, one on a GPU]"
 )
-@click.option(
-    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads of each process."
-)
+@click.option("--threads", type=IntRange(min=1), default=1, show_default=True, help="CPU threads of each process.")
 @click.option(
     "--encoders",
-    type=click.IntRange(min=0),
+    type=IntRange(min=0),
     help="Processes that encode and write beside the one that generates.  [default: none; on a GPU up to 8]",
 )
 @click.option("--part", metavar="K/N", help="Build only the shards i = K mod N: for array jobs, in one folder.")

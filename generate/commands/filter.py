@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from genrep.cli import print_config
+from genrep.option_types import PATH, PATH_TEXT, WHOLE
 
 from .root import root_options
 
 
 @click.command("fit-filter")
-@click.option("--gen", metavar="NAME|FILE.toml|MODULE:FACTORY", required=True, help="The generator; it stays as it is.")
 @click.option(
-    "--data", metavar="NAME|DIR", required=True, help="Real images: fashion_mnist, cifar10, imagenet, or a folder."
+    "--gen",
+    metavar="NAME|FILE.toml|MODULE:FACTORY",
+    type=PATH_TEXT,
+    required=True,
+    help="The generator; it stays as it is.",
+)
+@click.option(
+    "--data",
+    metavar="NAME|DIR",
+    type=PATH_TEXT,
+    required=True,
+    help="Real images: fashion_mnist, cifar10, imagenet, or a folder.",
 )
 @root_options
-@click.option("--out", metavar="DIR", type=click.Path(path_type=Path), required=True, help="The run's folder.")
-@click.option("--weights", metavar="FILE", type=click.Path(path_type=Path), help="Weights instead of the recipe's own.")
-@click.option("--features", metavar="FILE", type=click.Path(path_type=Path), help="Instance features, for IC-GAN.")
+@click.option("--out", metavar="DIR", type=PATH, required=True, help="The run's folder.")
+@click.option("--weights", metavar="FILE", type=PATH, help="Weights instead of the recipe's own.")
+@click.option("--features", metavar="FILE", type=PATH, help="Instance features, for IC-GAN.")
 @click.option("--truncation", type=float, help="The generator's own: psi of StyleGAN2.  [default: the recipe's]")
-@click.option("--images", metavar="N", type=int, help="Real images shown.  [default: each once, one epoch]")
+@click.option("--images", metavar="N", type=WHOLE, help="Real images shown.  [default: each once, one epoch]")
 @click.option(
-    "--batch-size", metavar="IMAGES", type=int, default=64, show_default=True, help="Real ones, and as many generated."
+    "--batch-size",
+    metavar="IMAGES",
+    type=WHOLE,
+    default=64,
+    show_default=True,
+    help="Real ones, and as many generated.",
 )
 @click.option("--lr", type=float, default=1e-3, show_default=True, help="Adam's learning rate.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=WHOLE, default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
-@click.option("--checkpoint-images", metavar="N", type=int, default=20_000, show_default=True)
-@click.option("--log-every", metavar="STEPS", type=int, default=20, show_default=True)
+@click.option("--checkpoint-images", metavar="N", type=WHOLE, default=20_000, show_default=True)
+@click.option("--log-every", metavar="STEPS", type=WHOLE, default=20, show_default=True)
 @click.option("--dry-run", is_flag=True, help="Print the settings and exit.")
 def fit_filter_command(dry_run: bool, **options: Any) -> None:
     """Learn to tell real images from generated ones, to keep the more real half of these (HL's discriminator).

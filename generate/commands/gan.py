@@ -2,46 +2,46 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from genrep.cli import print_config
+from genrep.option_types import PATH, PATH_TEXT, Choice, IntRange
 
 from .root import root_options
 
 
 @click.command("fit-gan")
-@click.option("--data", metavar="NAME|DIR", required=True, help="fashion_mnist, cifar10, or an image folder.")
+@click.option(
+    "--data", metavar="NAME|DIR", type=PATH_TEXT, required=True, help="fashion_mnist, cifar10, or an image folder."
+)
 @root_options
 @click.option(
-    "--size", metavar="PIXELS", type=click.IntRange(min=4), help="Crop and resize an image folder's images to this."
+    "--size", metavar="PIXELS", type=IntRange(min=4), help="Crop and resize an image folder's images to this."
 )
-@click.option("--out", metavar="DIR", type=click.Path(path_type=Path), required=True, help="The run's folder.")
+@click.option("--out", metavar="DIR", type=PATH, required=True, help="The run's folder.")
 @click.option("--classes/--no-classes", default=False, show_default=True, help="Train a class-conditional network.")
 @click.option(
     "--total-images",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=IntRange(min=1),
     default=1_000_000,
     show_default=True,
     help="Length of training.",
 )
-@click.option("--batch-size", type=click.IntRange(min=4), default=64, show_default=True, help="Images per step.")
-@click.option("--z-dim", type=click.IntRange(min=1), default=128, show_default=True, help="Size of the latent.")
-@click.option("--w-dim", type=click.IntRange(min=1), default=128, show_default=True, help="Size of the mapped latent.")
-@click.option(
-    "--mapping-layers", type=click.IntRange(min=1), default=2, show_default=True, help="Of the mapping network."
-)
+@click.option("--batch-size", type=IntRange(min=4), default=64, show_default=True, help="Images per step.")
+@click.option("--z-dim", type=IntRange(min=1), default=128, show_default=True, help="Size of the latent.")
+@click.option("--w-dim", type=IntRange(min=1), default=128, show_default=True, help="Size of the mapped latent.")
+@click.option("--mapping-layers", type=IntRange(min=1), default=2, show_default=True, help="Of the mapping network.")
 @click.option(
     "--channel-base",
-    type=click.IntRange(min=1),
+    type=IntRange(min=1),
     default=512,
     show_default=True,
     help="Channels are min(base / resolution, max).",
 )
-@click.option("--channel-max", type=click.IntRange(min=1), default=128, show_default=True, help="See --channel-base.")
+@click.option("--channel-max", type=IntRange(min=1), default=128, show_default=True, help="See --channel-base.")
 @click.option(
     "--lr", type=click.FloatRange(min=0, min_open=True), default=0.0025, show_default=True, help="Learning rate."
 )
@@ -56,7 +56,7 @@ from .root import root_options
 )
 @click.option(
     "--augment",
-    type=click.Choice(["none", "ada"]),
+    type=Choice(["none", "ada"]),
     default="none",
     show_default=True,
     help="Adaptive augmentation for small sets.",
@@ -64,13 +64,13 @@ from .root import root_options
 @click.option(
     "--init",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="checkpoint.pt of another run to start from, where names and shapes agree.",
 )
 @click.option("--mirror", is_flag=True, help="Add mirrored images.")
 @click.option(
     "--precision",
-    type=click.Choice(["auto", "fp32", "bf16"]),
+    type=Choice(["auto", "fp32", "bf16"]),
     default="auto",
     show_default=True,
     help="Of activations.",
@@ -78,12 +78,12 @@ from .root import root_options
 @click.option(
     "--compile", is_flag=True, help="Use torch.compile (a minute to start, about 1.2 times the speed on a CPU)."
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=IntRange(min=0), default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, ...")
 @click.option(
     "--snapshot-images",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=IntRange(min=1),
     default=50_000,
     show_default=True,
     help="Checkpoint and sample sheet every N.",
@@ -117,17 +117,19 @@ def fit_gan_command(dry_run: bool, **options: Any) -> None:
 @click.option(
     "--weights",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=PATH,
     required=True,
     help="generator.safetensors of a fit-gan run.",
 )
-@click.option("--data", metavar="NAME|DIR", required=True, help="The dataset that the generator was trained on.")
-@root_options
-@click.option("--out", metavar="FILE.json", type=click.Path(path_type=Path), required=True, help="The result.")
 @click.option(
-    "--num-images", metavar="N", type=click.IntRange(min=100), default=10_000, show_default=True, help="Of each kind."
+    "--data", metavar="NAME|DIR", type=PATH_TEXT, required=True, help="The dataset that the generator was trained on."
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@root_options
+@click.option("--out", metavar="FILE.json", type=PATH, required=True, help="The result.")
+@click.option(
+    "--num-images", metavar="N", type=IntRange(min=100), default=10_000, show_default=True, help="Of each kind."
+)
+@click.option("--seed", type=IntRange(min=0), default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True)
 def measure_gan_command(device: str, **options: Any) -> None:
     """Fréchet distance, precision and recall in the features of a small classifier of the real training images."""

@@ -8,41 +8,48 @@ from typing import Any
 import click
 
 from genrep.cli import print_config
+from genrep.option_types import PATH, PATH_TEXT, WHOLE, IntRange
 
 
 @click.command("fit-navigator")
-@click.option("--gen", metavar="NAME|FILE.toml|MODULE:FACTORY", required=True, help="The generator; it stays as it is.")
-@click.option("--weights", metavar="FILE", type=click.Path(path_type=Path), help="Weights instead of the recipe's own.")
-@click.option("--features", metavar="FILE", type=click.Path(path_type=Path), help="Instance features, for IC-GAN.")
+@click.option(
+    "--gen",
+    metavar="NAME|FILE.toml|MODULE:FACTORY",
+    type=PATH_TEXT,
+    required=True,
+    help="The generator; it stays as it is.",
+)
+@click.option("--weights", metavar="FILE", type=PATH, help="Weights instead of the recipe's own.")
+@click.option("--features", metavar="FILE", type=PATH, help="Instance features, for IC-GAN.")
 @click.option("--truncation", type=float, help="The generator's own: psi of StyleGAN2.  [default: the recipe's]")
-@click.option("--out", metavar="DIR", type=click.Path(path_type=Path), required=True, help="The run's folder.")
+@click.option("--out", metavar="DIR", type=PATH, required=True, help="The run's folder.")
 @click.option(
     "--preset", metavar="cop-gen|hl", default="cop-gen", show_default=True, help="Whose settings to begin with."
 )
 @click.option("--chunks", metavar="A-B", help="Move these chunks of a hierarchical latent only.")
 @click.option("--layers", metavar="A-B", help="StyleGAN2: replace w of these layers only.")
 @click.option("--walk", metavar="mlp|linear", help="T: with a ReLU between its two layers, or without.")
-@click.option("--reduction", type=int, help="The hidden layer is this many times narrower.")
+@click.option("--reduction", type=WHOLE, help="The hidden layer is this many times narrower.")
 @click.option("--init", metavar="torch|small", help="COP-Gen's start, or HL's close to the identity.")
 @click.option("--max-distance", metavar="DELTA", type=float, help="Project T(z) on the ball of this radius.")
 @click.option(
     "--supervised", is_flag=True, default=None, help="Images of a class are positives of each other (SupCon)."
 )
-@click.option("--samples", metavar="ANCHORS", type=int, help="Stop after these.")
+@click.option("--samples", metavar="ANCHORS", type=WHOLE, help="Stop after these.")
 @click.option("--stop-at-loss", type=float, help="Or when f's loss has risen to this after its first fall (HL).")
-@click.option("--batch-size", metavar="PAIRS", type=int)
+@click.option("--batch-size", metavar="PAIRS", type=WHOLE)
 @click.option("--lr-walk", type=float, help="Adam's learning rate for T.")
 @click.option("--lr-f", type=float, help="Adam's learning rate for the estimator f.")
 @click.option("--temperature", type=float, help="Of InfoNCE.")
 @click.option("--pixel-views", metavar="simclr|no-color|no-crop|none", help="T_x on what f sees.")
-@click.option("--crop", metavar="PIXELS", type=int, help="Side of the images that f sees.")
+@click.option("--crop", metavar="PIXELS", type=WHOLE, help="Side of the images that f sees.")
 @click.option("--arch", help="Of f.")
 @click.option("--stem", metavar="imagenet|cifar", help="Of f.")
-@click.option("--seed", type=int)
+@click.option("--seed", type=WHOLE)
 @click.option("--device", help="auto, cpu, cuda, cuda:1, ...")
 @click.option("--precision", metavar="auto|fp32|bf16", help="Of f.")
-@click.option("--checkpoint-samples", metavar="ANCHORS", type=int, help="Between checkpoints, saved T and strips.")
-@click.option("--log-every", metavar="STEPS", type=int)
+@click.option("--checkpoint-samples", metavar="ANCHORS", type=WHOLE, help="Between checkpoints, saved T and strips.")
+@click.option("--log-every", metavar="STEPS", type=WHOLE)
 @click.option("--dry-run", is_flag=True, help="Print the settings and exit.")
 def fit_navigator_command(preset: str, dry_run: bool, **options: Any) -> None:
     """Learn a latent view T adversarially: f estimates mutual information, T lowers it (COP-Gen; HL).
@@ -72,12 +79,14 @@ def fit_navigator_command(preset: str, dry_run: bool, **options: Any) -> None:
 
 
 @click.command("measure-delta")
-@click.argument("walks", metavar="RUN...", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--out", metavar="FILE.json", type=click.Path(path_type=Path), required=True, help="The table.")
-@click.option("--gen", metavar="NAME", help="Whose latent law to use, for files that do not state theirs.")
-@click.option("--anchors", metavar="N", type=int, default=1_000_000, show_default=True)
-@click.option("--batch-size", metavar="ANCHORS", type=int, default=8192, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.argument("walks", metavar="RUN...", nargs=-1, type=PATH)
+@click.option("--out", metavar="FILE.json", type=PATH, required=True, help="The table.")
+@click.option(
+    "--gen", metavar="NAME", type=PATH_TEXT, help="Whose latent law to use, for files that do not state theirs."
+)
+@click.option("--anchors", metavar="N", type=WHOLE, default=1_000_000, show_default=True)
+@click.option("--batch-size", metavar="ANCHORS", type=WHOLE, default=8192, show_default=True)
+@click.option("--seed", type=WHOLE, default=0, show_default=True)
 def measure_delta_command(walks: tuple[Path, ...], **options: Any) -> None:
     """How far learned views move a latent: mean and deviation of |T(z)| per chunk (HL, Table 1), as json and plot.
 
@@ -98,9 +107,9 @@ def measure_delta_command(walks: tuple[Path, ...], **options: Any) -> None:
 
 
 @click.command("compare-navigator")
-@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--batches", type=click.IntRange(min=2), default=20, show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.argument("run", metavar="RUN", type=PATH)
+@click.option("--batches", type=IntRange(min=2), default=20, show_default=True)
+@click.option("--seed", type=IntRange(min=0), default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True)
 def compare_navigator_command(run: Path, **options: Any) -> None:
     """InfoNCE of a run's estimator on positives of T, against random walks of the same length."""

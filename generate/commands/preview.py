@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from genrep.cli import print_config
+from genrep.option_types import PATH, PATH_TEXT, WHOLE
 
 
 @click.command("preview")
 @click.option(
     "--gen",
     metavar="NAME|FILE.toml|MODULE:FACTORY",
+    type=PATH_TEXT,
     default="stylegan2_fashion",
     show_default=True,
     help="The generator.",
 )
-@click.option("--weights", metavar="FILE", type=click.Path(path_type=Path), help="Weights instead of the recipe's own.")
-@click.option("--features", metavar="FILE", type=click.Path(path_type=Path), help="Instance features, for IC-GAN.")
+@click.option("--weights", metavar="FILE", type=PATH, help="Weights instead of the recipe's own.")
+@click.option("--features", metavar="FILE", type=PATH, help="Instance features, for IC-GAN.")
 @click.option(
     "--classes",
     metavar="all|0-99|PRESET|FILE",
+    type=PATH_TEXT,
     default="all",
     show_default=True,
     help="Classes of a class-conditional generator, taken in turn.",
@@ -31,6 +33,7 @@ from genrep.cli import print_config
 @click.option(
     "--views",
     metavar="NAME:KEY=VALUE,...",
+    type=PATH_TEXT,
     multiple=True,
     help="Latent view of the positives; give it again to see several side by side.  [default: the recipe's]",
 )
@@ -43,15 +46,18 @@ from genrep.cli import print_config
     metavar=".5,1,2,4",
     help="Positives at these distances instead, in a random direction or in that of the view (COP-Gen, Figure 2).",
 )
-@click.option("--out", metavar="FILE.png", type=click.Path(path_type=Path), required=True, help="The picture.")
-@click.option("--num-anchors", metavar="N", type=int, default=6, show_default=True, help="Rows.")
+@click.option("--out", metavar="FILE.png", type=PATH, required=True, help="The picture.")
+@click.option("--num-anchors", metavar="N", type=WHOLE, default=6, show_default=True, help="Rows.")
 @click.option(
-    "--num-positives", metavar="K", type=int, default=4, show_default=True, help="Of each view; not with --distances."
+    "--num-positives", metavar="K", type=WHOLE, default=4, show_default=True, help="Of each view; not with --distances."
 )
 @click.option(
-    "--columns", metavar="N", type=int, help="Positives side by side, at most.  [default: as many as can be seen well]"
+    "--columns",
+    metavar="N",
+    type=WHOLE,
+    help="Positives side by side, at most.  [default: as many as can be seen well]",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the latents.")
+@click.option("--seed", type=WHOLE, default=0, show_default=True, help="Of the latents.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option("--dry-run", is_flag=True, help="Print the settings and exit.")
 def preview_command(distances: str | None, dry_run: bool, **options: Any) -> None:

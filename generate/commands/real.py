@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from genrep.cli import print_config
+from genrep.option_types import PATH, PATH_TEXT, Choice, IntRange
 
 from .dataset import show_build
 from .root import root_options
 
 
 @click.command("from-folder")
-@click.argument("data", metavar="DIR|NAME")
-@click.option("--out", metavar="DIR", type=click.Path(path_type=Path), required=True, help="The dataset's folder.")
+@click.argument("data", metavar="DIR|NAME", type=PATH_TEXT)
+@click.option("--out", metavar="DIR", type=PATH, required=True, help="The dataset's folder.")
 @root_options
-@click.option("--split", type=click.Choice(["train", "test"]), default="train", show_default=True)
+@click.option("--split", type=Choice(["train", "test"]), default="train", show_default=True)
 @click.option(
     "--size", metavar="PIXELS|HxW", help="Of the stored images.  [default: that of the files, if all have one]"
 )
 @click.option(
     "--crop",
-    type=click.Choice(["center", "none"]),
+    type=Choice(["center", "none"]),
     default="center",
     show_default=True,
     help="The largest central part of that shape, or the whole image, stretched.",
@@ -31,7 +31,7 @@ from .root import root_options
 @click.option("--encoding", metavar="raw|jpeg:Q[:444]", help="[default: raw up to 64 pixels, jpeg:90:444 above]")
 @click.option("--shard-size", metavar="IMAGES|BYTES", help="[default: at least 16 shards, at most 512 MB each]")
 @click.option("--strict", is_flag=True, help="An unreadable image is an error, not a line in unreadable.jsonl.")
-@click.option("--processes", type=click.IntRange(min=1), help="[default: one per core]")
+@click.option("--processes", type=IntRange(min=1), help="[default: one per core]")
 @click.option("--dry-run", is_flag=True, help="Print the settings and exit.")
 def from_folder(dry_run: bool, **options: Any) -> None:
     """Build a dataset of the real images in DIR (a subfolder a class, or bare images) or of NAME: fashion_mnist, mnist,

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import click
 
+from genrep.option_types import PATH, PATH_TEXT
+
 
 @click.command("weights")
-@click.argument("name")
+@click.argument("name", type=PATH_TEXT)
 @click.option(
     "--out",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Put the file here.  [default: the cache, below GENREP_HOME or ~/.cache/genrep]",
 )
 def weights_command(name: str, out: Path | None) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from genrep.option_types import PATH
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -17,6 +18,6 @@ def root_options(command: Command) -> Command:
     return click.option(
         "--root",
         metavar="DIR",
-        type=click.Path(path_type=Path),
+        type=PATH,
         help="Where a named dataset lies, or is downloaded to.",
     )(command)

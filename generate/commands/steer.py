@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from genrep.cli import print_config
+from genrep.option_types import PATH, PATH_TEXT, WHOLE
 
 
 @click.command("fit-steer")
-@click.option("--gen", metavar="NAME|FILE.toml|MODULE:FACTORY", required=True, help="The generator; it stays as it is.")
-@click.option("--weights", metavar="FILE", type=click.Path(path_type=Path), help="Weights instead of the recipe's own.")
-@click.option("--features", metavar="FILE", type=click.Path(path_type=Path), help="Instance features, for IC-GAN.")
+@click.option(
+    "--gen",
+    metavar="NAME|FILE.toml|MODULE:FACTORY",
+    type=PATH_TEXT,
+    required=True,
+    help="The generator; it stays as it is.",
+)
+@click.option("--weights", metavar="FILE", type=PATH, help="Weights instead of the recipe's own.")
+@click.option("--features", metavar="FILE", type=PATH, help="Instance features, for IC-GAN.")
 @click.option("--truncation", type=float, help="The generator's own: psi of StyleGAN2.  [default: the recipe's]")
-@click.option("--out", metavar="DIR", type=click.Path(path_type=Path), required=True, help="The run's folder.")
-@click.option("--samples", metavar="IMAGES", type=int, default=160_000, show_default=True, help="Stop after these.")
-@click.option("--batch-size", metavar="IMAGES", type=int, default=32, show_default=True)
+@click.option("--out", metavar="DIR", type=PATH, required=True, help="The run's folder.")
+@click.option("--samples", metavar="IMAGES", type=WHOLE, default=160_000, show_default=True, help="Stop after these.")
+@click.option("--batch-size", metavar="IMAGES", type=WHOLE, default=32, show_default=True)
 @click.option("--lr", type=float, default=1e-3, show_default=True, help="Adam's learning rate.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=WHOLE, default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option(
-    "--checkpoint-samples", metavar="IMAGES", type=int, default=20_000, show_default=True, help="Between checkpoints."
+    "--checkpoint-samples", metavar="IMAGES", type=WHOLE, default=20_000, show_default=True, help="Between checkpoints."
 )
-@click.option("--log-every", metavar="STEPS", type=int, default=50, show_default=True)
+@click.option("--log-every", metavar="STEPS", type=WHOLE, default=50, show_default=True)
 @click.option(
-    "--measure-images", metavar="N", type=int, default=256, show_default=True, help="That the effects are measured on."
+    "--measure-images",
+    metavar="N",
+    type=WHOLE,
+    default=256,
+    show_default=True,
+    help="That the effects are measured on.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the settings and exit.")
 def fit_steer_command(dry_run: bool, **options: Any) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 from genrep.errors import RecipeError
+from genrep.option_types import PATH
 
 
 @click.command("import-walk")
-@click.argument("source", metavar="SRC", type=click.Path(path_type=Path))
-@click.option("--out", metavar="FILE.safetensors", type=click.Path(path_type=Path), required=True, help="The new file.")
+@click.argument("source", metavar="SRC", type=PATH)
+@click.option("--out", metavar="FILE.safetensors", type=PATH, required=True, help="The new file.")
 @click.option("--chunks", metavar="A-B", default="", help="The chunks of the latent that a navigator was learned for.")
 @click.option("--layers", metavar="A-B", default="", help="StyleGAN2: the W layers that it was learned for.")
 def import_walk_command(source: Path, out: Path, chunks: str, layers: str) -> None:

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import click
 
 from .errors import GenRepError
+from .suggestions import one_of
 
 LONGEST_ERROR = 2000  # characters
 TRACEBACK_VARIABLE = "GENREP_TRACEBACK"  # set to see where an unexpected error came from
@@ -26,7 +27,20 @@ class Terminated(BaseException):
     """SIGTERM arrived. Not an ``Exception``: only ``finally`` and context managers should see it on its way out."""
 
 
-class LazyGroup(click.Group):
+class Group(click.Group):
+    """A group that knows what a misspelt command may have meant."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the first argument names. Raises UsageError for one that there is not."""
+        known = self.list_commands(ctx)
+        if args[0] not in known and not args[0].startswith("-") and not ctx.resilient_parsing:
+            ctx.fail(f"no command {args[0]!r}; wanted one of {one_of(args[0], known)}")
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(Group):
     """A group whose commands are modules of one package, imported only to be run or to show their own help.
 
     Each command is ``command`` of ``<package>.<name>``, with ``_`` for ``-``.

@@ -12,7 +12,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .errors import ResumeError
+from .errors import GenRepError, ResumeError
+
+
+def user_path(path: Path | str) -> Path:
+    """A path as a user gives it: ``~`` and ``~user`` at its beginning are home folders. Raises GenRepError for no user's.
+
+    ``./~x`` is an entry of the current folder that has this name, and becomes absolute to stay that.
+    """
+    text = os.fspath(path)
+    if text.startswith("./~"):
+        return Path.cwd() / text
+    expanded = os.path.expanduser(text)
+    if expanded.startswith("~"):
+        name = text.partition(os.sep)[0]
+        raise GenRepError(f"{text}: {name} is no user's home folder; wanted ./{text} if it is a name of that form")
+    return Path(expanded)
 
 
 def canonical_json(value: Any) -> bytes:

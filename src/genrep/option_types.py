@@ -1,0 +1,89 @@
+"""The types of the commands' options and arguments: paths, whole numbers and choices, read in one way everywhere.
+
+``tests/test_option_types.py`` looks at every parameter of every command, and refuses click's own types in their place.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .errors import GenRepError
+from .files import user_path
+from .quantities import whole_number
+from .suggestions import suggestion
+
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+HOME = re.compile(
+    r"(?:^|(?<==))~[^/,=]*"
+)  # where a path may begin: at the start, or behind the = of NAME=DIR or key=value
+
+
+class PathType(click.Path):
+    """A path. ``~`` and ``~user`` are home folders, also where the shell has left them as they are (``--out=~/x``)."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path; fails for the home of a user that there is not."""
+        try:
+            return super().convert(user_path(value), param, ctx)
+        except GenRepError as error:
+            self.fail(str(error), param, ctx)
+
+
+class PathTextType(click.types.StringParamType):
+    """Text that may be or hold paths (``NAME|DIR``, ``NAME=DIR``, ``view:weights=FILE,…``), with ``~`` as in ``PATH``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The text with home folders in the places of ``~``; an address stays as it is."""
+        text = super().convert(value, param, ctx)
+        try:
+            return text if ADDRESS.match(text) else HOME.sub(lambda found: str(user_path(found[0])), text)
+        except GenRepError as error:
+            self.fail(str(error), param, ctx)
+
+
+class WholeNumber(click.types.IntParamType):
+    """A whole number: ``1000000``, ``1_000_000`` or ``1e6``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number; fails for what is none."""
+        return _whole(self, value, param, ctx)
+
+
+class IntRange(click.IntRange):
+    """A ``WholeNumber`` from ``min`` to ``max``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number; fails for what is none, or out of range."""
+        return super().convert(_whole(self, value, param, ctx), param, ctx)
+
+
+def _whole(kind: click.ParamType[Any], value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+    try:
+        return value if isinstance(value, int) else whole_number(str(value))
+    except ValueError as error:
+        kind.fail(str(error), param, ctx)
+
+
+class Choice(click.Choice[str]):
+    """One of some names; a misspelt one is told the name that is like it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name; fails for another."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            error.message = error.message.rstrip(".") + suggestion(str(value), self.choices)
+            raise
+
+
+PATH = PathType()
+PATH_TEXT = PathTextType()
+WHOLE = WholeNumber()
+COUNT = IntRange(min=1)
