@@ -8,6 +8,7 @@ first, and compares them with the manifest's field table.
 
 from __future__ import annotations
 
+import math
 import os
 import weakref
 from pathlib import Path
@@ -21,6 +22,7 @@ from genrep.untrusted import open_regular, read_at, read_into, shown
 
 from . import layout
 from .pointers import check_pointers
+from .schema import MIN_VARYING_SIDE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -145,22 +147,36 @@ class Beton:
             raise self.fault(f"field {field['name']} has other arguments (shape or number type) than the manifest says")
 
     def _check_records(self, fields: list[dict[str, Any]], count: int, first_index: int) -> None:
-        """Images have the table's size and encoding, indices count up."""
+        """Images have the table's size (or keep within it, where they vary) and encoding, indices count up."""
         for field in fields:
             if field["kind"] != "image":
                 continue
-            height, width, _ = field["shape"]
+            height, width, _ = layout.largest_shape(field)
             mode = layout.MODES[field["encoding"].split(":")[0]]
             column = self.samples[field["name"]]
-            for part, wanted in (("mode", mode), ("height", height), ("width", width)):
-                wrong = column[part] != wanted
+            least = MIN_VARYING_SIDE if layout.varies(field) else 0
+            for part, low, high in (
+                ("mode", mode, mode),
+                ("height", least or height, height),
+                ("width", least or width, width),
+            ):
+                wrong = (column[part] < low) | (column[part] > high)
                 if wrong.any():
                     i = int(wrong.argmax())
+                    wanted = f"{low}" if low == high else f"{low} to {high}"
                     raise self.fault(f"sample {i}: {field['name']} has {part} {column[part][i]}, wanted {wanted}")
         wrong = self.samples["index"] != np.arange(first_index, first_index + count, dtype=np.int64)
         if wrong.any():
             i = int(wrong.argmax())
             raise self.fault(f"sample {i} has index {self.samples['index'][i]}, wanted {first_index + i}")
+
+    def shape(self, i: int, name: str) -> tuple[int, ...]:
+        """Shape of an image ``(H, W, 3)`` or latent of sample ``i``."""
+        field = self.fields[name]
+        if not layout.varies(field):
+            return tuple(field["shape"])
+        value = self.samples[name][i]
+        return int(value["height"]), int(value["width"]), 3
 
     def read(self, i: int, name: str) -> NDArray[Any]:
         """The stored bytes of an image or latent of sample ``i`` (position in the file): uint8, shape ``(size,)``.
@@ -169,7 +185,10 @@ class Beton:
         """
         field, value = self.fields[name], self.samples[name][i]
         pointer = int(value["data_ptr"] if field["kind"] == "image" else value)
-        size = int(self.jpeg_sizes[name][i]) if name in self.jpeg_sizes else layout.size_limits(field)[0]
+        if name in self.jpeg_sizes:
+            size = int(self.jpeg_sizes[name][i])
+        else:
+            size = math.prod(self.shape(i, name)) * (4 if field["kind"] == "float32" else 1)
         data: NDArray[Any] = np.empty(size, dtype=np.uint8)
         if read_into(self.descriptor, data.data, pointer) != size:
             raise self.fault(f"sample {i}: truncated inside {name}")

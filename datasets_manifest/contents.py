@@ -12,7 +12,7 @@ import io
 import re
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -99,14 +99,14 @@ def read_field(beton: Beton, i: int, name: str) -> Any:
     if field["kind"] == "float32":
         return data.view("<f4").astype(np.float32, copy=False).reshape(field["shape"])
     if not layout.is_jpeg(field):
-        return data.reshape(field["shape"])
+        return data.reshape(beton.shape(i, name))
     try:
-        return decode_jpeg(data, field["shape"])
+        return decode_jpeg(data, beton.shape(i, name))
     except ValueError as reason:
         raise beton.fault(f"sample {i}: {name} {reason}") from None
 
 
-def decode_jpeg(data: NDArray[np.uint8], shape: list[int]) -> NDArray[np.uint8]:
+def decode_jpeg(data: NDArray[np.uint8], shape: Sequence[int]) -> NDArray[np.uint8]:
     """Decode a colour JPEG of exactly this shape ``(H, W, 3)``. Raises ValueError with the reason."""
     from PIL.JpegImagePlugin import JpegImageFile
 

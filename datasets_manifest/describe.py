@@ -10,6 +10,7 @@ from typing import Any
 
 from genrep.untrusted import printable
 
+from .layout import shape_in_words
 from .manifest import Manifest
 from .sources import is_address
 
@@ -74,8 +75,7 @@ def describe(source: str | Path, manifest: Manifest) -> Iterator[str]:
 
 
 def _field(field: dict[str, Any]) -> str:
-    shape = " x ".join(str(size) for size in field.get("shape", []))
-    return " ".join(part for part in (field["kind"], shape, field.get("encoding", "")) if part)
+    return " ".join(part for part in (field["kind"], shape_in_words(field), field.get("encoding", "")) if part)
 
 
 def _flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:

@@ -11,9 +11,12 @@ from __future__ import annotations
 import json
 import math
 import struct
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 VERSION = 2
 HEADER = struct.Struct("<HHIQQ")  # version, number of fields, page size, number of samples, allocation table's offset
@@ -27,7 +30,26 @@ MODES = {"jpeg": 0, "raw": 1}
 
 ALLOCATION = np.dtype([("sample_id", "<u8"), ("ptr", "<u8"), ("size", "<u8")])
 IMAGE = np.dtype([("mode", "<u1"), ("width", "<u2"), ("height", "<u2"), ("data_ptr", "<u8")])  # 13 bytes, unaligned
+MAX_SHAPE = "max_shape"  # the key that an image field has instead of ``shape`` where images vary in size
 RECORD_PARTS: dict[str, Any] = {"image": IMAGE, "float32": np.dtype("<u8"), "int": np.dtype("<i8")}
+
+
+def varies(field: dict[str, Any]) -> bool:
+    """Whether each image of the field has a size of its own."""
+    return MAX_SHAPE in field
+
+
+def largest_shape(field: dict[str, Any]) -> list[int]:
+    """[height, width, 3] of a field's images; where they vary, what none exceeds. Of a latent, its shape."""
+    return list(field[MAX_SHAPE if varies(field) else "shape"])
+
+
+def shape_in_words(field: dict[str, Any]) -> str:
+    """``32 x 32 x 3``, ``up to 256 x 512 x 3`` where images vary in size, nothing for an integer."""
+    if field["kind"] == "int":
+        return ""
+    sides = " x ".join(map(str, largest_shape(field)))
+    return f"up to {sides}" if varies(field) else sides
 
 
 def descriptor(field: dict[str, Any]) -> bytes:
@@ -57,7 +79,18 @@ def is_jpeg(field: dict[str, Any]) -> bool:
 
 def size_limits(field: dict[str, Any]) -> tuple[int, int]:
     """Least and greatest size in bytes that a stored value of the field can have."""
-    values = math.prod(field["shape"])
+    low, high = _limits(field, math.prod(largest_shape(field)))
+    return (1 if varies(field) else low), high
+
+
+def sizes_limits(field: dict[str, Any], records: NDArray[Any]) -> tuple[Any, Any]:
+    """``size_limits`` of each record, given the column of the field. Shape: two of ``(count,)``, or two numbers."""
+    if not varies(field):
+        return size_limits(field)
+    return _limits(field, records["height"].astype(np.uint64) * records["width"] * np.uint64(3))
+
+
+def _limits(field: dict[str, Any], values: Any) -> tuple[Any, Any]:
     if not is_jpeg(field):
         size = values * (4 if field["kind"] == "float32" else 1)
         return size, size

@@ -52,7 +52,7 @@ def check_pointers(
     result = np.empty_like(flat)
     result[order] = sizes
     result = result.reshape(pointers.shape)
-    _check_sizes(result, stored)
+    _check_sizes(result, samples, stored)
     _check_pages(int(sizes.sum()), page_size, (pages_end - pages_start) // page_size)
     return result
 
@@ -93,12 +93,13 @@ def _place(k: Any, stored: list[dict[str, Any]]) -> tuple[int, str]:
     return int(k) // len(stored), str(stored[int(k) % len(stored)]["name"])
 
 
-def _check_sizes(sizes: NDArray[np.uint64], stored: list[dict[str, Any]]) -> None:
+def _check_sizes(sizes: NDArray[np.uint64], samples: NDArray[Any], stored: list[dict[str, Any]]) -> None:
     for j, field in enumerate(stored):
-        low, high = layout.size_limits(field)
-        wrong = (sizes[:, j] < low) | (sizes[:, j] > high)
+        limits = layout.sizes_limits(field, samples[field["name"]])
+        wrong = (sizes[:, j] < limits[0]) | (sizes[:, j] > limits[1])
         if wrong.any():
             i = int(wrong.argmax())
+            low, high = (int(np.broadcast_to(limit, len(sizes))[i]) for limit in limits)
             wanted = f"{low}" if low == high else f"{low} to {high}"
             raise ValueError(f"sample {i}: {field['name']} has {sizes[i, j]} bytes, wanted {wanted}")
 

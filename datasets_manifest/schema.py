@@ -16,12 +16,14 @@ from genrep.errors import ManifestError
 from genrep.files import digest_json
 from genrep.untrusted import shown
 
+from . import layout
 from .strict_json import want_integer, want_list, want_object, want_sha256, want_text
 
 SCHEMA_VERSION = 1
 MAX_SHARDS = 100_000  # what five digits can name
 MAX_FIELDS = 1000  # what is done per shard costs time per field
 MAX_SIDE = 8192  # pixels; bounds what decoding one image can cost
+MIN_VARYING_SIDE = 8  # pixels, where images vary in size: what a thumbnail of a fingerprint needs
 MAX_LATENT_VALUES = 1 << 24
 MAX_NAME_BYTES = 16  # FFCV cuts longer field names silently
 MAX_SEED = (1 << 64) - 1
@@ -39,6 +41,7 @@ FIELD_KEYS = {
     "float32": frozenset({"name", "kind", "shape"}),
     "int": frozenset({"name", "kind"}),
 }
+VARYING_IMAGE_KEYS = frozenset({"name", "kind", layout.MAX_SHAPE, "encoding"})
 SHARD_NAME = re.compile(r"shard-[0-9]{5}\.beton")
 ENCODING = re.compile(r"raw|jpeg:([1-9][0-9]?|100)(:444)?")
 
@@ -59,6 +62,7 @@ def field_table(
     image_shape: tuple[int, int],
     encoding: str,
     *,
+    varying: bool = False,
     num_positives: int = 0,
     z_anchor: Sequence[int] | None = None,
     z_positive: Sequence[int] | None = None,
@@ -66,14 +70,20 @@ def field_table(
 ) -> list[dict[str, Any]]:
     """The fields of a dataset in the order of its betons.
 
-    ``image_shape`` is (height, width) of the stored images, ``encoding`` ``raw``, ``jpeg:QUALITY`` or
-    ``jpeg:QUALITY:444``; ``z_anchor`` and ``z_positive`` are the shapes of the latents (``z_positive`` defaults to
+    ``image_shape`` is (height, width) of the stored images, the greatest of each where they are ``varying``; ``encoding``
+    ``raw``, ``jpeg:QUALITY`` or ``jpeg:QUALITY:444``; ``z_anchor`` and ``z_positive`` are the shapes of the latents (``z_positive`` defaults to
     ``z_anchor``; None for real images, which have no latents and no positives). ``instances`` adds ``row``, the row of the
     instance features that a pair was made with (IC-GAN). Raises ManifestError for what the format cannot hold.
     """
     images, latents = _field_names(num_positives)
     fields: list[dict[str, Any]] = [
-        {"name": name, "kind": "image", "shape": [*image_shape, 3], "encoding": encoding} for name in images
+        {
+            "name": name,
+            "kind": "image",
+            layout.MAX_SHAPE if varying else "shape": [*image_shape, 3],
+            "encoding": encoding,
+        }
+        for name in images
     ]
     if z_anchor is not None:
         shapes = [z_anchor] + [z_positive if z_positive is not None else z_anchor] * num_positives
@@ -202,7 +212,7 @@ def check_fields(value: Any, where: str) -> None:
     if kinds != wanted_kinds:
         raise ManifestError(f"{where}: fields are of kinds {shown(kinds, 200)}, wanted {shown(wanted_kinds, 200)}")
     for field in fields[1:num_images]:
-        if (field["shape"], field["encoding"]) != (fields[0]["shape"], fields[0]["encoding"]):
+        if {**field, "name": ""} != {**fields[0], "name": ""}:
             raise ManifestError(f"{where}: fields: {field['name']} differs from anchor in shape or encoding")
 
 
@@ -210,16 +220,17 @@ def _check_field(field: Any, where: str) -> None:
     kind = field.get("kind") if isinstance(field, dict) else None
     if not isinstance(kind, str) or kind not in FIELD_KEYS:
         raise ManifestError(f"{where} is {shown(field)}, wanted an object whose kind is one of {sorted(FIELD_KEYS)}")
-    want_object(field, where, FIELD_KEYS[kind], open_ended=False)
+    key = layout.MAX_SHAPE if kind == "image" and layout.varies(field) else "shape"
+    want_object(field, where, FIELD_KEYS[kind] if key == "shape" else VARYING_IMAGE_KEYS, open_ended=False)
     name = want_text(field["name"], f"{where}: name")
     if not name.isascii() or len(name) > MAX_NAME_BYTES:
         raise ManifestError(f"{where}: name is {shown(name)}, wanted at most {MAX_NAME_BYTES} ASCII characters")
     if kind == "image":
-        shape = want_list(field["shape"], f"{where}: shape")
+        shape = want_list(field[key], f"{where}: {key}")
         if len(shape) != 3 or type(shape[2]) is not int or shape[2] != 3:
-            raise ManifestError(f"{where}: shape is {shown(shape)}, wanted [height, width, 3]")
+            raise ManifestError(f"{where}: {key} is {shown(shape)}, wanted [height, width, 3]")
         for side in shape[:2]:
-            want_integer(side, f"{where}: shape", 1, MAX_SIDE)
+            want_integer(side, f"{where}: {key}", 1 if key == "shape" else MIN_VARYING_SIDE, MAX_SIDE)
         if not isinstance(field["encoding"], str) or not ENCODING.fullmatch(field["encoding"]):
             raise ManifestError(
                 f"{where}: encoding is {shown(field['encoding'])}, wanted raw or jpeg:1 to jpeg:100, or these with :444"

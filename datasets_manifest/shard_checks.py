@@ -38,7 +38,7 @@ class Footprint:
     def __init__(self, manifest: Manifest) -> None:
         self.record = layout.record_dtype(manifest.fields).itemsize
         self.row = self.record + layout.ALLOCATION.itemsize * len(layout.stored_fields(manifest.fields))
-        self.large_images = math.prod(manifest.fields[0]["shape"]) > LARGE
+        self.large_images = math.prod(layout.largest_shape(manifest.fields[0])) > LARGE
 
     def large_tables(self, shard: Shard) -> bool:
         """Checking tables takes a few times their size; the records remain afterwards."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from ..layout import largest_shape, varies
 from ..manifest import MANIFEST_NAME, Manifest
 from .citations import bibtex, references
 from .licences import licence_address
@@ -117,7 +118,8 @@ def _record_sets(manifest: Manifest) -> list[dict[str, Any]]:
         },
         _inline(
             "fields",
-            "What a sample in a shard consists of; shapes are height, width, channels for images.",
+            "What a sample in a shard consists of; shapes are height, width, channels for images"
+            f"{', the greatest: each image has a size of its own' if varies(manifest.image_fields[0]) else ''}.",
             [{"name": field["name"], "kind": field["kind"], **_shape(field)} for field in manifest.fields],
         ),
     ]
@@ -129,7 +131,7 @@ def _record_sets(manifest: Manifest) -> list[dict[str, Any]]:
 
 
 def _shape(field: dict[str, Any]) -> dict[str, str]:
-    shape = ",".join(str(size) for size in field.get("shape", []))
+    shape = "" if field["kind"] == "int" else ",".join(map(str, largest_shape(field)))
     return {"shape": shape, "encoding": field.get("encoding", "")}
 
 

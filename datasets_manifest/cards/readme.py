@@ -8,6 +8,7 @@ from typing import Any
 from ..manifest import Manifest
 from .citations import bibtex, references
 from .licences import header_lines, licence_address
+from ..layout import shape_in_words
 from .risks import is_real, risks
 from .text import code, line, look, quoted, text_at
 
@@ -75,14 +76,14 @@ def _header(manifest: Manifest) -> list[str]:
 
 
 def _summary(manifest: Manifest) -> list[str]:
-    height, width, _ = manifest.image_fields[0]["shape"]
+    size = shape_in_words(manifest.image_fields[0]).removesuffix(" x 3")
     positives = manifest.num_positives
     kind = "Real images" if is_real(manifest) else "Generated images, no photographs"
     each = f"anchors, each with {positives} positive{'s' if positives > 1 else ''}" if positives else "images"
     return [
         f"# {code(subject(manifest))}",
         "",
-        f"{kind}: {manifest.num_pairs:,} {each}, {height} x {width} pixels, in {len(manifest.shards)} FFCV shards of "
+        f"{kind}: {manifest.num_pairs:,} {each}, {size} pixels, in {len(manifest.shards)} FFCV shards of "
         f"{manifest.num_bytes:,} bytes together.",
         "",
         "![The first samples](contact-sheet.png)",
@@ -93,8 +94,15 @@ def _summary(manifest: Manifest) -> list[str]:
 def _contents(manifest: Manifest) -> list[str]:
     rows = []
     for field in manifest.fields:
-        shape = " x ".join(str(size) for size in field.get("shape", []))
-        rows.append((code(field["name"]), field["kind"], shape, field.get("encoding", ""), _meaning(field["name"])))
+        rows.append(
+            (
+                code(field["name"]),
+                field["kind"],
+                shape_in_words(field),
+                field.get("encoding", ""),
+                _meaning(field["name"]),
+            )
+        )
     lines = ["## What it holds", "", *_table(("field", "kind", "shape", "stored as", "meaning"), rows), ""]
     if manifest.classes:
         shown = ", ".join(code(name) for name in manifest.classes[:MAX_CLASSES])

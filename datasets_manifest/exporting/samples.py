@@ -78,7 +78,7 @@ def _jpeg(beton: Beton, i: int, name: str) -> bytes:
     from PIL.JpegImagePlugin import JpegImageFile
 
     data = beton.read(i, name).tobytes()
-    height, width, _ = beton.fields[name]["shape"]
+    height, width, _ = beton.shape(i, name)
     found: Any = None
     if EXIF.search(data) is None:
         try:

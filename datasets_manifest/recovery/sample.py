@@ -125,6 +125,6 @@ def _pixels(stored: NDArray[np.uint8], field: dict[str, Any]) -> NDArray[np.uint
     if not layout.is_jpeg(field):
         return stored
     try:
-        return decode_jpeg(stored, field["shape"]).reshape(-1)
+        return decode_jpeg(stored, field["shape"]).reshape(-1)  # pairs that are made again have one size
     except ValueError as reason:
         raise DatasetError(f"{field['name']} {reason}") from None

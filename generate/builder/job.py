@@ -75,7 +75,8 @@ def _write_shard(job: Job, source: Source, number: int) -> Iterator[Event]:
     from .shard import ShardWriter
 
     started, shard = time.monotonic(), job.plan.shard(number)
-    with ShardWriter(job.out / shard_name(number), job.plan.fields, shard.count) as writer:
+    path, largest = job.out / shard_name(number), job.plan.largest_sample
+    with ShardWriter(path, job.plan.fields, shard.count, largest) as writer:
         for batch in source.batches(shard.first_index, shard.count):
             writer.append(batch)
             yield "pairs", len(batch.indices)

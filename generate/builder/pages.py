@@ -12,15 +12,19 @@ from genrep.datasets_manifest.layout import (
     MAX_PAGE,
     MIN_PAGE,
     is_jpeg,
+    largest_shape,
     record_dtype,
     stored_fields,
 )
 from genrep.errors import RecipeError
 
 
-def page_size(table: list[dict[str, Any]]) -> int:
-    """The smallest page that holds any sample of these fields (all of a sample lies in one page)."""
-    largest = sum(_raw_bytes(row) for row in stored_fields(table))
+def page_size(table: list[dict[str, Any]], largest: int | None = None) -> int:
+    """The smallest page that holds any sample of these fields (all of a sample lies in one page).
+
+    ``largest``: bytes of the largest sample's raw images, where these vary in size; None: it follows from the fields.
+    """
+    largest = sum(_raw_bytes(row) for row in stored_fields(table)) if largest is None else largest
     size = MIN_PAGE
     while size < 2 * largest:  # a JPEG may outgrow the raw image
         size *= 2
@@ -45,4 +49,4 @@ def shard_bytes(table: list[dict[str, Any]], count: int, jpeg_bytes: float = 0.0
 
 
 def _raw_bytes(row: dict[str, Any]) -> int:
-    return prod(row["shape"]) * (4 if row["kind"] == "float32" else 1)
+    return prod(largest_shape(row)) * (4 if row["kind"] == "float32" else 1)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
+from genrep.datasets_manifest.layout import largest_shape
 from genrep.errors import RecipeError
 from genrep.files import digest_json
 
@@ -35,6 +37,7 @@ class Plan:
     fields: list[dict[str, Any]]  # the manifest's field table
     classes: tuple[str, ...]  # names of the labels
     facts: dict[str, Any] = field(default_factory=dict)  # for the manifest's build: licence, where weights came from
+    largest_sample: int | None = None  # bytes of the largest sample's raw images where these vary in size
 
     @property
     def id(self) -> str:
@@ -58,17 +61,18 @@ class Plan:
         return Shard(number=number, first_index=first, count=min(size, self.num_pairs - first))
 
 
-def pair_bytes(fields: list[dict[str, Any]]) -> float:
-    """Bytes of one pair in a shard, tables included but not what fills pages: exact for raw images, an assumption for JPEG."""
+def pair_bytes(fields: list[dict[str, Any]], *, image_pixels: float | None = None) -> float:
+    """Bytes of one pair in a shard, tables included but not what fills pages: exact for raw images, an assumption for JPEG.
+
+    ``image_pixels``: of an image on average, where they vary in size.
+    """
     total = 0.0
     for row in fields:
-        size = 1
-        for side in row.get("shape", [2]):  # an integer is 8 bytes in the table
-            size *= side
         if row["kind"] == "image":
-            total += 16 + 24 + (size if row["encoding"] == "raw" else size / 3 * JPEG_BYTES_PER_PIXEL)
+            pixels = prod(largest_shape(row)[:2]) if image_pixels is None else image_pixels
+            total += 16 + 24 + pixels * (3 if row["encoding"] == "raw" else JPEG_BYTES_PER_PIXEL)
         elif row["kind"] == "float32":
-            total += 8 + 24 + 4 * size
+            total += 8 + 24 + 4 * prod(row["shape"])
         else:
             total += 8
     return total

@@ -87,7 +87,7 @@ class _PageAllocator(MemoryAllocator):  # type: ignore[misc]
 class ShardWriter:
     """Context manager that writes one shard; nothing appears under ``path`` until ``finish`` has returned."""
 
-    def __init__(self, path: Path, table: list[dict[str, Any]], count: int) -> None:
+    def __init__(self, path: Path, table: list[dict[str, Any]], count: int, largest_sample: int | None = None) -> None:
         for row in table:
             if len(row["name"].encode()) > MAX_FIELD_NAME:
                 raise RecipeError(f"field name {row['name']!r}: FFCV keeps {MAX_FIELD_NAME} bytes")
@@ -98,7 +98,7 @@ class ShardWriter:
         self.metadata = np.zeros(count, dtype=self.metadata_type)
         self.header = np.zeros(1, dtype=HeaderType)
         self.header["version"], self.header["num_fields"] = CURRENT_VERSION, len(self.fields)
-        self.header["page_size"], self.header["num_samples"] = page_size(table), count
+        self.header["page_size"], self.header["num_samples"] = page_size(table, largest_sample), count
         self.latents_digest = hashlib.sha256()
 
     def __enter__(self) -> ShardWriter:
@@ -125,7 +125,7 @@ class ShardWriter:
     def append(self, batch: Batch) -> None:
         """Add the batch's pairs."""
         names = self.metadata_type.names
-        columns: list[NDArray[Any]] = [*batch.images, *batch.latents, batch.labels, batch.indices]
+        columns: list[Any] = [*batch.images, *batch.latents, batch.labels, batch.indices]
         if batch.rows is not None:
             columns.append(batch.rows)
         for row in range(len(batch.indices)):

@@ -19,14 +19,23 @@ from .root import root_options
 @root_options
 @click.option("--split", type=Choice(["train", "test"]), default="train", show_default=True)
 @click.option(
-    "--size", metavar="PIXELS|HxW", help="Of the stored images.  [default: that of the files, if all have one]"
+    "--size",
+    metavar="PIXELS|HxW",
+    help="Of the stored images, one for all.  [default: that of the files, if all have one]",
+)
+@click.option(
+    "--shorter-side",
+    metavar="PIXELS",
+    type=int,
+    help="Store whole images in their own shapes, resized so that the shorter side has this many pixels; smaller images stay "
+    "as they are. Training then takes its random crops from the whole picture.",
 )
 @click.option(
     "--crop",
     type=Choice(["center", "none"]),
     default="center",
     show_default=True,
-    help="The largest central part of that shape, or the whole image, stretched.",
+    help="With --size: the largest central part of that shape, or the whole image, stretched.",
 )
 @click.option("--encoding", metavar="raw|jpeg:Q[:444]", help="[default: raw up to 64 pixels, jpeg:90:444 above]")
 @click.option("--shard-size", metavar="IMAGES|BYTES", help="[default: at least 16 shards, at most 512 MB each]")
@@ -41,7 +50,8 @@ def from_folder(dry_run: bool, **options: Any) -> None:
 
     \b
     Example:
-      genrep-generate from-folder imagenet/ --split train --size 256 --out shards-real
+      genrep-generate from-folder imagenet/ --split train --shorter-side 256 --out shards-real
+      genrep-generate from-folder lsun-cars/ --size 384x512 --out shards-cars
       genrep-generate from-folder fashion_mnist --root data --download --out shards-real
     """
     from ..real.config import FolderConfig

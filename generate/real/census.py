@@ -32,7 +32,7 @@ class Census:
 
     readable: NDArray[np.bool_]  # (N,)
     digest: str  # sha256 over name and bytes of every readable file: identity
-    shapes: tuple[tuple[int, int], ...]  # (height, width), each different one once, at most two
+    shapes: NDArray[np.int64]  # (N, 2): height and width; 0 where it cannot be read
 
 
 def take_census(listing: Listing, out: Path, processes: int) -> tuple[Census, list[tuple[str, str]]]:
@@ -45,7 +45,7 @@ def take_census(listing: Listing, out: Path, processes: int) -> tuple[Census, li
         return found, []
     digest = hashlib.sha256()
     readable = np.zeros(len(listing.names), dtype=bool)
-    shapes: list[tuple[int, int]] = []
+    shapes = np.zeros((len(listing.names), 2), dtype=np.int64)
     unreadable: list[tuple[str, str]] = []
     with Progress(len(listing.names), "image", f"reading {listing.base}") as progress:
         for start, rows in _look(listing, processes):
@@ -55,10 +55,9 @@ def take_census(listing: Listing, out: Path, processes: int) -> tuple[Census, li
                     continue
                 readable[i] = True
                 digest.update(f"{listing.names[i]}\0{content}\0".encode(errors="surrogateescape"))
-                if shape not in shapes and len(shapes) < 2:
-                    shapes.append(shape)
+                shapes[i] = shape
             progress.update(len(rows))
-    census = Census(readable=readable, digest=digest.hexdigest(), shapes=tuple(shapes))
+    census = Census(readable=readable, digest=digest.hexdigest(), shapes=shapes)
     _write(out, listing, census, unreadable)
     return census, unreadable
 
@@ -104,14 +103,13 @@ def _look_at_one(path: Path) -> Row:
 def _write(out: Path, listing: Listing, census: Census, unreadable: list[tuple[str, str]]) -> None:
     lines = [json.dumps({"file": name, "reason": reason}, sort_keys=True) for name, reason in unreadable]
     write_atomic(out / UNREADABLE_NAME, "".join(line + "\n" for line in lines).encode())
-    packed = base64.b64encode(zlib.compress(np.packbits(census.readable).tobytes())).decode()
     facts = {
         "listing": listing.digest,
         "files": len(listing.names),
         "unreadable": len(unreadable),
-        "readable_bits": packed,
+        "readable_bits": _packed(np.packbits(census.readable)),
         "digest": census.digest,
-        "shapes": [list(shape) for shape in census.shapes],
+        "shapes": _packed(census.shapes.astype("<u4")),
     }
     write_json(out / CENSUS_NAME, facts)
 
@@ -121,9 +119,17 @@ def _read(path: Path, listing: Listing) -> Census | None:
         facts: dict[str, Any] = json.loads(path.read_bytes())
         if facts["listing"] != listing.digest:
             return None
-        bits = np.frombuffer(zlib.decompress(base64.b64decode(facts["readable_bits"])), dtype=np.uint8)
+        bits = np.frombuffer(_unpacked(facts["readable_bits"]), dtype=np.uint8)
         readable = np.unpackbits(bits, count=len(listing.names)).astype(bool)
-        shapes = tuple((int(shape[0]), int(shape[1])) for shape in facts["shapes"])
+        shapes = np.frombuffer(_unpacked(facts["shapes"]), dtype="<u4").astype(np.int64).reshape(len(readable), 2)
         return Census(readable=readable, digest=str(facts["digest"]), shapes=shapes)
     except (OSError, ValueError, KeyError, TypeError, zlib.error):
         return None
+
+
+def _packed(values: NDArray[Any]) -> str:
+    return base64.b64encode(zlib.compress(values.tobytes())).decode()
+
+
+def _unpacked(text: str) -> bytes:
+    return zlib.decompress(base64.b64decode(text))

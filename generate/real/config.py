@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from genrep.datasets_manifest.schema import MAX_SIDE, MIN_VARYING_SIDE
 from genrep.errors import RecipeError
 
 SIZE = re.compile(r"(\d{1,4})(?:x(\d{1,4}))?")
 CROPS = ("center", "none")
-MAX_SIDE = 8192  # of a dataset's images (docs/format.md)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,10 @@ class FolderConfig:
     out: Path
     root: Path | None = None  # where a named dataset lies
     split: str = "train"
-    size: str | None = None  # "256" or "HEIGHTxWIDTH"; None wants images of one size
+    size: str | None = None  # "256" or "HEIGHTxWIDTH": one size for all
+    shorter_side: int | None = (
+        None  # whole images, of at most this many pixels on the shorter side; else wants one size
+    )
     crop: str = "center"  # "center": the largest central part of that shape; "none": the whole image, stretched
     encoding: str | None = None  # None = raw up to 64 pixels, JPEG above
     shard_size: str | None = None
@@ -33,10 +36,22 @@ class FolderConfig:
 
     def __post_init__(self) -> None:
         self.shape()
+        if self.shorter_side is not None:
+            self._check_whole(self.shorter_side)
         if self.crop not in CROPS:
             raise RecipeError(f"--crop {self.crop!r}: wanted one of {', '.join(CROPS)}")
         if self.processes is not None and self.processes < 1:
             raise RecipeError(f"--processes {self.processes}: wanted at least 1")
+
+    def _check_whole(self, shorter_side: int) -> None:
+        if self.size is not None:
+            raise RecipeError(f"--size {self.size} with --shorter-side {shorter_side}: wanted one of the two")
+        if self.crop != "center":
+            raise RecipeError(
+                f"--crop {self.crop}: belongs to --size; --shorter-side stores the whole image in its shape"
+            )
+        if not MIN_VARYING_SIDE <= shorter_side <= MAX_SIDE:
+            raise RecipeError(f"--shorter-side {shorter_side}: wanted {MIN_VARYING_SIDE} to {MAX_SIDE} pixels")
 
     def shape(self) -> tuple[int, int] | None:
         """(height, width) of ``size``. Raises RecipeError if it is none."""

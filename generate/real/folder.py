@@ -6,9 +6,11 @@ import hashlib
 import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from genrep.datasets_manifest.schema import field_table
 from genrep.errors import DataError
@@ -26,7 +28,7 @@ from ..pixels import default_encoding, parse_encoding
 from .census import take_census
 from .config import FolderConfig
 from .listing import is_listed, list_real
-from .source import OpenArrays, OpenFiles
+from .source import Fitting, OpenArrays, OpenFiles, whole_shapes
 
 MAX_NAMED = 3
 
@@ -37,7 +39,7 @@ class _Images:
 
     opener: OpenSource
     source: dict[str, Any]  # for the recipe: what the images are
-    shape: tuple[int, int]
+    shapes: NDArray[np.int64]  # (N, 2), or (1, 2) where all have one: height and width as stored
     count: int
     classes: tuple[str, ...]
     licence: str
@@ -61,39 +63,55 @@ def build_from_folder(config: FolderConfig) -> BuildReport:
 
 
 def _plan(config: FolderConfig, images: _Images) -> Plan:
-    encoding = config.encoding or default_encoding(*images.shape)
+    height, width = images.shapes.max(axis=0).tolist()
+    encoding = config.encoding or default_encoding(height, width)
     parse_encoding(encoding)
-    fields = field_table(images.shape, encoding)
+    varying = bool((images.shapes != images.shapes[0]).any())
+    fields = field_table((height, width), encoding, varying=varying)
+    pixels = images.shapes.prod(axis=1)
+    mean_bytes = pair_bytes(fields, image_pixels=float(pixels.mean()))
+    image: dict[str, Any] = {
+        "height": None if varying else height,
+        "width": None if varying else width,
+        "size": config.size,
+        "crop": config.crop if config.size else None,
+        "encoding": encoding,
+    }
+    if config.shorter_side is not None:
+        image["shorter_side"] = config.shorter_side
     recipe = {
         "source": images.source,
-        "image": {
-            "height": images.shape[0],
-            "width": images.shape[1],
-            "size": config.size,
-            "crop": config.crop if config.size else None,
-            "encoding": encoding,
-        },
+        "image": image,
         "num_pairs": images.count,
-        "pairs_per_shard": shard_pairs(config.shard_size, images.count, pair_bytes(fields)),
+        "pairs_per_shard": shard_pairs(config.shard_size, images.count, mean_bytes),
         "num_positives": 0,
         "seed": 0,
     }
-    return Plan(recipe=recipe, fields=fields, classes=images.classes, facts={"licence": images.licence})
+    return Plan(
+        recipe=recipe,
+        fields=fields,
+        classes=images.classes,
+        facts={"licence": images.licence},
+        largest_sample=3 * int(pixels.max()),
+    )
 
 
 def _named(config: FolderConfig) -> _Images:
     data = load_images(config.data, config.root, config.split, download=config.download)
     images, labels = np.ascontiguousarray(data.images), data.labels
-    if config.shape() is not None and config.shape() != images.shape[1:3]:
+    height, width = images.shape[1:3]
+    if config.shape() not in (None, (height, width)):
+        raise DataError(f"--size {config.size}: {config.data} has images of {height}x{width}, kept as they are")
+    if config.shorter_side is not None and config.shorter_side < min(height, width):
         raise DataError(
-            f"--size {config.size}: {config.data} has images of {images.shape[1]}x{images.shape[2]}, kept as they are"
+            f"--shorter-side {config.shorter_side}: {config.data} has images of {height}x{width}, kept as they are"
         )
     digest = hashlib.sha256(images.tobytes() + labels.astype("<i8").tobytes()).hexdigest()
     source = {"kind": "named", "name": config.data, "split": config.split, "sha256": digest}
     return _Images(
         opener=OpenArrays(images=images, labels=labels, batch_size=config.batch_size),
         source=source,
-        shape=(images.shape[1], images.shape[2]),
+        shapes=np.array([[height, width]], dtype=np.int64),
         count=len(images),
         classes=tuple(data.classes),
         licence=data.licence,
@@ -111,28 +129,39 @@ def _files(config: FolderConfig, processes: int) -> _Images:
     keep = np.flatnonzero(census.readable)
     if not len(keep):
         raise DataError(f"{listing.base}: not one of {len(listing.names)} images can be read")
-    shape = config.shape()
-    if shape is None:
-        if len(census.shapes) > 1:
-            (h0, w0), (h1, w1) = census.shapes
-            raise DataError(f"{listing.base}: images of several sizes, e.g. {h0}x{w0} and {h1}x{w1}: give --size")
-        shape = census.shapes[0]
+    shapes = _stored_shapes(census.shapes[keep], config, listing.base)
+    fitting = Fitting(shape=tuple(shapes[0].tolist()), crop=config.crop, shorter_side=config.shorter_side)
     names = [listing.names[i] for i in keep]
     return _Images(
         opener=OpenFiles(
             base=listing.base,
             names=names,
             labels=listing.labels[keep],
-            shape=shape,
-            crop=config.crop,
+            fitting=fitting,
             batch_size=config.batch_size,
         ),
         source={"kind": "folder", "name": listing.name, "split": config.split, "sha256": census.digest},
-        shape=shape,
+        shapes=shapes,
         count=len(names),
         classes=listing.classes,
         licence="unknown",
     )
+
+
+def _stored_shapes(shapes: NDArray[np.int64], config: FolderConfig, base: Path) -> NDArray[np.int64]:
+    """Height and width of the stored images, of those of the files. Raises DataError if these differ, and no option says."""
+    shape = config.shape()
+    if shape is not None:
+        return np.array([shape], dtype=np.int64)
+    if config.shorter_side is not None:
+        return whole_shapes(shapes, config.shorter_side)
+    others = (shapes != shapes[0]).any(axis=1)
+    if others.any():
+        (h0, w0), (h1, w1) = shapes[0].tolist(), shapes[others.argmax()].tolist()
+        raise DataError(
+            f"{base}: images of several sizes, e.g. {h0}x{w0} and {h1}x{w1}: give --shorter-side for whole images, or --size"
+        )
+    return shapes[:1]
 
 
 def _tell(unreadable: list[tuple[str, str]], config: FolderConfig) -> None:

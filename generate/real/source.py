@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from genrep.datasets_manifest.schema import MAX_SIDE, MIN_VARYING_SIDE
 from genrep.errors import DataError
 
 from ..builder.source import Batch
@@ -19,25 +20,24 @@ if TYPE_CHECKING:
 
 
 class FileSource:
-    """Images of files, cropped and resized to one shape (Pillow, bicubic with antialiasing)."""
+    """Images of files, resized (Pillow, bicubic with antialiasing): to one shape, or each in its own."""
 
     def __init__(
         self,
         base: Path,
         names: list[str],
         labels: NDArray[np.int64],
-        shape: tuple[int, int],
-        crop: str,
+        fitting: Fitting,
         batch_size: int,
     ) -> None:
         self.base, self.names, self.labels = base, names, labels
-        self.shape, self.crop, self.batch_size = shape, crop, batch_size
+        self.fitting, self.batch_size = fitting, batch_size
 
     def batches(self, first: int, count: int) -> Iterator[Batch]:
         """See ``builder.source.Source``."""
         for start in range(first, first + count, self.batch_size):
             indices = np.arange(start, min(start + self.batch_size, first + count), dtype=np.int64)
-            images = np.stack([self._read(self.base / self.names[i]) for i in indices])
+            images = [self._read(self.base / self.names[i]) for i in indices]
             yield Batch(indices=indices, labels=self.labels[indices], images=[images], latents=[])
 
     def halve_batch(self) -> None:
@@ -52,7 +52,37 @@ class FileSource:
                 image = file.convert("RGB")
         except Exception as error:  # Pillow's parsers raise nearly anything on broken files
             raise DataError(f"{path}: changed since it was looked at ({type(error).__name__}: {error})") from error
-        return np.asarray(fit(image, self.shape, self.crop))
+        return np.asarray(self.fitting(image))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitting:
+    """What becomes of an image: cut and resized to ``shape`` by ``fit``, or kept whole by ``whole_shapes``."""
+
+    shape: tuple[int, int] | None = None
+    crop: str = "center"
+    shorter_side: int | None = None
+
+    def __call__(self, image: Image) -> Image:
+        """The image that is stored."""
+        from PIL.Image import Resampling
+
+        if self.shorter_side is None:
+            assert self.shape is not None
+            return fit(image, self.shape, self.crop)
+        height, width = whole_shapes(np.array([[image.height, image.width]]), self.shorter_side)[0].tolist()
+        return image if image.size == (width, height) else image.resize((width, height), Resampling.BICUBIC)
+
+
+def whole_shapes(shapes: NDArray[np.int64], shorter_side: int) -> NDArray[np.int64]:
+    """Height and width of whole images whose shorter side has at most ``shorter_side`` pixels: smaller ones stay as they are.
+
+    The longer side keeps the proportions, rounded down as torchvision's ``Resize`` does. No side gets below
+    ``MIN_VARYING_SIDE`` or above ``MAX_SIDE`` pixels. Shape: ``(N, 2) -> (N, 2)``.
+    """
+    short = shapes.min(axis=1, keepdims=True)
+    resized = np.where(shapes == short, shorter_side, shapes * shorter_side // np.maximum(short, 1))
+    return np.clip(np.where(short > shorter_side, resized, shapes), MIN_VARYING_SIDE, MAX_SIDE)
 
 
 def fit(image: Image, shape: tuple[int, int], crop: str) -> Image:
@@ -95,13 +125,12 @@ class OpenFiles:
     base: Path
     names: list[str]
     labels: NDArray[np.int64]
-    shape: tuple[int, int]
-    crop: str
+    fitting: Fitting
     batch_size: int
 
     def __call__(self) -> FileSource:
         """The source."""
-        return FileSource(self.base, self.names, self.labels, self.shape, self.crop, self.batch_size)
+        return FileSource(self.base, self.names, self.labels, self.fitting, self.batch_size)
 
 
 @dataclass(frozen=True, kw_only=True)

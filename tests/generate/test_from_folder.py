@@ -61,7 +61,10 @@ def test_the_centre_is_cropped_or_the_whole_image_stretched(tmp_path):
 
 
 def test_images_of_several_sizes_need_a_size(photos, tmp_path):
-    with pytest.raises(DataError, match=r"images of several sizes, e\.g\. 20x30 and 24x30: give --size"):
+    with pytest.raises(
+        DataError,
+        match=r"images of several sizes, e\.g\. 20x30 and 24x30: give --shorter-side for whole images, or --size",
+    ):
         build(photos, tmp_path / "out")
 
 
