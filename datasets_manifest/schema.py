@@ -71,9 +71,10 @@ def field_table(
     """The fields of a dataset in the order of its betons.
 
     ``image_shape`` is (height, width) of the stored images, the greatest of each where they are ``varying``; ``encoding``
-    ``raw``, ``jpeg:QUALITY`` or ``jpeg:QUALITY:444``; ``z_anchor`` and ``z_positive`` are the shapes of the latents (``z_positive`` defaults to
-    ``z_anchor``; None for real images, which have no latents and no positives). ``instances`` adds ``row``, the row of the
-    instance features that a pair was made with (IC-GAN). Raises ManifestError for what the format cannot hold.
+    ``raw``, ``jpeg:QUALITY`` or ``jpeg:QUALITY:444``; ``z_anchor`` and ``z_positive`` are the shapes of the latents
+    (``z_positive`` defaults to ``z_anchor``; None for real images, which have no latents and no positives). ``instances`` adds
+    ``row``, the row of the instance features that a pair was made with (IC-GAN). Raises ManifestError for what the format
+    cannot hold.
     """
     images, latents = _field_names(num_positives)
     fields: list[dict[str, Any]] = [

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ..layout import shape_in_words
 from ..manifest import Manifest
 from .citations import bibtex, references
 from .licences import header_lines, licence_address
-from ..layout import shape_in_words
 from .risks import is_real, risks
 from .text import code, line, look, quoted, text_at
 
