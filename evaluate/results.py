@@ -8,22 +8,34 @@ from typing import TYPE_CHECKING, Any
 
 from genrep.errors import DataError, ResumeError
 from genrep.files import write_json
+from genrep.untrusted import content_faults, one_line, printable, read_bounded
 
 if TYPE_CHECKING:
     from genrep.encoders import LoadedEncoder
 
 Entry = dict[str, Any]
 KEY = ("dataset", "protocol", "seed")
+MOST_BYTES = 1 << 30  # of a file of results, or of a run's records
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file's value. Raises DataError: it is missing, no regular file or too large, or its content is not JSON."""
+    content = read_bounded(path, MOST_BYTES, DataError, follow=True)
+    with content_faults(path, DataError):
+        try:
+            return json.loads(content)
+        except RecursionError:
+            raise DataError(f"{printable(str(path))}: not JSON that a result has (nested too deep)") from None
+        except ValueError as error:
+            reason = error.reason if isinstance(error, UnicodeDecodeError) else one_line(str(error))
+            raise DataError(f"{printable(str(path))}: not JSON ({reason})") from error
 
 
 def read_results(path: Path) -> list[Entry]:
     """The entries of a result file; none if there is no file. Raises DataError if it is something else."""
     if not path.exists():
         return []
-    try:
-        entries = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON ({error})") from error
+    entries = read_json(path)
     if not isinstance(entries, list) or not all(isinstance(e, dict) and e.keys() >= {*KEY, "value"} for e in entries):
         raise DataError(f"{path}: wanted a list of results with {', '.join(KEY)} and value")
     return entries

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from genrep.errors import DataError
+from genrep.untrusted import read_bounded
+
+from ..results import MOST_BYTES, read_json
 
 CONFIG_FILE, METRICS_FILE, MANIFEST_FILE = "config.json", "metrics.jsonl", "manifest.json"
 Json = dict[str, Any]
@@ -98,10 +101,7 @@ def _data(folder: Path, identity: str) -> DataFacts:
 
 def read_object(path: Path) -> Json:
     """A JSON object. Raises DataError."""
-    try:
-        value = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not JSON ({error})") from error
+    value = read_json(path)
     if not isinstance(value, dict):
         raise DataError(f"{path}: wanted a JSON object, found {type(value).__name__}")
     return value
@@ -112,7 +112,7 @@ def _lines(path: Path) -> list[Json]:
     if not path.exists():
         return []
     found = []
-    content = path.read_bytes()
+    content = read_bounded(path, MOST_BYTES, DataError, follow=True)
     for text in content.splitlines():
         try:
             line = json.loads(text)

@@ -50,22 +50,13 @@ def read_measured(paths: Iterable[Path]) -> list[Measured]:
         if not path.exists():
             raise DataError(f"{path}: no such folder or result file")
         for file in [path / name for name in RESULT_FILES] if path.is_dir() else [path]:
-            for number, entry in enumerate(_entries(file)):
+            for number, entry in enumerate(read_results(file)):
                 one = _measured(file, number, entry)
                 key = (one.digest, one.encoder, one.entry["seed"])
                 first = found.setdefault(key, one)
                 if first.quantities != one.quantities:
                     raise DataError(f"{file}: entry {number}: another value than {first.path} has for the same result")
     return list(found.values())
-
-
-def _entries(path: Path) -> list[Entry]:
-    try:
-        return read_results(path)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not JSON ({error.reason})") from error
-    except RecursionError as error:
-        raise DataError(f"{path}: not JSON that a result has (nested too deep)") from error
 
 
 def _measured(path: Path, number: int, entry: Entry) -> Measured:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -11,7 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from genrep.errors import DataError
 from genrep.files import digest_json
+
+from ..results import read_json, read_results
 
 FOLDERS = {
     "subset": "images",
@@ -120,8 +122,8 @@ class Task:
         if not self.parts:
             return []
         try:
-            there = {entry["dataset"] for entry in json.loads((out / self.folder / self.final).read_bytes())}
-        except (OSError, ValueError, KeyError, TypeError):
+            there = {entry["dataset"] for entry in read_results(out / self.folder / self.final)}
+        except (DataError, OSError, TypeError):
             there = set()
         return [part for part in self.parts if part not in there]
 
@@ -129,8 +131,8 @@ class Task:
 def read_record(path: Path) -> dict[str, Any]:
     """A task's record; empty if there is none, or one that lacks what ``records.add_piece`` writes."""
     try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        value = read_json(path)
+    except (DataError, OSError):
         return {}
     if not isinstance(value, dict) or not all(isinstance(value.get(key), kind) for key, kind in _RECORD.items()):
         return {}
@@ -140,9 +142,9 @@ def read_record(path: Path) -> dict[str, Any]:
 def _shards_there(manifest: Path) -> bool:
     """Whether every shard that a manifest names is beside it; a manifest alone serves a report, not a training."""
     try:
-        shards = json.loads(manifest.read_bytes())["shards"]
+        shards = read_json(manifest)["shards"]
         return all((manifest.parent / shard["name"]).is_file() for shard in shards)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (DataError, OSError, ValueError, KeyError, TypeError):
         return False
 
 

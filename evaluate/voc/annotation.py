@@ -6,13 +6,14 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from xml.etree.ElementTree import Element, TreeBuilder
-from xml.parsers import expat
 
 from genrep.errors import DataError
+from genrep.untrusted import printable, shown
+
+from .xml_tree import read_xml
 
 if TYPE_CHECKING:
-    from pyexpat import XMLParserType
+    from xml.etree.ElementTree import Element
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 
@@ -26,44 +27,30 @@ class Annotated:
     difficult: bool
 
 
-def read_annotation(path: Path) -> tuple[tuple[int, int] | None, list[Annotated]]:
-    """The image's (width, height), None where the file does not tell it, and its objects.
+def read_annotation(path: Path) -> tuple[tuple[int, int] | None, list[Annotated], int]:
+    """The image's (width, height), None where the file does not tell it; its objects; how many objects have no box.
 
     Coordinates may be fractions. Parts of objects (VOC's person layout) are left aside.
 
     Raises:
-        DataError: the file is missing, no XML, has a DOCTYPE (entities are never expanded), or an object without a name or
-            with a coordinate that is no finite number.
+        DataError: as ``read_xml``, or the root is another element, an object has no name, or its box lacks a coordinate or has
+            one that is no finite number. The message names the file.
     """
-    root = _parse(path)
+    root = read_xml(path)
     if root.tag != "annotation":
-        raise DataError(f"{path}: its root element is <{root.tag}>; wanted <annotation>")
-    return _size(root), [_object(path, element) for element in root.findall("object")]
+        raise DataError(f"{_name(path)}: its root element is <{shown(root.tag)[1:-1]}>; wanted <annotation>")
+    objects = root.findall("object")
+    boxed = [element for element in objects if _has_box(element)]
+    return _size(root), [_object(path, element) for element in boxed], len(objects) - len(boxed)
 
 
-def _parse(path: Path) -> Element:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; wanted an annotation file") from error
-    builder, parser = TreeBuilder(), expat.ParserCreate()
-
-    def refuse(*_: object) -> None:
-        raise DataError(f"{path}: has a DOCTYPE; wanted plain XML without one")
-
-    parser.StartDoctypeDeclHandler = refuse
-    parser.StartElementHandler = builder.start
-    parser.EndElementHandler = builder.end
-    parser.CharacterDataHandler = builder.data
-    _feed(parser, data, path)
-    return builder.close()
+def _name(path: Path) -> str:
+    return printable(str(path))
 
 
-def _feed(parser: XMLParserType, data: bytes, path: Path) -> None:
-    try:
-        parser.Parse(data, True)
-    except expat.ExpatError as error:
-        raise DataError(f"{path}: not readable as XML ({error})") from error
+def _has_box(element: Element) -> bool:
+    """Rotated boxes, polygons and labels of the whole image are no ``bndbox``; some tools write an empty one."""
+    return any(element.findtext(f"bndbox/{side}", "").strip() for side in SIDES)
 
 
 def _size(root: Element) -> tuple[int, int] | None:
@@ -78,7 +65,7 @@ def _size(root: Element) -> tuple[int, int] | None:
 def _object(path: Path, element: Element) -> Annotated:
     name = element.findtext("name", "").strip()
     if not name:
-        raise DataError(f"{path}: an object without a name")
+        raise DataError(f"{_name(path)}: an object without a name")
     values = []
     for side in SIDES:
         text = element.findtext(f"bndbox/{side}", "").strip()
@@ -87,10 +74,11 @@ def _object(path: Path, element: Element) -> Annotated:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise DataError(f"{path}: {side} of an object {name!r} is {text!r}; wanted a number of pixels")
+            found = f"is {shown(text)}" if text else "is missing"
+            raise DataError(f"{_name(path)}: {side} of an object {shown(name)} {found}; wanted a number of pixels")
         values.append(value)
     xmin, ymin, xmax, ymax = values
     difficult = element.findtext("difficult", "0").strip()
     if difficult not in ("", "0", "1"):
-        raise DataError(f"{path}: difficult of an object {name!r} is {difficult!r}; wanted 0 or 1")
+        raise DataError(f"{_name(path)}: difficult of an object {shown(name)} is {shown(difficult)}; wanted 0 or 1")
     return Annotated(name=name, box=(xmin, ymin, xmax, ymax), difficult=difficult == "1")

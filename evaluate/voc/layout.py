@@ -10,14 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genrep.errors import DataError
+from genrep.real_images import IMAGE_SUFFIXES
+from genrep.untrusted import one_line, printable, shown
 
 from .annotation import Annotated, read_annotation
+from .lists import ImageNames, Listed, read_list
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FOLDERS = ("Annotations", "ImageSets/Main", "JPEGImages")
-SUFFIXES = (".jpg", ".jpeg", ".png")
+NO_BOX = "dropped: without a <bndbox>"
+SWAPPED = "dropped: a box with xmax < xmin or ymax < ymin (corners swapped, or x, y, width, height)"
+NO_AREA = "dropped: a box of no area"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +60,12 @@ class VocSplit:
 
 @dataclass(frozen=True)
 class _Raw:
+    name: str
     path: Path
     image: Path
     size: tuple[int, int]
     objects: list[Annotated]
+    boxless: int
 
 
 def check_root(root: Path) -> None:
@@ -72,63 +79,58 @@ def check_root(root: Path) -> None:
     raise DataError(f"--data {root}: has no {' and no '.join(missing)}; wanted a folder in Pascal VOC's layout{hint}")
 
 
-def read_split(roots: Sequence[Path], split: str, classes: Sequence[str] | None = None) -> VocSplit:
+def read_split(
+    roots: Sequence[Path], split: str, classes: Sequence[str] | None = None, *, empty: bool = False
+) -> VocSplit:
     """Read a split (``train``, ``val``, ``trainval``, ``test``, …) of one folder, or of several one after the other (VOC07+12).
 
-    Boxes of no area and those that lie outside their image are dropped, boxes that reach out of it are cut, objects of
-    classes that ``classes`` does not name are dropped: ``VocSplit.dropped`` tells which.
+    Objects without a box, boxes of no area or with swapped corners and those that lie outside their image are dropped, boxes
+    that reach out of it are cut, objects of classes that ``classes`` does not name are dropped: ``VocSplit.dropped`` tells
+    which.
 
     Args:
         classes: names in the order of their numbers; None takes those that occur, sorted.
+        empty: take classes that have no object in the split.
 
     Raises:
         DataError: a folder, list, annotation or image is missing or unreadable, a list names an image twice, or a class
             has no object in the split.
     """
-    raws = [_read(root, name) for root in roots for name in _names(root, split)]
+    raws = []
+    for root in roots:
+        check_root(root)
+        images = ImageNames(root / "JPEGImages")
+        raws += [_read(root, one, images) for one in read_list(root, split)]
     if classes is None:
         classes = sorted({item.name for raw in raws for item in raw.objects})
     numbers = {name: number for number, name in enumerate(classes)}
     dropped: dict[str, list[str]] = {}
-    images = tuple(_image(raw, numbers, dropped) for raw in raws)
-    counts = np.bincount(np.concatenate([image.labels for image in images]), minlength=len(classes))
-    empty = [name for name, count in zip(classes, counts) if not count]
-    if empty or not classes:
-        named = f"class {empty[0]!r} has no object" if empty else "there is no object"
-        raise DataError(f"{roots[0]}, split {split}: {named}; wanted at least one of each class")
-    return VocSplit(name=split, images=images, classes=tuple(classes), dropped=dropped)
+    found = VocSplit(
+        name=split,
+        images=tuple(_image(raw, numbers, dropped) for raw in raws),
+        classes=tuple(classes),
+        dropped=dropped,
+    )
+    counts = np.bincount(np.concatenate([image.labels for image in found.images]), minlength=len(classes))
+    lacking = [shown(name) for name, count in zip(classes, counts) if not count]
+    if not classes or not counts.any() or (lacking and not empty):
+        named = f"no object of class {', '.join(lacking[:20])}" if lacking else "no object"
+        why = "; ".join(found.remarks())
+        raise DataError(
+            f"{printable(str(roots[0]))}, split {split}: {named}; wanted at least one of each class{f' ({why})' if why else ''}"
+        )
+    return found
 
 
-def _names(root: Path, split: str) -> list[str]:
-    """The list of a split: one name a line, with or without VOC's label behind it, whatever ends the lines."""
-    check_root(root)
-    path = root / "ImageSets/Main" / f"{split}.txt"
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        there = sorted(p.stem for p in path.parent.glob("*.txt") if "_" not in p.stem)
-        raise DataError(f"{path}: no such list; this folder has {', '.join(there) or 'none'}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
-    names = [line.split()[0] for line in text.splitlines() if line.strip()]
-    if not names:
-        raise DataError(f"{path}: empty; wanted one image a line")
-    for name in names:
-        if Path(name).name != name or name in (".", ".."):
-            raise DataError(f"{path}: {name!r} is no bare name of an image")
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise DataError(f"{path}: names {twice} twice")
-    return names
-
-
-def _read(root: Path, name: str) -> _Raw:
-    path = root / "Annotations" / f"{name}.xml"
-    size, objects = read_annotation(path)
-    image = next((p for s in SUFFIXES if (p := root / "JPEGImages" / f"{name}{s}").is_file()), None)
+def _read(root: Path, listed: Listed, images: ImageNames) -> _Raw:
+    size, objects, boxless = read_annotation(listed.annotation)
+    image = images.find(listed)
     if image is None:
-        raise DataError(f"{root / 'JPEGImages' / name}: no such image ({', '.join(SUFFIXES)}), but its split lists it")
-    return _Raw(path, image, size or _measure(image), objects)
+        raise DataError(
+            f"{printable(str(root / 'JPEGImages' / listed.name))}: no such image ({', '.join(IMAGE_SUFFIXES)}), but its split "
+            "lists it"
+        )
+    return _Raw(listed.name, listed.annotation, image, size or _measure(image), objects, boxless)
 
 
 def _image(raw: _Raw, numbers: dict[str, int], dropped: dict[str, list[str]]) -> VocImage:
@@ -137,15 +139,19 @@ def _image(raw: _Raw, numbers: dict[str, int], dropped: dict[str, list[str]]) ->
     kept: list[Annotated] = []
 
     def drop(reason: str) -> None:
-        dropped.setdefault(reason, []).append(raw.path.name)
+        dropped.setdefault(reason, []).append(printable(raw.path.name))
 
+    for _ in range(raw.boxless):
+        drop(NO_BOX)
     for item in raw.objects:
         xmin, ymin, xmax, ymax = item.box
         box = (max(xmin - 1, 0.0), max(ymin - 1, 0.0), min(xmax, float(width)), min(ymax, float(height)))
         if item.name not in numbers:
             drop("dropped: not of the classes asked for")
-        elif xmax <= xmin or ymax <= ymin:
-            drop("dropped: a box of no area")
+        elif xmax < xmin or ymax < ymin:
+            drop(SWAPPED)
+        elif xmax == xmin or ymax == ymin:
+            drop(NO_AREA)
         elif box[2] <= box[0] or box[3] <= box[1]:
             drop("dropped: a box outside its image")
         else:
@@ -154,7 +160,7 @@ def _image(raw: _Raw, numbers: dict[str, int], dropped: dict[str, list[str]]) ->
             boxes.append(box)
             kept.append(item)
     return VocImage(
-        name=raw.image.stem,
+        name=raw.name,
         path=raw.image,
         width=width,
         height=height,
@@ -171,11 +177,12 @@ def read_pixels(image: VocImage) -> Any:
     try:
         with Image.open(image.path) as file:
             pixels = file.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{image.path}: not a readable image ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # Pillow's parsers raise nearly anything on broken files
+        raise _unreadable(image.path, error) from error
     if pixels.size != (image.width, image.height):
         raise DataError(
-            f"{image.path}: is {pixels.width}x{pixels.height}, but its annotation says {image.width}x{image.height}"
+            f"{printable(str(image.path))}: is {pixels.width}x{pixels.height}, but its annotation says "
+            f"{image.width}x{image.height}"
         )
     return pixels
 
@@ -186,6 +193,11 @@ def _measure(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as file:
             width, height = file.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: not a readable image ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # as in ``read_pixels``
+        raise _unreadable(path, error) from error
     return width, height
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    reason = one_line(str(error)) or type(error).__name__
+    return DataError(f"{printable(str(path))}: not a readable image ({reason})")

@@ -91,7 +91,9 @@ def test_what_is_dropped_is_said(voc: Make) -> None:
     split = read_split([root], "train", ["cat"])
     np.testing.assert_allclose(split.images[0].boxes, [[9.5, 4.25, 30.75, 20], [49, 0, 60, 20], [0, 0, 5, 5]])
     assert split.remarks() == [
-        "train: 2 objects dropped: a box of no area, e.g. in a.xml",
+        "train: 1 object dropped: a box of no area, e.g. in a.xml",
+        "train: 1 object dropped: a box with xmax < xmin or ymax < ymin (corners swapped, or x, y, width, height), "
+        "e.g. in a.xml",
         "train: 1 object dropped: a box outside its image, e.g. in a.xml",
         "train: 1 object cut: a box that reaches out of its image, e.g. in a.xml",
         "train: 1 object dropped: not of the classes asked for, e.g. in a.xml",
@@ -137,16 +139,21 @@ BOMB = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a
         (lambda r: (r / "Annotations/a.xml").write_text("<html></html>"), "root element is <html>"),
         (edit("Annotations/a.xml", "<name>cat</name>", ""), "an object without a name"),
         (edit("Annotations/a.xml", "<xmin>10</xmin>", "<xmin>ten</xmin>"), "xmin of an object 'cat' is 'ten'"),
-        (edit("Annotations/a.xml", "<xmax>30</xmax>", ""), "xmax of an object 'cat' is ''"),
+        (edit("Annotations/a.xml", "<xmax>30</xmax>", ""), "xmax of an object 'cat' is missing"),
         (edit("Annotations/a.xml", "<ymax>20</ymax>", "<ymax>nan</ymax>"), "ymax of an object 'cat' is 'nan'"),
         (edit("Annotations/a.xml", "<difficult>0", "<difficult>yes"), "difficult of an object 'cat' is 'yes'"),
-        (lambda r: (r / "Annotations/a.xml").unlink(), "a.xml: No such file"),
+        (lambda r: (r / "Annotations/a.xml").unlink(), "train.txt: line 1: 'a' has no Annotations/a.xml"),
         (lambda r: (r / "JPEGImages/a.jpg").unlink(), "JPEGImages/a: no such image"),
         (lambda r: (r / "ImageSets/Main/train.txt").unlink(), "no such list; this folder has val"),
         (edit("ImageSets/Main/train.txt", "a", "\n"), "train.txt: empty"),
-        (edit("ImageSets/Main/train.txt", "a", "../../a"), "'../../a' is no bare name"),
-        (edit("ImageSets/Main/train.txt", "a", "a\na"), "names a twice"),
-        (edit("Annotations/a.xml", "<xmax>30", "<xmax>10"), "class 'cat' has no object"),
+        (edit("ImageSets/Main/train.txt", "a", "../../b"), "line 1: '../../b' has no Annotations/b.xml"),
+        (edit("ImageSets/Main/train.txt", "a", "x\x00y"), "line 1: 'x\\x00y' has no Annotations/x\\x00y.xml"),
+        (edit("ImageSets/Main/train.txt", "a", "a\na"), "names 'a' twice"),
+        (edit("Annotations/a.xml", "<xmax>30", "<xmax>3"), "1 object dropped: a box with xmax < xmin or ymax < ymin"),
+        (
+            edit("Annotations/a.xml", "<xmax>30", "<xmax>10"),
+            "no object of class 'cat'; wanted at least one of each class (train: 1",
+        ),
         (lambda r: os.rename(r / "Annotations", r / "annotations"), "has no Annotations; wanted"),
     ],
 )
