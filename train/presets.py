@@ -57,7 +57,7 @@ _COP_GEN: Settings = {
     "crop": 128,  # section 4: 128 px, uncropped
 }
 
-# HL (Serez et al. 2025) and its code, which takes SimSiam's numbers (Chen & He 2021) but for the floor.
+# HL (Hierarchical-Latent Generative Models Are Robust View Generators …) and its code, which takes SimSiam's numbers (Chen & He 2021) but for the floor.
 _HL: Settings = {
     "arch": "resnet50",
     "stem": "imagenet",
@@ -134,7 +134,7 @@ _PRESETS: dict[str, tuple[str, Settings]] = {
     "hl-simsiam-bigbigan": ("HL, SimSiam on BigBiGAN (Table 2)", {**_HL, **_HL_BIGBIGAN, **_SIMSIAM}),
     "hl-simsiam-stylegan2": ("HL, SimSiam on StyleGAN2 LSUN-car (Table 3)", {**_HL, **_HL_STYLEGAN2, **_SIMSIAM}),
     "hl-byol": (
-        "HL (TMLR), BYOL on StyleGAN2 LSUN-car",
+        "HL's later journal version, BYOL on StyleGAN2 LSUN-car",
         {
             **_HL,
             **_HL_STYLEGAN2,

@@ -25,8 +25,8 @@ NAVIGATOR = (
     "Learning. NeurIPS 2022. (learned views)"
 )
 HIERARCHICAL = (
-    "D. Serez et al.: A Mutual Information Perspective on Multiple Latent Variable Generative Models for Positive View "
-    "Generation. TMLR 2025. (views over chunks or layers)"
+    "Anonymous: Hierarchical-Latent Generative Models Are Robust View Generators for Contrastive Representation Learning. "
+    "Under double-blind review. (views over chunks or layers)"
 )
 FFCV = (
     "G. Leclerc, A. Ilyas, L. Engstrom, S. M. Park, H. Salman, A. Madry: FFCV: Accelerating Training by Removing Data "

@@ -42,7 +42,12 @@ from genrep.option_types import PATH, PATH_TEXT, WHOLE, IntRange
 @click.option("--lr-f", type=float, help="Adam's learning rate for the estimator f.")
 @click.option("--temperature", type=float, help="Of InfoNCE.")
 @click.option("--pixel-views", metavar="simclr|no-color|no-crop|none", help="T_x on what f sees.")
-@click.option("--crop", metavar="PIXELS", type=WHOLE, help="Side of the images that f sees.")
+@click.option(
+    "--crop",
+    metavar="PIXELS",
+    type=WHOLE,
+    help="Side of the images that f sees, at most their own.  [default: their own; hl: 112]",
+)
 @click.option("--arch", help="Of f.")
 @click.option("--stem", metavar="imagenet|cifar", help="Of f.")
 @click.option("--seed", type=WHOLE)

@@ -22,13 +22,15 @@ PRESETS: dict[str, dict[str, Any]] = {
     "cop-gen": {},
     "hl": {
         "init": "small",
-        "lr_walk": 8e-5,
-        "lr_f": 5e-5,
+        "lr_walk": 1e-5,  # of walks of the whole latent or of several chunks
+        "lr_f": 3e-5,
         "batch_size": 64,
         "samples": 120_000,
         "pixel_views": "none",
+        "crop": 112,  # the middle of 128-px images
     },
 }
+HL_SINGLE: dict[str, Any] = {"lr_walk": 8e-5, "lr_f": 5e-5}  # HL's rates for one chunk, or one group of layers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,7 @@ class NavigatorConfig:
     lr_f: float = 3e-5
     temperature: float = 0.1
     pixel_views: str = "simclr"
-    crop: int | None = None  # side in pixels of the images that f sees; None = the shorter side
+    crop: int | None = None  # side in pixels of the images that f sees, at most the shorter side, which is None's
     arch: str = "resnet18"
     stem: str = "imagenet"
     seed: int = 0
@@ -78,7 +80,9 @@ class NavigatorConfig:
         """
         if preset not in PRESETS:
             raise ValueError(f"--preset {preset!r}: wanted one of {', '.join(PRESETS)}")
-        return cls(**{**PRESETS[preset], **{name: value for name, value in options.items() if value is not None}})
+        given = {name: value for name, value in options.items() if value is not None}
+        single = HL_SINGLE if preset == "hl" and _moves_one_part(given) else {}
+        return cls(**{**PRESETS[preset], **single, **given})
 
     def __post_init__(self) -> None:
         """Raises ValueError, naming the option."""
@@ -131,6 +135,14 @@ class DeltaConfig:
         if self.out.suffix != ".json":
             raise ValueError(f"--out {self.out}: wanted a name that ends in .json")
         _check_whole(self, anchors=1, batch_size=1, seed=0)
+
+
+def _moves_one_part(options: dict[str, Any]) -> bool:
+    """Whether T moves one chunk of the latent, or one group of layers, as opposed to several chunks or all of it."""
+    if options.get("layers") is not None:
+        return True
+    first, _, last = str(options.get("chunks", "-")).partition("-")
+    return first != "" and last in ("", first)
 
 
 def _check_choices(config: object, **choices: tuple[str, ...]) -> None:

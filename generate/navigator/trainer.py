@@ -38,7 +38,8 @@ def build_estimator(config: NavigatorConfig) -> nn.Sequential:
 
 def build_policy(config: NavigatorConfig, source: Source) -> PixelPolicy:
     """T_x of a run, with its own streams."""
-    size = config.crop or min(source.pixel_shape)
+    shorter = min(source.pixel_shape)
+    size = min(config.crop or shorter, shorter)
     return PixelPolicy(views=POLICIES[config.pixel_views], size=size, seed=derive("navigator-views", config.seed))
 
 

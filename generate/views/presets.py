@@ -33,5 +33,5 @@ PRESETS: dict[str, dict[str, Any]] = {
             {"layers": "12-15", "view": _gaussian(0.8, 1.0)},
         ],
     },
-    "hl-random-stylegan2-car-baseline": _gaussian(0.15),
+    "hl-random-stylegan2-car-baseline": _gaussian(0.15, 0.9),
 }

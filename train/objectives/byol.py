@@ -1,4 +1,4 @@
-"""Bootstrap your own latent (Grill et al. 2020), as HL (TMLR) trains it."""
+"""Bootstrap your own latent (Grill et al. 2020), as HL's later journal version trains it."""
 
 from __future__ import annotations
 

@@ -17,9 +17,27 @@ def test_presets_are_the_papers():
     assert (cop_gen.batch_size, cop_gen.lr_walk, cop_gen.lr_f, cop_gen.samples) == (176, 1e-5, 3e-5, 200_000)
     assert (cop_gen.init, cop_gen.pixel_views, cop_gen.temperature) == ("torch", "simclr", 0.1)
     hl = NavigatorConfig.of_preset("hl", gen="bigbigan", out=OUT, chunks="1-5", batch_size=None)
-    assert (hl.batch_size, hl.lr_walk, hl.lr_f, hl.init, hl.pixel_views) == (64, 8e-5, 5e-5, "small", "none")
+    assert (hl.batch_size, hl.init, hl.pixel_views, hl.crop) == (64, "small", "none", 112)
     assert NavigatorConfig.of_preset("hl", gen="bigbigan", out=OUT, pixel_views="no-crop").pixel_views == "no-crop"
     assert NavigatorConfig(gen="bigbigan", out=OUT) == cop_gen
+
+
+@pytest.mark.parametrize(
+    ("moved", "rates"),
+    [
+        ({}, (1e-5, 3e-5)),  # a learned baseline
+        ({"chunks": "1-5"}, (1e-5, 3e-5)),  # the final walker
+        ({"chunks": "0-1"}, (1e-5, 3e-5)),
+        ({"chunks": "3"}, (8e-5, 5e-5)),
+        ({"chunks": "3-3"}, (8e-5, 5e-5)),
+        ({"layers": "8-11"}, (8e-5, 5e-5)),
+        ({"chunks": "3", "lr_walk": 1e-3}, (1e-3, 5e-5)),
+    ],
+)
+def test_hls_rates_are_those_of_what_the_walk_moves(moved, rates):
+    config = NavigatorConfig.of_preset("hl", gen="bigbigan", out=OUT, **moved)
+    assert (config.lr_walk, config.lr_f) == rates
+    assert NavigatorConfig.of_preset("cop-gen", gen="bigbigan", out=OUT, chunks="3").lr_walk == 1e-5
 
 
 @pytest.mark.parametrize(

@@ -144,3 +144,21 @@ def test_what_a_generator_can_have_is_not_refused(chunked):
     parse_view("independent").check(LATENT, GeneratorFacts(num_classes=2))
     parse_view("hl-random-bigbigan").check(chunked, GeneratorFacts())
     parse_view("hl-random-stylegan2-car").check(LatentSpec(dim=512), GeneratorFacts(num_layers=16))
+
+
+@pytest.mark.parametrize(
+    ("name", "std", "length"),  # of a component, and of w, as the papers' laws have them
+    [
+        ("genrep-gaussian", 0.1759, None),  # N^t(0, .2, 2): the component of N^t(0, 1, 2) is .8796
+        ("genrep-gaussian-conditional", 0.8796, None),
+        ("hl-random-bigbigan-baseline", 0.0440, None),
+        ("hl-random-stylegan2-car-baseline", 0.0738, 1.67),  # N^t(0, .15, .9) of 512 components
+    ],
+)
+def test_presets_have_the_papers_spread(name: str, std: float, length: float | None) -> None:
+    latent = LatentSpec(dim=512)
+    indices = np.arange(400)
+    z = latent.sample(0, indices)
+    w = parse_view(name).transform(z, latent, Draw(seed=0, indices=indices, k=0)) - z
+    assert w.std() == pytest.approx(std, rel=0.01)
+    assert length is None or np.linalg.norm(w, axis=1).mean() == pytest.approx(length, rel=0.01)
