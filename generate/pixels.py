@@ -20,13 +20,31 @@ RAW_UP_TO = 64  # pixels: larger images are stored as JPEG by default
 DEFAULT_JPEG = "jpeg:90:444"  # measured in docs/encoding.md
 
 
-def to_uint8(images: Tensor, formula: str, crop: tuple[int, int, int, int] | None = None) -> Tensor:
-    """Crop and quantise on the images' device. Shape: ``(B, 3, H, W)`` float -> ``(B, h, w, 3)`` uint8."""
-    import torch
+def framed(images: Tensor, crop: tuple[int, int, int, int] | None, resize: tuple[int, int] | None = None) -> Tensor:
+    """The part of a network's output that a recipe keeps, then shrunk to its size (bilinear, antialiased); differentiable.
 
+    Shape: ``(B, 3, H, W) -> (B, 3, h, w)``.
+    """
     if crop is not None:
         top, left, height, width = crop
         images = images[:, :, top : top + height, left : left + width]
+    if resize is not None:
+        import torch.nn.functional as F
+
+        images = F.interpolate(images.float(), resize, mode="bilinear", align_corners=False, antialias=True)
+    return images
+
+
+def to_uint8(
+    images: Tensor,
+    formula: str,
+    crop: tuple[int, int, int, int] | None = None,
+    resize: tuple[int, int] | None = None,
+) -> Tensor:
+    """Crop, shrink and quantise on the images' device. Shape: ``(B, 3, H, W)`` float -> ``(B, h, w, 3)`` uint8."""
+    import torch
+
+    images = framed(images, crop, resize)
     gain, offset = FORMULAS[formula]
     levels = images.float().mul(gain).add_(offset).clamp_(0, 255).to(torch.uint8)
     return levels.permute(0, 2, 3, 1).contiguous()

@@ -33,7 +33,7 @@ TABLES = {
     },
     "latent": {"law", "truncation", "scale", "chunks"},
     "views": None,  # checked by the view itself
-    "image": {"uint8", "encoding", "crop"},
+    "image": {"uint8", "encoding", "crop", "resize"},
 }
 
 
@@ -55,6 +55,7 @@ class Recipe:
     uint8: str = "127.5x+128"
     encoding: str | None = None  # None = raw up to 64 pixels, JPEG above
     crop: tuple[int, int, int, int] | None = None  # top, left, height, width of the network's output
+    resize: tuple[int, int] | None = None  # height, width: what is left after the crop is shrunk to this
     folder: Path | None = None  # of the TOML file, for relative weights
 
 
@@ -108,6 +109,11 @@ def _parse(data: bytes, name: str, folder: Path | None, where: str) -> Recipe:
         isinstance(crop, list) and len(crop) == 4 and all(isinstance(n, int) and n >= 0 for n in crop)
     ):
         raise RecipeError(f"{where}: [image] crop = {crop!r}; wanted [top, left, height, width]")
+    resize = image.get("resize")
+    if resize is not None and not (
+        isinstance(resize, list) and len(resize) == 2 and all(type(n) is int and n >= 1 for n in resize)
+    ):
+        raise RecipeError(f"{where}: [image] resize = {resize!r}; wanted [height, width]")
     if encoding is not None:
         parse_encoding(encoding)
     return Recipe(
@@ -125,6 +131,7 @@ def _parse(data: bytes, name: str, folder: Path | None, where: str) -> Recipe:
         uint8=uint8,
         encoding=encoding,
         crop=tuple(crop) if crop is not None else None,
+        resize=tuple(resize) if resize is not None else None,
         folder=folder,
     )
 
@@ -140,3 +147,24 @@ def latent_spec(recipe: Recipe, own: LatentSpec) -> LatentSpec:
         return dataclasses.replace(own, **overrides)
     except TypeError as error:
         raise RecipeError(f"recipe {recipe.name}: [latent]: {error}") from None
+
+
+def framed_shape(recipe: Recipe, shape: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of what a dataset keeps of a network's output.
+
+    Raises RecipeError for a crop that leaves the image, or a size to shrink to that is larger than the crop.
+    """
+    if recipe.crop is not None:
+        top, left, height, width = recipe.crop
+        if height < 1 or width < 1 or top + height > shape[0] or left + width > shape[1]:
+            raise RecipeError(
+                f"recipe {recipe.name}: crop {list(recipe.crop)} does not lie inside {shape[0]}x{shape[1]}"
+            )
+        shape = height, width
+    if recipe.resize is None:
+        return shape
+    if not all(1 <= new <= old for new, old in zip(recipe.resize, shape)):
+        raise RecipeError(
+            f"recipe {recipe.name}: resize {list(recipe.resize)}, wanted at most the {shape[0]}x{shape[1]} that are there"
+        )
+    return recipe.resize

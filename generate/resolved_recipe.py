@@ -90,6 +90,7 @@ def _declared(resolved: dict[str, Any], config: RegenerationConfig, name: str, f
         uint8=image["uint8"],
         encoding=image["encoding"],
         crop=tuple(image["crop"]) if image["crop"] else None,
+        resize=tuple(map(int, image["resize"])) if image.get("resize") else None,
     )
 
 

@@ -57,7 +57,8 @@ _COP_GEN: Settings = {
     "crop": 128,  # section 4: 128 px, uncropped
 }
 
-# HL (Hierarchical-Latent Generative Models Are Robust View Generators …) and its code, which takes SimSiam's numbers (Chen & He 2021) but for the floor.
+# HL (Hierarchical-Latent Generative Models Are Robust View Generators for Contrastive Representation Learning) and its code,
+# which takes SimSiam's numbers (Chen & He 2021) but for the floor.
 _HL: Settings = {
     "arch": "resnet50",
     "stem": "imagenet",

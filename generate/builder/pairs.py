@@ -126,7 +126,7 @@ class PairSource:
                 )
                 where = f"generator {name}: pair {indices[0]}"
                 images = check_images(found, anchors, self.generator, where)[: len(indices)]
-                levels = to_uint8(images, self.recipe.uint8, self.recipe.crop)
+                levels = to_uint8(images, self.recipe.uint8, self.recipe.crop, self.recipe.resize)
         except GeneratorError:
             raise
         except Exception as error:

@@ -9,7 +9,7 @@ from ..classes import ClassSelection, select_classes
 from ..filtering.spec import FilterSpec, parse_filter
 from ..generators.load import LoadedGenerator
 from ..pixels import default_encoding, parse_encoding
-from ..recipe import Recipe, latent_spec
+from ..recipe import Recipe, framed_shape, latent_spec
 from ..views import GeneratorFacts, View, parse_view
 from .conditions import class_count, make_conditions
 from .config import BuildConfig
@@ -34,7 +34,7 @@ def make_plan(config: BuildConfig, recipe: Recipe, loaded: LoadedGenerator) -> P
     """
     generator = loaded.generator
     views = resolve_views(config, recipe)
-    height, width = cropped_shape(recipe, generator.image_shape)
+    height, width = framed_shape(recipe, generator.image_shape)
     encoding = config.encoding or recipe.encoding or default_encoding(height, width)
     parse_encoding(encoding)
     latent = latent_spec(recipe, generator.latent)
@@ -75,6 +75,7 @@ def make_plan(config: BuildConfig, recipe: Recipe, loaded: LoadedGenerator) -> P
             "crop": list(recipe.crop) if recipe.crop else None,
             "uint8": recipe.uint8,
             "encoding": encoding,
+            **({"resize": list(recipe.resize)} if recipe.resize else {}),  # without one the identity stays what it was
         },
         "num_pairs": config.num_pairs,
         "pairs_per_shard": shard_pairs(config.shard_size, config.num_pairs, pair_bytes(fields)),
@@ -103,13 +104,3 @@ def class_names(recipe: Recipe, selection: ClassSelection, count: int) -> tuple[
         )
     names = {**dict(enumerate(recipe.class_names)), **selection.names}
     return tuple(names.get(number, str(number)) for number in range(count))
-
-
-def cropped_shape(recipe: Recipe, shape: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of what a dataset keeps of an image. Raises RecipeError for a crop that leaves the image."""
-    if recipe.crop is None:
-        return shape
-    top, left, height, width = recipe.crop
-    if height < 1 or width < 1 or top + height > shape[0] or left + width > shape[1]:
-        raise RecipeError(f"recipe {recipe.name}: crop {list(recipe.crop)} does not lie inside {shape[0]}x{shape[1]}")
-    return height, width

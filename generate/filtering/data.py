@@ -116,7 +116,7 @@ class Material:
         anchors = source.anchors(derive(name, self.seed), numbers)
         where = f"generator {source.recipe.name}"
         images = check_images(source.images(anchors), anchors.z, source.generator, where)
-        return to_uint8(images, source.recipe.uint8, source.recipe.crop)
+        return to_uint8(images, source.recipe.uint8, source.recipe.crop, source.recipe.resize)
 
 
 @lru_cache(maxsize=2)  # drawing that of a million images takes as long as a step

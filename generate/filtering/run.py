@@ -84,6 +84,7 @@ class Run:
             "features": source.features_digest,
             "latent": source.latent.to_json(),
             "crop": None if source.recipe.crop is None else list(source.recipe.crop),
+            **({"resize": list(source.recipe.resize)} if source.recipe.resize else {}),
             "uint8": source.recipe.uint8,
         }
         self._load()

@@ -176,7 +176,8 @@ class FilteredSource:
             with torch.no_grad():
                 rows = None if y is None else torch.from_numpy(y).to(source.device)
                 images = check_images(source.generator.synthesize(z, rows), z, source.generator, where)
-                log_odds = self.filter.log_odds(to_uint8(images, source.recipe.uint8, source.recipe.crop))
+                recipe = source.recipe
+                log_odds = self.filter.log_odds(to_uint8(images, recipe.uint8, recipe.crop, recipe.resize))
         except GeneratorError:
             raise
         except Exception as error:

@@ -15,7 +15,8 @@ from ..builder.conditions import Conditions, class_count, make_conditions
 from ..generators.base import Generator, LatentSpec
 from ..generators.load import open_generator
 from ..generators.probe import require_gradient
-from ..recipe import Recipe, latent_spec, load_recipe
+from ..pixels import framed
+from ..recipe import Recipe, framed_shape, latent_spec, load_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,16 +64,13 @@ class Source:
         return self.generator.synthesize(anchors.z, anchors.y)
 
     def to_pixels(self, images: Tensor) -> Tensor:
-        """The recipe's crop, in [0, 1]. Shape: ``(B, 3, H, W) -> (B, 3, h, w)`` float32, differentiable."""
-        if self.recipe.crop is not None:
-            top, left, height, width = self.recipe.crop
-            images = images[:, :, top : top + height, left : left + width]
-        return images.float().add(1).div(2).clamp(0, 1)
+        """As the recipe crops and shrinks them, in [0, 1]. Shape: ``(B, 3, H, W) -> (B, 3, h, w)`` float32, differentiable."""
+        return framed(images, self.recipe.crop, self.recipe.resize).float().add(1).div(2).clamp(0, 1)
 
     @property
     def pixel_shape(self) -> tuple[int, int]:
-        """Height and width after the recipe's crop."""
-        return self.generator.image_shape if self.recipe.crop is None else self.recipe.crop[2:]
+        """Height and width after the recipe's crop and shrinking. Raises RecipeError where they do not fit the network."""
+        return framed_shape(self.recipe, self.generator.image_shape)
 
 
 def open_source(

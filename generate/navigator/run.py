@@ -88,6 +88,7 @@ class Run:
         self.identity = {
             **config.identity(),
             "crop": self.trainer.policy.size,
+            **({"resize": list(source.recipe.resize)} if source.recipe.resize else {}),
             "precision": self.trainer.precision,
             "generator": source.digest,
             "features": source.features_digest,

@@ -33,12 +33,13 @@ GAP = 2
 def save_strip(path: Path, source: Source, scope: Scope, walks: Sequence[tuple[str, Walk]], seed: int) -> None:
     """Write a PNG: a row per anchor; columns are the anchor and its positive under each of the named states of T."""
     anchors = source.anchors(derive("navigator-strip", seed), np.arange(ROWS, dtype=np.int64))
-    formula, crop = source.recipe.uint8, source.recipe.crop
-    columns = [to_uint8(source.images(anchors), formula, crop)]
+    recipe = source.recipe
+    columns = [to_uint8(source.images(anchors), recipe.uint8, recipe.crop, recipe.resize)]
     labels = ["anchor"]
     for name, walk in walks:
         shift = walk.to(source.device)(scope.part(anchors.z))
-        columns.append(to_uint8(scope.positives(source, anchors, shift), formula, crop))
+        positives = scope.positives(source, anchors, shift)
+        columns.append(to_uint8(positives, recipe.uint8, recipe.crop, recipe.resize))
         labels.append(name)
     images = torch.stack(columns, dim=1).flatten(0, 1).cpu().numpy()  # row by row
     scale = max(CELL // min(images.shape[1:3]), 1)

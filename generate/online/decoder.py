@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from genrep.errors import GeneratorError, RecipeError
 
-from ..builder.resolve import cropped_shape
 from ..generators.base import Generator
 from ..generators.load import open_generator
 from ..generators.probe import check_images, require_gradient
-from ..recipe import Recipe, latent_spec, load_recipe
+from ..pixels import framed
+from ..recipe import Recipe, framed_shape, latent_spec, load_recipe
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +42,7 @@ def open_decoder(
 
 
 class GeneratorDecoder:
-    """Calls a generator and crops as its recipe says.
+    """Calls a generator, crops and shrinks as its recipe says.
 
     Attributes:
         latent_shape: of one latent.
@@ -54,7 +54,7 @@ class GeneratorDecoder:
         self.recipe, self.generator = recipe, generator
         self.latent_shape: tuple[int, ...] = latent_spec(recipe, generator.latent).shape
         self.num_classes = generator.num_classes
-        self.image_shape = cropped_shape(recipe, generator.image_shape)
+        self.image_shape = framed_shape(recipe, generator.image_shape)
 
     def __call__(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Images, nominally in [-1, 1] and never clamped, differentiable in z.
@@ -73,8 +73,4 @@ class GeneratorDecoder:
             found: object = self.generator.synthesize(z, labels if self.num_classes else None)
         except Exception as error:  # whatever a stranger's generator raises
             raise GeneratorError(f"{where}: raised {type(error).__name__}: {error}") from error
-        images = check_images(found, z, self.generator, where)
-        if self.recipe.crop is None:
-            return images
-        top, left, height, width = self.recipe.crop
-        return images[:, :, top : top + height, left : left + width]
+        return framed(check_images(found, z, self.generator, where), self.recipe.crop, self.recipe.resize)

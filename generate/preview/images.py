@@ -88,7 +88,7 @@ class ImageSource:
                 f"generator {self.recipe.name}: pair {rows.start + insane[0]}: image values up to {insane[1]}, "
                 f"wanted finite and <= {LARGEST_VALUE:.0f}"
             )
-        return to_uint8(images, self.recipe.uint8, self.recipe.crop)
+        return to_uint8(images, self.recipe.uint8, self.recipe.crop, self.recipe.resize)
 
     def _to(self, values: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)

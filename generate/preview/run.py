@@ -13,10 +13,9 @@ from genrep import seeding
 from genrep.sheet import save_png
 
 from ..builder.dataset import choose_device
-from ..builder.resolve import cropped_shape
 from ..generators.base import LatentSpec
 from ..generators.load import open_generator
-from ..recipe import latent_spec, load_recipe
+from ..recipe import framed_shape, latent_spec, load_recipe
 from .config import PreviewConfig
 from .drawing import Sheet
 from .images import ImageSource
@@ -67,7 +66,7 @@ def preview_views(config: PreviewConfig) -> Preview:
     anchors = latent.sample(config.seed, np.arange(config.num_anchors, dtype=np.int64))
     shown = tuple(_show(panel, anchors, latent, config) for panel in panels)
     layout = make_layout(
-        cropped_shape(recipe, generator.image_shape),
+        framed_shape(recipe, generator.image_shape),
         [(panel.title, *panel.part) for panel in panels],
         shown[0].z.shape[1],
         config.num_anchors,

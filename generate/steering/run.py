@@ -81,6 +81,7 @@ class Run:
             "features": source.features_digest,
             "latent": source.latent.to_json(),
             "crop": None if source.recipe.crop is None else list(source.recipe.crop),
+            **({"resize": list(source.recipe.resize)} if source.recipe.resize else {}),
         }
         self._load()
         self.mark, self.timed_steps = time.monotonic(), 0

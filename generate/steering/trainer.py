@@ -17,6 +17,7 @@ from genrep.seeding import derive
 
 from ..fitting.records import Stopwatch
 from ..fitting.source import Source
+from ..pixels import framed
 from .alphas import ROWS, draw_alphas
 from .config import SteerConfig
 from .targets import masked_error, warp
@@ -35,12 +36,8 @@ def anchors(source: Source, seed: int, indices: NDArray[np.int64]) -> tuple[Tens
 
 
 def frames(source: Source, z: Tensor, y: Tensor | None) -> Tensor:
-    """Images inside the recipe's crop: nothing is learned from padding. Shape: ``(B, d) -> (B, 3, h, w)`` float32."""
-    images = source.generator.synthesize(z, y)
-    if source.recipe.crop is not None:
-        top, left, height, width = source.recipe.crop
-        images = images[:, :, top : top + height, left : left + width]
-    return images.float()
+    """Images as the recipe crops and shrinks them: nothing is learned of padding. Shape: ``(B, d) -> (B, 3, h, w)`` float32."""
+    return framed(source.generator.synthesize(z, y), source.recipe.crop, source.recipe.resize).float()
 
 
 class Losses:

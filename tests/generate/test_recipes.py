@@ -1,12 +1,21 @@
 """Recipes, and what load_generator makes of them."""
 
+import json
+
+import numpy as np
 import pytest
 import torch
 
+from genrep.cli import invoke
 from genrep.errors import RecipeError, WeightsError
 from genrep.generate import Generator, load_generator
+from genrep.generate.cli import cli
+from genrep.generate.fitting.source import open_source
+from genrep.generate.online import open_decoder
 from genrep.generate.pixels import to_uint8
 from genrep.generate.recipe import known_recipes, load_recipe
+from genrep.generate.resolved_recipe import recipe_of
+from genrep.regeneration import RegenerationConfig
 
 RECIPE = """
 [generator]
@@ -69,6 +78,8 @@ def test_a_toml_file_is_a_recipe_with_weights_beside_it(tmp_path):
         ("[pictures]\n", "unknown table [pictures]"),
         ("[generator]\nfamily='x'\n[image]\nuint8='floor'", "uint8 = 'floor'; known: 127.5x+128"),
         ("[generator]\nfamily='x'\n[image]\ncrop=[1,2]", "wanted [top, left, height, width]"),
+        ("[generator]\nfamily='x'\n[image]\nresize=[128, 0]", "resize = [128, 0]; wanted [height, width]"),
+        ("[generator]\nfamily='x'\n[image]\nresize=128", "resize = 128; wanted [height, width]"),
         ("[generator]\nfamily='x'\n[views]\nname='spiral'", "unknown view 'spiral'"),
     ],
 )
@@ -97,3 +108,51 @@ def test_uint8_formulas_on_known_values():
     cropped = to_uint8(torch.arange(48.0).view(1, 3, 4, 4) / 100, "127.5x+128", crop=(1, 2, 2, 1))
     assert cropped.shape == (1, 2, 1, 3)
     assert cropped[0, 0, 0, 0] == int(0.06 * 127.5 + 128)
+
+
+SHRUNK = """
+[generator]
+family = "stylegan2"
+weights = "package:stylegan2_fashion.safetensors"
+[image]
+crop = [4, 0, 24, 32]
+resize = [12, 16]
+"""
+
+
+def test_a_recipe_shrinks_what_its_crop_leaves(tmp_path, capsys):
+    """As the paper of HL's cars does: dataset, fits and decoder see the same small images."""
+    (tmp_path / "small.toml").write_text(SHRUNK)
+    gen, device = str(tmp_path / "small.toml"), torch.device("cpu")
+    source = open_source(gen, None, device)
+    anchors = source.anchors(0, np.arange(2))
+    images = source.images(anchors)
+    # Halving of a bilinear filter with antialiasing: weights 1, 3, 3, 1 of four neighbours, by row and by column.
+    kernel = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+    cropped = images[:, :, 4:28]
+    neighbours = cropped[:, :, 1:-1, 1:-1].unfold(2, 4, 2).unfold(3, 4, 2)  # of the pixels that are not at the border
+    wanted = torch.einsum("bchwij,i,j->bchw", neighbours, kernel, kernel)
+    pixels = source.to_pixels(images)
+    assert source.pixel_shape == (12, 16) == pixels.shape[2:]
+    torch.testing.assert_close(pixels[:, :, 1:-1, 1:-1], wanted.add(1).div(2).clamp(0, 1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(open_decoder(gen)(anchors.z).add(1).div(2).clamp(0, 1), pixels)
+    options = ["dataset", "--gen", gen, "--num-pairs", "4", "--views", "none", "--out", str(tmp_path / "shards")]
+    assert invoke(cli, options) == 0, capsys.readouterr().err
+    manifest = json.loads((tmp_path / "shards/manifest.json").read_text())
+    assert manifest["recipe"]["image"]["resize"] == [12, 16]
+    assert manifest["fields"][0]["shape"] == [12, 16, 3]
+    # It is regenerated from the manifest alone, once the recipe is given.
+    recipe = recipe_of(manifest["recipe"], RegenerationConfig(gen=gen))
+    assert recipe.resize == (12, 16)
+
+
+def test_shrinking_enlarges_nothing(tmp_path):
+    (tmp_path / "large.toml").write_text(SHRUNK.replace("[12, 16]", "[12, 33]"))
+    with pytest.raises(RecipeError, match=r"recipe large: resize \[12, 33\], wanted at most the 24x32 that are there"):
+        open_source(str(tmp_path / "large.toml"), None, torch.device("cpu")).pixel_shape  # noqa: B018
+
+
+def test_hls_cars_are_shrunk_before_everything():
+    recipe = load_recipe("stylegan2_car_hl")
+    assert (recipe.crop, recipe.resize) == ((64, 64, 384, 384), (128, 128))
+    assert load_recipe("stylegan2_car").resize is None

@@ -183,7 +183,8 @@ def test_baselines_are_the_encoders_of_other_tables() -> None:
     for table in ("genrep-fig6", "genrep-appd"):
         assert runs(table, "cpu", "supervised") == runs("genrep-table1", "cpu", "supervised") != []
     assert runs("genrep-fig6", "cpu", "baseline-real") == runs("genrep-table1", "cpu", "real")
-    assert runs("genrep-fig8", "full", "baseline-real") == runs("genrep-table3", "full", "real")
+    assert runs("genrep-fig6", "full", "baseline-real") == runs("genrep-table4", "full", "real")
+    assert runs("genrep-fig8", "full", "baseline-real") == runs("genrep-table5", "full", "real")
     assert runs("genrep-table6", "full", "baseline-real") == runs("genrep-table4", "full", "real")
     assert runs("genrep-table2", "full", "supervised") == runs("genrep-table1", "full", "supervised")
     assert runs("hl-fig6", "small", "baseline-real") == runs("hl-table2", "small", "real")
@@ -298,6 +299,24 @@ def test_sample_sweeps_have_equally_many_updates() -> None:
     steps = {row.runs[0].arguments[row.runs[0].arguments.index("--steps") + 1] for row in rows}
     assert steps == {str(scale.epochs * scale.num_pairs // scale.batch_size)}
     assert len({row.runs[0].needs[0].id for row in rows}) == 1 and len({row.runs[0].id for row in rows}) == len(rows)
+
+
+@pytest.mark.parametrize("table", ["genrep-fig6", "genrep-fig8"])
+def test_sample_sweeps_are_of_a_hundred_classes(table: str) -> None:
+    """GenRep, section 4.3 and appendix C.2.4: 130 K anchors are the base, transfer is to ImageNet-100."""
+    rows = [row for row in plan(table, "full").rows if row.spec.data == "generated"]
+    (data,) = {row.runs[0].needs[0].id: row.runs[0].needs[0] for row in rows}.values()
+    given = parsed(data).params
+    assert given["num_pairs"] == 1_300_000  # of which the rows take a part
+    assert given["classes"] == ("imagenet100" if table == "genrep-fig8" else "all")
+    parts = {row.spec.id: parsed(row.runs[0]).params["limit"] for row in rows}
+    assert {name: round(1_300_000 * (part or 1)) for name, part in parts.items()} == {
+        **{"times-0.1": 13_000, "times-0.5": 65_000, "times-1": 130_000, "times-2": 260_000},
+        **{"times-5": 650_000, "times-10": 1_300_000},
+    }
+    assert {parsed(row.runs[0]).params["steps"] for row in rows} == {200 * (130_000 // 256)}
+    measured = {word for row in plan(table, "full").rows for task in row.results for word in task.arguments}
+    assert "imagenet100" in measured and "imagenet" not in measured
 
 
 def test_delta_becomes_results() -> None:
