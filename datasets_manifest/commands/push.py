@@ -34,10 +34,10 @@ def command(folder: Path, target: str, dry_run: bool, timeout: float, retries: i
       genrep-manifest push shards/ s3://bucket/shards
       genrep-manifest push shards/ hf://datasets/org/name
     """
+    from genrep.http import shown
     from genrep.untrusted import printable
 
     from ..transport import Limits, PushConfig, push
-    from ..transport.addresses import shown
 
     config = PushConfig(folder=folder, target=target, limits=Limits(timeout=timeout, retries=retries), **options)
     if dry_run:

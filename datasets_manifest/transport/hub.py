@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from genrep.errors import DatasetError, ResumeError
+from genrep.http import HttpSource, Limits, Lost, Refused, Stop, persist, shown
 from genrep.progress import Progress
 from genrep.untrusted import one_line
 
 from ..manifest import MANIFEST_NAME, Manifest
-from .addresses import shown
-from .http import HttpSource
-from .limits import Limits, Lost, Refused, Stop, persist
 
 ENDPOINT = "https://huggingface.co"
 # https://huggingface.co/docs/hub/repositories-recommendations

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from .limits import Lost, Missing, Refused
+from genrep.http import Lost, Missing, Refused
+
 from .stores import asked
 
 PART = 16 << 20  # bytes; S3 takes 5 MiB to 5 GiB, the last part may be less

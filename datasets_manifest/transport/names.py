@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genrep.errors import DatasetError
+from genrep.http import shown
 
 from .. import catalogue
-from .addresses import shown
 from .stores import scheme_of
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from genrep.errors import DatasetError, ManifestError, ResumeError
 from genrep.files import digest_json, locked_folder, write_atomic
+from genrep.http import Limits, Lost, Missing, Refused, Stop, persist, shown
 from genrep.untrusted import printable
 
 from ..manifest import (
@@ -23,9 +24,7 @@ from ..manifest import (
 from ..schema import MAX_SHARDS
 from ..strays import refuse_inside
 from ..strict_json import parse_json, read_json
-from .addresses import shown
 from .fetch import CHUNK, HIDDEN, JOBS, Fetch
-from .limits import Limits, Lost, Missing, Refused, Stop, persist
 from .names import Wanted, resolve
 from .stores import FolderSource, Source, open_source
 

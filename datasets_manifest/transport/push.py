@@ -6,13 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from genrep.errors import DatasetError, ResumeError
+from genrep.http import SCHEMES, Limits, shown
 
 from ..manifest import MANIFEST_NAME, Manifest
 from ..verify import require_valid
-from .addresses import shown
 from .fetch import JOBS
-from .http import SCHEMES
-from .limits import Limits
 from .pull import EXTRAS, PullConfig, pull
 from .stores import local_path, scheme_of
 

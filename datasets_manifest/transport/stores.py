@@ -10,11 +10,8 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from genrep.errors import DatasetError
+from genrep.http import SCHEMES, HttpSource, Limits, Lost, Missing, RangeRefused, Refused, Stop, shown
 from genrep.untrusted import one_line, open_regular
-
-from .addresses import shown
-from .http import SCHEMES, HttpSource
-from .limits import Limits, Lost, Missing, RangeRefused, Refused, Stop
 
 BLOCK = 8 << 20  # most bytes of one request to a store
 LEAST = 256 << 10  # and of the first; then an eighth of what came, so that a kill costs no more than that

@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from genrep.errors import DatasetError, ResumeError
+from genrep.http import Limits, Lost, Missing, Refused, Stop, persist, shown
 from genrep.progress import Progress
 from genrep.untrusted import one_line, open_regular
 
 from ..manifest import MANIFEST_NAME, Manifest, Shard
 from . import multipart
-from .addresses import shown
-from .limits import Limits, Lost, Missing, Refused, Stop, persist
 from .stores import asked, open_store, scheme_of, speaks_s3
 
 BLOCK = 16 << 20  # bytes of one part of an upload

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from dataclasses import dataclass
@@ -10,12 +11,13 @@ from urllib.parse import unquote, urlsplit
 
 from genrep.errors import WeightsError
 from genrep.files import fsync_folder
-from genrep.untrusted import one_line
+from genrep.http import SCHEMES, Lost, Refused, shown
 
 from .cache import digest_file
-from .http import SCHEMES, Lost, Refused
 from .part import Part, open_part
 from .transfer import transfer
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # a part that is of no use there only keeps the disk full
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,7 @@ def file_name(url: str) -> str:
     except ValueError:
         name = ""
     if not name or name.startswith(".") or "/" in name or not name.isprintable() or len(name.encode()) > 200:
-        raise WeightsError(f"weights {one_line(url)}: its last part is no file name")
+        raise WeightsError(f"weights {shown(url)}: its last part is no file name")
     return name
 
 
@@ -58,7 +60,7 @@ def download(url: str, path: Path, *, sha256: str | None = None, progress: bool 
     process downloads the same file, this one waits for it.
 
     Args:
-        url: http or https; redirects are followed, but none from https to http.
+        url: http or https; redirects are followed, but none from https to http and none further inside this network.
         path: of the file, in a folder that exists.
         sha256: what its bytes must have: 64 hex digits or, as in the names of torch.hub, at least the first 8; None =
             anything.
@@ -69,7 +71,7 @@ def download(url: str, path: Path, *, sha256: str | None = None, progress: bool 
     """
     wanted = check_digest(sha256)
     if not is_url(url):
-        raise WeightsError(f"weights {one_line(str(url))}: not an http or https address")
+        raise WeightsError(f"weights {shown(str(url))}: not an http or https address")
     try:
         with open_part(path, tell=progress) as part:
             if part is None:
@@ -77,22 +79,28 @@ def download(url: str, path: Path, *, sha256: str | None = None, progress: bool 
             try:
                 resumed = transfer(url, part, label=f"downloading {path.name}" if progress else None)
                 return _finish(url, path, part, wanted, resumed)
+            except OSError as error:
+                if error.errno in FULL:
+                    part.discard()
+                raise
             finally:
                 if part.size == 0:
                     part.discard()
     except (Refused, Lost) as error:
         raise WeightsError(
-            f"weights {path}: cannot get {one_line(url)} ({error}); get it in another way and put it at that path"
+            f"weights {path}: cannot get {shown(url)} ({error}); get it in another way and put it at that path"
         ) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise WeightsError(f"weights {path}: cannot write what {one_line(url)} sends ({reason})") from None
+        raise WeightsError(f"weights {path}: cannot write what {shown(url)} sends ({reason})") from None
 
 
 def _found(url: str, path: Path, wanted: str | None) -> Facts:
     found = digest_file(path)
     if wanted is not None and not found.startswith(wanted):
-        raise WeightsError(f"weights {path}: has sha256 {found}, wanted {wanted}; remove it to get it from {url}")
+        raise WeightsError(
+            f"weights {path}: has sha256 {found}, wanted {wanted}; remove it to get it from {shown(url)}"
+        )
     return Facts(sha256=found, bytes=path.stat().st_size, url=url, resumed_from=0)
 
 
@@ -104,7 +112,9 @@ def _finish(url: str, path: Path, part: Part, wanted: str | None, resumed: int) 
         raise Refused("it sent an empty file")
     if wanted is not None and not found.startswith(wanted):
         part.discard()
-        raise WeightsError(f"weights {path}: what {url} sent has sha256 {found}, wanted {wanted}; it was removed")
+        raise WeightsError(
+            f"weights {path}: what {shown(url)} sent has sha256 {found}, wanted {wanted}; it was removed"
+        )
     os.replace(part.path, path)
     part.discard()
     fsync_folder(path.parent)

@@ -396,23 +396,23 @@ def test_redirects_to_where_nobody_is_sent(location: str, script: Script, refuse
 
 
 def test_a_public_server_sends_nobody_inside(script: Script, hasty: Limits, monkeypatch: pytest.MonkeyPatch) -> None:
-    from genrep.datasets_manifest.transport import http
+    from genrep.http import client
 
     def rank(text: str) -> int:
         return 0 if not inside else http_rank(text)
 
-    http_rank, inside = http.rank, []
-    monkeypatch.setattr(http, "rank", rank)  # as if this machine were a public one, until it redirects
+    http_rank, inside = client.rank, []
+    monkeypatch.setattr(client, "rank", rank)  # as if this machine were a public one, until it redirects
 
-    def answer(client: socket.socket, headers: dict[str, str]) -> None:
+    def answer(connection: socket.socket, headers: dict[str, str]) -> None:
         inside.append(True)
-        send(client, "302 Found", b"", Location=f"http://127.0.0.1:{script.port}/e/manifest.json")
+        send(connection, "302 Found", b"", Location=f"http://127.0.0.1:{script.port}/e/manifest.json")
 
     script.answers["/d/manifest.json"] = answer
     with pytest.raises(DatasetError, match="an address inside this network or machine"):
         read_remote_manifest(script.url, limits=hasty)
     inside.clear()
-    monkeypatch.setattr(http, "ranks", lambda host: [0])  # the name resolved to another address a moment ago
+    monkeypatch.setattr(client, "ranks", lambda host: [0])  # the name resolved to another address a moment ago
     with pytest.raises(DatasetError, match="an address inside this network or machine"):
         read_remote_manifest(script.url, limits=hasty)
     assert [path for path, _ in script.asked] == ["/d/manifest.json"] * 2

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from genrep.datasets_manifest.transport import Limits, PullConfig, PushConfig, multipart, pull, push
-from genrep.datasets_manifest.transport.limits import Refused
 from genrep.errors import DatasetError
+from genrep.http import Refused
 
 PART = 5 << 20  # the smallest that S3 takes
 SHARD = 16 << 20  # and a little more: four parts

@@ -13,6 +13,7 @@ import pytest
 from genrep.errors import WeightsError
 from genrep.generate.generators import families
 from genrep.generate.generators.checkpoint import Checkpoint
+from genrep.http import Limits
 
 
 @dataclass
@@ -132,7 +133,7 @@ def alone(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setenv("GENREP_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("genrep.generate.store.transfer.BACKOFF", 0.005)
+    monkeypatch.setattr("genrep.generate.store.transfer.LIMITS", Limits(timeout=5.0, retries=4, backoff=0.005))
 
 
 @pytest.fixture

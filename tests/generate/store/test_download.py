@@ -1,16 +1,17 @@
 """Downloads from a server that answers with anything but the file."""
 
+import contextlib
 import hashlib
 import socket
 import threading
 import time
-import urllib.request
 
 import pytest
 
 from genrep.errors import WeightsError
-from genrep.generate.store import http, transfer
+from genrep.generate.store import transfer
 from genrep.generate.store.download import download, file_name
+from genrep.http import Limits, client
 
 SIZE = 300_000
 
@@ -38,7 +39,13 @@ def test_a_download_gives_the_file_and_nothing_else(server, tmp_path, bytes_of, 
 
 @pytest.mark.parametrize(
     ("statuses", "words", "asked"),
-    [([404], "404", 1), ([403], "403", 1), ([204], "204", 1), ([206], "206", 1), ([500] * 9, "500", transfer.ATTEMPTS)],
+    [
+        ([404], "404", 1),
+        ([403], "403", 1),
+        ([204], "204", 1),
+        ([206], "206", 1),
+        ([500] * 9, "500", transfer.LIMITS.retries + 1),
+    ],
 )
 def test_a_status_that_is_no_file_is_one_line_with_address_and_path(
     server, tmp_path, refused, statuses, words, asked, bytes_of
@@ -70,7 +77,7 @@ def test_the_body_of_a_redirect_is_not_read(server, tmp_path, bytes_of):
 
 def test_a_circle_of_redirects_ends(server, tmp_path, refused):
     url = server.serve("a", b"", statuses=[302] * 1000, headers={"Location": "/a"})
-    assert "302" in refused(download, url, tmp_path / "a")
+    assert "redirects more than 5 times" in refused(download, url, tmp_path / "a")
 
 
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/x", "javascript:1", "//[bad/x"])
@@ -80,11 +87,24 @@ def test_redirects_out_of_the_web_are_refused(server, tmp_path, refused, target)
     assert names(tmp_path) == []
 
 
-def test_redirects_from_https_to_http_are_refused():
-    request = urllib.request.Request("https://example.org/a")
-    with pytest.raises(http.Refused, match="redirects to http://example"):
-        http._Redirects().redirect_request(request, None, 302, "Found", {}, "http://example.org/a")
-    assert http._Redirects().redirect_request(request, None, 302, "Found", {}, "https://example.org/b") is not None
+def test_redirects_further_inside_are_refused(server, tmp_path, bytes_of, refused, monkeypatch):
+    """A public server, as this one seems to be at first, sends nobody to an address of the user's own network."""
+    url = server.serve("a", b"", statuses=[302] * 2, headers={"Location": "/real.pkl"})
+    server.serve("real.pkl", bytes_of(SIZE))
+    rank, asked = client.rank, server.asked
+    monkeypatch.setattr(client, "rank", lambda text: rank(text) if asked else 0)
+    monkeypatch.setattr(client, "ranks", lambda host: [rank(host)])
+    assert "an address inside this network or machine" in refused(download, url, tmp_path / "a")
+    asked.clear()
+    monkeypatch.setattr(client, "ranks", lambda host: [0])  # the name resolved to another address a moment ago
+    assert "an address inside this network or machine" in refused(download, url, tmp_path / "a")
+    assert {path for path, _ in server.asked} == {"/a"}
+    assert names(tmp_path) == []
+
+
+def test_a_redirect_to_the_metadata_of_a_cloud_is_refused_wherever_we_are(server, tmp_path, refused):
+    url = server.serve("a", b"", statuses=[302], headers={"Location": "http://169.254.169.254/latest/meta-data/"})
+    assert "an address inside this network or machine" in refused(download, url, tmp_path / "a")
 
 
 @pytest.mark.parametrize("length", [SIZE + 1, 10**9])
@@ -177,7 +197,7 @@ def closed_port():
 
 @pytest.mark.parametrize("host", [None, "no-such-host.invalid"])
 def test_without_a_network_one_line_says_whence_and_whereto_at_once(tmp_path, refused, monkeypatch, host):
-    monkeypatch.setattr(transfer.time, "sleep", lambda seconds: pytest.fail("it waited"))
+    monkeypatch.setattr(transfer.Patience, "again", lambda *arguments: pytest.fail("it waited"))
     url = f"http://{host or '127.0.0.1'}:{closed_port()}/net.pkl"
     began = time.monotonic()
     line = refused(download, url, tmp_path / "net.pkl")
@@ -207,7 +227,7 @@ def test_a_server_that_speaks_no_http_is_refused(tmp_path, refused):
     listener = socket.create_server(("127.0.0.1", 0))
 
     def babble():
-        for _ in range(transfer.ATTEMPTS):
+        for _ in range(transfer.LIMITS.retries + 1):
             connection, _ = listener.accept()
             connection.recv(4096)
             connection.sendall(b"220 mail.example ESMTP\r\n")
@@ -220,11 +240,54 @@ def test_a_server_that_speaks_no_http_is_refused(tmp_path, refused):
     listener.close()
 
 
-def test_a_server_that_goes_silent_is_left(server, tmp_path, bytes_of, refused, monkeypatch):
-    monkeypatch.setattr(http, "TIMEOUT", 0.1)
-    monkeypatch.setattr(transfer, "ATTEMPTS", 2)
-    url = server.serve("net.pkl", bytes_of(SIZE), pause=1.0)
-    assert "no answer for 0.1 s" in refused(download, url, tmp_path / "net.pkl")
+def test_a_body_without_an_end_is_left_and_removed(server, tmp_path, bytes_of, refused, monkeypatch):
+    monkeypatch.setattr(transfer, "MAX_BYTES", 200_000)
+    url = server.serve("net.pkl", bytes_of(SIZE), chunked=True)
+    assert "sends more than 200,000 bytes" in refused(download, url, tmp_path / "net.pkl")
+    url = server.serve("net.pkl", bytes_of(SIZE))
+    assert "more than the 200,000 that weights may have" in refused(download, url, tmp_path / "net.pkl")
+    assert names(tmp_path) == []
+
+
+def drip(head, each, seconds):
+    """A server that never ends an answer; its address."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def feed(connection):
+        with contextlib.suppress(OSError), connection:
+            connection.recv(4096)
+            connection.sendall(head)
+            while True:
+                connection.sendall(each)
+                time.sleep(seconds)
+
+    def listen():
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=feed, args=(listener.accept()[0],), daemon=True).start()
+
+    threading.Thread(target=listen, daemon=True).start()
+    return listener, f"http://127.0.0.1:{listener.getsockname()[1]}/net.pkl"
+
+
+@pytest.mark.parametrize(
+    ("head", "each"),
+    [
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\n", b"X-Patience: 1\r\n"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 999999\r\n\r\n", b"w"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nw\r\n"),
+        (b"HTTP/1.1 302 Found\r\n", b"X-Patience: 1\r\n"),
+    ],
+)
+def test_a_server_that_drips_is_left(tmp_path, refused, monkeypatch, head, each):
+    monkeypatch.setattr(transfer, "LIMITS", Limits(timeout=0.3, retries=4, backoff=0.005))
+    listener, url = drip(head, each, 0.02)
+    began = time.monotonic()
+    line = refused(download, url, tmp_path / "net.pkl")
+    assert "stands still: less than 4096 bytes/s in 0.3 s" in line
+    assert time.monotonic() - began < 5
+    listener.close()
 
 
 @pytest.mark.parametrize("place", ["/proc/net.pkl", "missing/net.pkl", "file/net.pkl", "n" * 300])

@@ -12,6 +12,7 @@ import pytest
 from genrep.errors import WeightsError
 from genrep.generate.store import part, transfer
 from genrep.generate.store.download import download
+from genrep.http import limits
 
 SIZE = 300_000
 ONE = """
@@ -70,11 +71,11 @@ def test_attempts_that_get_no_further_end(server, tmp_path, bytes_of, refused):
     url = server.serve("net.pkl", bytes_of(SIZE), ranges=False, cuts=[100_000] * 50)
     line = refused(download, url, tmp_path / "net.pkl")
     assert "ended after 100000 of 300000 bytes" in line and url in line and str(tmp_path / "net.pkl") in line
-    assert len(server.asked) <= 2 * transfer.ATTEMPTS
+    assert len(server.asked) <= 2 * (transfer.LIMITS.retries + 1)
 
 
 def test_attempts_that_get_further_go_on(server, tmp_path, bytes_of, monkeypatch):
-    monkeypatch.setattr(transfer, "CHUNK", 20_000)
+    monkeypatch.setattr(limits, "NEWS", 20_000)
     body = bytes_of(SIZE)
     url = server.serve("net.pkl", body, cuts=[25_000] * 11)
     assert download(url, tmp_path / "net.pkl").sha256 == sha256(body)
@@ -162,23 +163,27 @@ def test_passing_faults_of_the_server_are_tried_again(server, tmp_path, bytes_of
     assert download(url, tmp_path / "net.pkl").sha256 == sha256(body)
 
 
-def test_a_full_disk_is_one_line_and_keeps_the_part(server, tmp_path, bytes_of, refused, monkeypatch):
+@pytest.mark.parametrize(("fault", "kept"), [(28, False), (27, False), (5, True)])
+def test_what_fills_a_disk_is_removed_and_other_faults_keep_the_part(
+    server, tmp_path, bytes_of, refused, monkeypatch, fault, kept
+):
     body = bytes_of(SIZE)
     url = server.serve("net.pkl", body)
     real, written = os.write, []
 
     def write(descriptor, data):
         if sum(written) > 100_000:
-            raise OSError(28, "No space left on device")
+            raise OSError(fault, os.strerror(fault))
         written.append(real(descriptor, data[:30_000]))
         return written[-1]
 
     with monkeypatch.context() as full:
         full.setattr(part.os, "write", write)
         line = refused(download, url, tmp_path / "net.pkl")
-    assert "No space left on device" in line and str(tmp_path / "net.pkl") in line
+    assert os.strerror(fault) in line and str(tmp_path / "net.pkl") in line
+    assert bool(names(tmp_path)) == kept
     facts = download(url, tmp_path / "net.pkl", sha256=sha256(body))
-    assert facts.resumed_from == sum(written) > 0
+    assert facts.resumed_from == (sum(written) if kept else 0)
 
 
 def test_a_killed_download_is_resumed(server, tmp_path, bytes_of):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from genrep.datasets_manifest.transport.addresses import LOOPBACK, NEVER, PRIVATE, PUBLIC, rank, shown
+from genrep.http.addresses import LOOPBACK, NEVER, PRIVATE, PUBLIC, rank, shown
 
 
 @pytest.mark.parametrize(

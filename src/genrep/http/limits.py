@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 MAX_DELAY = 60.0  # seconds between two attempts
+STALL = 3  # failures that one silence counts for: whoever waits for a dead server hears of it in minutes
 NEWS = 1 << 20  # bytes further than ever before: failures are counted from one again
 Result = TypeVar("Result")
 
@@ -34,11 +35,17 @@ class Missing(Refused):
 
 
 class Lost(Exception):
-    """A failure that another try may mend; ``wait``: not before so many seconds."""
+    """A failure that another try may mend.
 
-    def __init__(self, reason: str, *, wait: float = 0.0) -> None:
+    Args:
+        wait: not before so many seconds.
+        unreachable: there was no connection at all.
+        stalled: it took the whole time limit to see it.
+    """
+
+    def __init__(self, reason: str, *, wait: float = 0.0, unreachable: bool = False, stalled: bool = False) -> None:
         super().__init__(reason)
-        self.wait = wait
+        self.wait, self.unreachable, self.stalled = wait, unreachable, stalled
 
 
 class RangeRefused(Lost):
@@ -137,7 +144,8 @@ class Patience:
     def again(self, error: Lost, reached: int = 0) -> None:
         """Wait before another attempt, the last one having come to byte ``reached``. Raises ``error`` after too many."""
         self.stop.check()
-        self.failures = 1 if reached >= self.furthest + NEWS else self.failures + 1
+        failed = STALL if error.stalled else 1
+        self.failures = 1 if reached >= self.furthest + NEWS else self.failures + failed
         self.furthest = max(self.furthest, reached)
         if self.failures > self.limits.retries:
             raise error

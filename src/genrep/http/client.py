@@ -1,4 +1,4 @@
-"""A dataset on a web server: one request per open file, with ranges, bounded redirects and nothing compressed.
+"""Files on a web server: one request per open file, with ranges, bounded redirects and nothing compressed.
 
 Range requests after RFC 9110, section 14; If-Range (13.1.5) tells a file that changed from one that is still the same.
 """
@@ -6,6 +6,7 @@ Range requests after RFC 9110, section 14; If-Range (13.1.5) tells a file that c
 from __future__ import annotations
 
 import base64
+import errno
 import http.client
 import re
 import socket
@@ -16,9 +17,8 @@ from functools import cached_property, partial
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
-from genrep import __version__
-from genrep.untrusted import one_line
-
+from .. import __version__
+from ..untrusted import one_line
 from .addresses import NEVER, rank, ranks, shown
 from .limits import Limits, Lost, Missing, RangeRefused, Refused, Stop, Watch
 
@@ -29,11 +29,15 @@ _MISSING = {403, 404, 410}  # stores without a right to list say 403 of what is 
 _TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 _HOST = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")  # nothing quoted: it would be read otherwise further on
+_UNREACHABLE = {errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN}
 _PAGES = ("text/html", "application/xhtml+xml")
 
 
 class HttpSource:
-    """The files under one http or https address. ``headers`` go to that server only, never on with a redirect."""
+    """The files under one http or https address, or the file at it.
+
+    ``headers`` go to that server only, never on with a redirect.
+    """
 
     def __init__(self, url: str, limits: Limits, stop: Stop, headers: dict[str, str] | None = None) -> None:
         self.limits, self.stop, self.where = limits, stop, shown(url)
@@ -48,17 +52,17 @@ class HttpSource:
         user, _, netloc = parts.netloc.rpartition("@")
         if user:
             self.headers["Authorization"] = f"Basic {base64.b64encode(unquote(user).encode()).decode()}"
-        self.parts = parts._replace(netloc=netloc, path=parts.path.rstrip("/"), fragment="")
+        self.parts = parts._replace(netloc=netloc, fragment="")
 
     @cached_property
     def context(self) -> ssl.SSLContext:
         """The system's certificates, read once."""
         return ssl.create_default_context()
 
-    def open(self, name: str, offset: int = 0, validator: str | None = None) -> HttpAnswer:
+    def open(self, name: str | None, offset: int = 0, validator: str | None = None) -> HttpAnswer:
         """Ask for a file from byte ``offset``, if it still is the one of ``validator`` (an ETag or a date).
 
-        Raises Refused, Lost or Stopped.
+        ``name``: under the address; None = the file that the address itself names. Raises Refused, Lost or Stopped.
         """
         headers = {"User-Agent": f"genrep/{__version__}", "Accept-Encoding": "identity"}
         if offset:
@@ -67,7 +71,8 @@ class HttpSource:
                 headers["If-Range"] = validator
         watch = Watch(self.limits, self.stop)
         try:
-            url = urlunsplit(self.parts._replace(path=f"{self.parts.path}/{name}"))
+            path = self.parts.path if name is None else f"{self.parts.path.rstrip('/')}/{name}"
+            url = urlunsplit(self.parts._replace(path=path))
             return HttpAnswer(_Request(self, watch).ask(url, headers), offset, watch)
         except BaseException:
             watch.close()
@@ -91,8 +96,9 @@ class HttpAnswer:
             self.close()
             raise
         etag = headers.get("ETag")
-        strong = etag if etag and etag.startswith('"') else None  # a weak one does not tell bytes apart
-        self.validator: str | None = strong or headers.get("Last-Modified")
+        self.etag: str | None = etag if etag and etag.startswith('"') else None  # a weak one does not tell bytes apart
+        self.modified: str | None = headers.get("Last-Modified")
+        self.validator = self.etag or self.modified
 
     def read(self, size: int) -> bytes:
         """Up to ``size`` of the next bytes; none at the end, be it too early. Raises Lost or Stopped."""
@@ -184,6 +190,9 @@ class _Request:
         except (http.client.HTTPException, OSError, ValueError) as error:
             raise judge(error, self.watch) from None
         assert isinstance(response, http.client.HTTPResponse)
+        if self.watch.expired:  # its headers ended with the connection
+            response.close()
+            raise judge(TimeoutError(), self.watch)
         return response
 
     def _gate(self, connection: socket.socket, proxied: bool) -> None:
@@ -252,7 +261,8 @@ def judge(error: Exception, watch: Watch) -> Exception:
         return error
     if watch.expired or isinstance(error, TimeoutError):
         return Lost(
-            f"the connection stands still: less than {watch.limits.min_rate:g} bytes/s in {watch.limits.timeout:g} s"
+            f"the connection stands still: less than {watch.limits.min_rate:g} bytes/s in {watch.limits.timeout:g} s",
+            stalled=True,
         )
     if isinstance(error, ssl.SSLCertVerificationError):
         return Refused(f"its certificate is not trusted: {one_line(error.verify_message)}")
@@ -264,4 +274,6 @@ def judge(error: Exception, watch: Watch) -> Exception:
         return Lost("the connection ended early")
     if isinstance(error, (http.client.HTTPException, ValueError)):
         return Lost("its answer is garbled")
-    return Lost(one_line(getattr(error, "strerror", None) or str(error) or type(error).__name__))
+    unreachable = isinstance(error, socket.gaierror) or getattr(error, "errno", None) in _UNREACHABLE
+    reason = one_line(getattr(error, "strerror", None) or str(error) or type(error).__name__)
+    return Lost(reason, unreachable=unreachable)

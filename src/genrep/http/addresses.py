@@ -6,7 +6,7 @@ import socket
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
-from genrep.untrusted import one_line
+from ..untrusted import one_line
 
 PUBLIC, PRIVATE, LOOPBACK, NEVER = range(4)  # how far inside; a redirect leads no further inside than we were
 _METADATA = {ip_address(text) for text in ("100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254")}
