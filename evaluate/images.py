@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from genrep.errors import DataError
 from genrep.image_files import ImageFiles, list_folder_pair
+from genrep.images.reading import read_rgb
 from genrep.photo_sets import MEAN_PER_CLASS, PHOTO_SETS, TOP1, load_photo_set
-from genrep.real_images import NAMED, load_images, read_rgb
+from genrep.real_images import NAMED, load_images
 
 from .transforms import Pixels, Transform
 

@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrep.errors import DataError
-from genrep.real_images import IMAGE_SUFFIXES, split_folder
+from genrep.images.folders import entries_of, is_folder, is_image
+from genrep.images.listing import list_images
+from genrep.images.reading import read_rgb, read_size
 
 from .shards import Field, Rows, Slot
 
@@ -38,20 +40,13 @@ class FolderImages:
     num_positives = 0
 
     def __init__(self, folder: Path, shape: tuple[int, int] | None = None) -> None:
-        self.where = split_folder(folder, "train")
-        with os.scandir(self.where) as entries:
-            self.classes = tuple(sorted(entry.name for entry in entries if _is_class(entry)))
-        self._names: list[str] = []  # of files, without the class
-        labels = []
-        for label, name in enumerate(self.classes) if self.classes else [(-1, "")]:
-            found = _images(self.where / name)
-            if not found:
-                raise DataError(f"{self.where / name}: no images ({', '.join(IMAGE_SUFFIXES)}) found")
-            self._names += found
-            labels.append(np.full(len(found), label, dtype=np.int32))
-        self._labels = np.concatenate(labels)
+        listing = list_images(folder, "train")
+        if os.environ.get("RANK", "0") == "0":  # of torchrun's processes one is enough to tell
+            listing.tell()
+        self.where, self.classes = listing.base, listing.classes
+        self._names, self._labels = listing.names, listing.labels
         self._may_resize = shape is not None
-        height, width = shape or _size_of(self._path(0))
+        height, width = shape or read_size(self._path(0))
         self.shape: tuple[int, ...] = (height, width, 3)
         self.identity = self._digest()
         self.span = len(self._names)
@@ -67,13 +62,12 @@ class FolderImages:
     def _digest(self) -> str:
         """sha256 over size and names: looking at the files' times or bytes would take minutes on large folders."""
         digest = hashlib.sha256(f"{self.shape} {self._may_resize}".encode())
-        for name, label in zip(self._names, self._labels.tolist()):
-            digest.update(f"\0{self.classes[label] if label >= 0 else ''}/{name}".encode(errors="surrogateescape"))
+        for name in self._names:
+            digest.update(f"\0{'' if '/' in name else '/'}{name}".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
     def _path(self, i: int) -> Path:
-        label = int(self._labels[i])
-        return self.where / (self.classes[label] if label >= 0 else "") / self._names[i]
+        return self.where / self._names[i]
 
     def indices(self, rows: Rows) -> NDArray[np.int64]:
         """See ``Shards``."""
@@ -91,13 +85,7 @@ class FolderImages:
                 slot.out[place] = pixels
 
     def _read(self, path: Path) -> NDArray[np.uint8]:
-        from PIL import Image
-
-        try:
-            with Image.open(path) as file:
-                image = file.convert("RGB")
-        except Exception as error:  # Pillow's parsers raise nearly anything on broken files
-            raise DataError(f"{path}: not a readable image ({type(error).__name__}: {error})") from error
+        image = read_rgb(path)
         height, width, _ = self.shape
         if image.size != (width, height):
             if not self._may_resize:
@@ -118,31 +106,7 @@ def is_image_folder(folder: Path) -> bool:
     """Whether a folder holds image files, or subfolders and no shards."""
     if not folder.is_dir() or any(folder.glob("shard-*")) or (folder / "recipe.json").exists():
         return False
-    with os.scandir(folder) as entries:
-        return any(_is_class(entry) or _is_image(entry) for entry in entries)
-
-
-def _is_class(entry: os.DirEntry[str]) -> bool:
-    return entry.is_dir() and not entry.name.startswith(".")
-
-
-def _images(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if _is_image(entry))
-
-
-def _is_image(entry: os.DirEntry[str]) -> bool:
-    return os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and entry.is_file()
-
-
-def _size_of(path: Path) -> tuple[int, int]:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as file:
-            return file.height, file.width
-    except Exception as error:  # as in ``_read``
-        raise DataError(f"{path}: not a readable image ({type(error).__name__}: {error})") from error
+    return any(is_folder(entry) or is_image(entry) for entry in entries_of(folder))
 
 
 def _fitted(image: Image, height: int, width: int) -> Image:

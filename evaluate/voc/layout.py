@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genrep.errors import DataError
-from genrep.real_images import IMAGE_SUFFIXES
-from genrep.untrusted import one_line, printable, shown
+from genrep.images.folders import image_suffixes
+from genrep.images.reading import read_rgb, read_size
+from genrep.untrusted import printable, shown
 
 from .annotation import Annotated, read_annotation
 from .lists import ImageNames, Listed, read_list
@@ -127,7 +128,7 @@ def _read(root: Path, listed: Listed, images: ImageNames) -> _Raw:
     image = images.find(listed)
     if image is None:
         raise DataError(
-            f"{printable(str(root / 'JPEGImages' / listed.name))}: no such image ({', '.join(IMAGE_SUFFIXES)}), but its split "
+            f"{printable(str(root / 'JPEGImages' / listed.name))}: no such image ({', '.join(image_suffixes())}), but its split "
             "lists it"
         )
     return _Raw(listed.name, listed.annotation, image, size or _measure(image), objects, boxless)
@@ -172,13 +173,7 @@ def _image(raw: _Raw, numbers: dict[str, int], dropped: dict[str, list[str]]) ->
 
 def read_pixels(image: VocImage) -> Any:
     """The image as a PIL image in RGB. Raises DataError if it is damaged, or not of the size that its annotation tells."""
-    from PIL import Image
-
-    try:
-        with Image.open(image.path) as file:
-            pixels = file.convert("RGB")
-    except Exception as error:  # Pillow's parsers raise nearly anything on broken files
-        raise _unreadable(image.path, error) from error
+    pixels = read_rgb(image.path)
     if pixels.size != (image.width, image.height):
         raise DataError(
             f"{printable(str(image.path))}: is {pixels.width}x{pixels.height}, but its annotation says "
@@ -188,16 +183,5 @@ def read_pixels(image: VocImage) -> Any:
 
 
 def _measure(path: Path) -> tuple[int, int]:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as file:
-            width, height = file.size
-    except Exception as error:  # as in ``read_pixels``
-        raise _unreadable(path, error) from error
+    height, width = read_size(path)
     return width, height
-
-
-def _unreadable(path: Path, error: Exception) -> DataError:
-    reason = one_line(str(error)) or type(error).__name__
-    return DataError(f"{printable(str(path))}: not a readable image ({reason})")

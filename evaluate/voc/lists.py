@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from genrep.errors import DataError
-from genrep.real_images import IMAGE_SUFFIXES
+from genrep.images.folders import image_suffixes
 from genrep.untrusted import content_faults, printable, read_bounded, shown
 
 MOST_BYTES = 256 << 20
@@ -81,7 +81,7 @@ def _readings(line: str) -> Iterator[tuple[str, str]]:
         for name in _places(text):
             yield name, ""
             stem, dot, suffix = name.rpartition(".")
-            if dot and f".{suffix.lower()}" in (*IMAGE_SUFFIXES, ".xml"):
+            if dot and f".{suffix.lower()}" in (*image_suffixes(), ".xml"):
                 yield stem, "" if suffix.lower() == "xml" else f".{suffix}"
 
 
@@ -105,18 +105,18 @@ class ImageNames:
         self._folders: dict[str, dict[str, list[str]]] = {}
 
     def find(self, listed: Listed) -> Path | None:
-        """The regular file (or a link to one) of the name: by the list's suffix, else the first of ``IMAGE_SUFFIXES``."""
+        """The regular file (or a link to one) of the name: by the list's suffix, else the first of ``image_suffixes``."""
         inner, _, name = listed.name.rpartition("/")
         if inner not in self._folders:
             self._folders[inner] = self._read(self.folder / inner)
         suffixes = self._folders[inner].get(name, [])
         first = [listed.suffix] if listed.suffix in suffixes else []
-        ordered = [*first, *sorted(suffixes, key=lambda suffix: (IMAGE_SUFFIXES.index(suffix.lower()), suffix))]
+        ordered = [*first, *sorted(suffixes, key=lambda suffix: (image_suffixes().index(suffix.lower()), suffix))]
         return next((p for suffix in ordered if (p := self.folder / inner / f"{name}{suffix}").is_file()), None)
 
     def _read(self, folder: Path) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
         for path in folder.iterdir() if folder.is_dir() else ():
-            if path.suffix.lower() in IMAGE_SUFFIXES:
+            if path.suffix.lower() in image_suffixes():
                 found.setdefault(path.stem, []).append(path.suffix)
         return found

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from genrep.errors import DataError
+from genrep.images.listing import Listing
 from genrep.real_images import RealImages, read_image
-
-from ..real.listing import Listing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import multiprocessing
-import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,12 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from genrep.errors import DataError
 from genrep.files import write_atomic, write_json
+from genrep.images.listing import Listing
+from genrep.images.reading import UnknownRange, image_faults, open_image, to_rgb
 from genrep.progress import Progress
+from genrep.untrusted import printable, read_bounded
 
 from ..builder.folder import CENSUS_NAME, UNREADABLE_NAME
-from .listing import Listing
 
+LARGEST = 1 << 32  # bytes of a file
 CHUNK = 128  # files that a process looks at between two messages
 
 
@@ -82,21 +85,18 @@ def look_at(chunk: tuple[str, list[str]]) -> list[Row]:
 
 
 def _look_at_one(path: Path) -> Row:
-    from PIL import Image
-
     content = ""
     try:
-        data = path.read_bytes()
+        data = read_bounded(path, LARGEST, DataError, follow=True)
         content = hashlib.sha256(data).hexdigest()
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            warnings.filterwarnings("ignore", category=UserWarning)  # of odd EXIF data
-            with Image.open(io.BytesIO(data)) as image:
-                shape = (image.height, image.width)
-                image.draft("RGB", (max(image.width // 8, 1), max(image.height // 8, 1)))
-                image.load()
-    except Exception as error:  # Pillow's parsers raise nearly anything on broken files
-        return (0, 0), content, (str(error).splitlines() or [type(error).__name__])[0][:200]
+        with image_faults(path), open_image(io.BytesIO(data)) as image:
+            shape = (image.height, image.width)
+            image.draft("RGB", (max(image.width // 8, 1), max(image.height // 8, 1)))
+            to_rgb(image)
+    except UnknownRange:  # no damage, which is skipped: all its like would be missing
+        raise
+    except DataError as error:
+        return (0, 0), content, str(error).removeprefix(f"{printable(str(path))}: ")
     return shape, content, None
 
 

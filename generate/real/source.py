@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from genrep.datasets_manifest.schema import MAX_SIDE, MIN_VARYING_SIDE
 from genrep.errors import DataError
+from genrep.images.reading import read_rgb
 
 from ..builder.source import Batch
 
@@ -45,13 +46,10 @@ class FileSource:
         self.batch_size //= 2
 
     def _read(self, path: Path) -> NDArray[np.uint8]:
-        from PIL import Image
-
         try:
-            with Image.open(path) as file:
-                image = file.convert("RGB")
-        except Exception as error:  # Pillow's parsers raise nearly anything on broken files
-            raise DataError(f"{path}: changed since it was looked at ({type(error).__name__}: {error})") from error
+            image = read_rgb(path)
+        except DataError as error:
+            raise DataError(f"{error}: changed since it was looked at") from error
         return np.asarray(self.fitting(image))
 
 

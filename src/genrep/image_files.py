@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import DataError
-from .real_images import IMAGE_SUFFIXES, images_in, split_folder
+from .images.listing import Listing, list_pair
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,57 +61,19 @@ class ImageFiles:
         return self
 
 
-def list_folder(
-    folder: Path, split: str, *, name: str | None = None, classes: Sequence[str] | None = None
-) -> ImageFiles:
-    """List an image folder with one subfolder a class; labels are the places of the sorted names.
-
-    Args:
-        folder: holds ``train/`` and ``test/`` (or ``val/``); see ``real_images.split_folder``.
-        split: ``train`` or ``test``.
-        name: of the dataset; by default the folder's.
-        classes: only these, in this order; a further subfolder is not looked at if they are given for ``train``.
-
-    Raises:
-        DataError: there are no classes, one is missing, or one has no images.
-    """
-    base = split_folder(folder, split)
-    there = sorted(entry.name for entry in base.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if not there:
-        raise DataError(f"{base}: no subfolder for each class; wanted labelled images")
-    wanted = list(there if classes is None else classes)
-    if missing := [name for name in wanted if name not in set(there)]:
-        raise DataError(f"{base}: no folder of {len(missing)} of {len(wanted)} classes, e.g. {missing[0]}")
-    paths: list[str] = []
-    labels: list[int] = []
-    for label, class_name in enumerate(wanted):
-        found = images_in(base / class_name)
-        if not found:
-            raise DataError(f"{base / class_name}: no images ({', '.join(IMAGE_SUFFIXES)}) in this class folder")
-        paths += map(str, found)
-        labels += [label] * len(found)
-    return ImageFiles(
-        name=name or folder.resolve().name,
-        paths=paths,
-        labels=np.array(labels, dtype=np.int64),
-        classes=tuple(wanted),
-        split=f"its {base.name}/ folder",
-    )
-
-
 def list_folder_pair(
     folder: Path, *, name: str | None = None, classes: Sequence[str] | None = None
 ) -> tuple[ImageFiles, ImageFiles]:
-    """Training and test images of a folder, with the same classes in both.
+    """Training and test images of an image folder, with the same classes in both. Raises DataError: see ``images.listing``."""
+    train, test = list_pair(folder, name=name, classes=classes)
+    return _files(train.tell()), _files(test.tell())
 
-    Raises:
-        DataError: as ``list_folder``, or a split has a class that the other lacks.
-    """
-    train = list_folder(folder, "train", name=name, classes=classes)
-    test = list_folder(folder, "test", name=name, classes=train.classes)
-    base = split_folder(folder, "test")
-    if classes is None:
-        for entry in sorted(base.iterdir()):
-            if entry.is_dir() and not entry.name.startswith(".") and entry.name not in train.classes:
-                raise DataError(f"{entry}: a class that {split_folder(folder, 'train')} lacks")
-    return train, test
+
+def _files(listing: Listing) -> ImageFiles:
+    return ImageFiles(
+        name=listing.name,
+        paths=[f"{listing.base}/{name}" for name in listing.names],
+        labels=listing.labels,
+        classes=listing.classes,
+        split=listing.split,
+    )

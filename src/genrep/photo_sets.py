@@ -17,7 +17,9 @@ import numpy as np
 
 from .errors import DataError
 from .image_files import ImageFiles, list_folder_pair
-from .real_images import DOWNLOAD, MissingDataset, images_in
+from .images.folders import PassedOver, bare_images
+from .images.splits import has_split
+from .real_images import DOWNLOAD, MissingDataset
 
 TOP1, MEAN_PER_CLASS = "top-1", "mean per class"
 CALTECH_TRAIN = 30  # images of each class
@@ -129,7 +131,7 @@ def _caltech101(name: str, root: Path, download: bool) -> tuple[ImageFiles, Imag
     stream = random.Random(0)
     chosen: dict[str, list[tuple[str, int]]] = {"train": [], "test": []}
     for label, class_name in enumerate(classes):
-        files = images_in(base / class_name)
+        files = _images_in(base / class_name)
         order = list(range(len(files)))
         stream.shuffle(order)
         chosen["train"] += [(str(files[i]), label) for i in order[:CALTECH_TRAIN]]
@@ -145,6 +147,11 @@ def _files(name: str, pairs: list[tuple[str, int]], classes: list[str], split: s
     labels = np.array([label for _, label in pairs], dtype=np.int64)
     paths = [path for path, _ in pairs]
     return ImageFiles(name=name, paths=paths, labels=labels, classes=tuple(classes), split=split)
+
+
+def _images_in(folder: Path) -> list[Path]:
+    """The image files directly in a folder, sorted by name."""
+    return [folder / name for name in bare_images(folder, PassedOver())]
 
 
 def _sun_classes(name: str, root: Path, download: bool) -> tuple[Path, list[str]]:
@@ -189,7 +196,7 @@ def _sun397_80_20(name: str, root: Path, download: bool) -> tuple[ImageFiles, Im
     stream = random.Random(0)
     chosen: dict[str, list[tuple[str, int]]] = {"train": [], "test": []}
     for label, class_name in enumerate(classes):
-        files = images_in(base / class_name[1:])
+        files = _images_in(base / class_name[1:])
         stream.shuffle(files)
         count = round(SUN_TRAIN * len(files))
         chosen["train"] += [(str(path), label) for path in files[:count]]
@@ -212,15 +219,15 @@ def find_folder(name: str, root: Path | None) -> tuple[Path, list[str] | None]:
         raise _rootless(name)
     if name != "imagenet100":
         for base in (root / name, *([root] if root.resolve().name == name else [])):
-            if (base / "train").is_dir():
+            if has_split(base, "train"):
                 return base, None
         raise _missing(name, f"{root / name}/train/")
-    if (root / name / "train").is_dir():
+    if has_split(root / name, "train"):
         return root / name, None
     lines = (importlib.resources.files("genrep.generate.classes") / "imagenet100.txt").read_text().splitlines()
     wanted = sorted(line.split("\t")[1] for line in lines if line.strip() and not line.startswith("#"))
     for base in (root / "imagenet", root):
-        if (base / "train").is_dir():
+        if has_split(base, "train"):
             return base, wanted
     raise _missing(name, f"{root / name}/train/ or {root / 'imagenet'}/train/")
 

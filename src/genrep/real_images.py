@@ -15,13 +15,13 @@ import numpy as np
 
 from . import idx
 from .errors import DataError
+from .images.listing import list_images
+from .images.reading import read_rgb
+from .images.splits import SPLITS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from PIL.Image import Image
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
-SPLITS = ("train", "test")
 DOWNLOAD = "--download fetches it"  # an option that a command must have, or else say it in its own words
 
 
@@ -93,8 +93,7 @@ def load_images(
     """Load a split of a named dataset found under ``root``, or of an image folder.
 
     Args:
-        dataset: a name of ``NAMED``, or the path of a folder. A folder holds ``train/`` and ``test/`` (or ``val/``) with one
-            subfolder a class, or the classes themselves (one split only), or just images (no labels).
+        dataset: a name of ``NAMED``, or the path of an image folder (``images.listing``).
         root: where torchvision looks for a named dataset.
         split: ``train`` or ``test``.
         size: folders only: centre-crop to a square and resize to ``size`` pixels; None wants images of one size.
@@ -153,57 +152,16 @@ def _torchvision_dataset(name: str, root: Path, split: str, download: bool) -> A
 
 
 def load_folder(folder: Path, split: str, size: int | None) -> RealImages:
-    """Load an image folder (see ``load_images``). Classes are sorted by name; the order of files is that of their names."""
-    base = split_folder(folder, split)
-    classes = sorted(entry.name for entry in base.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    files: list[tuple[Path, int]] = []
-    if classes:
-        for label, name in enumerate(classes):
-            found = images_in(base / name)
-            if not found:
-                raise DataError(f"{base / name}: no images in this class folder")
-            files += [(path, label) for path in found]
-    else:
-        files = [(path, -1) for path in images_in(base)]
-    if not files:
-        raise DataError(f"{base}: no images ({', '.join(IMAGE_SUFFIXES)}) found")
-    images = [read_image(path, size) for path, _ in files]
+    """Load an image folder (see ``load_images``), in the order of ``images.listing``."""
+    listing = list_images(folder, split).tell()
+    images = [read_image(listing.base / name, size) for name in listing.names]
     shapes = {image.shape for image in images}
     if len(shapes) > 1:
-        raise DataError(
-            f"{base}: images of {len(shapes)} sizes, e.g. {sorted(shapes)[:2]}: give one size to crop and resize them to"
-        )
-    labels = np.array([label for _, label in files], dtype=np.int64)
+        found = f"images of {len(shapes)} sizes, e.g. {sorted(shapes)[:2]}"
+        raise DataError(f"{listing.base}: {found}: give one size to crop and resize them to")
     return RealImages(
-        name=folder.name, images=np.stack(images), labels=labels, classes=tuple(classes), licence="unknown"
+        name=listing.name, images=np.stack(images), labels=listing.labels, classes=listing.classes, licence="unknown"
     )
-
-
-def split_folder(folder: Path, split: str) -> Path:
-    """The subfolder of a split; the folder itself where ``train`` has none. Raises DataError if there is none."""
-    names = ("train",) if split == "train" else ("test", "val")
-    for name in names:
-        if (folder / name).is_dir():
-            return folder / name
-    if split == "train":
-        return folder
-    raise DataError(f"{folder}: no test/ or val/ subfolder")
-
-
-def images_in(folder: Path) -> list[Path]:
-    """The image files directly in a folder, sorted by name."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-
-
-def read_rgb(path: Path | str) -> Image:
-    """Open and decode an image as RGB. Raises DataError if it is none."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as file:
-            return file.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: not a readable image ({str(error).splitlines()[0]})") from error
 
 
 def read_image(path: Path, size: int | None) -> NDArray[np.uint8]:

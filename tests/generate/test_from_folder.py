@@ -84,6 +84,21 @@ def test_unreadable_images_are_skipped_named_and_counted(photos, tmp_path, capsy
     assert not (tmp_path / "strict/manifest.json").exists()
 
 
+def test_an_image_of_unknown_range_ends_it_by_name(photos, tmp_path):
+    Image.fromarray(np.zeros((20, 30), dtype=np.float32)).save(photos / "train/dog/depth.tif")
+    with pytest.raises(DataError, match=r"train/dog/depth.tif: floating-point values \(mode F\)"):
+        build(photos, tmp_path / "out", size="16")
+
+
+def test_the_reasons_in_the_record_are_the_same_in_every_run(photos, tmp_path):
+    (photos / "train/dog/9.jpg").write_text("no image")
+    for name in ("one", "two"):
+        build(photos, tmp_path / name, size="16")
+    records = [(tmp_path / name / "unreadable.jsonl").read_text() for name in ("one", "two")]
+    assert records[0] == records[1]
+    assert json.loads(records[0])["reason"] == "not a readable image (of no format that Pillow knows)"
+
+
 def test_the_bytes_do_not_depend_on_the_processes(photos, tmp_path):
     one = build(photos, tmp_path / "one", size="16", shard_size="2").manifest
     two = build(photos, tmp_path / "two", size="16", shard_size="2", processes=2).manifest

@@ -1,0 +1,163 @@
+"""What lies in an image folder: which files are images, in what order, and what else is there. No file is opened."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from ..errors import DataError
+from ..untrusted import printable
+
+# torchvision's IMG_EXTENSIONS, and what else Pillow reads of photos and the web; in any case.
+_ALWAYS = (".jpg", ".jpeg", ".jfif", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
+# What systems leave in folders, beside names that begin with a dot (.DS_Store, ._photo.jpg, .ipynb_checkpoints).
+_LEFT_BY_SYSTEMS = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")
+
+
+@cache
+def image_suffixes() -> tuple[str, ...]:
+    """Suffixes of images, in lower case; ``.avif`` where Pillow reads it."""
+    from PIL import features
+
+    return (*_ALWAYS, ".avif") if features.check("avif") else _ALWAYS
+
+
+def is_visible(name: str) -> bool:
+    """Whether a name is a user's: neither hidden nor a system's own."""
+    return not name.startswith(".") and name.lower() not in _LEFT_BY_SYSTEMS
+
+
+def entries_of(folder: Path) -> list[os.DirEntry[str]]:
+    """What is visible in a folder, sorted by name. Raises DataError if it cannot be listed."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((entry for entry in entries if is_visible(entry.name)), key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"{printable(str(folder))}: {error.strerror}") from None
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder, or a link to one."""
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+def is_image(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a regular file, or a link to one, with the suffix of an image."""
+    try:
+        return is_visible(entry.name) and _suffix(entry.name) in image_suffixes() and entry.is_file()
+    except OSError:  # as above
+        return False
+
+
+def subfolders(folder: Path) -> list[str]:
+    """The names of the visible folders in a folder, sorted. Raises DataError if it cannot be listed."""
+    return [entry.name for entry in entries_of(folder) if is_folder(entry)]
+
+
+@dataclass
+class PassedOver:
+    """What a walk met and did not take: for each kind how many, in how many folders, and the first."""
+
+    kinds: dict[str, tuple[int, int, str]] = field(default_factory=dict)
+
+    def add(self, kind: str, names: Sequence[str]) -> None:
+        """Names of one folder, relative to where the walk began."""
+        count, folders, first = self.kinds.get(kind, (0, 0, names[0]))
+        self.kinds[kind] = (count + len(names), folders + 1, first)
+
+    def join(self, other: PassedOver) -> None:
+        """What another walk passed over, too."""
+        for kind, (count, folders, first) in other.kinds.items():
+            mine = self.kinds.get(kind, (0, 0, first))
+            self.kinds[kind] = (mine[0] + count, mine[1] + folders, mine[2])
+
+    def words(self) -> str:
+        """One line; empty if there was nothing."""
+        parts = []
+        for kind, (count, folders, first) in sorted(self.kinds.items(), key=lambda item: (-item[1][0], item[0])):
+            where = f" in {folders} folders" if folders > 1 else ""
+            parts.append(f"{count} {kind}{where} ({'e.g. ' if count > 1 else ''}{printable(first)})")
+        return ", ".join(parts)
+
+
+def walk(folder: Path, place: str, over: PassedOver) -> list[str]:
+    """The images at any depth below a folder: by folder, then by name, as torchvision's ``ImageFolder`` sorts them.
+
+    Args:
+        folder: where ``place`` lies.
+        place: a folder in it. What is returned begins with its name.
+        over: gets what is passed over.
+
+    A folder that was reached before (through a link, perhaps to one above) is not read again.
+
+    Raises DataError if a folder cannot be listed.
+    """
+    # A link to the folder of all classes, or above, would bring the other classes into this one.
+    above = *Path(os.path.realpath(folder), place).parents, *Path(os.path.realpath(folder / place)).parents
+    seen = {_key(one) for one in above}
+    todo, found = [place], dict[str, list[str]]()
+    while todo:
+        here = todo.pop()
+        if (key := _key(folder / here)) in seen:
+            over.add("links to folders that are read already", [here])
+            continue
+        seen.add(key)
+        found[here] = []
+        inner, others = list[str](), dict[str, list[str]]()
+        for entry in entries_of(folder / here):
+            relative = f"{here}/{entry.name}"
+            if is_folder(entry):
+                inner.append(relative)
+            elif is_image(entry):
+                found[here].append(relative)
+            else:
+                others.setdefault(_kind(entry), []).append(relative)
+        todo += reversed(inner)
+        for kind, names in others.items():
+            over.add(kind, names)
+    return [name for _, names in sorted(found.items()) for name in names]
+
+
+def bare_images(folder: Path, over: PassedOver, *, but: str = "") -> list[str]:
+    """The names of the images that lie in a folder itself, sorted; other files go to ``over``, ``but`` this one."""
+    found, others = list[str](), dict[str, list[str]]()
+    for entry in entries_of(folder):
+        if is_image(entry):
+            found.append(entry.name)
+        elif entry.name != but and not is_folder(entry):
+            others.setdefault(_kind(entry), []).append(entry.name)
+    for kind, names in others.items():
+        over.add(kind, names)
+    return found
+
+
+def no_images(folder: Path, over: PassedOver, what: str = "") -> DataError:
+    """The error for a folder without images, which says what is there instead."""
+    there = f"; found {over.words()}" if over.kinds else ""
+    return DataError(f"{printable(str(folder))}: no images{what} ({', '.join(image_suffixes())}){there}")
+
+
+def _key(folder: Path) -> tuple[int, int]:
+    try:
+        facts = os.stat(folder)
+    except OSError as error:
+        raise DataError(f"{printable(str(folder))}: {error.strerror}") from None
+    return facts.st_dev, facts.st_ino
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """Why an entry is no image, in words that follow a count."""
+    suffix = _suffix(entry.name)
+    if suffix in image_suffixes():
+        return "broken links" if entry.is_symlink() and not os.path.exists(entry.path) else "pipes or devices"
+    return printable(suffix) if suffix else "without a suffix"
