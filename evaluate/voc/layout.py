@@ -128,8 +128,8 @@ def _read(root: Path, listed: Listed, images: ImageNames) -> _Raw:
     image = images.find(listed)
     if image is None:
         raise DataError(
-            f"{printable(str(root / 'JPEGImages' / listed.name))}: no such image ({', '.join(image_suffixes())}), but its split "
-            "lists it"
+            f"{printable(str(root / 'JPEGImages' / listed.name))}: no such image ({', '.join(image_suffixes())}), "
+            "but its split lists it"
         )
     return _Raw(listed.name, listed.annotation, image, size or _measure(image), objects, boxless)
 
