@@ -43,6 +43,7 @@ class Published:
     protocol: PublishedProtocol
     match: Mapping[str, Any]  # the protocol's, and what follows from dataset, column and row
     value: float
+    std: float | None  # what stands behind its ±
     unit: str
     decimals: int  # that are printed
     recipe: str  # generator whose images trained the encoder; "real:NAME" for real ones
@@ -73,8 +74,13 @@ class Published:
 
     @property
     def text(self) -> str:
-        """The value as printed."""
-        return f"{self.value:.{self.decimals}f}"
+        """The value as printed.
+
+        >>> find_row("hl-table3-cars/hl-random")[0].text
+        '47.0 ± 0.3'
+        """
+        spread = "" if self.std is None else f" ± {self.std:.{self.decimals}f}"
+        return f"{self.value:.{self.decimals}f}{spread}"
 
     def comparable(self, dataset: str, protocol: Mapping[str, Any]) -> bool:
         """Whether a result on ``dataset`` by ``protocol`` may stand beside it."""
@@ -120,12 +126,17 @@ def _toml(name: str) -> dict[str, Any]:
 
 def _read(name: str) -> list[Published]:
     content = _toml(name)
-    protocols = {key: _protocol(key, content["protocols"]) for key in content["protocols"]}
+    every = {
+        key: one for file in FILES for key, one in _toml(file)["protocols"].items()
+    }  # HL measures as COP-Gen, in part
+    protocols = {key: _protocol(key, every) for key in every}
     return [
-        _number(content, table, row, column, value, protocols[column["protocol"]])
+        _number(content, table, row, column, value, std, protocols[column["protocol"]])
         for table in content["tables"]
         for row in table["rows"]
-        for column, value in zip(table["columns"], row["values"], strict=True)
+        for column, value, std in zip(
+            table["columns"], row["values"], row.get("stds", [None] * len(row["values"])), strict=True
+        )
     ]
 
 
@@ -157,6 +168,7 @@ def _number(
     row: dict[str, Any],
     column: dict[str, Any],
     value: float,
+    std: float | None,
     protocol: PublishedProtocol,
 ) -> Published:
     recipe = {**table, **row}
@@ -169,10 +181,11 @@ def _number(
         row=row["name"],
         column=column["name"],
         dataset=column["dataset"],
-        metric=row.get("metric", column["metric"]),
+        metric=column["metric"] + (f" in chunk {row['chunk']}" if "chunk" in row else ""),
         protocol=protocol,
         match=_match(protocol, column, recipe["recipe"]),
         value=round(column.get("scale", 1) * value, 6),
+        std=std,
         unit=column.get("unit", "percent"),
         decimals=column.get("decimals", table.get("decimals", 2)),
         recipe=recipe["recipe"],

@@ -119,8 +119,9 @@ def delta_entries(content: dict[str, Any], generator: str) -> list[dict[str, Any
         ]
         if len(row["delta_per_chunk"]) > 1:
             quantities += [
-                (f"mean distance in chunk {part['chunk']}", part["mean"], "distance in z")
+                (f"{word} distance in chunk {part['chunk']}", part[key], "distance in z")
                 for part in row["delta_per_chunk"]
+                for word, key in (("mean", "mean"), ("std of", "std"))
             ]
         entries += [
             {

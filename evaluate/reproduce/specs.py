@@ -39,7 +39,7 @@ class RowSpec:
     method: str = ""
     train: Settings = field(default_factory=dict)  # options of genrep-train over the method's; full scale only
     positive: str | None = None
-    pixel_views: str | None = None
+    pixel_views: str | None = None  # "" in a table: the method's own, where the defaults say otherwise
     limit: float | None = None  # part of the samples
     mix: float | None = None
     length: float | None = None  # part of the scale's epochs
@@ -204,6 +204,7 @@ def _row(defaults: Settings, entry: Settings, reduced: bool, where: str) -> RowS
     ]
     merged = {key: item for layer in layers for key, item in layer.items() if key != "reduced"}
     _check_keys(merged, {one.name for one in fields(RowSpec)}, f"{where}: row {merged.get('id')}")
+    merged["pixel_views"] = merged.get("pixel_views") or None
     for name in ("published", "evaluations"):
         if merged.get(name) is not None:
             merged[name] = tuple(merged[name])

@@ -56,17 +56,41 @@ HAND_PICKED = [  # row, column, value as printed (percent), dataset, quantity, p
     ("cop-gen-linear-walk/linear", "ImageNet-100", "61.18", "imagenet100", "top-1", "linear-cop-gen"),
     ("hl-table1/chunk-3", "mean distance", "13.00", "latents of bigbigan", "mean distance", "delta"),
     ("hl-table1-all/above-0-2", "mean distance", "2.44", "latents of bigbigan", "mean distance in chunk 2", "delta"),
-    ("hl-table2/simclr-hl-learned", "ImageNet-1k", "54.4", "imagenet", "top-1", "linear-hl"),
+    ("hl-table1/chunk-5", "std of distance", "616.80", "latents of bigbigan", "std of distance", "delta"),
+    ("hl-table1/chunk-5", "mean distance", "594.71", "latents of bigbigan", "mean distance", "delta"),
+    ("hl-table1-all/all-2", "std of distance", "0.09", "latents of bigbigan", "std of distance in chunk 2", "delta"),
+    (
+        "hl-table1-all/above-0-5",
+        "std of distance",
+        "0.15",
+        "latents of bigbigan",
+        "std of distance in chunk 5",
+        "delta",
+    ),
+    ("hl-table2-simclr/hl-learned", "ImageNet-1k", "54.4", "imagenet", "top-1", "linear-cop-gen"),
+    ("hl-table2-simclr/hl-random", "VOC detection AP", "53.3", "VOC2007+VOC2012", "AP", "detection-cop-gen-96k"),
+    ("hl-table2-simclr/none", "VOC detection AP75", "55.8", "VOC2007+VOC2012", "AP75", "detection-cop-gen-96k"),
+    ("hl-table2-simclr/real", "ImageNet-1k top-5", "75.6", "imagenet", "top-5", "linear-cop-gen"),
     ("hl-table2/hl-random", "VOC detection AP", "54.3", "VOC2007+VOC2012", "AP", "detection-hl"),
     ("hl-table3/hl-random-filter", "mean of 7 datasets", "60.5", "mean of 7", "top-1", "linear-hl-mean7"),
-    ("hl-table3-cars/hl-random", "FGVC-Aircraft", "22.9", "fgvc_aircraft_family", "top-1", "linear-hl-100ep"),
+    ("hl-table3-cars/hl-random", "FGVC-Aircraft", "22.9 ± 0.8", "fgvc_aircraft_family", "top-1", "linear-hl-100ep"),
+    ("hl-table3-cars/real", "Stanford Cars", "33.4 ± 0.8", "stanford_cars", "top-1", "linear-hl-100ep"),
+    ("hl-table3-cars/hl-random", "Stanford Cars top-5", "76.1 ± 0.3", "stanford_cars", "top-5", "linear-hl-100ep"),
+    ("hl-table3-cars/learned", "FGVC-Aircraft top-5", "51.9 ± 0.5", "fgvc_aircraft_family", "top-5", "linear-hl-100ep"),
+    ("hl-table4/supervised", "Birdsnap", "93.6 ± 0.5", "birdsnap", "top-1", "linear-hl"),
+    ("hl-table4/supervised", "Pets", "84.9 ± 0.5", "pets", "top-1", "linear-hl"),
+    ("hl-table4/real", "Flowers-102", "59.8 ± 2.6", "flowers102", "top-1", "linear-hl"),
+    ("hl-table4/hl-random-filter", "Food-101", "52.0 ± 0.3", "food101", "top-1", "linear-hl"),
+    ("hl-table4/hl-learned", "CIFAR-100", "36.7 ± 0.4", "cifar100", "top-1", "linear-hl"),
+    ("hl-table4/none", "Caltech-101", "67.9 ± 1.6", "caltech101", "top-1", "linear-hl"),
+    ("hl-table4/learned", "DTD", "48.8 ± 0.5", "dtd", "top-1", "linear-hl"),
 ]
 COUNTS = {
     **{"genrep-table1": 14, "genrep-table2": 8, "genrep-table3": 18, "genrep-table4": 25, "genrep-table5": 30},
     **{"genrep-table6": 10, "genrep-fig5": 5, "genrep-fig9": 5, "genrep-section4.2": 1, "genrep-appd": 3},
     **{"genrep-appd-256px": 2, "cop-gen-table1": 55, "cop-gen-table2": 36, "cop-gen-table3": 7, "cop-gen-table4": 4},
-    **{"cop-gen-table5": 3, "cop-gen-linear-walk": 1, "hl-table1": 24, "hl-table1-all": 11, "hl-table2": 50},
-    **{"hl-table3": 8, "hl-table3-cars": 12},
+    **{"cop-gen-table5": 3, "cop-gen-linear-walk": 1, "hl-table1": 24, "hl-table1-all": 22},
+    **{"hl-table2": 40, "hl-table2-simclr": 30, "hl-table3": 8, "hl-table3-cars": 24, "hl-table4": 63},
 }
 
 
@@ -74,7 +98,7 @@ COUNTS = {
 def test_hand_picked_numbers(key: str, column: str, text: str, dataset: str, metric: str, protocol: str) -> None:
     (number,) = [one for one in find_row(key) if one.column == column]
     assert (number.text, number.dataset, number.metric) == (text, dataset, metric)
-    assert number.protocol.name == protocol and number.value == float(text)
+    assert number.protocol.name == protocol and number.value == float(text.partition(" ±")[0])
 
 
 def test_every_number_is_there_once() -> None:
@@ -90,6 +114,7 @@ def test_every_number_is_complete() -> None:
         for name in ("paper", "source", "table", "row", "column", "dataset", "metric", "unit", "recipe", "views"):
             assert getattr(number, name), number
         assert number.protocol.says, number
+        assert number.std is None or 0 < number.std < 3, number
         assert 0 < number.value <= 100 or number.unit != "percent", number
         assert round(number.value, number.decimals) == number.value, number
         assert set(number.recipe.split("+")) <= recipes, number
@@ -260,5 +285,7 @@ def test_a_row_names_published_rows_that_exist() -> None:
 
 def test_where_a_number_is_from_is_said() -> None:
     (number,) = find_row("genrep-fig5/std-0.2")
-    assert number.where == "GenRep, Figure 5 (20 positives of each anchor, Table 4 has one)"
+    assert number.where == (
+        "GenRep, Figure 5 (20 positives of each anchor, Table 4 has one; values of the authors' notebook, not of the paper)"
+    )
     assert asdict(number)["x"] == 0.2

@@ -20,6 +20,7 @@ from genrep.evaluate.reproduce.specs import SCALES, read_method, read_scale, rea
 from genrep.evaluate.reproduce.subset import command as subset
 from genrep.evaluate.reproduce.tasks import Task, all_tasks
 from genrep.generate.cli import cli as generate
+from genrep.generate.navigator.config import NavigatorConfig
 from genrep.generate.real.listing import list_real
 from genrep.generate.views.grammar import parse_view
 from genrep.train.cli import command as train
@@ -190,6 +191,72 @@ def test_baselines_are_the_encoders_of_other_tables() -> None:
     assert runs("hl-fig6", "small", "baseline-real") == runs("hl-table2", "small", "real")
 
 
+def test_hls_simclr_is_cop_gens_in_all() -> None:
+    """HL, Table 2: framework, settings and evaluation are COP-Gen's; the rows with a star are COP-Gen's own."""
+    rows = {row.spec.id: row for row in plan("hl-table2", "full").rows}
+    cop_gen = {row.spec.id: row for row in plan("cop-gen-table1", "full").rows}
+    for name, theirs in (("real", "real-simclr"), ("none", "none"), ("random", "gauss"), ("learned", "cop-gen")):
+        assert [task.id for task in rows[f"simclr-{name}"].results] == [task.id for task in cop_gen[theirs].results]
+    for name in ("simclr-hl-random", "simclr-hl-learned"):
+        given = {task.module.partition(":")[2]: parsed(task).params["preset"] for task in rows[name].results}
+        assert given == {"linear": "cop-gen", "detection": "cop-gen-96k"}
+        (run,) = rows[name].runs
+        assert parsed(run).params["preset"] == "hl-simclr" and parsed(run).params["pixel_views"] == "no-color"
+    given = {task.module.partition(":")[2]: parsed(task).params["preset"] for task in rows["hl-random"].results}
+    assert given == {"linear": "hl", "detection": "genrep-24k"}
+
+
+HL_VIEWS = {"simclr", "no-color", "no-crop", "none"}
+
+
+def sweep(table: str) -> set[tuple[str, str]]:
+    rows = [row.spec for row in plan(table, "full").rows if row.spec.data == "generated"]
+    return {(row.id.removesuffix(f"-{row.pixel_views}"), row.pixel_views or "") for row in rows}
+
+
+def test_hls_figures_are_grids_over_pixel_views() -> None:
+    """HL, Figures 5 to 7: σ of random views, and checkpoints of walks, each with every kind of pixel views."""
+    values = {
+        "hl-fig5": {"std-0.05", "std-0.2", "hl-std-0.8", "hl-std-1"},  # the best of each half, and those beside it
+        "hl-fig6": {"hl-all", "hl-above-0"},
+        "hl-fig7": {"std-0.15", "hl-car-all"},
+    }
+    for table, best in values.items():
+        names = {name for name, _ in sweep(table)}
+        assert best < names
+        assert sweep(table) == {(name, kind) for name in names for kind in HL_VIEWS}
+    samples = {
+        parsed(need).params["samples"]: parsed(need).params["chunks"]
+        for row in plan("hl-fig6", "full").rows
+        if row.spec.id in ("hl-all-simclr", "hl-above-0-simclr")
+        for need in row.runs[0].needs
+    }
+    assert samples == {60_000: None, 120_000: "1-5"}
+    cars = {row.spec.id: row for row in plan("hl-fig7", "full").rows}
+    (run,) = cars["std-0.15-none"].runs
+    assert parsed(run).params["views"] == "gaussian:std=0.15,truncation=0.9"
+    assert parsed(run).params["gen"] == "stylegan2_car_hl" and parsed(run).params["steps_per_epoch"] == 174
+    assert parsed(cars["hl-car-all-simclr"].runs[0].needs[0]).params["samples"] == 32_000
+    assert {word for task in cars["std-0.15-none"].results for word in task.arguments} >= {"stanford_cars", "100"}
+
+
+def test_hls_walks_have_their_rates_and_see_112_pixels() -> None:
+    found = {}
+    for table in ("hl-table1", "hl-table3"):
+        for task in all_tasks(plan(table, "full").goals):
+            if task.module.endswith(":fit-navigator"):
+                given = {name: value for name, value in parsed(task).params.items() if name != "dry_run"}
+                config = NavigatorConfig.of_preset(given.pop("preset"), **given)
+                found[f"{config.gen} {config.chunks or config.layers or 'all'}"] = (config.lr_walk, config.lr_f)
+                assert (config.crop, config.pixel_views, config.batch_size) == (112, "none", 64)
+    many, one = (1e-5, 3e-5), (8e-5, 5e-5)
+    assert found == {
+        **{f"bigbigan {chunk}": one for chunk in range(6)},
+        **{"bigbigan all": many, "bigbigan 1-5": many, "stylegan2_car_hl all": many},
+        **{f"stylegan2_car_hl {layers}": one for layers in ("0-3", "8-11", "12-15")},
+    }
+
+
 def test_finetuning_is_vissls_at_full_scale() -> None:
     row = plan("cop-gen-table2", "full").rows[0]
     given = [parsed(task).params for task in row.results if task.module.endswith(":finetune")]
@@ -217,7 +284,9 @@ def test_training_finds_the_real_images_where_evaluation_does(table: str, tmp_pa
 def test_a_linear_evaluation_of_hl_has_five_seeds_of_one_encoder(tmp_path: Path) -> None:
     for table, verb in (("hl-table2", "linear"), ("hl-table3", "transfer"), ("hl-fig5", "linear")):
         found = make_plan(table, "full", seeds=(0, 7))
-        row = next(row for row in found.rows if row.spec.data == "generated")
+        row = next(
+            row for row in found.rows if row.spec.data == "generated" and row.spec.method.startswith("hl-simsiam")
+        )
         assert len(row.runs) == 2
         tasks = [task for task in row.results if task.module.endswith(f":{verb}")]
         assert [parsed(task).params["seeds"] for task in tasks] == [(0, 1, 2, 3, 4)] * 2
