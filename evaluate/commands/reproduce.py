@@ -64,7 +64,13 @@ def _weights(context: click.Context, parameter: click.Parameter, value: tuple[st
 )
 @click.option("--device", type=Choice(DEVICES), default="auto", show_default=True, help="auto: GPUs if any.")
 @click.option("--jobs", type=COUNT, metavar="N", help="Tasks at a time.  [default: one per GPU; one on a CPU]")
-@click.option("--dry-run", is_flag=True, help="Print the plan with estimated times and exit.")
+@click.option(
+    "--hardware",
+    metavar="a100|h100|FILE",
+    help="With --dry-run: tell the times of this hardware; FILE is TOML with measured images/s.  [default: a100 at scale full, "
+    "else this machine]",
+)
+@click.option("--dry-run", is_flag=True, help="Print the plan with estimated times and sizes and exit.")
 def command(dry_run: bool, **options: Any) -> int:
     """Repeat a table or figure of the papers, and report ours beside the published numbers.
 
@@ -82,9 +88,11 @@ def command(dry_run: bool, **options: Any) -> int:
       genrep-evaluate reproduce cop-gen-table1 --scale full --root /data --out results
     """
     from ..reproduce import ReproduceConfig, carry_out, prepare
-    from ..reproduce.run import describe_plan
+    from ..reproduce.describing import describe_plan
 
     try:
+        if options["hardware"] is not None and not dry_run:
+            raise click.UsageError(f"--hardware {options['hardware']}: only tells times; wanted --dry-run beside it")
         config = ReproduceConfig(**options)
         if dry_run:
             click.echo(describe_plan(config))

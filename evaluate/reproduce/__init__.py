@@ -7,6 +7,7 @@
     sources.py planning.py  a table at a scale becomes rows and tasks
     scheduling.py      runs them, a process per GPU; records.py keeps their times, rates.toml those of another machine
     run.py reporting.py  the whole, and the page in the end
+    describing.py works.py flops.py hardware.py     the dry run: hours and bytes, as measured or on stated hardware
     subset.py          a command of the graph: a few real images as a folder
 
 The commands themselves resume; nothing here knows how.

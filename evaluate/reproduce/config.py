@@ -26,6 +26,7 @@ class ReproduceConfig:
     weights: Mapping[str, Path] = field(default_factory=dict)  # of generators, by name
     device: str = "auto"
     jobs: int | None = None  # tasks at a time; None: one per GPU, one on a CPU
+    hardware: str | None = None  # whose times a dry run tells: a name of hardware.toml, or a file
 
     def __post_init__(self) -> None:
         """Raises ValueError, naming the option."""

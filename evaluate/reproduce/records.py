@@ -135,14 +135,15 @@ class Estimates:
             return Estimate(seconds=rate * task.units, rough=True)
         return Estimate(seconds=0.0, unknown=1)
 
-    def total(self, tasks: Iterable[Task]) -> Estimate:
-        """All of them, one after another."""
-        found = [self.of(task) for task in tasks]
-        return Estimate(
-            seconds=sum(one.seconds for one in found),
-            rough=any(one.rough for one in found),
-            unknown=sum(one.unknown for one in found),
-        )
+
+def total_of(estimates: Iterable[Estimate]) -> Estimate:
+    """One after another."""
+    found = list(estimates)
+    return Estimate(
+        seconds=sum(one.seconds for one in found),
+        rough=any(one.rough for one in found),
+        unknown=sum(one.unknown for one in found),
+    )
 
 
 def shipped_rates(device: str, cores: int) -> Mapping[str, float]:

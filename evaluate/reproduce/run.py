@@ -11,15 +11,13 @@ from pathlib import Path
 from genrep.cli import Terminated
 from genrep.errors import DataError, GenRepError
 
-from ..report.rows import duration
-from ..table import aligned
 from .config import ReproduceConfig
 from .planning import Plan, make_plan
-from .records import Estimate, Estimates, Slot, find_slots
-from .reporting import hardware_text, make_report, seeds_there
+from .records import Slot, find_slots
+from .reporting import make_report, seeds_there
 from .scheduling import Scheduler
 from .specs import read_scale
-from .tasks import Task, all_tasks, fill, open_tasks
+from .tasks import Task, fill, open_tasks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,54 +125,3 @@ def _fetch(tasks: list[Task], root: Path | None) -> None:
     words |= {name for word in words & SUITES.keys() for name in SUITES[word].datasets}
     for name in sorted(words & DOWNLOADABLE):
         load_pair(name, root, download=True)
-
-
-def describe_plan(config: ReproduceConfig) -> str:
-    """What ``--dry-run`` prints: the tasks in their order, what they need, and how long they may take."""
-    plan = plan_of(config)
-    out = config.out.resolve()
-    slot = find_slots(config.device, config.jobs)[0]
-    estimates = Estimates(out, slot)
-    todo = open_tasks(plan.goals, out)
-    waiting = {task.id for task in todo}
-    every = all_tasks(plan.goals)
-    numbers = {task.id: str(i) for i, task in enumerate(every, 1)}
-    lines = [["", "task", "needs", "time"]]
-    for task in every:
-        needs = " ".join(numbers[need.id] for need in task.needs)
-        lines.append([numbers[task.id], task.folder or task.module, needs, _time(task, waiting, estimates)])
-    total = estimates.total(todo)
-    rows = f"{len(plan.rows)} rows, " if plan.rows else ""
-    where = f"on this machine: {hardware_text({'device': slot.name, 'cores': len(slot.cores)})}."
-    rough = " Those with about were measured on another machine, on no more cores." if total.rough else ""
-    return "\n".join(
-        [
-            f"{plan.title} ({config.scale})",
-            *plan.says,
-            "",
-            *aligned(lines),
-            "",
-            f"{rows}{len(every)} tasks, {len(todo)} to do{_total(total, len(todo))}.",
-            f"Times are those of finished tasks of the same kind, in proportion to size, {where}{rough}",
-        ]
-    )
-
-
-def _total(total: Estimate, tasks: int) -> str:
-    """What is said of the time of so many tasks."""
-    if not tasks:
-        return ""
-    if total.unknown == tasks:
-        return ", of unknown time"
-    return f": {_text(total)} one after another" + (f", and {total.unknown} of unknown time" if total.unknown else "")
-
-
-def _time(task: Task, waiting: set[str], estimates: Estimates) -> str:
-    if task.id not in waiting:
-        return "done or not needed"
-    found = estimates.of(task)
-    return "unknown" if found.unknown else _text(found)
-
-
-def _text(estimate: Estimate) -> str:
-    return ("about " if estimate.rough else "") + duration(estimate.seconds)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from genrep.evaluate.reproduce import scheduling
-from genrep.evaluate.reproduce.records import Estimate, Estimates, record_path
+from genrep.evaluate.reproduce.records import Estimate, Estimates, record_path, total_of
 from genrep.evaluate.reproduce.scheduling import Scheduler
 from genrep.evaluate.reproduce.tasks import open_tasks, read_record
 from genrep.files import locked_folder
@@ -183,7 +183,7 @@ def test_estimates_are_of_the_same_kind_on_the_same_hardware(stub: Make, slots: 
     (slot,) = slots(1)
     longer = type(task)(**_fields(task))
     assert Estimates(tmp_path, slot).seconds(longer) == pytest.approx(20.0)
-    assert Estimates(tmp_path, slot).total([longer, task]) == Estimate(seconds=20.0, unknown=1)
+    assert total_of(map(Estimates(tmp_path, slot).of, [longer, task])) == Estimate(seconds=20.0, unknown=1)
     other = type(slot)(**{**vars(slot), "name": "Other GPU"})
     assert Estimates(tmp_path, other).seconds(longer) is None
     path.write_text(json.dumps({**record, "like": "train x", "units": 10.0, "finished": False}))
