@@ -21,7 +21,7 @@ import numpy as np
 
 from . import layout
 from .beton import Beton
-from .manifest import Manifest, read_manifest
+from .manifest import Manifest, dataset_folder, read_manifest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,7 +34,7 @@ EXIF = re.compile(rb"\xff\xe1..Exif", re.DOTALL)  # in a picture's coded data 0x
 
 def open_dataset(folder: Path | str) -> Dataset:
     """Open a finished dataset folder. Raises ManifestError; a damaged shard raises DatasetError when it is first read."""
-    return Dataset(Path(folder))
+    return Dataset(dataset_folder(folder))
 
 
 class Dataset:

@@ -11,7 +11,7 @@ from typing import Any
 from genrep.untrusted import printable
 
 from .layout import shape_in_words
-from .manifest import Manifest
+from .manifest import Manifest, dataset_folder
 from .sources import is_address
 
 WIDTH = 22  # of the left column
@@ -27,7 +27,7 @@ def contact_sheets(source: str | Path) -> list[str]:
 
         found = remote_file(str(source), SHEET_NAME)
         return [found] if found else []
-    folder = Path(source)
+    folder = dataset_folder(source)
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from genrep.errors import ManifestError
-from genrep.files import canonical_json, digest_json, write_json
+from genrep.files import canonical_json, digest_json, user_path, write_json
+from genrep.untrusted import printable
 
 from .schema import SCHEMA_VERSION, SHARD_KEYS, check_manifest, check_shard, shard_name, shard_record_name
 from .strict_json import parse_json, read_json
@@ -19,6 +21,7 @@ __all__ = [
     "Manifest",
     "Shard",
     "build_manifest",
+    "dataset_folder",
     "parse_manifest",
     "read_manifest",
     "read_manifest_file",
@@ -154,9 +157,30 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     write_json(Path(folder) / MANIFEST_NAME, manifest.to_json())
 
 
+def dataset_folder(path: Path | str) -> Path:
+    """The folder of the dataset that a user names by the folder or by its manifest.json; ``~`` as in ``user_path``."""
+    folder = user_path(path)
+    return folder.parent if folder.name == MANIFEST_NAME and not folder.is_dir() else folder
+
+
 def read_manifest(folder: Path | str) -> Manifest:
     """Read and check ``folder``'s manifest.json. Raises ManifestError, one line naming the file, for anything else."""
-    return read_manifest_file(Path(folder) / MANIFEST_NAME)
+    folder = dataset_folder(folder)
+    path = folder / MANIFEST_NAME
+    if not os.path.lexists(path):
+        raise ManifestError(_why_missing(folder))
+    return read_manifest_file(path)
+
+
+def _why_missing(folder: Path) -> str:
+    where = printable(str(folder))
+    if not os.path.lexists(folder):
+        return f"{where}: no such folder; wanted that of a dataset"
+    if not folder.is_dir():
+        return f"{where}: not a folder; wanted that of a dataset"
+    if (folder / "recipe.json").exists():
+        return f"{where}/{MANIFEST_NAME}: missing: the build has not finished; its command goes on where it stopped"
+    return f"{where}/{MANIFEST_NAME}: missing: not a dataset folder"
 
 
 def read_manifest_file(path: Path) -> Manifest:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from genrep.files import user_path
+
 from .manifest import Manifest, read_manifest, read_manifest_file
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -21,5 +23,5 @@ def load_manifest(source: str | Path) -> Manifest:
         from .transport import read_remote_manifest
 
         return read_remote_manifest(str(source))
-    path = Path(source)
+    path = user_path(source)
     return read_manifest_file(path) if path.is_file() else read_manifest(path)

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from genrep.errors import ResumeError
+from genrep.files import is_clutter
 from genrep.untrusted import printable
 
 from .manifest import Manifest
@@ -47,8 +48,20 @@ def refuse_inside(out: Path, folder: Path, *, itself: bool) -> None:
         raise ResumeError(f"--out {out}: lies in the dataset, which holds nothing but its own files")
 
 
+def clutter(folder: Path) -> list[str]:
+    """Names of the files that a file manager has left there, sorted: nothing to anybody, and no strays."""
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in islice(entries, MAX_ENTRIES) if _is_clutter(entry))
+
+
+def _is_clutter(entry: os.DirEntry[str]) -> bool:
+    return is_clutter(entry.name) and entry.is_file(follow_symlinks=False)
+
+
 def _fault(name: str, regular: bool) -> str | None:
     suffix = os.path.splitext(name)[1]
+    if regular and is_clutter(name):
+        return None
     if name.startswith("."):
         return "hidden or temporary, does not belong into a finished dataset"
     if not regular:

@@ -20,9 +20,10 @@ from typing import Any
 
 from genrep.errors import DatasetError, ManifestError
 from genrep.files import canonical_json
+from genrep.suggestions import one_of
 from genrep.untrusted import printable
 
-from .manifest import MANIFEST_NAME, Manifest, Shard, read_manifest, read_shard_record
+from .manifest import Manifest, Shard, dataset_folder, read_manifest, read_shard_record
 from .shard_checks import Footprint, Stopped, content_faults, open_shard, sha256_of
 from .strays import strays
 
@@ -59,10 +60,10 @@ def verify(
     a time, by threads. ``partial``: shards that are missing are no problem. A shard whose tables are wrong is not read
     further. Raises ValueError for an unknown level, and nothing for what lies in the folder.
     """
-    folder = Path(folder)
+    folder = dataset_folder(folder)
     _check_level(level)
     try:
-        manifest = _read_manifest(folder)
+        manifest = read_manifest(folder)
     except DatasetError as error:
         return [Problem(shard=None, reason=str(error))]
     return list(_Check(folder, manifest, level, on_progress, partial=partial).problems(jobs))
@@ -77,9 +78,9 @@ def require_valid(
     partial: bool = False,
 ) -> Manifest:
     """The manifest of a folder that passes ``verify``. Raises DatasetError with the first problem otherwise."""
-    folder = Path(folder)
+    folder = dataset_folder(folder)
     _check_level(level)
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     with closing(_Check(folder, manifest, level, on_progress, partial=partial).problems(jobs)) as problems:
         for problem in problems:
             raise DatasetError(f"{folder / problem.shard}: {problem.reason}" if problem.shard else problem.reason)
@@ -93,18 +94,7 @@ def verify_shard(folder: Path, manifest: Manifest, shard: Shard, level: str = "b
 
 def _check_level(level: str) -> None:
     if level not in LEVELS:
-        raise ValueError(f"level {level!r}, wanted one of {', '.join(LEVELS)}")
-
-
-def _read_manifest(folder: Path) -> Manifest:
-    if not os.path.isdir(folder):
-        raise DatasetError(f"{folder}: not a folder")
-    try:
-        return read_manifest(folder)
-    except ManifestError as error:
-        if str(error) == f"{folder / MANIFEST_NAME}: missing":
-            raise ManifestError(f"{error}: not a dataset folder, or its build has not finished") from None
-        raise
+        raise ValueError(f"level {level!r}, wanted one of {one_of(level, LEVELS)}")
 
 
 class _Check:

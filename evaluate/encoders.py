@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrep.encoders import ARCHS, STEMS
+from genrep.suggestions import one_of
 
 if TYPE_CHECKING:
     from genrep.encoders import LoadedEncoder
@@ -23,9 +24,9 @@ def check_encoder_choice(
     if encoder is not None and arch is not None:
         raise ValueError(f"--arch {arch}: the encoder's file says what it is; wanted only with --random-init")
     if arch is not None and arch not in ARCHS:
-        raise ValueError(f"--arch {arch!r}: wanted one of {', '.join(ARCHS)}")
+        raise ValueError(f"--arch {arch!r}: wanted one of {one_of(arch, ARCHS)}")
     if stem not in STEMS:
-        raise ValueError(f"--stem {stem!r}: wanted one of {', '.join(STEMS)}")
+        raise ValueError(f"--stem {stem!r}: wanted one of {one_of(stem, STEMS)}")
 
 
 def open_encoder(

@@ -20,6 +20,7 @@ from genrep.image_files import ImageFiles, list_folder_pair
 from genrep.images.reading import read_rgb
 from genrep.photo_sets import MEAN_PER_CLASS, PHOTO_SETS, TOP1, load_photo_set
 from genrep.real_images import NAMED, load_images
+from genrep.suggestions import one_of
 
 from .transforms import Pixels, Transform
 
@@ -92,7 +93,7 @@ def load_pair(dataset: str, root: Path | None, *, download: bool = False) -> tup
         metric = PHOTO_SETS[dataset].metric
     else:
         if not Path(dataset).is_dir():
-            raise DataError(f"--dataset {dataset!r}: neither a folder nor one of {', '.join(DATASETS)}")
+            raise DataError(f"--dataset {dataset!r}: neither a folder nor one of {one_of(dataset, DATASETS)}")
         train, test = list_folder_pair(Path(dataset))
         metric = TOP1
     if len(train.classes) < 2:

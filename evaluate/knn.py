@@ -14,6 +14,7 @@ from genrep.encoders.devices import pick_device, pick_precision
 from genrep.errors import DataError
 from genrep.files import locked_folder
 from genrep.knn import NEIGHBOURS, TEMPERATURE, knn_score
+from genrep.suggestions import one_of
 
 from .encoders import check_encoder_choice, open_encoder
 from .frozen import COMPUTED, frozen_features
@@ -54,7 +55,7 @@ class KnnConfig:
         check_encoder_choice(encoder=self.encoder, random_init=self.random_init, arch=self.arch, stem=self.stem)
         for name, value, known in (("device", self.device, DEVICES), ("precision", self.precision, PRECISIONS)):
             if value not in known:
-                raise ValueError(f"--{name} {value!r}: wanted one of {', '.join(known)}")
+                raise ValueError(f"--{name} {value!r}: wanted one of {one_of(value, known)}")
         for name in ("k", "size", "feature_batch", "workers"):
             count = getattr(self, name)
             if count is not None and count < 1:

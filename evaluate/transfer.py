@@ -9,6 +9,7 @@ from genrep.encoders import DEVICES
 from genrep.errors import DataError
 from genrep.files import locked_folder
 from genrep.real_images import MissingDataset
+from genrep.suggestions import one_of
 
 from .encoders import check_encoder_choice
 from .linear.config import LinearConfig
@@ -74,7 +75,7 @@ class TransferConfig:
             ("device", self.device, DEVICES),
         ):
             if value not in known:
-                raise ValueError(f"--{name} {value!r}: wanted one of {', '.join(k for k in known if k)}")
+                raise ValueError(f"--{name} {value!r}: wanted one of {one_of(value, known)}")
         self.probe(SUITES[self.suite].datasets[0])
 
     def probe(self, dataset: str) -> LinearConfig:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from genrep.errors import RecipeError
+from genrep.files import user_path
+from genrep.suggestions import one_of
 
 from .generators.base import LatentSpec
 from .pixels import FORMULAS, parse_encoding
@@ -72,7 +74,7 @@ def load_recipe(gen: str) -> Recipe:
         RecipeError: there is no such recipe, or its file is not what a recipe must be.
     """
     if gen.endswith(".toml"):
-        path = Path(gen)
+        path = user_path(gen)
         if not path.is_file():
             raise RecipeError(f"--gen {gen}: no such file")
         return _parse(path.read_bytes(), path.stem, path.parent, where=str(path))
@@ -80,7 +82,7 @@ def load_recipe(gen: str) -> Recipe:
         return Recipe(name=gen, family="module", views=view_from_json({"name": "gaussian"}))
     if gen not in known_recipes():
         raise RecipeError(
-            f"--gen {gen!r}: unknown generator; known: {', '.join(known_recipes())}, or FILE.toml, or package.module:factory"
+            f"--gen {gen!r}: unknown generator; known: {one_of(gen, known_recipes())}, or FILE.toml, or package.module:factory"
         )
     data = importlib.resources.files("genrep.generate.recipes").joinpath(f"{gen}.toml").read_bytes()
     return _parse(data, gen, None, where=f"recipe {gen}")
@@ -93,18 +95,18 @@ def _parse(data: bytes, name: str, folder: Path | None, where: str) -> Recipe:
         raise RecipeError(f"{where}: not a TOML file ({error})") from None
     for table, content in tables.items():
         if table not in TABLES or not isinstance(content, dict):
-            raise RecipeError(f"{where}: unknown table [{table}]; known: {', '.join(TABLES)}")
+            raise RecipeError(f"{where}: unknown table [{table}]; known: {one_of(table, TABLES)}")
         unknown = set(content) - (TABLES[table] or set(content))
         if unknown:
-            raise RecipeError(
-                f"{where}: [{table}] has unknown key {sorted(unknown)[0]!r}; known: {', '.join(sorted(TABLES[table] or ()))}"
-            )
+            key = min(unknown)
+            known = one_of(key, sorted(TABLES[table] or ()))
+            raise RecipeError(f"{where}: [{table}] has unknown key {key!r}; known: {known}")
     generator, image = dict(tables.get("generator", {})), tables.get("image", {})
     if not isinstance(generator.get("family"), str):
         raise RecipeError(f"{where}: [generator] needs a family")
     uint8, crop, encoding = image.get("uint8", "127.5x+128"), image.get("crop"), image.get("encoding")
     if uint8 not in FORMULAS:
-        raise RecipeError(f"{where}: [image] uint8 = {uint8!r}; known: {', '.join(FORMULAS)}")
+        raise RecipeError(f"{where}: [image] uint8 = {uint8!r}; known: {one_of(uint8, FORMULAS)}")
     if crop is not None and not (
         isinstance(crop, list) and len(crop) == 4 and all(isinstance(n, int) and n >= 0 for n in crop)
     ):

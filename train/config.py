@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from genrep.encoders import ARCHS, DEVICES, STEMS
+from genrep.files import user_path
 from genrep.pixel_views import PIXEL_VIEWS
+from genrep.suggestions import one_of
 
 from .objectives import OBJECTIVES
 
@@ -101,11 +103,13 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Raises ValueError, naming the option."""
+        from genrep.datasets_manifest import dataset_folder
+
         data = (self.data,) if isinstance(self.data, (str, Path)) else self.data
-        object.__setattr__(self, "data", tuple(Path(one) for one in data))
+        object.__setattr__(self, "data", tuple(dataset_folder(one) for one in data))
         for name in ("out", "weights", "knn_root"):
             if getattr(self, name) is not None:
-                object.__setattr__(self, name, Path(getattr(self, name)))
+                object.__setattr__(self, name, user_path(getattr(self, name)))
         for name, known in _CHOICES.items():
             _check_choice(name, getattr(self, name), known)
         for name, low in _AT_LEAST.items():
@@ -175,7 +179,7 @@ _DEFAULTS = {one.name: one.default for one in fields(TrainConfig)}
 
 def _check_choice(name: str, value: object, known: tuple[str | None, ...]) -> None:
     if value not in known:
-        raise ValueError(f"{option(name)} {value!r}: wanted one of {', '.join(str(k) for k in known if k)}")
+        raise ValueError(f"{option(name)} {value!r}: wanted one of {one_of(value, known)}")
 
 
 def _check_window(window: str) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from genrep.errors import ResumeError
 from genrep.seeding import derive, uniforms
+from genrep.suggestions import one_of
 
 from .buffers import Buffers
 from .mixture import mixture
@@ -220,4 +221,4 @@ def _check(batch_size: int, positive: str | None, rank: int, world_size: int) ->
         wanted = "at least 1" if world_size == 1 else f"a multiple of {world_size}, the number of ranks"
         raise ValueError(f"batch_size {batch_size}: wanted {wanted}")
     if positive not in (None, *POSITIVES):
-        raise ValueError(f"positive {positive!r}: wanted one of {', '.join(POSITIVES)}")
+        raise ValueError(f"positive {positive!r}: wanted one of {one_of(positive, POSITIVES)}")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from genrep.errors import RecipeError, ResumeError
 from genrep.online import OnlineSource
+from genrep.suggestions import one_of
 
 from .order import share
 from .sets import PAIRED, POSITIVES
@@ -121,7 +122,7 @@ def _made_of(
 ) -> dict[str, tuple[tuple[str, ...], bool]]:
     """For each field of a batch the source's fields that it is made of, and whether these are stacked."""
     if positive not in (None, *POSITIVES):
-        raise ValueError(f"positive {positive!r}: wanted one of {', '.join(POSITIVES)}")
+        raise ValueError(f"positive {positive!r}: wanted one of {one_of(positive, POSITIVES)}")
     if fields is None:
         fields = [name for name in source.fields if positive is None or _is_made(name, positive)]
     made = {}

@@ -22,6 +22,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from genrep.files import user_path
+from genrep.suggestions import one_of, suggestion
+
 from .config import TrainConfig
 
 Settings = dict[str, Any]
@@ -166,7 +169,7 @@ def preset(name: str) -> Settings:
         ValueError: there is none of this name; lists the names.
     """
     if name not in _PRESETS:
-        raise ValueError(f"--preset {name!r}: wanted one of {', '.join(_PRESETS)}")
+        raise ValueError(f"--preset {name!r}: wanted one of {one_of(name, _PRESETS)}")
     return dict(_PRESETS[name][1])
 
 
@@ -179,7 +182,7 @@ def read_preset(source: str) -> Settings:
     if not source.endswith(".toml"):
         return preset(source)
     try:
-        settings = tomllib.loads(Path(source).read_text())
+        settings = tomllib.loads(user_path(source).read_text())
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ValueError(f"--preset {source}: cannot be read ({reason})") from error
@@ -188,6 +191,7 @@ def read_preset(source: str) -> Settings:
         if name not in types.keys() - {"out"}:
             raise ValueError(
                 f"--preset {source}: unknown setting {name!r}; wanted names of genrep-train's options with _"
+                f"{suggestion(name, types)}"
             )
         if not _is_of(value, types[name]):
             wanted = getattr(types[name], "__name__", str(types[name])).removesuffix(" | None")

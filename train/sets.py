@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from genrep.datasets_manifest import MANIFEST_NAME
+from genrep.datasets_manifest import MANIFEST_NAME, dataset_folder
 from genrep.errors import DatasetError
 
 from .folder_images import FolderImages, is_image_folder
@@ -198,7 +198,7 @@ def open_sets(data: Data | Sets, *, partial: bool = False, size: Size | None = N
     """
     if isinstance(data, Sets):
         return data
-    folders = [Path(one) for one in ([data] if isinstance(data, (str, Path)) else data)]
+    folders = [dataset_folder(one) for one in ([data] if isinstance(data, (str, Path)) else data)]
     if not folders:
         raise ValueError("data: no path given")
     finished = {

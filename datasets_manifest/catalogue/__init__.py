@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from genrep.errors import DatasetError, ManifestError
+from genrep.suggestions import one_of
 from genrep.untrusted import shown
 
 from ..strict_json import parse_json, want_integer, want_list, want_object, want_sha256, want_text
@@ -72,7 +73,7 @@ def find(name: str) -> Entry:
     """The entry of this name. Raises DatasetError that lists the known names."""
     known = {entry.name: entry for entry in entries()}
     if name not in known:
-        raise DatasetError(f"{shown(name)} is not in the catalogue; known: {', '.join(known)}")
+        raise DatasetError(f"{shown(name)} is not in the catalogue; known: {one_of(name, known)}")
     return known[name]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from genrep.option_types import PATH, PATH_TEXT, IntRange
+from genrep.option_types import PATH, PATH_TEXT, IntRange, PathType
 
 if TYPE_CHECKING:
     from genrep.progress import Progress
@@ -17,7 +17,19 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 LEVELS = ("quick", "bytes", "full")  # verify.LEVELS, which is not imported before it is needed
 
-folder_argument = click.argument("folder", metavar="DIR", type=PATH)
+
+class DatasetType(PathType):
+    """The folder of a dataset, given as it is or by its manifest.json."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The folder."""
+        from ..manifest import dataset_folder
+
+        return dataset_folder(super().convert(value, param, ctx))
+
+
+DATASET = DatasetType()
+folder_argument = click.argument("folder", metavar="DIR", type=DATASET)
 jobs_option = click.option(
     "--jobs", metavar="N", type=IntRange(1, 1024), help="Shards read at a time.  [default: one per core]"
 )

@@ -9,9 +9,11 @@ import click
 
 from genrep.option_types import PATH
 
+from .options import DATASET
+
 
 @click.command("sign")
-@click.argument("folder", metavar="DIR", type=PATH, required=False)
+@click.argument("folder", metavar="DIR", type=DATASET, required=False)
 @click.option("--key", metavar="FILE", type=PATH, help="The secret key to sign with: minisign's, or one of --new-key.")
 @click.option("--new-key", metavar="FILE", type=PATH, help="Make a key pair: FILE, and FILE.pub to pass around.")
 @click.option("--password", is_flag=True, help="Protect the new key by a password.")

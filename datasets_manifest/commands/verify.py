@@ -67,6 +67,7 @@ def command(folder: Path, level: str, jobs: int | None, report: Path | None, **o
     from genrep.untrusted import printable
 
     from ..recovery.sample import SampleConfig, compare_sample
+    from ..strays import clutter
     from ..verify import Problem, verify
 
     making = making_config(options)
@@ -84,11 +85,17 @@ def command(folder: Path, level: str, jobs: int | None, report: Path | None, **o
             problems += sample.problems
         except GenRepError as error:
             failure = error
+    remarks = clutter(folder) if folder.is_dir() else []
     seconds = time.monotonic() - started
     if report is not None:
         told = problems if failure is None else [Problem(shard=None, reason=str(failure))]
         facts = {"folder": str(folder), "level": level, "partial": partial, "seconds": round(seconds, 3)}
-        _write_report(report, told, {**facts, "signer": signed, "sample": None if sample is None else sample.to_json()})
+        facts["remarks"] = remarks
+        _write_report(
+            report,
+            told,
+            {**facts, "signer": signed, "sample": None if sample is None else sample.to_json()},
+        )
     if failure is not None:
         raise failure
     for problem in problems:
@@ -97,6 +104,8 @@ def command(folder: Path, level: str, jobs: int | None, report: Path | None, **o
         raise DatasetError(f"{folder}: {len(problems)} problem{'s' if len(problems) > 1 else ''} at level {level}")
     if sample is not None:
         click.echo(f"made again {sample}")
+    if remarks:
+        click.echo(f"remark: {printable(', '.join(remarks))}: left by a file manager, no part of the dataset")
     _say_ok(folder, level + (", signed" if signer is not None else ""), partial, seconds)
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from genrep.errors import DatasetError, ResumeError
-from genrep.files import locked_folder, write_json
+from genrep.files import is_clutter, locked_folder, write_json
 from genrep.progress import Progress
+from genrep.suggestions import one_of
 
 from ..manifest import Manifest, read_manifest
 from ..strays import refuse_inside
@@ -56,7 +57,7 @@ def export(config: ExportConfig) -> ExportReport:
         OSError: the disk is full, names the file.
     """
     if config.format not in FORMATS:
-        raise DatasetError(f"--format {config.format}: wanted one of {', '.join(FORMATS)}")
+        raise DatasetError(f"--format {config.format}: wanted one of {one_of(config.format, FORMATS)}")
     manifest = read_manifest(config.folder)
     refuse_inside(config.out, config.folder, itself=True)
     writer = FORMATS[config.format](manifest, config.out, config.per_file)
@@ -96,7 +97,8 @@ def _claim(out: Path, state: dict[str, Any]) -> bool:
     """Make an empty folder this export's, or find that it is; returns whether it was complete. Raises ResumeError."""
     path = out / STATE_NAME
     if not os.path.lexists(path):
-        if any(not (name.startswith(".") and name.endswith(".tmp")) for name in os.listdir(out)):
+        there = [name for name in os.listdir(out) if not is_clutter(name)]
+        if any(not (name.startswith(".") and name.endswith(".tmp")) for name in there):
             raise ResumeError(f"--out {out}: not empty, and no export of this program ({STATE_NAME} is missing)")
         write_json(path, {**state, "complete": False})
         return False

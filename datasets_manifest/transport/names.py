@@ -8,6 +8,7 @@ from pathlib import Path
 
 from genrep.errors import DatasetError
 from genrep.http import shown
+from genrep.suggestions import one_of
 
 from .. import catalogue
 from .stores import scheme_of
@@ -35,7 +36,7 @@ def resolve(text: str, digest: str | None = None) -> Wanted:
     if text in known:
         return _published(known[text], digest)
     if not Path(text).exists():
-        raise DatasetError(f"{shown(text)}: neither a folder nor a published dataset; known: {', '.join(known)}")
+        raise DatasetError(f"{shown(text)}: neither a folder nor a published dataset; known: {one_of(text, known)}")
     return Wanted(urls=(text,), digest=digest)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from genrep.errors import DatasetError, ManifestError, ResumeError
-from genrep.files import digest_json, locked_folder, write_atomic
+from genrep.files import digest_json, is_clutter, locked_folder, write_atomic
 from genrep.http import Limits, Lost, Missing, Refused, Stop, persist, shown
 from genrep.untrusted import printable
 
@@ -191,6 +191,8 @@ def _refuse_other(folder: Path, manifest: Manifest) -> None:
     known = {MANIFEST_NAME, HIDDEN, *EXTRAS}
     known |= {name for shard in manifest.shards for name in (shard.name, shard.record_name)}
     for path in folder.iterdir():
+        if is_clutter(path.name):
+            continue
         if path.name not in known and not (path.name.startswith(".") and path.name.endswith(".tmp")):
             raise ResumeError(
                 f"--out {folder}: {printable(path.name)} there is no part of this dataset; wanted a new folder"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from genrep.errors import DatasetError, ResumeError
+from genrep.files import is_clutter
 from genrep.http import SCHEMES, Limits, shown
 
 from ..manifest import MANIFEST_NAME, Manifest
@@ -52,7 +53,7 @@ def push(config: PushConfig) -> PushReport:
         )
     manifest = require_valid(folder, "quick")
     names = _names(folder, manifest)
-    left_out = sorted({path.name for path in folder.iterdir()} - set(names))
+    left_out = sorted({path.name for path in folder.iterdir() if not is_clutter(path.name)} - set(names))
     warnings: list[str] = []
     if scheme in ("", "file"):
         sent, kept = _to_folder(config)

@@ -13,6 +13,8 @@ from genrep.errors import DatasetError
 from genrep.http import SCHEMES, HttpSource, Limits, Lost, Missing, RangeRefused, Refused, Stop, shown
 from genrep.untrusted import one_line, open_regular
 
+from ..manifest import MANIFEST_NAME, dataset_folder
+
 BLOCK = 8 << 20  # most bytes of one request to a store
 LEAST = 256 << 10  # and of the first; then an eighth of what came, so that a kill costs no more than that
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -52,18 +54,22 @@ def scheme_of(text: str) -> str:
 def local_path(text: str) -> Path:
     """The folder that a path or a file:// address names. Raises DatasetError."""
     if scheme_of(text) != "file":
-        return Path(text)
+        return dataset_folder(text)
     parts = urlsplit(text)
     if parts.netloc not in ("", "localhost"):
         raise DatasetError(f"{shown(text)}: a file on another machine, wanted file:///path")
-    return Path(unquote(parts.path))
+    return dataset_folder(unquote(parts.path))
 
 
 def open_source(text: str, limits: Limits, stop: Stop) -> Source:
     """The place of a dataset. Raises DatasetError for one that cannot be, Refused for no address."""
     scheme = scheme_of(text)
     if scheme in ("", "file"):
-        return FolderSource(local_path(text))
+        folder = local_path(text)
+        if not folder.exists():
+            raise DatasetError(f"{shown(text)}: no such folder; wanted that of a dataset")
+        return FolderSource(folder)
+    text = text.removesuffix(f"/{MANIFEST_NAME}")
     if scheme in SCHEMES:
         return HttpSource(text, limits, stop)
     if scheme == "hf":

@@ -8,6 +8,7 @@ from typing import Any
 
 from genrep.encoders import DEVICES, PRECISIONS
 from genrep.evaluate.encoders import check_encoder_choice
+from genrep.suggestions import one_of
 
 from .presets import PRESETS, Preset
 
@@ -59,7 +60,7 @@ class DetectionConfig:
             ("precision", self.precision, (None, *PRECISIONS)),
         ):
             if value not in known:
-                raise ValueError(f"--{name} {value!r}: wanted one of {', '.join(k for k in known if k)}")
+                raise ValueError(f"--{name} {value!r}: wanted one of {one_of(value, known)}")
         if not self.data:
             raise ValueError("--data: wanted at least one folder")
         for name in ("steps", "batch_size", "workers", "checkpoint_every", "log_every", "max_size", "test_size"):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genrep.encoders import DEVICES
+from genrep.suggestions import one_of
 
 from ..encoders import check_encoder_choice
 
@@ -41,7 +42,7 @@ class FinetuneConfig:
         """Raises ValueError, naming the option."""
         check_encoder_choice(encoder=self.encoder, random_init=self.random_init, arch=self.arch, stem=self.stem)
         if self.device not in DEVICES:
-            raise ValueError(f"--device {self.device!r}: wanted one of {', '.join(DEVICES)}")
+            raise ValueError(f"--device {self.device!r}: wanted one of {one_of(self.device, DEVICES)}")
         if (self.labels is None) == (self.subset is None):
             raise ValueError("--labels or --subset: wanted one of the two")
         if self.labels is not None:

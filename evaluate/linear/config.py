@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genrep.encoders import DEVICES, PRECISIONS
+from genrep.suggestions import one_of
 
 from ..encoders import check_encoder_choice
 from .presets import PRESETS
@@ -49,7 +50,7 @@ class LinearConfig:
             ("device", self.device, DEVICES),
         ):
             if value not in known:
-                raise ValueError(f"--{name} {value!r}: wanted one of {', '.join(known)}")
+                raise ValueError(f"--{name} {value!r}: wanted one of {one_of(value, known)}")
         for name in ("epochs", "batch_size", "feature_batch", "size", "crop", "workers"):
             count = getattr(self, name)
             if count is not None and count < 1:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from genrep.encoders import DEVICES
+from genrep.suggestions import one_of
 
 from .planning import usable_generators
 from .specs import SCALES, read_scale, read_table
@@ -31,9 +32,9 @@ class ReproduceConfig:
     def __post_init__(self) -> None:
         """Raises ValueError, naming the option."""
         if self.scale not in SCALES:
-            raise ValueError(f"--scale {self.scale!r}: wanted one of {', '.join(SCALES)}")
+            raise ValueError(f"--scale {self.scale!r}: wanted one of {one_of(self.scale, SCALES)}")
         if self.device not in DEVICES:
-            raise ValueError(f"--device {self.device!r}: wanted one of {', '.join(DEVICES)}")
+            raise ValueError(f"--device {self.device!r}: wanted one of {one_of(self.device, DEVICES)}")
         if self.jobs is not None and self.jobs < 1:
             raise ValueError(f"--jobs {self.jobs}: wanted at least 1")
         if self.seeds is not None and (not self.seeds or len(set(self.seeds)) < len(self.seeds)):
@@ -52,7 +53,7 @@ class ReproduceConfig:
         known = [row.id for row in read_table(self.table, self.scale).rows]
         for row in self.rows:
             if row not in known:
-                raise ValueError(f"--rows {row!r}: {self.table} at this scale has {', '.join(known) or 'no rows'}")
+                raise ValueError(f"--rows {row!r}: {self.table} at this scale has {one_of(row, known) or 'no rows'}")
 
     @property
     def all_seeds(self) -> tuple[int, ...]:

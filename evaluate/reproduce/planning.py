@@ -10,6 +10,7 @@ from genrep.files import digest_json
 from genrep.photo_sets import PHOTO_SETS
 from genrep.presets import preset_settings
 from genrep.real_images import NAMED
+from genrep.suggestions import one_of
 
 from .sources import GENERATE, Sources
 from .specs import RowSpec, ScaleSpec, Settings, read_method, read_scale, read_table
@@ -176,7 +177,7 @@ class Planner:
 
     def _evaluation(self, spec: RowSpec, run: Task | None, seed: int, name: str, dataset: str | None) -> Task:
         if name not in self.scale.evaluations:
-            raise ValueError(f"evaluation {name!r}: wanted one of {', '.join(self.scale.evaluations)}")
+            raise ValueError(f"evaluation {name!r}: wanted one of {one_of(name, self.scale.evaluations)}")
         how = self.scale.evaluations[name]
         options = {**how["options"], **(how.get("real", {}) if spec.data == "real" else {})}
         needs: tuple[Task, ...] = () if run is None else (run,)

@@ -9,6 +9,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from genrep.suggestions import one_of
+
 SCALES = ("tiny", "cpu", "small", "full")
 Settings = dict[str, Any]
 DATA = ("generated", "real", "mixed", "none", "walk")
@@ -110,7 +112,7 @@ def read_table(name: str, scale: str) -> TableSpec:
         ValueError: there is none of this name, or its file says something unknown.
     """
     if name not in table_names():
-        raise ValueError(f"TABLE {name!r}: wanted one of {', '.join(table_names())}")
+        raise ValueError(f"TABLE {name!r}: wanted one of {one_of(name, table_names())}")
     value = _read(f"tables/{name}.toml")
     where = f"tables/{name}.toml"
     known = {"title", "says", "published", "baselines", "defaults", "rows", "script", *SCALES}
@@ -152,14 +154,14 @@ def _baseline(entry: str | Settings, where: str) -> Settings:
     own = {} if isinstance(entry, str) else {key: value for key, value in entry.items() if key != PARENT}
     name = entry if isinstance(entry, str) else entry.get(PARENT)
     if name not in BASELINES:
-        raise ValueError(f"{where}: baseline {name!r}: wanted one of {', '.join(BASELINES)}")
+        raise ValueError(f"{where}: baseline {name!r}: wanted one of {one_of(name, BASELINES)}")
     return {**BASELINES[name], **own}
 
 
 def read_scale(name: str) -> ScaleSpec:
     """A scale. Raises ValueError if there is none of this name."""
     if name not in SCALES:
-        raise ValueError(f"--scale {name!r}: wanted one of {', '.join(SCALES)}")
+        raise ValueError(f"--scale {name!r}: wanted one of {one_of(name, SCALES)}")
     value = dict(_read("scales.toml")[name])
     value["seeds"], value["stand_ins"] = tuple(value["seeds"]), tuple(value.get("stand_ins", ()))
     _check_keys(value, {one.name for one in fields(ScaleSpec)}, f"scales.toml: {name}")
@@ -175,7 +177,7 @@ def read_method(name: str) -> Settings:
     """``objective`` and ``full`` of a method."""
     methods = _read("methods.toml")
     if name not in methods:
-        raise ValueError(f"method {name!r}: wanted one of {', '.join(methods)}")
+        raise ValueError(f"method {name!r}: wanted one of {one_of(name, methods)}")
     return dict(methods[name])
 
 
@@ -183,7 +185,7 @@ def read_fit(name: str, scale: str) -> tuple[str, Settings]:
     """Command and options of a fit at a scale."""
     fits = _read("fits.toml")
     if name not in fits:
-        raise ValueError(f"fit {name!r}: wanted one of {', '.join(fits)}")
+        raise ValueError(f"fit {name!r}: wanted one of {one_of(name, fits)}")
     own = fits[name]
     command, options = read_fit(own[PARENT], scale) if PARENT in own else (own["command"], {})
     layers = ("full",) if scale == "full" else ("reduced", scale)
@@ -226,7 +228,7 @@ def _with_published(row: RowSpec, table: str | None) -> RowSpec:
 def _check_keys(value: Mapping[str, Any], known: set[str], where: str) -> None:
     unknown = sorted(value.keys() - known)
     if unknown:
-        raise ValueError(f"{where}: unknown {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+        raise ValueError(f"{where}: unknown {', '.join(unknown)}; known: {one_of(unknown[0], sorted(known))}")
 
 
 def _here() -> Any:

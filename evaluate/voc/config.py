@@ -8,6 +8,7 @@ from pathlib import Path
 
 from genrep.encoders import DEVICES
 from genrep.evaluate.encoders import check_encoder_choice
+from genrep.suggestions import one_of
 
 SPLITS = ("trainval/test", "train/val")  # fitted on / tested on
 PROTOCOLS = ("default", "genrep")
@@ -47,7 +48,7 @@ class Voc07Config:
             ("device", self.device, DEVICES),
         ):
             if value not in known:
-                raise ValueError(f"--{name} {value!r}: wanted one of {', '.join(k for k in known if k)}")
+                raise ValueError(f"--{name} {value!r}: wanted one of {one_of(value, known)}")
         for name, count in (("size", self.size), ("batch-size", self.batch_size), ("workers", self.workers)):
             if count is not None and count < 1:
                 raise ValueError(f"--{name} {count}: wanted at least 1")

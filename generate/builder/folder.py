@@ -12,7 +12,7 @@ from typing import Any
 
 from genrep.datasets_manifest.finish import BUILD_NAME, RECIPE_NAME
 from genrep.errors import ResumeError
-from genrep.files import lock, locked_folder, write_json
+from genrep.files import is_clutter, lock, locked_folder, write_json
 
 from .plan import Plan
 
@@ -69,7 +69,9 @@ def refuse_strangers(folder: Path) -> None:
     """Raise ResumeError if the folder holds anything that no build of ours begins with."""
     if (folder / RECIPE_NAME).exists():
         return
-    others = sorted(entry.name for entry in folder.iterdir() if entry.name not in BEGINNINGS)
+    others = sorted(
+        entry.name for entry in folder.iterdir() if entry.name not in BEGINNINGS and not is_clutter(entry.name)
+    )
     others = [name for name in others if not name.endswith(".tmp")]  # of another part that claims the folder now
     if others:
         raise ResumeError(

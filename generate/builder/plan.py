@@ -10,6 +10,7 @@ from typing import Any
 from genrep.datasets_manifest.layout import largest_shape
 from genrep.errors import RecipeError
 from genrep.files import digest_json
+from genrep.quantities import whole_number
 
 DEFAULT_SHARD_BYTES = 512_000_000
 DEFAULT_MIN_SHARDS = 16
@@ -87,10 +88,14 @@ def shard_pairs(size: str | None, num_pairs: int, bytes_per_pair: float) -> int:
     if size is None:
         by_count = max(1, num_pairs // DEFAULT_MIN_SHARDS)
         return min(by_count, max(1, int(DEFAULT_SHARD_BYTES // bytes_per_pair)))
-    match = re.fullmatch(r"(\d{1,12})(KB|MB|GB)?", size)
-    if match is None or int(match[1]) == 0:
+    match = re.fullmatch(r"(.+?)(KB|MB|GB)?", size)
+    try:
+        number = whole_number(match[1]) if match else 0
+    except ValueError:
+        number = 0
+    if match is None or number < 1:
         raise RecipeError(f"--shard-size {size!r}: wanted a number of pairs, or of bytes like 512MB")
-    pairs = int(match[1]) if match[2] is None else max(1, int(int(match[1]) * UNITS[match[2]] // bytes_per_pair))
+    pairs = number if match[2] is None else max(1, int(number * UNITS[match[2]] // bytes_per_pair))
     if -(-num_pairs // pairs) > MAX_SHARDS:
         raise RecipeError(f"--shard-size {size}: {-(-num_pairs // pairs)} shards, wanted at most {MAX_SHARDS}")
     return min(pairs, num_pairs)

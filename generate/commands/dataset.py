@@ -9,6 +9,7 @@ import click
 
 from genrep.cli import print_config
 from genrep.option_types import PATH, PATH_TEXT, IntRange
+from genrep.quantities import whole_number
 
 if TYPE_CHECKING:
     from ..builder import BuildReport
@@ -168,6 +169,10 @@ def _batch_size(text: str) -> int | None:
     """The number, or None for ``auto``."""
     if text == "auto":
         return None
-    if not text.isdecimal() or not 1 <= int(text) <= MAX_BATCH_SIZE:
+    try:
+        number = whole_number(text)
+    except ValueError:
+        number = 0
+    if not 1 <= number <= MAX_BATCH_SIZE:
         raise click.BadParameter(f"{text!r} is neither auto nor 1 to {MAX_BATCH_SIZE}", param_hint="--batch-size")
-    return int(text)
+    return number

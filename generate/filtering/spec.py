@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrep.errors import RecipeError
+from genrep.files import user_path
 
 from ..views.base import ViewFile
 from .blocks import BLOCK, Blocks
@@ -97,4 +98,4 @@ def parse_filter(text: str) -> FilterSpec:
         keep = float(values.get("keep", "0.5"))
     except ValueError:
         raise RecipeError(f"--filter {text!r}: keep={values['keep']!r} is no number") from None
-    return FilterSpec(keep=keep, weights=Path(values["weights"]))
+    return FilterSpec(keep=keep, weights=user_path(values["weights"]))

@@ -9,6 +9,7 @@ import numpy as np
 
 from genrep import seeding
 from genrep.errors import RecipeError
+from genrep.suggestions import one_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,7 +36,7 @@ class LatentSpec:
 
     def __post_init__(self) -> None:
         if self.law not in LAWS:
-            raise RecipeError(f"latent law {self.law!r}: known: {', '.join(LAWS)}")
+            raise RecipeError(f"latent law {self.law!r}: known: {one_of(self.law, LAWS)}")
         if (self.law == "truncated_normal") != (self.truncation is not None):
             raise RecipeError(
                 f"latent law {self.law!r} with truncation {self.truncation}: exactly truncated_normal has one"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from genrep.errors import RecipeError
+from genrep.suggestions import one_of
 
 if TYPE_CHECKING:
     import torch
@@ -53,6 +54,6 @@ class Family(Protocol):
 def family(name: str) -> Family:
     """The module of a family. Raises RecipeError for an unknown name."""
     if name not in FAMILIES:
-        raise RecipeError(f"unknown family {name!r}; known: {', '.join(FAMILIES)}")
+        raise RecipeError(f"unknown family {name!r}; known: {one_of(name, FAMILIES)}")
     module: Any = importlib.import_module(FAMILIES[name])
     return module

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from genrep.errors import DataError, GenRepError
+from genrep.files import user_path
 
 FEATURES = ("features", "instance_features", "feats")
 LABELS = "labels"
@@ -55,7 +56,7 @@ def load_features(source: Source) -> InstanceFeatures:
     where = "features"
     if isinstance(source, (str, os.PathLike)):
         where = f"features {source}"
-        source = _read(Path(source), where)
+        source = _read(user_path(source), where)
     labels: Any = None
     if isinstance(source, Mapping):
         known = [name for name in FEATURES if name in source]

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrep.errors import RecipeError
+from genrep.files import user_path
+from genrep.suggestions import one_of
 
 from .base import Generator
 from .families import family
@@ -60,8 +62,9 @@ def load_generator(
             raise RecipeError("load_generator: give gen or weights")
         from ..store.conversion import read_checkpoint
 
-        checkpoint, _ = read_checkpoint(Path(weights), None)
-        return _open(checkpoint, device, options, Path(weights).name)
+        path = user_path(weights)
+        checkpoint, _ = read_checkpoint(path, None)
+        return _open(checkpoint, device, options, path.name)
     recipe = load_recipe(gen)
     generator = open_generator(recipe, weights, device, options).generator
     if recipe.family != "module":
@@ -112,5 +115,5 @@ def _open(checkpoint: Checkpoint, device: str | torch.device, options: Mapping[s
 def _check_options(options: Mapping[str, Any], known: frozenset[str], where: str) -> None:
     unknown = sorted(set(options) - known)
     if unknown:
-        wanted = ", ".join(sorted(known)) or "none"
+        wanted = one_of(unknown[0], sorted(known)) or "none"
         raise RecipeError(f"{where}: unknown option {unknown[0]!r}; known: {wanted}")

@@ -10,6 +10,7 @@ from typing import Any
 from genrep.encoders import ARCHS, PRECISIONS, STEMS
 from genrep.errors import RecipeError
 from genrep.pixel_views import PIXEL_VIEWS
+from genrep.suggestions import one_of
 
 from ..fitting.settings import option
 from ..views.ranges import parse_range
@@ -79,7 +80,7 @@ class NavigatorConfig:
             ValueError: an unknown preset, or as the constructor.
         """
         if preset not in PRESETS:
-            raise ValueError(f"--preset {preset!r}: wanted one of {', '.join(PRESETS)}")
+            raise ValueError(f"--preset {preset!r}: wanted one of {one_of(preset, PRESETS)}")
         given = {name: value for name, value in options.items() if value is not None}
         single = HL_SINGLE if preset == "hl" and _moves_one_part(given) else {}
         return cls(**{**PRESETS[preset], **single, **given})
@@ -148,7 +149,9 @@ def _moves_one_part(options: dict[str, Any]) -> bool:
 def _check_choices(config: object, **choices: tuple[str, ...]) -> None:
     for name, known in choices.items():
         if getattr(config, name) not in known:
-            raise ValueError(f"{option(name)} {getattr(config, name)!r}: wanted one of {', '.join(known)}")
+            raise ValueError(
+                f"{option(name)} {getattr(config, name)!r}: wanted one of {one_of(getattr(config, name), known)}"
+            )
 
 
 def _check_range(text: str, where: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from genrep.datasets_manifest.schema import MAX_SIDE, MIN_VARYING_SIDE
 from genrep.errors import RecipeError
+from genrep.suggestions import one_of
 
 SIZE = re.compile(r"(\d{1,4})(?:x(\d{1,4}))?")
 CROPS = ("center", "none")
@@ -39,7 +40,7 @@ class FolderConfig:
         if self.shorter_side is not None:
             self._check_whole(self.shorter_side)
         if self.crop not in CROPS:
-            raise RecipeError(f"--crop {self.crop!r}: wanted one of {', '.join(CROPS)}")
+            raise RecipeError(f"--crop {self.crop!r}: wanted one of {one_of(self.crop, CROPS)}")
         if self.processes is not None and self.processes < 1:
             raise RecipeError(f"--processes {self.processes}: wanted at least 1")
 

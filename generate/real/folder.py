@@ -17,6 +17,7 @@ from genrep.errors import DataError
 from genrep.files import locked_folder
 from genrep.photo_sets import FOLDER_SETS
 from genrep.real_images import NAMED, load_images
+from genrep.suggestions import one_of
 
 from ..builder.folder import UNREADABLE_NAME, refuse_strangers
 from ..builder.job import Job
@@ -120,7 +121,9 @@ def _named(config: FolderConfig) -> _Images:
 
 def _files(config: FolderConfig, processes: int) -> _Images:
     if not is_listed(config.data):
-        raise DataError(f"{config.data}: neither a folder nor one of {', '.join(sorted((*NAMED, *FOLDER_SETS)))}")
+        raise DataError(
+            f"{config.data}: neither a folder nor one of {one_of(config.data, sorted((*NAMED, *FOLDER_SETS)))}"
+        )
     listing = list_real(config.data, config.root, config.split)
     with locked_folder(config.out):
         refuse_strangers(config.out)

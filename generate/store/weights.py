@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrep.errors import RecipeError, WeightsError
+from genrep.files import user_path
 
 from .cache import cache_folder, digest_file, make_folder, publish, weights_folder, writable
 from .download import check_digest, download, file_name, is_url
@@ -45,7 +46,7 @@ def locate(recipe: Recipe, weights: str | Path | None = None) -> WeightsSource:
     if weights is not None:
         if is_url(weights):
             return _fetch(str(weights), weights_folder(recipe.name), sha256=None, licence="unknown")
-        return _local(Path(weights), recipe)
+        return _local(user_path(weights), recipe)
     if recipe.weights is None:
         hint = f" ({recipe.source})" if recipe.source else ""
         raise WeightsError(f"recipe {recipe.name}: no weights ship with it; give --weights FILE{hint}")
@@ -117,7 +118,7 @@ def _shipped(recipe: Recipe) -> WeightsSource:
             raise RecipeError(f"recipe {recipe.name}: [generator] weights = {text!r} names no file of the package")
         path = Path(str(importlib.resources.files("genrep.generate.weights").joinpath(name)))
     else:
-        path = (recipe.folder or Path()) / text
+        path = (recipe.folder or Path()) / user_path(text)
     facts = {"source": text, "licence": recipe.licence}
     if os.path.isdir(path):
         return WeightsSource(path=path, facts=facts)

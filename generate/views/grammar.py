@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from genrep.errors import RecipeError
+from genrep.files import user_path
+from genrep.suggestions import one_of, suggestion
 from genrep.untrusted import shown
 
 from .base import View
@@ -63,7 +65,7 @@ def parse_view(text: str) -> View:
     """
     where = f"--views {text!r}"
     if text.endswith(".toml"):
-        return _from_toml(Path(text), where)
+        return _from_toml(user_path(text), where)
     return view_from_json(_table(text, where), where=where)
 
 
@@ -125,7 +127,8 @@ def _from_toml(path: Path, where: str) -> View:
 def _kind(name: str, where: str) -> type[View]:
     kind = VIEWS.get(name)
     if kind is None:
-        known = f"known: {', '.join(NAMES)}; presets: {', '.join(PRESETS)}"
+        close = suggestion(name, (*NAMES, *PRESETS))
+        known = f"known: {', '.join(NAMES)}; presets: {', '.join(PRESETS)}{close}"
         raise RecipeError(f"{where}: unknown view {name!r}; {known}")
     return kind
 
@@ -175,7 +178,7 @@ def _place(key: str, values: dict[str, Any], source: _Source) -> None:
     if path and source.strangers:
         raise RecipeError(f"{source.where}: {key}={shown(path)} names a file of this machine; wanted its digest alone")
     if path:
-        values[key] = str(source.folder / path) if source.folder else path
+        values[key] = str((source.folder or Path()) / user_path(path))
     elif values.get("digest") in source.paths:
         values[key] = str(source.paths[values["digest"]])
     elif not values.get("digest"):
@@ -198,7 +201,7 @@ def _hierarchical(values: dict[str, Any], source: _Source) -> View:
     _check_keys("hierarchical", values, {"over", "parts"}, source.where)
     over = values.get("over")
     if over not in OVER:
-        raise RecipeError(f"{source.where}: over={over!r}, wanted one of {', '.join(OVER)}")
+        raise RecipeError(f"{source.where}: over={over!r}, wanted one of {one_of(over, OVER)}")
     parts = []
     for number, part in enumerate(_parts(values, source)):
         inner = replace(source, where=f"{source.where}: part {number}", depth=source.depth + 1)
@@ -219,7 +222,9 @@ def _parts(values: dict[str, Any], source: _Source) -> list[dict[str, Any]]:
 def _check_keys(name: str, values: dict[str, Any], known: set[str], where: str) -> None:
     for key in values:
         if key not in known:
-            raise RecipeError(f"{where}: {name} has no parameter {key!r}; known: {', '.join(sorted(known)) or 'none'}")
+            raise RecipeError(
+                f"{where}: {name} has no parameter {key!r}; known: {one_of(key, sorted(known)) or 'none'}"
+            )
 
 
 def _number(key: str, item: Any, where: str) -> float:

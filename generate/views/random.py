@@ -10,6 +10,7 @@ import numpy as np
 
 from genrep import seeding
 from genrep.errors import RecipeError
+from genrep.suggestions import one_of
 
 from ..generators.base import LatentSpec
 from .arithmetic import row_norms, row_sums, sin_cos
@@ -105,7 +106,7 @@ class AngularView(View):
     def __post_init__(self) -> None:
         _want_positive(self.name, std=self.std)
         if self.law not in ANGULAR_LAWS:
-            raise RecipeError(f"views angular: law={self.law}, wanted one of {', '.join(ANGULAR_LAWS)}")
+            raise RecipeError(f"views angular: law={self.law}, wanted one of {one_of(self.law, ANGULAR_LAWS)}")
 
     def transform(self, z: NDArray[np.float32], latent: LatentSpec, draw: Draw) -> NDArray[np.float32]:
         """See ``View.transform``."""

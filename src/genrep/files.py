@@ -30,6 +30,14 @@ def user_path(path: Path | str) -> Path:
     return Path(expanded)
 
 
+CLUTTER = {".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini"}
+
+
+def is_clutter(name: str) -> bool:
+    """Whether a file of this name is what a file manager leaves in every folder that it shows, and means nothing."""
+    return name.casefold() in CLUTTER or name.startswith("._")
+
+
 def canonical_json(value: Any) -> bytes:
     """Sorted keys, no spaces, UTF-8, Python's float repr; NaN and Infinity are refused with ValueError."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()

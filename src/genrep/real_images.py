@@ -18,6 +18,7 @@ from .errors import DataError
 from .images.listing import list_images
 from .images.reading import read_rgb
 from .images.splits import SPLITS
+from .suggestions import one_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -103,12 +104,12 @@ def load_images(
         DataError: the dataset is unknown, missing, empty or unreadable.
     """
     if split not in SPLITS:
-        raise DataError(f"split {split!r}: wanted one of {', '.join(SPLITS)}")
+        raise DataError(f"split {split!r}: wanted one of {one_of(split, SPLITS)}")
     if dataset in NAMED:
         return _load_named(dataset, root, split, download)
     folder = Path(dataset)
     if not folder.is_dir():
-        raise DataError(f"dataset {dataset!r}: neither a folder nor one of {', '.join(sorted(NAMED))}")
+        raise DataError(f"dataset {dataset!r}: neither a folder nor one of {one_of(dataset, sorted(NAMED))}")
     return load_folder(folder, split, size)
 
 

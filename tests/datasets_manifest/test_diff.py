@@ -80,4 +80,6 @@ def test_sets_of_other_sizes_as_json(originals: dict[str, Path], capsys: Capture
 
 def test_what_is_no_dataset(raw: Path, tmp_path: Path, capsys: Capture) -> None:
     assert invoke(cli.group, ["diff", str(raw), str(tmp_path)]) == 1
-    assert capsys.readouterr().err == f"Error: genrep-manifest: {tmp_path}/manifest.json: missing\n"
+    assert (
+        capsys.readouterr().err == f"Error: genrep-manifest: {tmp_path}/manifest.json: missing: not a dataset folder\n"
+    )

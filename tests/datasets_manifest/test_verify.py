@@ -182,11 +182,11 @@ def test_records_that_are_missing_or_no_json(raw: Path) -> None:
 
 
 def test_what_is_no_dataset(tmp_path: Path, raw: Path) -> None:
-    assert lines(tmp_path / "nothing") == [f"{tmp_path / 'nothing'}: not a folder"]
-    assert lines(raw / "manifest.json") == [f"{raw / 'manifest.json'}: not a folder"]
-    assert "not a folder" in lines(Path("a\0b"))[0]
+    assert lines(tmp_path / "nothing") == [f"{tmp_path / 'nothing'}: no such folder; wanted that of a dataset"]
+    assert lines(raw / "shard-00000.json") == [f"{raw / 'shard-00000.json'}: not a folder; wanted that of a dataset"]
+    assert "no such folder" in lines(Path("a\0b"))[0]
     (raw / "manifest.json").unlink()
-    assert lines(raw) == [f"{raw}/manifest.json: missing: not a dataset folder, or its build has not finished"]
+    assert lines(raw) == [f"{raw}/manifest.json: missing: not a dataset folder"]
 
 
 def test_an_edited_manifest(raw: Path, rewrite: Callable[..., None]) -> None:
@@ -249,5 +249,5 @@ def test_require_valid_raises_the_first_problem(raw: Path, tmp_path: Path) -> No
     (raw / "manifest.json").write_text("[]")
     with pytest.raises(ManifestError, match="wanted an object"):
         require_valid(raw)
-    with pytest.raises(DatasetError, match="not a folder"):
+    with pytest.raises(DatasetError, match="no such folder"):
         require_valid(tmp_path / "nothing")

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from genrep.cli import invoke
+from genrep.datasets_manifest.verify import verify
 from genrep.generate.cli import cli
 
 COMMAND = [sys.executable, "-m", "genrep.generate", "dataset", "--device", "cpu"]
@@ -100,6 +101,15 @@ def test_a_folder_with_other_things_is_left_alone(toy_folder, capsys):
     line = one_line(run_here(capsys, "--gen", "toygen:plain", "--out", "."), 1)
     assert "not empty and no dataset of genrep" in line
     assert [path.name for path in toy_folder.iterdir() if path.name != "__pycache__"] == ["toygen.py"]
+
+
+def test_what_file_managers_leave_is_nothing(toy_folder, capsys):
+    (toy_folder / "set").mkdir()
+    for name in (".DS_Store", "Thumbs.db", "._set"):
+        (toy_folder / "set" / name).write_bytes(b"\0")
+    options = ["--gen", "toygen:plain", "--num-pairs", "1e1", "--processes", "1", "--shard-size", "1e1"]
+    assert run_here(capsys, *options, "--out", "set").returncode == 0
+    assert verify(toy_folder / "set", "full") == []
 
 
 def test_killed_at_random_moments_and_run_again_the_dataset_is_the_same(toy_folder):

@@ -23,6 +23,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from genrep.errors import TrainingError
+from genrep.suggestions import one_of
 
 if TYPE_CHECKING:
     from .base import Objective, Output, Setup, Step
@@ -85,7 +86,7 @@ def build_objective(name: str, setup: Setup, **options: Any) -> Objective:
     for option in options:
         if option not in known:
             raise TrainingError(
-                f"--objective {name}: has no option {option!r}; it has {', '.join(known) if known else 'none'}"
+                f"--objective {name}: has no option {option!r}; it has {one_of(option, known) if known else 'none'}"
             )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive("objective", setup.seed))
@@ -94,7 +95,7 @@ def build_objective(name: str, setup: Setup, **options: Any) -> Objective:
 
 def _find(name: str) -> Any:
     if name not in OBJECTIVES:
-        raise TrainingError(f"--objective {name!r}: wanted one of {', '.join(OBJECTIVES)}")
+        raise TrainingError(f"--objective {name!r}: wanted one of {one_of(name, OBJECTIVES)}")
     module, kind = OBJECTIVES[name]
     return getattr(import_module(f".{module}", __name__), kind)
 

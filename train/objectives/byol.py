@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from genrep.errors import TrainingError
+from genrep.suggestions import one_of
 
 from .base import Objective, Output, Setup, require_views, unit
 from .heads import mlp
@@ -29,7 +30,9 @@ class BYOL(Objective):
         super().__init__()
         self.num_views = require_views(self.name, setup.num_views)
         if target_schedule not in SCHEDULES:
-            raise TrainingError(f"--target-schedule {target_schedule!r}: wanted one of {', '.join(SCHEDULES)}")
+            raise TrainingError(
+                f"--target-schedule {target_schedule!r}: wanted one of {one_of(target_schedule, SCHEDULES)}"
+            )
         self.target_momentum, self.target_schedule = require_momentum(target_momentum), target_schedule
         width = setup.width
         self.projector = mlp(width, 4 * width, width)

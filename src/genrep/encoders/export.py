@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from genrep.errors import WeightsError
 from genrep.files import write_atomic
+from genrep.suggestions import one_of
 from genrep.tensor_files import safetensors_bytes
 
 from . import EXPORT_FORMATS
@@ -31,7 +32,7 @@ _DETECTRON2 = (
 def check_export(path: Path, format: str) -> None:
     """Raise ValueError unless the format is known and its library would read a file of this name."""
     if format not in EXPORT_FORMATS:
-        raise ValueError(f"--format {format!r}: wanted one of {', '.join(EXPORT_FORMATS)}")
+        raise ValueError(f"--format {format!r}: wanted one of {one_of(format, EXPORT_FORMATS)}")
     ends = EXPORT_FORMATS[format]
     if path.suffix not in ends:
         raise ValueError(

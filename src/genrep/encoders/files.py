@@ -19,7 +19,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from genrep.errors import WeightsError
-from genrep.files import sha256_file, write_atomic
+from genrep.files import sha256_file, user_path, write_atomic
 
 from . import ENCODER_FILE, EncoderFacts
 from .layouts import check_fit, find_resnet, misfits_of, plain, resnet_shapes
@@ -63,7 +63,7 @@ def load_encoder(
     Raises:
         WeightsError: there is none, it is not finite, or not complete: nothing is ever left at its random initialisation.
     """
-    path = Path(source)
+    path = user_path(source)
     if not path.exists() and _FACTORY.fullmatch(str(source)):
         from .factories import open_factory
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from genrep.errors import WeightsError
 from genrep.seeding import derive
+from genrep.suggestions import one_of
 
 from . import ARCHS, STEMS
 
@@ -31,9 +32,9 @@ def build_encoder(arch: str, stem: str, seed: int, *, zero_init_residual: bool =
         WeightsError: an unknown arch or stem.
     """
     if arch not in ARCHS:
-        raise WeightsError(f"arch {arch!r}: wanted one of {', '.join(ARCHS)}")
+        raise WeightsError(f"arch {arch!r}: wanted one of {one_of(arch, ARCHS)}")
     if stem not in STEMS:
-        raise WeightsError(f"stem {stem!r}: wanted one of {', '.join(STEMS)}")
+        raise WeightsError(f"stem {stem!r}: wanted one of {one_of(stem, STEMS)}")
     with _seeded(derive("encoder", seed)):
         encoder: nn.Module = getattr(torchvision.models, arch)(weights=None, zero_init_residual=zero_init_residual)
         if stem == "cifar":
