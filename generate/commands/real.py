@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from genrep.cli import print_config
-from genrep.option_types import PATH, PATH_TEXT, Choice, IntRange
+from genrep.option_types import PATH, PATH_TEXT, WHOLE, Choice, IntRange
 
 from .dataset import show_build
 from .root import root_options
@@ -26,7 +26,7 @@ from .root import root_options
 @click.option(
     "--shorter-side",
     metavar="PIXELS",
-    type=int,
+    type=WHOLE,
     help="Store whole images in their own shapes, resized so that the shorter side has this many pixels; smaller images stay "
     "as they are. Training then takes its random crops from the whole picture.",
 )
