@@ -13,7 +13,7 @@ from genrep.files import digest_json, sha256_file
 from genrep.photo_sets import FOLDER_SETS
 from genrep.real_images import NAMED
 
-from .specs import RowSpec, ScaleSpec, Settings, is_conditional, read_fit
+from .specs import RowSpec, ScaleSpec, Settings, image_shape, is_conditional, read_fit
 from .tasks import DIGITS, Task, flags
 
 GENERATE = "genrep.generate"
@@ -92,7 +92,7 @@ class Sources:
         name, subset = self.real(spec)
         place = _place(name, subset)
         if not subset and name not in NAMED:
-            place["size"] = self.scale.real_size
+            place |= self._real_shape(spec)
         return Task(
             kind="dataset",
             label=f"real-{Path(name).name.rpartition('-')[0] if subset else name}",
@@ -103,6 +103,12 @@ class Sources:
             has_device=False,
             like=f"from-folder {name}",
         )
+
+    def _real_shape(self, spec: RowSpec) -> Settings:
+        """Of stored real images: whole ones for crops at random; beside generated ones in one set, of their shape."""
+        if spec.real_shape == "whole":
+            return {"shorter_side": self.scale.real_size}
+        return {"size": "x".join(map(str, image_shape(spec.generator)))}
 
     def num_pairs(self, spec: RowSpec) -> int:
         """Of the set that a row's samples are from."""

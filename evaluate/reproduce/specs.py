@@ -15,6 +15,10 @@ SCALES = ("tiny", "cpu", "small", "full")
 Settings = dict[str, Any]
 DATA = ("generated", "real", "mixed", "none", "walk")
 ROW_SCALES = ("full", "reduced")
+REAL_SHAPES = (
+    "whole",
+    "generated",
+)  # in their own shapes, or cut from the middle and shrunk to that of the generator's images
 PARENT = "like"  # of fits and baselines: the one whose settings stand under its own
 
 
@@ -33,6 +37,7 @@ class RowSpec:
     generator: str = ""
     classes: str | None = None
     real: str = ""  # a named set, or a folder under the root
+    real_shape: str = "whole"  # of stored real images, one of REAL_SHAPES; full scale only
     num_pairs: int = 0
     times: int = 1  # as many pairs
     num_positives: int = 1
@@ -145,7 +150,7 @@ BASELINES: dict[str, Settings] = {
     "real": {**_REAL, "id": "baseline-real", "name": "real images, the same training"},
     "supervised": {
         **{**_REAL, "id": "supervised", "name": "real images and labels, classifier"},
-        **{"method": "genrep-classifier", "pixel_views": "simclr"},
+        **{"method": "genrep-classifier", "pixel_views": "simclr", "real_shape": "whole"},
     },
 }
 
@@ -171,6 +176,15 @@ def read_scale(name: str) -> ScaleSpec:
 def is_conditional(generator: str) -> bool:
     """Whether one of the papers' generators needs a class-conditional one in its place."""
     return generator in _read("scales.toml")["conditional"]
+
+
+def image_shape(generator: str) -> tuple[int, int]:
+    """Height and width of a generator's images, as they are stored. Raises ValueError for one that is not the papers'."""
+    shapes = _read("scales.toml")["shapes"]
+    if generator not in shapes:
+        raise ValueError(f"generator {generator!r}: wanted one of {', '.join(shapes)}")
+    height, width = shapes[generator]
+    return height, width
 
 
 def read_method(name: str) -> Settings:
@@ -211,8 +225,13 @@ def _row(defaults: Settings, entry: Settings, reduced: bool, where: str) -> RowS
         if merged.get(name) is not None:
             merged[name] = tuple(merged[name])
     row = RowSpec(**merged)
-    if row.data not in DATA or row.only not in (None, *ROW_SCALES):
-        raise ValueError(f"{where}: row {row.id}: data {row.data!r} or only {row.only!r} is unknown")
+    for name, known in (("data", DATA), ("only", (None, *ROW_SCALES)), ("real_shape", REAL_SHAPES)):
+        if getattr(row, name) not in known:
+            raise ValueError(f"{where}: row {row.id}: {name} {getattr(row, name)!r} is unknown")
+    if row.data == "mixed" and row.real_shape != "generated":
+        raise ValueError(
+            f'{where}: row {row.id}: generated images among real ones of other shapes; wanted real_shape = "generated"'
+        )
     return row
 
 

@@ -14,6 +14,7 @@ from genrep.encoders import ARCHS
 from genrep.presets import preset_settings
 
 from ..report.papers import dataset_facts
+from .specs import image_shape
 from .tasks import Task
 
 # Images of training and test sets whose releases differ; LSUN's cars: those that the papers took.
@@ -26,17 +27,7 @@ IMAGES = {
     },
     **{"fashion_mnist": (60_000, 10_000)},
 }
-# Height and width of a generator's images as they are stored, and bytes of a pair's latents.
-SHAPES = {
-    **{
-        "bigbigan": (128, 128),
-        "biggan_deep_256": (256, 256),
-        "stylegan2_car": (384, 512),
-        "stylegan2_car_hl": (128, 128),
-    },
-    **{"stylegan2_fashion": (32, 32), "stylegan2_fashion_cond": (32, 32), "stylegan2_cifar10": (32, 32)},
-}
-LATENT_BYTES, RAW_UP_TO = 4 * 512, 64  # at most; pixels of a side
+LATENT_BYTES, RAW_UP_TO = 4 * 512, 64  # of a latent, at most; pixels of a side
 JPEG_BYTES = (
     0.5  # of a pixel, at quality 90 with all of the chroma: .4 to .7 at 128 px, .2 at 512 px (docs/encoding.md)
 )
@@ -134,7 +125,7 @@ def _stored(shape: tuple[int, int], count: float) -> tuple[float, float]:
 def _dataset(task: Task, given: Given) -> Work:
     gen, pairs = given.text("gen"), given.number("num_pairs", 1)
     images = pairs if given.text("views") == "none" else pairs * (1 + given.number("num_positives", 1))
-    size, encoded = _stored(SHAPES[gen], images)
+    size, encoded = _stored(image_shape(gen), images)
     made = images if "filter" not in given else 2 * images  # of two candidates one is kept
     return Work(images=Counter({f"generate {gen}": made}), encoded=encoded, bytes=size + images * LATENT_BYTES)
 
@@ -190,18 +181,18 @@ def _samples(task: Task) -> float:
 
 def _shape_of(task: Task) -> tuple[int, int]:
     given = Given(task.arguments)
-    return SHAPES[given.text("gen")] if "gen" in given else _real_shape(given.plain[0], given)
+    return image_shape(given.text("gen")) if "gen" in given else _real_shape(given.plain[0], given)
 
 
 def _fit(task: Task, given: Given) -> Work:
     gen = given.text("gen")
     if task.module.endswith("fit-filter"):
         count = given.number("images", images_of(given.text("data"))[0])
-        decoded = count * PHOTO if max(SHAPES[gen]) > RAW_UP_TO else 0.0
+        decoded = count * PHOTO if max(image_shape(gen)) > RAW_UP_TO else 0.0
         return Work(images=Counter({f"generate {gen}": count}), decoded=decoded, bytes=20e6)
     if task.module.endswith("fit-steer"):
         return Work(images=Counter({f"steer {gen}": task.units}), bytes=1e6)
-    seen = "112" if given.text("preset") == "hl" else str(min(SHAPES[gen]))
+    seen = "112" if given.text("preset") == "hl" else str(min(image_shape(gen)))
     return Work(images=Counter({f"navigator {gen} {seen}": task.units}), bytes=200e6)
 
 
