@@ -1,6 +1,7 @@
 """Encoders: ResNets without their classifier, the projector on top, and the files that encoders are kept in.
 
     networks.py   build_encoder, Projector
+    convolutions.py    right on a CPU in bfloat16 too
     loaded.py     LoadedEncoder, random_encoder
     files.py      save_encoder, load_encoder
     layouts.py    where a stranger's checkpoint keeps its ResNet, and under which names

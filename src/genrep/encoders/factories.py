@@ -20,6 +20,7 @@ from genrep.errors import GenRepError, WeightsError
 from genrep.factories import find_factory
 
 from . import EncoderFacts
+from .convolutions import guard_convolutions
 from .loaded import LoadedEncoder, default_facts, state_sha256, with_overrides
 
 _FACTS = ("size", "mean", "std")
@@ -49,7 +50,7 @@ def open_factory(
     facts, assumed = _facts(name, module, told)
     facts = with_overrides(facts, size=size, mean=mean, std=std)
     assumed = [fact for fact in assumed if {"size": size, "mean": mean, "std": std}[fact] is None]
-    module.eval()
+    guard_convolutions(module).eval()
     _try(name, module, facts.size)
     said = (f"{', '.join(assumed)}: not told by the factory, so {facts.size} pixels and ImageNet's",) if assumed else ()
     return LoadedEncoder(module=module, facts=facts, path=Path(name), sha256=state_sha256(module, name), notes=said)

@@ -15,6 +15,7 @@ from genrep.seeding import derive
 from genrep.suggestions import one_of
 
 from . import ARCHS, STEMS
+from .convolutions import guard_convolutions
 
 
 def build_encoder(arch: str, stem: str, seed: int, *, zero_init_residual: bool = False) -> nn.Module:
@@ -42,7 +43,7 @@ def build_encoder(arch: str, stem: str, seed: int, *, zero_init_residual: bool =
             nn.init.kaiming_normal_(encoder.conv1.weight, mode="fan_out", nonlinearity="relu")
             encoder.maxpool = nn.Identity()
     encoder.fc = nn.Identity()
-    return encoder
+    return guard_convolutions(encoder)
 
 
 class Projector(nn.Module):
