@@ -22,6 +22,10 @@ LAST_FILES = {"fit-steer": "walks.json", "fit-navigator": "navigator.json", "fit
 LENGTHS = {"fit-steer": 160_000, "fit-navigator": 200_000, "fit-filter": 1}  # samples, where a fit does not say
 PLACEHOLDER = re.compile(r"\{([a-z0-9-]+)\}")
 VIEWS = "views"  # folder of views that are tables
+NAVIGATOR_SAYS = (
+    "Reduced, COP-Gen's navigator is not its recipe: HL's start, T(z) projected on a ball, no colour among f's pixel views, "
+    "rates of 50 and 33 times COP-Gen's, batches of 64."
+)
 
 
 class Sources:
@@ -32,6 +36,7 @@ class Sources:
         self.weights_facts = {name: sha256_file(path)[:DIGITS] for name, path in weights.items()}
         self.stand_in = self._choose(role)
         self.replaced: dict[str, str] = {}
+        self.navigated = False  # a row's positives are those of a navigator of COP-Gen
 
     def _choose(self, role: str) -> Settings:
         if not self.scale.reduced:
@@ -43,12 +48,12 @@ class Sources:
 
     def says(self) -> tuple[str, ...]:
         """What the scale put in the places of the papers' settings; once all rows are planned."""
-        if not self.replaced:
-            return (self.scale.says,)
-        return (
-            self.scale.says,
-            "In the papers' places: " + "; ".join(f"{b} for {a}" for a, b in self.replaced.items()) + ".",
-        )
+        said = [self.scale.says]
+        if self.replaced:
+            said.append("In the papers' places: " + "; ".join(f"{b} for {a}" for a, b in self.replaced.items()) + ".")
+        if self.scale.reduced and self.navigated:
+            said.append(NAVIGATOR_SAYS)
+        return tuple(said)
 
     def generator(self, spec: RowSpec) -> str:
         """Its name."""
@@ -132,6 +137,7 @@ class Sources:
     def fit(self, spec: RowSpec, name: str) -> Task:
         """A fit of ``fits.toml`` through the row's generator."""
         command, options = read_fit(name, self.scale.name)
+        self.navigated |= name.startswith("navigator")
         gen, given, facts = self.gen_options(spec)
         same = {key: value for key, value in options.items() if key not in ("samples", "chunks", "layers")}
         part = "".join(f"-{key}-{options[key]}" for key in ("chunks", "layers") if key in options)
