@@ -83,7 +83,12 @@ def test_a_plan_says_what_is_so_at_its_scale() -> None:
     for table in ("genrep-table3", "genrep-fig8"):
         assert any("conditional-released" in text for text in plan(table, "full").says)
         assert not any("conditional-released" in text for text in plan(table, "small").says)
-    for table, there in (("cop-gen-table3", True), ("genrep-table1", True), ("genrep-fig5", False), ("hl-table3", False)):
+    for table, there in (
+        ("cop-gen-table3", True),
+        ("genrep-table1", True),
+        ("genrep-fig5", False),
+        ("hl-table3", False),
+    ):
         assert any("not its recipe" in text for text in plan(table, "cpu").says) == there
         assert not any("not its recipe" in text for text in plan(table, "full").says)
     for table in ("hl-table3", "hl-table4"):
