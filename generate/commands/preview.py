@@ -85,6 +85,8 @@ def preview_command(distances: str | None, dry_run: bool, **options: Any) -> Non
     from ..preview import preview_views
 
     found = preview_views(config)
+    for reason in found.left_out:
+        click.echo(f"left out       {reason}", err=True)
     for item in () if config.distances else found.shown:
         title = " ".join((item.panel.title, *item.panel.part))
         low, mean, high = item.distances.min(), item.distances.mean(), item.distances.max()

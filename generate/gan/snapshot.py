@@ -28,6 +28,7 @@ def export_generator(trainer: GanTrainer, data: RealImages) -> Path:
     write_atomic(path, safetensors_bytes(state, {"family": "stylegan2"}))
     facts = {
         "family": "stylegan2",
+        "name": config.out.resolve().name,
         "sha256": sha256_file(path),
         "parameters": sum(p.numel() for p in trainer.average.parameters()),
         "training": {

@@ -39,12 +39,14 @@ class Panel:
     part: tuple[str, ...] = ()  # with --chunks each: which one, and a hierarchical view's own view of it
 
 
-def make_panels(config: PreviewConfig, recipe: Recipe, generator: Generator, latent: LatentSpec) -> tuple[Panel, ...]:
-    """The panels of a sheet, from left to right.
+def make_panels(
+    config: PreviewConfig, recipe: Recipe, generator: Generator, latent: LatentSpec
+) -> tuple[tuple[Panel, ...], tuple[str, ...]]:
+    """The panels of a sheet, from left to right; and why views were left out that are not for this generator.
 
     Raises:
-        RecipeError: a view cannot be read, has no positives, or is not for this generator; or ``--chunks each`` without
-            chunks or W layers.
+        RecipeError: a view cannot be read; none is left that has positives and is for this generator; or ``--chunks each``
+            without chunks or W layers.
     """
     facts = GeneratorFacts.of(generator)
     panels = [Panel(title=short(text), view=parse_view(text)) for text in config.views]
@@ -55,16 +57,28 @@ def make_panels(config: PreviewConfig, recipe: Recipe, generator: Generator, lat
         panels.append(Panel(title=describe(recipe.views), view=recipe.views))
     if config.compare:
         panels += _compared(panels, latent, facts)
-    for panel in panels:
-        if not panel.view.has_positive:
-            raise RecipeError(f"--views {panel.title}: has no positives to show")
-        panel.view.check(latent, facts)
-    if config.chunks is not None:
+    panels, faults = _admitted(panels, latent, facts)
+    if config.chunks is not None and panels:
         over, parts = _all_parts(recipe, generator, latent)
-        panels = [alone for panel in panels for alone in _each(panel, over, parts)]
-        for panel in panels:
+        panels, more = _admitted([alone for panel in panels for alone in _each(panel, over, parts)], latent, facts)
+        faults += more
+    if not panels:
+        raise faults[0]
+    return tuple(panels), tuple(str(fault) for fault in faults)
+
+
+def _admitted(panels: list[Panel], latent: LatentSpec, facts: GeneratorFacts) -> tuple[list[Panel], list[RecipeError]]:
+    """The panels whose views have positives and are for this generator; and what is wrong with the others."""
+    kept, faults = [], []
+    for panel in panels:
+        try:
+            if not panel.view.has_positive:
+                raise RecipeError(f"--views {panel.title}: has no positives to show")
             panel.view.check(latent, facts)
-    return tuple(panels)
+            kept.append(panel)
+        except RecipeError as fault:
+            faults.append(fault)
+    return kept, faults
 
 
 def _compared(panels: list[Panel], latent: LatentSpec, facts: GeneratorFacts) -> list[Panel]:

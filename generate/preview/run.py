@@ -45,6 +45,7 @@ class Preview:
     layout: Layout  # where in the sheet
     anchors: NDArray[np.float32]  # (A, d)
     shown: tuple[Shown, ...]  # from left to right
+    left_out: tuple[str, ...] = ()  # views that are not for this generator, and why
 
 
 def preview_views(config: PreviewConfig) -> Preview:
@@ -61,7 +62,7 @@ def preview_views(config: PreviewConfig) -> Preview:
     recipe = load_recipe(config.gen)
     generator = open_generator(recipe, config.weights, device, config.generator_options()).generator
     latent = latent_spec(recipe, generator.latent)
-    panels = make_panels(config, recipe, generator, latent)
+    panels, left_out = make_panels(config, recipe, generator, latent)
     source = ImageSource.open(recipe, generator, device, classes=config.classes, count=config.num_anchors)
     anchors = latent.sample(config.seed, np.arange(config.num_anchors, dtype=np.int64))
     shown = tuple(_show(panel, anchors, latent, config) for panel in panels)
@@ -79,7 +80,7 @@ def preview_views(config: PreviewConfig) -> Preview:
         torch.manual_seed(seeding.derive("preview", config.seed))
         pixels = _draw(layout, source, anchors, shown)
     save_png(config.out, pixels)
-    return Preview(path=config.out, sheet=pixels, layout=layout, anchors=anchors, shown=shown)
+    return Preview(path=config.out, sheet=pixels, layout=layout, anchors=anchors, shown=shown, left_out=left_out)
 
 
 def _show(panel: Panel, anchors: NDArray[np.float32], latent: LatentSpec, config: PreviewConfig) -> Shown:

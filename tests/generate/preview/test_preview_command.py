@@ -28,6 +28,17 @@ def test_the_command_says_how_far_each_view_goes_and_where_the_picture_is(run, g
     assert lines[2].startswith("picture        sheet.png, ") and (gens / "sheet.png").is_file()
 
 
+def test_a_view_that_is_not_for_the_generator_is_left_out_and_said(run, gens):
+    other = ["--views", "independent", "--views", "none", "--views", "hierarchical:over=layers,0=gaussian"]
+    status, out, err = run("--gen", "bandgen:bands", *other, "--views", "gaussian:std=1")
+    assert status == 0 and (gens / "sheet.png").is_file()
+    assert len(out.splitlines()) == 2 and out.splitlines()[0].endswith("gaussian:std=1")
+    lines = err.splitlines()
+    assert len(lines) == 3 and all(line.startswith("left out       ") for line in lines)
+    assert "independent: needs a class-conditional generator" in lines[0] and "none: has no positives" in lines[1]
+    assert "hierarchical over layers: not of this generator" in lines[2]
+
+
 def test_folders_of_the_picture_are_made(run, gens):
     status, _, _ = run("--gen", "bandgen:bands", "--distances", ".5,1", "--out", "some/where/sheet.png")
     assert status == 0 and (gens / "some/where/sheet.png").is_file()
