@@ -32,7 +32,9 @@ def subject(manifest: Manifest) -> str:
         words = f"{name or 'real images'} {split or ''}, real images"
     else:
         views = text_at(manifest.recipe, "views", "name")
-        words = text_at(manifest.recipe, "generator", "name") or "a generator"
+        words = (
+            text_at(manifest.build, "weights", "name") or text_at(manifest.recipe, "generator", "name") or "a generator"
+        )
         words += f", {views} views" if views and manifest.num_positives else ", anchors only"
     return " ".join(re.sub(r"[^A-Za-z0-9 ,.:/+()=-]", "_", line(words)).split())
 
@@ -150,7 +152,8 @@ def _making(manifest: Manifest) -> list[str]:
     recipe, build = manifest.recipe, manifest.build
     wanted: list[tuple[str, Any]] = [
         ("source", look(recipe, "source")),
-        ("generator", text_at(recipe, "generator", "name")),
+        ("generator", text_at(build, "weights", "name") or text_at(recipe, "generator", "name")),
+        ("trained on", text_at(build, "weights", "data")),
         ("family", text_at(recipe, "generator", "family")),
         ("generator's options", look(recipe, "generator", "options")),
         ("weights", text_at(build, "weights", "file")),

@@ -74,6 +74,12 @@ IMPACT = "Representations learned from these images carry their biases into what
 MISTAKEN = "Generated images are easily taken for photographs once they leave this folder; pass them on with this card."
 
 
+OWN_GAN = (
+    "The generator was trained on the images that are named above by whoever trained it; their biases, and the rights of "
+    "those who made them and of those in them, are those of that source."
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Risks:
     """Sentences by kind; ours alone, no text of the manifest."""
@@ -105,6 +111,8 @@ def risks(manifest: Manifest) -> Risks:
         return Risks(training_data="", biases=[REAL], personal=[REAL], limits=limits, uses=[USES], impact=IMPACT)
     found = training_data(manifest)
     told = f"The generator was trained on {found}." if found else ""
+    if not told and text_at(manifest.build, "weights", "data"):
+        told = OWN_GAN
     untold = "What the generator was trained on is not recorded here; ask whoever published its weights."
     if manifest.num_positives:
         limits = [PAIRS, *limits]

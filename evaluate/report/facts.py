@@ -33,7 +33,8 @@ class DataFacts:
         if self.recipe is None:
             return self.folder
         generator, source = _object(self.recipe.get("generator")), _object(self.recipe.get("source"))
-        name = generator.get("name") or source.get("name") or source.get("folder") or self.folder
+        own = _object(_object(self.build).get("weights")).get("name")  # of a generator of fit-gan's
+        name = own or generator.get("name") or source.get("name") or source.get("folder") or self.folder
         parts = [str(name)]
         if generator:
             parts.append(views_text(self.recipe.get("views")))

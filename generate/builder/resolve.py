@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from genrep.datasets_manifest.schema import field_table
 from genrep.errors import RecipeError
 
@@ -87,13 +89,19 @@ def make_plan(config: BuildConfig, recipe: Recipe, loaded: LoadedGenerator) -> P
     return Plan(
         recipe=resolved,
         fields=fields,
-        classes=class_names(recipe, selection, class_count(generator)),
+        classes=class_names(_with_own_classes(recipe, loaded), selection, class_count(generator)),
         facts={
-            "weights": loaded.weights_facts,
+            "weights": {key: value for key, value in loaded.weights_facts.items() if key != "classes"},
             "licence": loaded.weights_facts.get("licence", recipe.licence),
             "views": [{"digest": file.digest, "file": file.path.name, "sha256": file.sha256} for file in files],
         },
     )
+
+
+def _with_own_classes(recipe: Recipe, loaded: LoadedGenerator) -> Recipe:
+    """The recipe with the class names of a generator of one's own, where its weights come with such."""
+    own = tuple(loaded.weights_facts.get("classes", ()))
+    return replace(recipe, class_names=own) if own and len(own) == class_count(loaded.generator) else recipe
 
 
 def class_names(recipe: Recipe, selection: ClassSelection, count: int) -> tuple[str, ...]:

@@ -11,14 +11,19 @@ from genrep.files import sha256_file, write_atomic, write_json
 from genrep.real_images import RealImages
 from genrep.tensor_files import safetensors_bytes
 
+from ..store.records import GAN_FACTS, GAN_WEIGHTS
+
 if TYPE_CHECKING:
     from .trainer import GanTrainer
 
 
 def export_generator(trainer: GanTrainer, data: RealImages) -> Path:
-    """Write ``generator.safetensors`` (averaged weights, fp16, ADA names) and ``generator.json`` into the run folder."""
+    """Write ``generator.safetensors`` (averaged weights, fp16, ADA names) and ``generator.json`` into the run folder.
+
+    ``store/records.py`` reads its name, data, licence and classes where the weights are used.
+    """
     config = trainer.config
-    path = config.out / "generator.safetensors"
+    path = config.out / GAN_WEIGHTS
     # Filters follow from the architecture. Dense mapping weights are stored at 1 / lr = 100 times unit scale: in range.
     state = {
         name: tensor.detach().to("cpu", torch.float16).contiguous()
@@ -28,7 +33,7 @@ def export_generator(trainer: GanTrainer, data: RealImages) -> Path:
     write_atomic(path, safetensors_bytes(state, {"family": "stylegan2"}))
     facts = {
         "family": "stylegan2",
-        "name": config.out.resolve().name,
+        "name": f"stylegan2-{data.name}",
         "sha256": sha256_file(path),
         "parameters": sum(p.numel() for p in trainer.average.parameters()),
         "training": {
@@ -42,5 +47,5 @@ def export_generator(trainer: GanTrainer, data: RealImages) -> Path:
         },
         "classes": list(data.classes) if config.classes else [],
     }
-    write_json(config.out / "generator.json", facts)
+    write_json(config.out / GAN_FACTS, facts)
     return path

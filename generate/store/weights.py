@@ -13,7 +13,7 @@ from genrep.files import user_path
 
 from .cache import cache_folder, digest_file, make_folder, publish, weights_folder, writable
 from .download import check_digest, download, file_name, is_url
-from .records import describe, read_record, record_path, write_record
+from .records import GAN_FACTS, GAN_WEIGHTS, describe, read_record, record_path, write_record
 
 if TYPE_CHECKING:
     from ..recipe import Recipe
@@ -98,6 +98,8 @@ def _check(recipe: Recipe) -> None:
 
 def _local(path: Path, recipe: Recipe) -> WeightsSource:
     """Weights of the user's own."""
+    if os.path.isfile(path / GAN_FACTS) and os.path.isfile(path / GAN_WEIGHTS):
+        path = path / GAN_WEIGHTS
     if os.path.isdir(path):
         return WeightsSource(path=path, facts={"source": "a local folder", "licence": "unknown"})
     if not os.path.isfile(path):

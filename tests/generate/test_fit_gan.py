@@ -1,18 +1,25 @@
 """GAN training on a toy set: equations, resume, files."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from genrep.cli import invoke
+from genrep.datasets_manifest import read_manifest
 from genrep.errors import ResumeError, WeightsError
+from genrep.evaluate.report.facts import DataFacts
+from genrep.files import sha256_file
+from genrep.generate.cli import cli
 from genrep.generate.gan.augment import adjust_probability, augment
 from genrep.generate.gan.config import FitGanConfig
 from genrep.generate.gan.discriminator import Discriminator, minibatch_stddev
 from genrep.generate.gan.quality import compare, coverage, frechet_distance
 from genrep.generate.gan.trainer import GanTrainer, fit_gan
 from genrep.generate.generators.load import load_generator
+from genrep.generate.store.records import describe
 from genrep.real_images import RealImages
 
 
@@ -38,6 +45,37 @@ def test_training_leaves_weights_facts_samples_and_losses(tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [row["images"] for row in rows][:2] == [32, 64]
     assert (tmp_path / "run/samples-000000032.png").exists()
+
+
+@pytest.mark.filterwarnings("ignore:The distutils package is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("which", ["run", "run/generator.safetensors"])
+def test_a_dataset_of_ones_own_gan_tells_of_it_and_not_of_the_recipe(tmp_path, which):
+    data = replace(toy_data(), name="buttons", licence="CC BY 4.0")
+    fit_gan(config(tmp_path / "run", classes=True, total_images=8), data)
+    options = ["--num-pairs", "4", "--processes", "1", "--device", "cpu", "--out", str(tmp_path / "set")]
+    gen = ["--gen", "stylegan2_fashion_cond", "--weights", str(tmp_path / which)]
+    assert invoke(cli, ["dataset", *gen, *options]) == 0
+    manifest = read_manifest(tmp_path / "set")
+    weights = manifest.build["weights"]
+    assert (weights["name"], weights["data"], weights["licence"]) == ("stylegan2-buttons", "buttons", "CC BY 4.0")
+    assert manifest.build["licence"] == "CC BY 4.0" and manifest.classes == ["even", "odd"]
+    assert manifest.recipe["generator"]["name"] == "stylegan2_fashion_cond"  # that rebuilds it, with --weights
+    card = (tmp_path / "set/README.md").read_text()
+    assert "cc-by-4.0" in card and "stylegan2-buttons" in card and "| trained on | `buttons` |" in card
+    assert "MIT" not in card and "Fashion" not in card and "not recorded here" not in card
+    facts = DataFacts(folder="set", recipe=manifest.recipe, build=manifest.build)
+    assert facts.what.startswith("stylegan2-buttons, ")
+
+
+def test_facts_of_other_weights_are_not_believed(tmp_path):
+    path = fit_gan(config(tmp_path / "run", total_images=8), toy_data())
+    assert describe(path)["licence"] == "MIT"
+    for text in (json.dumps({"sha256": "0" * 64, "training": {"data": "x"}}), "[]", "{", '{"sha256": 1}'):
+        (tmp_path / "run/generator.json").write_text(text)
+        assert describe(path)["licence"] == "unknown"
+    old = {"sha256": sha256_file(path), "family": "stylegan2", "training": {"data": "toy", "data_licence": "MIT"}}
+    (tmp_path / "run/generator.json").write_text(json.dumps(old))  # as written before it had a name
+    assert describe(path)["name"] == "stylegan2-toy"
 
 
 def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(tmp_path):
