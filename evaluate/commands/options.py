@@ -11,10 +11,10 @@ from genrep.encoders import ARCHS, STEMS
 from genrep.option_types import PATH_TEXT, Choice
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-ENCODER_METAVAR = "RUN|FILE|MODULE:FACTORY"
+ENCODER_METAVAR = "RUN|FILE[#NETWORK]|MODULE:FACTORY"
 ENCODER_HELP = (
-    "A run's folder, a ResNet's checkpoint (torchvision, timm, GenRep, COP-Gen, MoCo, SimSiam, BYOL, Lightning), "
-    "or package.module:factory."
+    "A run's folder, a ResNet's checkpoint (torchvision, timm, transformers, detectron2, GenRep, COP-Gen, MoCo, SimSiam, BYOL, "
+    "Lightning), its index of shards or its folder, or package.module:factory. #NETWORK takes one of several in a file."
 )
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genrep import tensor_files
 from genrep.errors import WeightsError
 from genrep.files import canonical_json, write_atomic
-from genrep.tensor_files import safetensors_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,19 +49,12 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "family": checkpoint.family,
         "config": canonical_json(checkpoint.config).decode(),
     }
-    write_atomic(path, safetensors_bytes(checkpoint.tensors, metadata))
+    write_atomic(path, tensor_files.safetensors_bytes(checkpoint.tensors, metadata))
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors (floating point ones as float32) and metadata of a safetensors file. Raises WeightsError if it is none."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
-            state = {name: file.get_tensor(name) for name in list(file.keys())}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"weights {path}: not a readable safetensors file ({error})") from None
+    state, metadata = tensor_files.read_safetensors(path, f"weights {path}")
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}, metadata
 
 
@@ -72,7 +65,7 @@ def checkpoint_from_safetensors(path: Path) -> Checkpoint | None:
         return None
     try:
         config = json.loads(metadata.get("config", "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         config = None
     if not isinstance(config, dict):
         raise WeightsError(f"weights {path}: its metadata's config is no JSON object")

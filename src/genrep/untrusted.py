@@ -116,6 +116,12 @@ def printable(name: str) -> str:
     return name if name.isprintable() else ascii(name)
 
 
+def label(name: object, length: int = 80) -> str:
+    """A stranger's name for a list of names: as it is where it is short and can be printed, else escaped and cut."""
+    text = printable(str(name)[: length + 1])
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
 def one_line(text: str, length: int = 200) -> str:
     """A stranger's text as a part of one line: what cannot be printed becomes a space, and it is cut at ``length``."""
     return "".join(letter if letter.isprintable() else " " for letter in " ".join(text[: 10 * length].split()))[:length]

@@ -96,6 +96,15 @@ def rewrite(written: Path, folder: Path, change: object, **metadata: str) -> Pat
         (lambda state, facts: facts.update(stem="cifar"), "conv1.weight has shape"),
         (lambda state, facts: facts.update(size="big"), "not an encoder's safetensors"),
         (lambda state, facts: facts.update(mean=json.dumps([1, 2])), "not an encoder's safetensors"),
+        (lambda state, facts: facts.update(mean="[" * 20_000), "its mean has 20,000 characters"),
+        (lambda state, facts: facts.update(mean="3"), "not an encoder's safetensors"),
+        (lambda state, facts: facts.update(mean='["nan", 1, 1]'), "mean .*wanted three numbers"),
+        (lambda state, facts: facts.update(std="[1, Infinity, 1]"), "std .*wanted three numbers"),
+        (lambda state, facts: facts.update(std="[1, 0, 1]"), "std .*wanted three numbers above 0"),
+        (lambda state, facts: facts.update(size="8000"), "size 8000: wanted at least 1 pixel and at most 4096"),
+        (lambda state, facts: facts.update(size="0"), "size 0: wanted at least 1 pixel"),
+        (lambda state, facts: facts.update(size="1e3"), "not an encoder's safetensors"),
+        (lambda state, facts: facts.update(arch="\x1b[2J"), r"arch '\\x1b\[2J': wanted one of resnet18"),
     ],
 )
 def test_what_does_not_fit_is_refused(written: Path, tmp_path: Path, change: object, message: str) -> None:
@@ -117,5 +126,5 @@ def test_missing_and_damaged_files_are_refused(written: Path, tmp_path: Path) ->
         load_encoder(tmp_path)
     path = tmp_path / "cut.safetensors"
     path.write_bytes(written.read_bytes()[:1000])
-    with pytest.raises(WeightsError, match="not an encoder's safetensors"):
+    with pytest.raises(WeightsError, match="not a readable safetensors file"):
         load_encoder(path)

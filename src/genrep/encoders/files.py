@@ -14,25 +14,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from genrep.errors import WeightsError
 from genrep.files import sha256_file, user_path, write_atomic
+from genrep.tensor_files import is_safetensors, read_safetensors
+from genrep.untrusted import content_faults, label, printable
 
-from . import ENCODER_FILE, EncoderFacts
+from . import EncoderFacts
+from .folders import INDEX, file_in, read_index
 from .layouts import check_fit, find_resnet, misfits_of, plain, resnet_shapes
-from .loaded import LoadedEncoder, default_facts, with_overrides
+from .loaded import LoadedEncoder, check_facts, default_facts, with_overrides
 from .networks import build_encoder
 
 __all__ = ["LoadedEncoder", "load_encoder", "save_encoder"]
 
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_METADATA = ("arch", "stem", "size", "mean", "std")
+_LONGEST = 200  # characters of each
 
 
 def save_encoder(path: Path, encoder: nn.Module, facts: EncoderFacts) -> None:
-    """Write an encoder, whole or not at all."""
+    """Write an encoder, whole or not at all. Raises WeightsError for facts that ``load_encoder`` would refuse."""
+    check_facts(facts, str(path))
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
     metadata = {
         "format": "pt",
@@ -55,68 +60,88 @@ def load_encoder(
     """Read an encoder: ours, anyone's ResNet, or anyone's own.
 
     Args:
-        source: a run's folder; its ``encoder.safetensors``; a checkpoint (``.pth``, ``.pt``, ``.tar``, ``.ckpt``,
-            ``.safetensors``) that holds a ResNet in one of the layouts of ``layouts.py``; or ``package.module:factory``
-            (``factories.py``), the only one of these that runs code.
+        source: a run's folder; its ``encoder.safetensors``; a checkpoint (``.pth``, ``.pt``, ``.tar``, ``.ckpt``, ``.bin``,
+            ``.pkl``, ``.safetensors``) that holds a ResNet in one of the layouts of ``names.py``; an index of shards, or a
+            folder that holds one of these under transformers' names; each with ``#PREFIX`` behind it to take that one of
+            several networks; or ``package.module:factory`` (``factories.py``), the only one of these that runs code.
         size, mean, std: of the images, instead of what the file says, or of 224 and ImageNet's where it says nothing.
 
     Raises:
         WeightsError: there is none, it is not finite, or not complete: nothing is ever left at its random initialisation.
     """
-    path = user_path(source)
+    path, network = _network(source)
     if not path.exists() and _FACTORY.fullmatch(str(source)):
         from .factories import open_factory
 
         return open_factory(str(source), size=size, mean=mean, std=std)
     if path.is_dir():
-        path = path / ENCODER_FILE
-    if not path.is_file():
+        path = file_in(path)
+    if not path.exists():
         raise WeightsError(
-            f"{path}: no such encoder; wanted the folder of a finished run of genrep-train, a checkpoint, "
+            f"{printable(str(path))}: no such encoder; wanted the folder of a finished run of genrep-train, a checkpoint, "
             "or package.module:factory"
         )
-    if _is_safetensors(path):
-        return _load_safetensors(path, size=size, mean=mean, std=std)
+    with content_faults(path, WeightsError, "an encoder"):
+        content, metadata, digest = _read(path)
+        if metadata.keys().isdisjoint({"arch", "stem"}) or network is not None:
+            return _foreign(path, content, digest, network, size=size, mean=mean, std=std)
+        return _ours(path, content, metadata, digest, size=size, mean=mean, std=std)
+
+
+def _network(source: str | Path) -> tuple[Path, str | None]:
+    """The file, and which of its networks is wanted: what stands behind the last #, unless that is in the file's name."""
+    path = user_path(source)
+    name, _, network = str(source).rpartition("#")
+    if name and not path.exists() and user_path(name).exists():
+        return user_path(name), network or "."
+    return path, None
+
+
+def _read(path: Path) -> tuple[Any, dict[str, str], str]:
+    """What a file holds, its metadata where it has such, and a digest of it."""
+    if path.name.endswith(INDEX):
+        content, digest = read_index(path)
+        return content, {}, digest
+    if is_safetensors(path):
+        return *read_safetensors(path, printable(str(path))), sha256_file(path)
     from genrep.unpickle import read_file
 
-    return _foreign(path, read_file(path), sha256_file(path), size=size, mean=mean, std=std)
+    return read_file(path), {}, sha256_file(path)
 
 
-def _is_safetensors(path: Path) -> bool:
-    """By name or by content: 8 bytes of length, then a JSON header."""
-    with open(path, "rb") as file:
-        start = file.read(9)
-    return path.suffix == ".safetensors" or (start[8:] == b"{" and start[:4] != b"PK\x03\x04")
-
-
-def _load_safetensors(path: Path, **overrides: Any) -> LoadedEncoder:
-    data = path.read_bytes()
-    digest = hashlib.sha256(data).hexdigest()
-    try:
-        state = load(data)
-        metadata = _metadata(data)
-    except (SafetensorError, ValueError, TypeError) as error:
-        raise WeightsError(f"{path}: not an encoder's safetensors ({error})") from error
-    if metadata.keys().isdisjoint({"arch", "stem"}):
-        return _foreign(path, state, digest, **overrides)
-    try:
-        facts = _facts(metadata)
-    except KeyError as error:
-        raise WeightsError(f"{path}: its metadata lack {error}; wanted an encoder that genrep-train wrote") from error
-    except (ValueError, TypeError) as error:
-        raise WeightsError(f"{path}: not an encoder's safetensors ({error})") from error
+def _ours(
+    path: Path, state: dict[str, Tensor], metadata: dict[str, str], digest: str, **overrides: Any
+) -> LoadedEncoder:
+    where = printable(str(path))
+    if missing := [name for name in _METADATA if name not in metadata]:
+        raise WeightsError(f"{where}: its metadata lack {missing[0]!r}; wanted an encoder that genrep-train wrote")
+    for name in _METADATA:
+        if len(metadata[name]) > _LONGEST:
+            raise WeightsError(f"{where}: its {name} has {len(metadata[name]):,} characters; wanted {_LONGEST} at most")
+    with content_faults(f"{where}: not an encoder's safetensors", WeightsError, "those of genrep-train"):
+        facts = EncoderFacts(
+            arch=metadata["arch"],
+            stem=metadata["stem"],
+            size=int(metadata["size"]),
+            mean=tuple(float(value) for value in json.loads(metadata["mean"])),
+            std=tuple(float(value) for value in json.loads(metadata["std"])),
+        )
+    check_facts(facts, f"{where}: not an encoder's safetensors")
     wanted = resnet_shapes(facts.arch, facts.stem)
-    check_fit(misfits_of(state, wanted), facts.arch, str(path))
-    state = plain(state, wanted, str(path))
+    check_fit(misfits_of(state, wanted), facts.arch, where)
+    state = plain(state, wanted, where)
     facts = with_overrides(facts, **overrides)
     return LoadedEncoder(module=_filled(facts, state), facts=facts, path=path, sha256=digest)
 
 
-def _foreign(path: Path, content: object, digest: str, **overrides: Any) -> LoadedEncoder:
-    found = find_resnet(content, str(path))
+def _foreign(path: Path, content: object, digest: str, network: str | None, **overrides: Any) -> LoadedEncoder:
+    found = find_resnet(content, printable(str(path)), network)
     facts = with_overrides(default_facts(found.arch, found.stem), **overrides)
     assumed = [name for name, value in overrides.items() if value is None]
     said = [f"{', '.join(assumed)}: not in the file, so {facts.size} pixels and ImageNet's"] if assumed else []
+    if network is not None:  # another encoder than the file's others: results and cached features know it by this
+        digest = hashlib.sha256(f"{digest}#{found.prefix}".encode()).hexdigest()
+        path = Path(f"{path}#{label(found.prefix.rstrip('.')) or '.'}")
     return LoadedEncoder(
         module=_filled(facts, found.state),
         facts=facts,
@@ -132,24 +157,3 @@ def _filled(facts: EncoderFacts, state: Mapping[str, Tensor]) -> nn.Module:
         module = build_encoder(facts.arch, facts.stem, seed=0)
     module.load_state_dict(state, assign=True)
     return module.eval()
-
-
-def _metadata(data: bytes) -> dict[str, str]:
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    metadata: dict[str, str] = header.get("__metadata__") or {}
-    return metadata
-
-
-def _facts(metadata: Mapping[str, str]) -> EncoderFacts:
-    return EncoderFacts(
-        arch=metadata["arch"],
-        stem=metadata["stem"],
-        size=int(metadata["size"]),
-        mean=_three(metadata["mean"]),
-        std=_three(metadata["std"]),
-    )
-
-
-def _three(text: str) -> tuple[float, float, float]:
-    red, green, blue = (float(value) for value in json.loads(text))
-    return red, green, blue

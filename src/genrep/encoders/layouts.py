@@ -1,13 +1,8 @@
-"""Where a checkpoint keeps its ResNet, and under which names: everybody's layout becomes torchvision's.
+"""Where a checkpoint keeps its ResNet: anybody's layout becomes torchvision's, whole or not at all.
 
-A checkpoint is one long list of dotted names, whatever its nesting: ``state_dict`` -> ``module.encoder_q.conv1.weight`` is
-``state_dict.module.encoder_q.conv1.weight``. A ResNet is in it wherever one prefix stands before a first convolution and
-four layers of blocks:
-
-    torchvision, timm, Barlow Twins    conv1 bn1 layer1.0.conv1 layer1.0.downsample.0
-    MoCo, SimSiam, BYOL, Lightning     the same below module.encoder_q. · module.encoder. · online_network. · backbone. · …
-    GenRep, COP-Gen, SupContrast       stem.0 stem.1, or conv1 bn1; layer1.0.shortcut.0
-    nn.Sequential(*resnet.children())  0 1 4.0.conv1 (lightly, and many of Lightning's)
+``genrep.state_dicts`` finds every network of the file and says which is meant, ``names.py`` translates its names. What stands
+beside the network (heads, queues, other networks, counters of profilers) is left out and told; a name within its stem or its
+layers that no ResNet has is refused, since it changes the network's function.
 """
 
 from __future__ import annotations
@@ -22,27 +17,23 @@ import torch
 from torch import Tensor
 
 from genrep.errors import WeightsError
+from genrep.state_dicts import as_choice, below, equal, flatten, grouped, pick, plural, shown_prefix
+from genrep.untrusted import label
 
 from . import ARCHS
+from .names import Candidate, candidates, reason, stages_fault, torchvision_names
 from .networks import build_encoder
 
-_LAYER = re.compile(r"(?P<prefix>(?:.*\.)?)(?:layer(?P<layer>[1-4])|(?P<child>[4-7]))\.0\.conv1\.weight")
-_FIRST = ("conv1.weight", "stem.0.weight", "0.weight")
-_PART = r"(?:stem|conv1|bn1|layer[1-4]|[014567])\."
-_RENAMES = (
-    (re.compile(r"^(?:stem\.)?0\."), "conv1."),
-    (re.compile(r"^(?:stem\.)?1\."), "bn1."),
-    (re.compile(r"^([4-7])\."), lambda found: f"layer{int(found[1]) - 3}."),
-    (re.compile(r"^(layer[1-4]\.\d+)\.shortcut\."), r"\1.downsample."),
-)
-# What stands beside a backbone and takes no part in its features, by the beginnings of the words of its name.
-_BESIDE = re.compile(
-    r"(?:^|_)(?:fc|head|classif|linear|proj|pred|mlp|last_layer|prototype|queue|logit|temperature|loss|criterion|optim|sched"
-    r"|target|teacher|momentum|ema|key|decoder|generator|discriminator|knn|probe|scaler)"
-)
-_AVERAGED = {"k", "key", "target", "teacher", "momentum", "ema", "averaged", "slow", "shadow", "swa"}
 _COUNTER = "num_batches_tracked"
 _SHOWN = 6
+# Parts of the network, by the first part of their names under torchvision's; all else beside it takes no part in its features.
+_INSIDE = re.compile(r"(?:conv\d*|bn\d+|norm\d+|gn\d+|(?:layer|stage|stem|res|block)s?_?\d*|conv\d_x|embedder)")
+# What others keep in a network without changing its function: counters of thop and torchstat, FSDP's and TransformerEngine's
+# state, ranges that training for quantisation observed.
+_IDLE = re.compile(
+    r"(?:^|\.)(total_\w+|_*(?:flops|macs|params)_*|MAdd|Flops|Memory|duration|inference_memory|parameter_quantity"
+    r"|(?:input|output)_shape|_extra_state|n_averaged|\w*(?:_post_process|fake_quant|observer|quantizer|_quant)\w*)(?:\.|$)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,43 +43,145 @@ class FoundResNet:
     arch: str
     stem: str
     state: dict[str, Tensor]
+    prefix: str  # before its names in the file
     left_out: tuple[str, ...]
     notes: tuple[str, ...]
 
 
-def find_resnet(content: object, where: str) -> FoundResNet:
-    """The one ResNet in what a checkpoint holds.
+def find_resnet(content: object, where: str, network: str | None = None) -> FoundResNet:
+    """The ResNet in what a checkpoint holds.
 
     Args:
-        content: dictionaries of tensors, nested as they like.
+        content: dictionaries, lists and pickled modules with tensors or arrays, nested as they like.
         where: the file, for messages.
+        network: which of several, by what stands before its names (or the last parts of that); None = the one that was
+            trained, where a key encoder, a teacher or an average stands beside it.
 
     Raises:
         WeightsError: there is none, it is not clear which, or some of its tensors are missing, unknown, of another shape or
             not finite: nothing is ever left at its random initialisation.
     """
-    tensors = _flatten(content, where)
-    prefix, others, notes = _choose(tensors, where)
-    state, beside = _translate(tensors, prefix, others, where)
-    stem = "cifar" if "conv1.weight" in state and state["conv1.weight"].shape[2:] == (3, 3) else "imagenet"
+    tensors = flatten(content, where).tensors
+    if not tensors:
+        raise WeightsError(f"{where}: it holds no tensors by name; wanted a ResNet's state_dict()")
+    known = candidates(tensors)
+    if not known:
+        raise WeightsError(_none_found(tensors, where))
+    states = {prefix: _translated(tensors, one, known, where) for prefix, one in known.items()}
+    chosen = pick(
+        list(known),
+        lambda one, other: _same(tensors, states[one], states[other]),
+        averaged=False,
+        choice=network,
+        where=where,
+        what="ResNet",
+    )
+    if (fault := stages_fault(known[chosen])) is not None:
+        raise WeightsError(f"{where}: {fault}")
+    others = [one for one in known if one != chosen and not _same(tensors, states[chosen], states[one])]
+    notes = _notes(chosen, others, where)
+    state, idle, unknown = _sorted_out(tensors, states[chosen])
+    arch, stem = _fitted(state, unknown, where)
     if stem == "cifar":
         notes.append("the 3x3 stem is read as one of stride 1 without pooling: shapes do not tell")
-    counters = {name for name in resnet_shapes("resnet152", stem) if name.endswith(_COUNTER)} - state.keys()
-    arch, misfits = min(
-        ((arch, misfits_of(state, resnet_shapes(arch, stem), optional=counters)) for arch in ARCHS),
-        key=lambda pair: len(pair[1]),
-    )
-    check_fit(misfits, arch, where)
-    wanted = resnet_shapes(arch, stem)
-    for name in wanted.keys() - state.keys():  # files of PyTorch before 0.4.1 have none; features do not depend on them
-        state[name] = torch.zeros((), dtype=torch.int64)
+    if known[chosen].layout == "detectron2":
+        notes.append("detectron2's names are read as a network of RGB images with the stride in its 3x3 convolutions")
+    used = {states[chosen][name] for name in (*state, *idle)}
+    beside = grouped((name for name in tensors if name not in used), chosen)
     return FoundResNet(
         arch=arch,
         stem=stem,
-        state=plain(state, wanted, where),
-        left_out=_grouped(beside, prefix),
+        state=plain({**_counters(arch, stem), **state}, resnet_shapes(arch, stem), where),
+        prefix=chosen,
+        left_out=(*beside, *_idle_groups(idle)),
         notes=tuple(notes),
     )
+
+
+def _none_found(tensors: Mapping[str, Tensor], where: str) -> str:
+    some = ", ".join(map(label, sorted(tensors)[:4]))
+    if any("/~/" in name for name in tensors):
+        return f"{where}: its names are Haiku's (JAX; {some}, …); wanted a network of PyTorch: convert it first"
+    if any(re.search(r"(?:^|\.)res\d_\d+_branch", name) for name in tensors):
+        return f"{where}: its names are Caffe2's ({some}, …); wanted detectron2's or torchvision's: convert it first"
+    return (
+        f"{where}: no ResNet among its {len(tensors)} tensors ({some}, …); "
+        "wanted conv1.weight, layer1.0.conv1.weight, …, below any prefix"
+    )
+
+
+def _translated(
+    tensors: Mapping[str, Tensor], one: Candidate, known: Mapping[str, Candidate], where: str
+) -> dict[str, str]:
+    """torchvision's names (and those that it lacks) below a prefix, each with the full name in the file."""
+    full = below(tensors, one.prefix, where, without=list(known))
+    renamed = torchvision_names({name: tensors[path] for name, path in full.items()}, one)
+    found: dict[str, str] = {}
+    for name, new in renamed.items():
+        if new in found and not equal(tensors[found[new]], tensors[full[name]]):
+            raise WeightsError(f"{where}: it holds two tensors for {label(new)}")
+        found.setdefault(new, full[name])
+    return found
+
+
+def _same(tensors: Mapping[str, Tensor], one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Whether one network is in the file twice, as an attribute of two modules."""
+    mine, theirs = ({name: path for name, path in state.items() if _is_inside(name)} for state in (one, other))
+    return mine.keys() == theirs.keys() and all(equal(tensors[mine[name]], tensors[theirs[name]]) for name in mine)
+
+
+def _is_inside(name: str) -> bool:
+    return _INSIDE.fullmatch(name.partition(".")[0]) is not None and not _IDLE.search(name)
+
+
+def _notes(chosen: str, others: list[str], where: str) -> list[str]:
+    if not chosen and not others:
+        return []
+    note = f"took the ResNet at {shown_prefix(chosen)}"
+    if others:
+        names = " and ".join(map(shown_prefix, others[:_SHOWN])) + (" and more" if len(others) > _SHOWN else "")
+        note += f", not the one at {names} ({as_choice(where, others[0])} takes that)"
+    return [note]
+
+
+def _sorted_out(
+    tensors: Mapping[str, Tensor], names: Mapping[str, str]
+) -> tuple[dict[str, Tensor], list[str], dict[str, Tensor]]:
+    """The network's tensors under torchvision's names, the idle ones' names, and those that no ResNet has."""
+    state: dict[str, Tensor] = {}
+    idle: list[str] = []
+    unknown: dict[str, Tensor] = {}
+    every = resnet_shapes("resnet152", "imagenet").keys() | resnet_shapes("resnet34", "imagenet").keys()
+    for name, path in names.items():
+        if name in every:
+            state[name] = tensors[path]
+        elif _IDLE.search(name):
+            idle.append(name)
+        elif _is_inside(name):
+            unknown[name] = tensors[path]
+    return state, idle, unknown
+
+
+def _idle_groups(names: Iterable[str]) -> list[str]:
+    groups = Counter(found[1] for name in names if (found := _IDLE.search(name)) is not None)
+    return [f"{label(name)} ({plural(count)} that take no part)" for name, count in sorted(groups.items())]
+
+
+def _fitted(state: Mapping[str, Tensor], unknown: Mapping[str, Tensor], where: str) -> tuple[str, str]:
+    """Arch and stem of a complete ResNet. Raises WeightsError for any other, with what does not fit."""
+    stem = "cifar" if "conv1.weight" in state and state["conv1.weight"].shape[2:] == (3, 3) else "imagenet"
+    whole = {**state, **unknown}
+    arch, misfits = min(
+        ((arch, misfits_of(whole, resnet_shapes(arch, stem), optional=_counters(arch, stem))) for arch in ARCHS),
+        key=lambda pair: len(pair[1]),
+    )
+    check_fit(misfits, arch, where, reason(unknown))
+    return arch, stem
+
+
+def _counters(arch: str, stem: str) -> dict[str, Tensor]:
+    """Of batch norms, all 0: files of PyTorch before 0.4.1 and frozen batch norms have none, and features need none."""
+    return {name: torch.zeros((), dtype=torch.int64) for name in resnet_shapes(arch, stem) if name.endswith(_COUNTER)}
 
 
 def misfits_of(
@@ -96,7 +189,7 @@ def misfits_of(
 ) -> list[str]:
     """What keeps a state from being exactly the wanted one: missing names, unknown names, other shapes."""
     missing = [f"{name} is missing" for name in wanted.keys() - state.keys() - set(optional)]
-    unknown = [f"{name} is unknown" for name in state.keys() - wanted.keys()]
+    unknown = [f"{label(name)} is unknown" for name in state.keys() - wanted.keys()]
     shapes = [
         f"{name} has shape {tuple(state[name].shape)}, wanted {tuple(wanted[name])}"
         for name in state.keys() & wanted.keys()
@@ -105,11 +198,14 @@ def misfits_of(
     return sorted(missing) + sorted(unknown) + sorted(shapes)
 
 
-def check_fit(misfits: list[str], arch: str, where: str) -> None:
-    """Raise WeightsError if there are any misfits."""
+def check_fit(misfits: list[str], arch: str, where: str, reason: str | None = None) -> None:
+    """Raise WeightsError if there are any misfits; ``reason``: what other network they are known to be of."""
     if misfits:
         more = f" and {len(misfits) - _SHOWN} more" if len(misfits) > _SHOWN else ""
-        raise WeightsError(f"{where}: {len(misfits)} tensors do not fit {arch}: {', '.join(misfits[:_SHOWN])}{more}")
+        why = f"; it has {reason}, and another function than {arch}" if reason else ""
+        raise WeightsError(
+            f"{where}: {len(misfits)} tensors do not fit {arch}: {', '.join(misfits[:_SHOWN])}{more}{why}"
+        )
 
 
 @lru_cache
@@ -118,104 +214,6 @@ def resnet_shapes(arch: str, stem: str) -> dict[str, torch.Size]:
     with torch.device("meta"):
         module = build_encoder(arch, stem, seed=0)
     return {name: tensor.shape for name, tensor in module.state_dict().items()}
-
-
-def _flatten(content: object, where: str) -> dict[str, Tensor]:
-    """Every tensor by its dotted name; each dictionary is visited once, so that none can hold itself."""
-    if not isinstance(content, Mapping):
-        kind = getattr(content, "name", type(content).__name__)
-        raise WeightsError(f"{where}: it holds a {kind}; wanted a dictionary of tensors, as of model.state_dict()")
-    found: dict[str, Tensor] = {}
-    seen = {id(content)}
-    left: list[tuple[str, Mapping[object, object]]] = [("", content)]
-    while left:
-        prefix, folder = left.pop()
-        for key, value in folder.items():
-            name = f"{prefix}{key}"
-            if isinstance(value, Tensor):
-                if name in found:
-                    raise WeightsError(f"{where}: it holds two tensors {name}")
-                found[name] = value
-            elif isinstance(value, Mapping) and id(value) not in seen:
-                seen.add(id(value))
-                left.append((f"{name}.", value))
-    if not found:
-        raise WeightsError(f"{where}: it holds no tensors by name; wanted a ResNet's state_dict()")
-    return found
-
-
-def _choose(tensors: Mapping[str, Tensor], where: str) -> tuple[str, list[str], list[str]]:
-    """The prefix before the ResNet's names, those of others in the file, and what is to be said about it."""
-    layers: dict[str, set[int]] = {}
-    for name in tensors:
-        if found := _LAYER.fullmatch(name):
-            number = int(found["layer"] or int(found["child"]) - 3)
-            layers.setdefault(found["prefix"], set()).add(number)
-    prefixes = [
-        prefix
-        for prefix, numbers in layers.items()
-        if len(numbers) > 2 or any(prefix + first in tensors for first in _FIRST)
-    ]
-    if not prefixes:
-        some = ", ".join(sorted(tensors)[:4])
-        raise WeightsError(
-            f"{where}: no ResNet among its {len(tensors)} tensors ({some}, …); "
-            "wanted conv1.weight, layer1.0.conv1.weight, …, below any prefix"
-        )
-    learned = [prefix for prefix in prefixes if not _is_averaged(prefix)] or prefixes
-    chosen = min(learned, key=len)
-    if not all(_same(tensors, chosen, other) for other in learned if other != chosen):
-        names = ", ".join(prefix.rstrip(".") or "its top level" for prefix in sorted(learned))
-        raise WeightsError(f"{where}: it holds {len(learned)} different ResNets ({names}); wanted one, or one trained")
-    averaged = [prefix.rstrip(".") for prefix in prefixes if prefix not in learned]
-    note = f"took the ResNet at {chosen.rstrip('.') or 'its top level'}" if chosen or averaged else ""
-    if averaged:
-        note += f", not the average at {' and '.join(averaged)}"
-    return chosen, [prefix for prefix in prefixes if prefix != chosen], [note] if note else []
-
-
-def _is_averaged(prefix: str) -> bool:
-    """Whether this is the network that follows the trained one: MoCo's key encoder, BYOL's target, an EMA."""
-    return not _AVERAGED.isdisjoint(re.split(r"[._]", prefix.lower()))
-
-
-def _same(tensors: Mapping[str, Tensor], one: str, other: str) -> bool:
-    """Whether one network is in the file twice, as an attribute of two modules."""
-    first, second = (
-        {
-            name.removeprefix(prefix): tensor
-            for name, tensor in tensors.items()
-            if re.match(re.escape(prefix) + _PART, name)
-        }
-        for prefix in (one, other)
-    )
-    return first.keys() == second.keys() and all(
-        first[name].dtype == second[name].dtype and torch.equal(first[name], second[name]) for name in first
-    )
-
-
-def _translate(
-    tensors: Mapping[str, Tensor], prefix: str, others: list[str], where: str
-) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors below the prefix under torchvision's names, and the full names of those that stand beside."""
-    state: dict[str, Tensor] = {}
-    beside: list[str] = []
-    inner = tuple(other for other in others if other.startswith(prefix))
-    for full, tensor in tensors.items():
-        name = full.removeprefix(prefix)
-        if (
-            not full.startswith(prefix)
-            or (inner and full.startswith(inner))
-            or _BESIDE.search(name.partition(".")[0].lower())
-        ):
-            beside.append(full)
-            continue
-        for pattern, replacement in _RENAMES:
-            name = pattern.sub(replacement, name)
-        if name in state:
-            raise WeightsError(f"{where}: it holds two tensors for {name}")
-        state[name] = tensor
-    return state, beside
 
 
 def plain(state: Mapping[str, Tensor], names: Iterable[str], where: str) -> dict[str, Tensor]:
@@ -236,14 +234,3 @@ def _plain(name: str, tensor: Tensor, where: str) -> Tensor:
     if not bool(floats.isfinite().all()):
         raise WeightsError(f"{where}: {name} is not finite; the run that wrote it had diverged")
     return floats
-
-
-def _grouped(names: Iterable[str], prefix: str) -> tuple[str, ...]:
-    """One line for each module that is not used: down to the first part of the name that differs from the prefix."""
-    ours = prefix.rstrip(".").split(".")
-    groups: Counter[str] = Counter()
-    for name in names:
-        parts = name.split(".")
-        common = next((i for i, (part, own) in enumerate(zip(parts, ours)) if part != own), min(len(parts), len(ours)))
-        groups[".".join(parts[: common + 1]) if prefix else parts[0]] += 1
-    return tuple(f"{name} ({count} tensor{'s' * (count > 1)})" for name, count in sorted(groups.items()))

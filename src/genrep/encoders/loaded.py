@@ -11,10 +11,12 @@ from torch import nn
 
 from genrep.errors import WeightsError
 from genrep.pixel_views import IMAGENET_MEAN, IMAGENET_STD
+from genrep.untrusted import shown
 
-from . import EncoderFacts
+from . import ARCHS, STEMS, EncoderFacts
 from .networks import build_encoder
 
+MAX_SIZE = 4096  # pixels of a side, which a file's word may ask for
 _SIZES = {"cifar": 32}  # of encoders whose file does not say it; 224 for all others
 
 
@@ -57,15 +59,28 @@ def with_overrides(
     facts: EncoderFacts, *, size: int | None, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
 ) -> EncoderFacts:
     """The facts with those that the caller knows better. Raises WeightsError for values that cannot be."""
-    facts = replace(facts, size=size or facts.size, mean=mean or facts.mean, std=std or facts.std)
-    if facts.size < 1:
-        raise WeightsError(f"size {facts.size}: wanted at least 1 pixel")
+    facts = replace(facts, size=facts.size if size is None else size, mean=mean or facts.mean, std=std or facts.std)
+    _check_images(facts, "")
+    return facts
+
+
+def check_facts(facts: EncoderFacts, where: str) -> None:
+    """Raise WeightsError unless these are facts of one of our networks, with sizes and statistics that images can have."""
+    if facts.arch not in ARCHS:
+        raise WeightsError(f"{where}: arch {shown(facts.arch)}: wanted one of {', '.join(ARCHS)}")
+    if facts.stem not in STEMS:
+        raise WeightsError(f"{where}: stem {shown(facts.stem)}: wanted one of {', '.join(STEMS)}")
+    _check_images(facts, f"{where}: ")
+
+
+def _check_images(facts: EncoderFacts, where: str) -> None:
+    if not 1 <= facts.size <= MAX_SIZE:
+        raise WeightsError(f"{where}size {shown(facts.size)}: wanted at least 1 pixel and at most {MAX_SIZE}")
     for name, values in (("mean", facts.mean), ("std", facts.std)):
         if len(values) != 3 or not all(abs(value) < float("inf") for value in values):
-            raise WeightsError(f"{name} {values}: wanted three numbers")
+            raise WeightsError(f"{where}{name} {shown(values)}: wanted three numbers")
     if min(facts.std) <= 0:
-        raise WeightsError(f"std {facts.std}: wanted three numbers above 0")
-    return facts
+        raise WeightsError(f"{where}std {shown(facts.std)}: wanted three numbers above 0")
 
 
 def state_sha256(module: nn.Module, *names: str) -> str:

@@ -5,6 +5,7 @@ Format: PKWARE's APPNOTE 6.3.10, sections 4.3.7 (local header), 4.3.12 (director
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from typing import NamedTuple
@@ -22,6 +23,22 @@ class _Member(NamedTuple):
     header: int  # where its local header lies
     size: int
     crc: int
+    plain: bool  # neither compressed nor encrypted
+
+
+# Other programs' archives, by what is in them and in no checkpoint of torch.save.
+_OTHERS = (
+    (
+        re.compile(r"(^|/)code/__torch__|(^|/)constants\.pkl$"),
+        "a TorchScript program, which is code; save what torch.jit.load(FILE).state_dict() gives with torch.save",
+    ),
+    (
+        re.compile(r"(^|/)(serialized_exported_program\.json|archive_format)$"),
+        "a program of torch.export, which is code; save what torch.export.load(FILE).state_dict holds with torch.save",
+    ),
+    (re.compile(r"\.weights\.h5$"), "a model of Keras; convert it to a network of PyTorch"),
+    (re.compile(r"\.npy$"), "an archive of NumPy's arrays (.npz); save them as a dictionary with torch.save"),
+)
 
 
 class Archive:
@@ -30,6 +47,9 @@ class Archive:
     def __init__(self, data: memoryview):
         self._data = data
         members = self._directory()
+        for pattern, what in _OTHERS:
+            if any(pattern.search(name) for name in members):
+                raise Malformed(f"it is {what}")
         pickles = [name for name in members if name == "data.pkl" or name.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise Malformed(f"it is a zip archive with {len(pickles)} data.pkl in it; a checkpoint of torch has one")
@@ -47,6 +67,8 @@ class Archive:
         if name not in self._members:
             raise Malformed(f"it has no record {show(name)}")
         member = self._members[name]
+        if not member.plain:
+            raise Malformed(f"its record {show(name)} is compressed or encrypted; torch stores them as they are")
         header = self._slice(member.header, 30)
         if bytes(header[:4]) != _LOCAL:
             raise Malformed(f"its record {show(name)} lies where none begins")
@@ -111,9 +133,7 @@ def _entry(table: memoryview) -> tuple[str, _Member, int]:
     except UnicodeDecodeError:
         raise Malformed("it is a zip archive with a name that is no text") from None
     size, packed, header = _wide(table[46 + name_length : 46 + name_length + extra_length], size, packed, header)
-    if flags & 1 or method or packed != size:
-        raise Malformed(f"its record {show(name)} is compressed or encrypted; torch stores them as they are")
-    return name, _Member(header, size, crc), length
+    return name, _Member(header, size, crc, not (flags & 1 or method or packed != size)), length
 
 
 def _wide(extra: memoryview, *numbers: int) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 OPERATIONS = 4_000_000  # sixty times what a StyleGAN2 snapshot of 64 pixels takes, with G, D and G_ema in it
 CALL_COST = 10  # a call costs about as much time and memory as ten other operations
 SET_COST = 4  # an empty set takes 216 bytes
+NAME_COST = 2  # a class's name takes 150 bytes, an empty list 56
 ODD_KEYS = 5_000  # tuples and floats as keys: their hashes are not random, and colliding ones take quadratic time
 NESTING = 3  # files in files: a snapshot's storages are one deep
 _FREE = 1 << 24  # bytes that a file of any size may allocate

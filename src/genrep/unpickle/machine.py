@@ -11,7 +11,7 @@ from typing import Any
 
 from .calls import build, call
 from .keys import check_key
-from .limits import CALL_COST, SET_COST, Limits, Malformed, show
+from .limits import CALL_COST, NAME_COST, SET_COST, Limits, Malformed, show
 from .literals import LITERALS
 from .records import Global, Opaque
 from .source import Source
@@ -65,6 +65,7 @@ class Machine:
     def global_(self, module: object, name: object) -> Global:
         if not (isinstance(module, str) and isinstance(name, str) and len(module) + len(name) <= _NAME):
             raise Malformed(f"its pickle names a class by {show(module)}.{show(name)}")
+        self.limits.operate(NAME_COST)
         return Global(f"{module}.{name}")
 
     def call(self, function: Any, args: Any, kwargs: Any = None) -> None:
@@ -167,7 +168,9 @@ def _line_number(machine: Machine) -> int:
 
 
 def _extension(width: int) -> Step:
-    return lambda machine: machine.stack.append(Global(f"copyreg.extension.{machine.source.unsigned(width)}"))
+    return lambda machine: machine.stack.append(
+        machine.global_("copyreg.extension", str(machine.source.unsigned(width)))
+    )
 
 
 def _mark(machine: Machine) -> None:

@@ -36,7 +36,7 @@ def check_nesting(root: Any) -> None:
     while path:
         visit = path[-1]
         for child in visit.children:
-            if not isinstance(child, dict | list | tuple | set | frozenset | Opaque) and not _holds_object(child):
+            if not _has_children(child):  # an empty container neither: millions of them would fill ``counts``
                 visit.count += 1
             elif (count := counts.get(id(child))) is not None:
                 visit.count += count
@@ -62,6 +62,12 @@ def _children(node: Any) -> Iterator[Any]:
     if _holds_object(node):
         return iter([node.item()])
     return iter(node) if isinstance(node, list | tuple | set | frozenset) else iter(())
+
+
+def _has_children(node: Any) -> bool:
+    if isinstance(node, dict | list | tuple | set | frozenset):
+        return len(node) > 0
+    return isinstance(node, Opaque) or _holds_object(node)
 
 
 def _holds_object(node: Any) -> bool:

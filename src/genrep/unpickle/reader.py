@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from typing import Any
 
 from genrep.errors import WeightsError
+from genrep.untrusted import open_regular, read_at
 
 _WANTED = "a pickle or a checkpoint of torch is wanted"
 _OTHERS = {  # by their first bytes
-    b"\x89HDF\r\n": "an HDF5 file",
+    b"\x89HDF\r\n": "an HDF5 file (Keras, TensorFlow)",
     b"version https://git-lfs": "a pointer of git-lfs instead of the file",
     b"<!DOCTYPE": "a web page",
     b"<html": "a web page",
     b"\x1f\x8b": "compressed by gzip",
+    b"GGUF": "a GGUF file",
 }
+_ONNX = re.compile(rb"\x08[\x01-\x1f](?:\x12[\x00-\x7f][\x20-\x7e]|:|\x42)")  # a version, then a name or the graph
 
 
 def read_file(path: Path) -> Any:
@@ -34,16 +39,14 @@ def read_file(path: Path) -> Any:
     from .limits import Limits, Malformed
     from .nesting import check_nesting
 
-    if path.exists() and not path.is_file():
-        raise WeightsError(f"weights {path}: it is no regular file; {_WANTED}")
-    try:
-        data = memoryview(path.read_bytes())
-    except (OSError, MemoryError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise WeightsError(f"weights {path}: cannot be read ({reason}); {_WANTED}") from None
+    data = memoryview(_read(path)).toreadonly()
     for first, what in _OTHERS.items():
         if bytes(data[: len(first)]) == first:
             raise WeightsError(f"weights {path}: it is {what}; {_WANTED}")
+    if path.suffix == ".onnx" or _ONNX.match(data[:8]):
+        raise WeightsError(
+            f"weights {path}: it is an ONNX graph; save the network that it was exported from; {_WANTED}"
+        )
     limits = Limits(len(data))
     try:
         found = read_zip(data, limits) if bytes(data[:4]) == b"PK\x03\x04" else read_pickle(data, limits)
@@ -55,3 +58,17 @@ def read_file(path: Path) -> Any:
         raise WeightsError(f"weights {path}: {reading}{error}; {_WANTED}") from None
     except MemoryError:
         raise WeightsError(f"weights {path}: there is not enough memory for its {len(data)} bytes") from None
+
+
+def _read(path: Path) -> bytearray:
+    try:
+        descriptor = open_regular(path, WeightsError, follow=True)
+    except WeightsError as error:
+        raise WeightsError(f"weights {error}; {_WANTED}") from None
+    try:
+        return read_at(descriptor, os.fstat(descriptor).st_size, 0)
+    except (OSError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise WeightsError(f"weights {path}: cannot be read ({reason}); {_WANTED}") from None
+    finally:
+        os.close(descriptor)

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Global:
     """A class or function that a pickle mentions, e.g. ``torch.nn.modules.activation.ReLU``: its name, nothing else."""
 
     name: str
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Opaque:
     """An object that a pickle would have built by calling ``name``: the inert record of the call and of its state."""
 

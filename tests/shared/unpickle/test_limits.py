@@ -13,6 +13,7 @@ import torch
 from genrep.errors import WeightsError
 from genrep.unpickle import Opaque, limits, read_file
 from genrep.unpickle.containers import read_pickle
+from genrep.unpickle.nesting import check_nesting
 
 MEBI = 1 << 20
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -158,7 +159,7 @@ def test_one_part_of_a_file_used_many_times_does_not_multiply(cost, function, ar
     assert seconds < 20
 
 
-ENDLESS = [b"]", b"}", b"\x8f", b"(", b"N\x94", b"cx\ny\n)R", b"N2"]
+ENDLESS = [b"]", b"}", b"\x8f", b"(", b"N\x94", b"cx\ny\n)R", b"N2", b"cx\ny\n", b"\x82\x01", b"(K\x01\x91", b"N\x85"]
 
 
 @pytest.mark.parametrize("operation", ENDLESS)
@@ -171,6 +172,23 @@ def test_endless_small_objects_are_refused(operation):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak * limits.OPERATIONS / 10_000 < 800 * MEBI
+
+
+@pytest.mark.parametrize("empty", [{}, [], set()])
+def test_empty_containers_cost_nothing_more_to_look_into(empty):
+    content = [type(empty)() for _ in range(100_000)]
+    tracemalloc.start()
+    check_nesting(content)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < MEBI
+
+
+def test_a_quoted_string_takes_what_its_line_takes(cost):
+    found, memory, seconds = cost(b"S'" + b"\\x41" * (4 * MEBI) + b"'\n.")
+    assert found == "A" * (4 * MEBI)
+    assert memory < 5 * 16 * MEBI
+    assert seconds < 10
 
 
 def test_the_limit_of_operations_holds_in_nested_files():

@@ -1,0 +1,253 @@
+"""Networks in what a checkpoint holds: its tensors by dotted name, what stands before a network's names, and which is meant.
+
+One rule for encoders and generators. However a file nests its dictionaries, lists and pickled modules, it is one list of
+names: ``state_dict`` -> ``module.encoder_q.conv1.weight`` is ``state_dict.module.encoder_q.conv1.weight``. A network is
+wherever one prefix stands before its own names. Words that wrappers add (DataParallel, torch.compile, FSDP) are passed over
+wherever they stand. Of several networks the one that was trained is meant in an encoder's file, the averaged one in a
+generator's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import WeightsError
+from .unpickle import Opaque
+from .untrusted import label
+
+# Parts of a name that a wrapper adds: DataParallel and DDP, torch.compile, FSDP, activation checkpoints, Fabric and DeepSpeed.
+WRAPPERS = frozenset(
+    {
+        "module",
+        "_orig_mod",
+        "_fsdp_wrapped_module",
+        "_fpw_module",
+        "_checkpoint_wrapped_module",
+        "_forward_module",
+        "_original_module",
+    }
+)
+AVERAGES = frozenset({"avg", "average", "averaged", "ema", "moving", "polyak", "running", "shadow", "slow", "swa"})
+# Words of networks that follow the trained one, or serve its loss: MoCo's key encoder, BYOL's target, DINO's teacher.
+FOLLOWERS = AVERAGES | {"criterion", "k", "key", "loss", "momentum", "target", "teacher"}
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+_LONGEST = (
+    2000  # characters of a dotted name: a key may stand at every level of a nest, so that names could grow endlessly
+)
+_GROUPS = 30  # lines of tensors that are left out, each told with its name
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a checkpoint holds. ``modules``: the attributes of pickled modules, by what stands before their tensors' names."""
+
+    tensors: dict[str, Tensor]
+    modules: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def flatten(content: object, where: str) -> Content:
+    """Every tensor, and array of numbers, by its dotted name. Each container is visited once: none can hold itself.
+
+    Raises WeightsError if it is no container, or a name is endless or stands for two tensors.
+    """
+    if not isinstance(content, Mapping) and module_attributes(content) is None:
+        kind = getattr(content, "name", type(content).__name__)
+        raise WeightsError(
+            f"{where}: it holds a {label(kind)}; wanted a dictionary of tensors, as of model.state_dict()"
+        )
+    tensors: dict[str, Tensor] = {}
+    modules: dict[str, Mapping[str, Any]] = {}
+    converted: dict[int, Tensor] = {}  # an array may stand in many places, and is copied once
+    seen = {id(content)}
+    left: list[tuple[str, object]] = [("", content)]
+    while left:
+        prefix, folder = left.pop()
+        if (attributes := module_attributes(folder)) is not None:
+            modules[prefix] = attributes
+        for key, value in _members(folder):
+            name = f"{prefix}{key if isinstance(key, str | int) else label(key)}"
+            if len(name) > _LONGEST:
+                raise WeightsError(
+                    f"{where}: {label(name)} is a name of {len(name):,} characters; wanted {_LONGEST} at most"
+                )
+            if isinstance(value, np.ndarray) and value.dtype.kind in "fiubc" and id(value) not in converted:
+                converted[id(value)] = torch.from_numpy(np.array(value))
+            tensor = value if isinstance(value, Tensor) else converted.get(id(value))
+            if tensor is not None:
+                if name in tensors:
+                    raise WeightsError(f"{where}: it holds two tensors {label(name)}")
+                tensors[name] = tensor
+            elif isinstance(value, Mapping | list | tuple | Opaque) and id(value) not in seen:
+                seen.add(id(value))
+                left.append((f"{name}.", value))
+    return Content(tensors, modules)
+
+
+def module_attributes(value: object) -> dict[str, Any] | None:
+    """The ``__dict__`` of a pickled module, whoever its class is; None if it is no module."""
+    if not isinstance(value, Opaque):
+        return None
+    fields = value.state
+    if fields is None and isinstance(value.args, tuple) and value.args and isinstance(value.args[0], dict):
+        fields = value.args[0].get("state")  # how StyleGAN2-ADA pickles modules
+    if not isinstance(fields, dict):
+        return None
+    return fields if all(isinstance(fields.get(name), dict) for name in _GROUPS_OF_MODULES) else None
+
+
+_GROUPS_OF_MODULES = ("_parameters", "_buffers", "_modules")
+
+
+def _members(folder: object) -> Iterator[tuple[object, object]]:
+    if isinstance(folder, Mapping):
+        yield from folder.items()
+    elif isinstance(folder, list | tuple):
+        yield from enumerate(folder)
+    elif (attributes := module_attributes(folder)) is not None:
+        for group in _GROUPS_OF_MODULES:
+            yield from attributes[group].items()
+
+
+def bare(name: str) -> str:
+    """A name without the parts that wrappers add."""
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
+
+
+def split(name: str, count: int) -> tuple[str, str] | None:
+    """What stands before a name's last ``count`` parts that no wrapper added, and these; None if it has fewer."""
+    parts = name.split(".")
+    kept: list[str] = []
+    while parts and len(kept) < count:
+        part = parts.pop()
+        if part not in WRAPPERS:
+            kept.append(part)
+    if len(kept) < count:
+        return None
+    return "".join(f"{part}." for part in parts), ".".join(reversed(kept))
+
+
+def prefixes(names: Iterable[str], mark: str) -> list[str]:
+    """What stands before the name ``mark`` wherever it is found."""
+    count = mark.count(".") + 1
+    found = (split(name, count) for name in names if name.endswith(mark.rpartition(".")[2]))
+    return list(dict.fromkeys(one[0] for one in found if one is not None and one[1] == mark))
+
+
+def below(names: Mapping[str, Tensor], prefix: str, where: str, *, without: Sequence[str] = ()) -> dict[str, str]:
+    """The names below a prefix as the network itself has them, each with its full name in the file.
+
+    ``without``: prefixes of other networks, whose names are passed over. Raises WeightsError where two different tensors
+    have one name when the wrappers' parts are gone.
+    """
+    found: dict[str, str] = {}
+    inner = tuple(other for other in without if other.startswith(prefix) and other != prefix)
+    for full, tensor in names.items():
+        if not full.startswith(prefix) or (inner and full.startswith(inner)):
+            continue
+        name = bare(full.removeprefix(prefix))
+        if name in found and not equal(names[found[name]], tensor):
+            raise WeightsError(f"{where}: it holds two tensors for {label(name)}")
+        found.setdefault(name, full)
+    return found
+
+
+def equal(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are the same in kind, shape and value."""
+    return one is other or (one.dtype == other.dtype and one.shape == other.shape and bool(torch.equal(one, other)))
+
+
+def pick(
+    found: Sequence[str],
+    same: Callable[[str, str], bool],
+    *,
+    averaged: bool,
+    choice: str | None,
+    where: str,
+    what: str,
+) -> str:
+    """Which of several networks is meant, by their prefixes.
+
+    Args:
+        same: whether two prefixes stand before one network, which is in the file twice.
+        averaged: take the average of the trained network (a generator's), not the trained one (an encoder's).
+        choice: the user's, a prefix or its last parts; "." is the top level.
+        where, what: the file and the kind of network, for messages.
+
+    Raises:
+        WeightsError: it is not clear which, or the choice is none of them.
+    """
+    if choice is not None:
+        return _chosen(found, choice, where, what)
+    marked = {
+        prefix for prefix in found if not (AVERAGES if averaged else FOLLOWERS).isdisjoint(_own_words(prefix, found))
+    }
+    wanted = [prefix for prefix in found if (prefix in marked) == averaged] or list(found)
+    first = min(wanted, key=len)
+    if not all(same(first, other) for other in wanted if other != first):
+        names = ", ".join(shown_prefix(prefix) for prefix in sorted(wanted))
+        options = " or ".join(as_choice(where, prefix) for prefix in sorted(wanted)[:_SHOWN])
+        raise WeightsError(f"{where}: it holds {len(wanted)} different {what}s ({names}); name one: {options}")
+    return first
+
+
+_SHOWN = 6
+
+
+def shown_prefix(prefix: str) -> str:
+    """A prefix for a message."""
+    return label(prefix.rstrip(".")) or "its top level"
+
+
+def as_choice(where: str, prefix: str) -> str:
+    """How a user names this network of a file."""
+    return f"{where}#{label(prefix.rstrip('.')) or '.'}"
+
+
+def _chosen(found: Sequence[str], choice: str, where: str, what: str) -> str:
+    wanted = "" if choice == "." else f"{choice.strip('.')}."
+    fits = [prefix for prefix in found if prefix == wanted] or [
+        prefix for prefix in found if f".{prefix}".endswith(f".{wanted}") and wanted
+    ]
+    if len(fits) == 1:
+        return fits[0]
+    options = ", ".join(as_choice(where, prefix) for prefix in sorted(found)[:_SHOWN])
+    raise WeightsError(
+        f"{where}#{label(choice)}: names {len(fits)} of its {len(found)} {what}s; wanted one of {options}"
+    )
+
+
+def _own_words(prefix: str, found: Sequence[str]) -> set[str]:
+    """The words of a prefix, without the parts that all prefixes begin with: a folder's name tells nothing."""
+    parts = [other.split(".") for other in found]
+    shared = 0
+    while len(found) > 1 and all(len(one) > shared for one in parts) and len({one[shared] for one in parts}) == 1:
+        shared += 1
+    return {word.lower() for part in prefix.split(".")[shared:] for word in _WORD.findall(part)}
+
+
+def grouped(names: Iterable[str], prefix: str) -> tuple[str, ...]:
+    """One line for each module that is not used: down to the first part of the name that differs from the prefix."""
+    ours = prefix.rstrip(".").split(".")
+    groups: Counter[str] = Counter()
+    for name in names:
+        parts = name.split(".")
+        common = next((i for i, (part, own) in enumerate(zip(parts, ours)) if part != own), min(len(parts), len(ours)))
+        groups[".".join(parts[: common + 1]) if prefix else parts[0]] += 1
+    lines = [f"{label(name)} ({plural(count)})" for name, count in sorted(groups.items())]
+    if len(lines) > _GROUPS:
+        rest = sum(count for _, count in sorted(groups.items())[_GROUPS:])
+        lines[_GROUPS:] = [f"{len(lines) - _GROUPS} more ({plural(rest)})"]
+    return tuple(lines)
+
+
+def plural(count: int) -> str:
+    """A number of tensors in words."""
+    return f"{count} tensor{'s' * (count != 1)}"
