@@ -44,7 +44,7 @@ def frozen_features(
     facts = encoder.facts
     key = {
         "encoder_sha256": encoder.sha256,
-        "images": data.identity,
+        "images": data.inventory.contents_digest,
         "transform": transform.describe(),
         "normalise": [list(facts.mean), list(facts.std)],
         "device": device.type,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from genrep.errors import DataError
 from genrep.image_files import ImageFiles, list_folder_pair
 from genrep.images.reading import read_rgb
+from genrep.inventory import Inventory, inventory_of_files, inventory_of_pixels, words_of
 from genrep.photo_sets import MEAN_PER_CLASS, PHOTO_SETS, TOP1, load_photo_set
 from genrep.real_images import NAMED, load_images
 from genrep.suggestions import one_of
@@ -59,13 +59,13 @@ class LabelledImages:
         return Image.fromarray(self.pixels[i])
 
     @cached_property
-    def identity(self) -> str:
-        """sha256 of what the images and labels are: of their content, or of the files' names, sizes and times."""
+    def inventory(self) -> Inventory:
+        """Every image with its label and the digest of its content. Raises DataError if a file cannot be read."""
         if self.files is not None:
-            return self.files.digest()
+            words = words_of(self.labels, self.classes)
+            return inventory_of_files(self.files.paths, words, self.classes, what=f"{self.name}, {self.split}")
         assert self.pixels is not None
-        content = hashlib.sha256(np.ascontiguousarray(self.pixels).data).hexdigest()
-        return hashlib.sha256(f"{content}{self.pixels.shape}".encode() + self.labels.tobytes()).hexdigest()
+        return inventory_of_pixels(self.pixels, self.labels, self.classes)
 
     def take(self, rows: Ints, split: str) -> LabelledImages:
         """Some of them, with another description."""

@@ -12,14 +12,14 @@ import torch
 from genrep.encoders import DEVICES, PRECISIONS, LoadedEncoder
 from genrep.encoders.devices import pick_device, pick_precision
 from genrep.errors import DataError
-from genrep.files import locked_folder
+from genrep.files import check_out, locked_folder
 from genrep.knn import NEIGHBOURS, TEMPERATURE, knn_score
 from genrep.suggestions import one_of
 
 from .encoders import check_encoder_choice, open_encoder
 from .frozen import COMPUTED, frozen_features
 from .images import LabelledImages, load_pair
-from .results import Entry, add, encoder_facts, find, read_results, same_encoder
+from .results import Entry, add, data_digests, encoder_facts, find_or_tell, same_encoder, tell_changes
 from .transforms import Transform
 
 RESULT_FILE = "knn.json"
@@ -83,6 +83,8 @@ def evaluate_knn(config: KnnConfig) -> KnnResult:
     """
     started = time.monotonic()
     device = pick_device(config.device)
+    path = config.out / RESULT_FILE
+    check_out(config.out)
     encoder = open_encoder(
         encoder=config.encoder,
         random_init=config.random_init,
@@ -92,7 +94,6 @@ def evaluate_knn(config: KnnConfig) -> KnnResult:
         mean=config.mean,
         std=config.std,
     )
-    path = config.out / RESULT_FILE
     train, test = load_pair(config.dataset, config.root, download=config.download)
     if config.k > len(train):
         raise DataError(f"--k {config.k}: wanted at most {len(train)}, the number of training images")
@@ -104,7 +105,8 @@ def evaluate_knn(config: KnnConfig) -> KnnResult:
         "seed": config.seed,
     }
     with locked_folder(config.out):
-        old = find(read_results(path), entry)
+        tell_changes(config.out, train.name, [(data.split, data.inventory) for data in (train, test)])
+        old = find_or_tell(path, entry)
         if old is not None and not config.force:
             return KnnResult(path=path, entry=same_encoder(old, encoder, path), already_done=True)
         entry |= _measure(config, encoder, train, test, transform, device, precision)
@@ -132,6 +134,7 @@ def protocol(
         "test": test.split,
         "train_images": len(train),
         "test_images": len(test),
+        **data_digests(train.inventory, test.inventory),
         "classes": len(train.classes),
         "k": config.k,
         "temperature": config.temperature,

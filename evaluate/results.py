@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrep.errors import DataError, ResumeError
 from genrep.files import write_json
+from genrep.inventory import Inventory, remember
 from genrep.untrusted import content_faults, one_line, printable, read_bounded
 
 if TYPE_CHECKING:
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
 
 Entry = dict[str, Any]
 KEY = ("dataset", "protocol", "seed")
+DATA = ("train_sha256", "test_sha256")  # in a protocol: digests of the images and their labels (genrep.inventory)
 MOST_BYTES = 1 << 30  # of a file of results, or of a run's records
 
 
@@ -44,6 +48,44 @@ def read_results(path: Path) -> list[Entry]:
 def find(entries: list[Entry], key: Entry) -> Entry | None:
     """The entry with the key's dataset, protocol and seed."""
     return next((entry for entry in entries if all(entry[name] == key[name] for name in KEY)), None)
+
+
+def find_or_tell(path: Path, key: Entry) -> Entry | None:
+    """``find`` in a result file; if there is the same result of other images only, that is said on stderr."""
+    entries = read_results(path)
+    found = find(entries, key)
+    like = [] if found else [entry for entry in entries if _without_data(entry) == _without_data(key)]
+    if like:
+        theirs, ours = like[-1]["protocol"], key["protocol"]
+        if missing := [name for name in DATA if name not in theirs]:
+            why = f"without {' and '.join(missing)}: an earlier version did not write which images it is of"
+        else:
+            others = " and ".join(name for name in DATA if theirs[name] != ours.get(name))
+            why = f"of other images or labels (another {others})"
+        print(f"{path}: holds this result {why}; it stays, and another is measured", file=sys.stderr)
+    return found
+
+
+def _without_data(entry: Entry) -> Entry:
+    protocol = entry["protocol"]
+    kept = (
+        {name: value for name, value in protocol.items() if name not in DATA}
+        if isinstance(protocol, dict)
+        else protocol
+    )
+    return {"dataset": entry["dataset"], "seed": entry["seed"], "protocol": kept}
+
+
+def data_digests(train: Inventory, test: Inventory) -> dict[str, str]:
+    """What a protocol says of the images that it is of."""
+    return dict(zip(DATA, (train.digest, test.digest)))
+
+
+def tell_changes(out: Path, dataset: str, splits: Iterable[tuple[str, Inventory]]) -> None:
+    """Say on stderr what has changed in a dataset since the last call with this ``out``; keep its record there."""
+    for split, inventory in splits:
+        if changed := remember(out, f"{dataset}, {split}", inventory):
+            print(f"{out}: {dataset}, {split}, has changed since it was measured here: {changed}", file=sys.stderr)
 
 
 def add(path: Path, entry: Entry) -> None:

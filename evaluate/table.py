@@ -8,7 +8,7 @@ from pathlib import Path
 from genrep.errors import DataError
 from genrep.files import digest_json
 
-from .results import Entry, read_results
+from .results import DATA, Entry, read_results
 
 # What the commands write, in the order of the tables.
 RESULT_FILES = ("linear.json", "knn.json", "voc07.json", "finetune.json", "detection.json", "transfer.json")
@@ -28,7 +28,21 @@ def results_table(rows: list[tuple[str, Path]]) -> str:
     for name, path in rows:
         for entry in _entries(path):
             groups.setdefault(digest_json([entry["dataset"], entry["protocol"]]), []).append((name, entry))
-    return "\n\n".join(_group(found) for found in groups.values())
+    return "\n\n".join([*map(_group, groups.values()), *_other_data(list(groups.values()))])
+
+
+def _other_data(groups: list[list[Named]]) -> list[str]:
+    """Tables that differ only in the images that they are of look alike; a line for each such set of tables."""
+    kinds: dict[str, list[Entry]] = {}
+    for found in groups:
+        entry = found[0][1]
+        rest = {name: value for name, value in entry["protocol"].items() if name not in DATA}
+        kinds.setdefault(digest_json([entry["dataset"], rest]), []).append(entry)
+    return [
+        f"{like[0]['dataset']}: {len(like)} tables by one protocol, of different images or labels ({' or '.join(DATA)} differs)"
+        for like in kinds.values()
+        if len(like) > 1
+    ]
 
 
 def _entries(path: Path) -> list[Entry]:

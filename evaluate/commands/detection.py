@@ -33,7 +33,9 @@ setting = settings_of(DetectionConfig)
 @setting("--train-split", metavar="NAME", help="List in ImageSets/Main.")
 @setting("--test-split", metavar="NAME", help="List in ImageSets/Main.")
 @click.option(
-    "--classes", metavar="A,B,…", help="Classes to detect; others are dropped.  [default: those of the training split]"
+    "--classes",
+    metavar="A,B,…|measurable",
+    help="Classes to detect; others are dropped. measurable: all that have objects in both splits.  [default: all]",
 )
 @click.option("--out", type=PATH, metavar="DIR", help="Folder whose detection.json gets the result.")
 # Training

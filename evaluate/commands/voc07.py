@@ -31,7 +31,9 @@ setting = settings_of(Voc07Config)
     help="Fitted on / tested on.  [default: trainval/test; under --protocol genrep train/val]",
 )
 @click.option(
-    "--classes", metavar="A,B,…", help="Classes to tell; others are dropped.  [default: those of the training split]"
+    "--classes",
+    metavar="A,B,…|measurable",
+    help="Classes to tell; others are dropped. measurable: all that enough images of both splits show.  [default: all]",
 )
 @setting("--size", type=COUNT, metavar="PIXELS", help="Shorter side, and the central square's.")
 @setting("--batch-size", type=COUNT, metavar="IMAGES", help="Of the forward pass.")

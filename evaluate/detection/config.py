@@ -8,6 +8,7 @@ from typing import Any
 
 from genrep.encoders import DEVICES, PRECISIONS
 from genrep.evaluate.encoders import check_encoder_choice
+from genrep.evaluate.voc.choice import MEASURABLE
 from genrep.suggestions import one_of
 
 from .presets import PRESETS, Preset
@@ -25,7 +26,7 @@ class DetectionConfig:
     test_data: Path | None = None  # None: the first of ``data``
     train_split: str = "trainval"
     test_split: str = "test"
-    classes: tuple[str, ...] = ()  # none: those of the training split, sorted
+    classes: tuple[str, ...] = ()  # none: those of both splits; ("measurable",): of these what can be measured
     encoder: str | Path | None = None
     random_init: bool = False
     arch: str | None = None
@@ -75,6 +76,11 @@ class DetectionConfig:
             raise ValueError(f"--classes {','.join(self.classes)}: names a class twice")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"--seed {self.seed}: wanted 0 to 2^63 - 1")
+
+    @property
+    def measurable(self) -> bool:
+        """Whether the classes are those of both splits that can be measured."""
+        return self.classes == (MEASURABLE,)
 
     def resolved(self) -> Preset:
         """The preset with what was asked for instead; one length only for the longer side of training and test."""

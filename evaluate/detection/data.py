@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from genrep.errors import DataError
 from genrep.evaluate.voc.ahead import ahead
-from genrep.evaluate.voc.layout import VocImage, read_pixels
+from genrep.evaluate.voc.layout import VocImage, VocSplit, read_pixels
+from genrep.progress import Progress
 from genrep.seeding import derive
+from genrep.untrusted import printable
 
 from .presets import Preset
 
@@ -53,6 +56,27 @@ def resized(image: VocImage, size: tuple[int, int], flip: bool = False) -> Tenso
     if flip:
         pixels = pixels.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
+
+
+def check_readable(split: VocSplit, workers: int = 1) -> None:
+    """Decode every image of a split. Raises DataError with what is wrong with the first that cannot be used, and the others."""
+
+    def fault(index: int) -> str | None:
+        try:
+            read_pixels(split.images[index])
+        except DataError as error:
+            return str(error)
+        return None
+
+    found = []
+    with Progress(len(split), "image", f"reading split {split.name}") as progress:
+        for image, reason in zip(split.images, ahead(fault, range(len(split)), workers)):
+            found += [(image.name, reason)] if reason is not None else []
+            progress.update(1)
+    if found:
+        others = [printable(name) for name, _ in found[1:]]
+        more = f"; so are {len(others)} more of the split: {', '.join(others[:10])}" if others else ""
+        raise DataError(f"{found[0][1]}; mend it, or take it out of ImageSets/Main/{split.name}.txt{more}")
 
 
 def training_sample(image: VocImage, preset: Preset, seed: int, place: int) -> Sample:

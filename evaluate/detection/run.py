@@ -13,23 +13,25 @@ import torch
 
 from genrep.encoders import LoadedEncoder
 from genrep.encoders.devices import pick_precision
-from genrep.errors import DataError, TrainingError
+from genrep.errors import TrainingError
 from genrep.evaluate.encoders import open_encoder
-from genrep.evaluate.results import Entry, add, encoder_facts, find, read_results, same_encoder
+from genrep.evaluate.results import Entry, add, data_digests, encoder_facts, find_or_tell, same_encoder, tell_changes
+from genrep.evaluate.voc.choice import measured_classes
 from genrep.evaluate.voc.layout import VocSplit, read_split
-from genrep.files import locked_folder
+from genrep.files import check_out, locked_folder
 from genrep.processes import Processes, join
 from genrep.progress import Progress
 
 from .config import DetectionConfig
-from .data import training_batches
+from .data import check_readable, training_batches
 from .folder import Metrics, load_checkpoint, prepare, run_folder, save_checkpoint
 from .network import build_detector
 from .presets import Preset
-from .testing import check_installed, check_measurable, detect, measure
+from .testing import UNCOUNTED, check_installed, detect, measure, uncounted
 from .training import Trainer
 
 RESULT_FILE = "detection.json"
+TEST_ONLY = ("test", "test_data", "test_sha256", "test_size", "test_max_size", "rpn_test", "precise_bn", "value")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,7 @@ class _Task:
     test: VocSplit
     processes: Processes
     key: Entry  # dataset, protocol, seed
+    training: Entry  # what its checkpoint belongs to: nothing that only the test knows
     folder: Path
 
 
@@ -64,6 +67,7 @@ def evaluate_detection(config: DetectionConfig) -> DetectionResult:
             another encoder.
     """
     check_installed()
+    check_out(config.out)
     preset = config.resolved()
     with join(config.device) as place:
         if preset.batch_size % place.size:
@@ -76,6 +80,8 @@ def evaluate_detection(config: DetectionConfig) -> DetectionResult:
             for line in split.remarks():
                 print(line, file=sys.stderr)
         with locked_folder(config.out):
+            splits = [(f"split {split.name}", split.inventory) for split in (task.train, task.test)]
+            tell_changes(config.out, task.key["dataset"], splits)
             return _work(task)
 
 
@@ -83,22 +89,12 @@ def _task(config: DetectionConfig, preset: Preset, place: Processes) -> _Task:
     encoder = open_encoder(
         encoder=config.encoder, random_init=config.random_init, arch=config.arch, stem=config.stem, seed=config.seed
     )
-    train = read_split(config.data, config.train_split, config.classes or None)
-    train = replace(train, images=tuple(image for image in train.images if len(image.labels)))
-    test = read_split([config.test_data or config.data[0]], config.test_split, config.classes or None)
-    unknown = sorted(set(test.classes) - set(train.classes))
-    if unknown:
-        raise DataError(
-            f"--test-split {config.test_split}: has class {unknown[0]!r}, which the training images do not have; "
-            "give the classes that are meant as --classes"
-        )
-    if test.classes != train.classes:
-        missing = sorted(set(train.classes) - set(test.classes))
-        raise DataError(f"--test-split {config.test_split}: has no object of class {missing[0]!r}; give --classes")
-    check_measurable(test)
+    train, test = _read(config, silent=not place.first)
+    # Every image is read for them: by one process.
+    data = place.first_does(lambda: data_digests(train.inventory, test.inventory))
     dataset = "+".join(folder.resolve().name for folder in config.data)
-    key = {"dataset": dataset, "protocol": protocol(config, preset, train, test), "seed": config.seed}
-    identity = {**key, "encoder_sha256": encoder.sha256}
+    key = {"dataset": dataset, "protocol": protocol(config, preset, train, test, data), "seed": config.seed}
+    training = {**key, "protocol": _of_training(key["protocol"]), "encoder_sha256": encoder.sha256}
     return _Task(
         config=config,
         preset=preset,
@@ -107,12 +103,33 @@ def _task(config: DetectionConfig, preset: Preset, place: Processes) -> _Task:
         test=test,
         processes=place,
         key=key,
-        folder=run_folder(config.out, identity),
+        training=training,
+        folder=run_folder(config.out, training),
     )
 
 
-def protocol(config: DetectionConfig, preset: Preset, train: VocSplit, test: VocSplit) -> dict[str, Any]:
-    """Everything that must agree for two results to stand in one column."""
+def _read(config: DetectionConfig, *, silent: bool) -> tuple[VocSplit, VocSplit]:
+    """Both splits with the same classes; of the training split, the images with objects.
+
+    Raises DataError with every class that has no object in one of them.
+    """
+    chosen = None if config.measurable else config.classes or None
+    first = read_split(config.data, config.train_split, chosen, empty=True)
+    second = read_split([config.test_data or config.data[0]], config.test_split, chosen, empty=True)
+    classes = first.classes if chosen else tuple(sorted({*first.classes, *second.classes}))
+    train, test = first.of_classes(classes), second.of_classes(classes)
+    shown = {train.classes[label] for image in train.images for label in image.labels}
+    reasons = {name: f"no object in split {train.name}" for name in classes if name not in shown}
+    reasons = {**dict.fromkeys(uncounted(test), f"{UNCOUNTED} in split {test.name}"), **reasons}
+    left = measured_classes(config.data[0], classes, reasons, measurable=config.measurable, silent=silent)
+    train, test = train.of_classes(left), test.of_classes(left)
+    return replace(train, images=tuple(image for image in train.images if len(image.labels))), test
+
+
+def protocol(
+    config: DetectionConfig, preset: Preset, train: VocSplit, test: VocSplit, data: dict[str, str]
+) -> dict[str, Any]:
+    """Everything that must agree for two results to stand in one column; ``data``: see ``results.data_digests``."""
     settings = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(preset).items() if name != "source"}
     return {
         "name": "detection",
@@ -121,19 +138,26 @@ def protocol(config: DetectionConfig, preset: Preset, train: VocSplit, test: Voc
         "train": f"{train.name}, {len(train)} images",
         "test": f"{test.name}, {len(test)} images",
         "test_data": (config.test_data or config.data[0]).resolve().name,
+        **data,
         "classes": list(train.classes),
         "value": "VOC07 11-point AP, mean over classes and overlaps .5, .55, …, .95; difficult objects ignored",
         **settings,
     }
 
 
+def _of_training(said: dict[str, Any]) -> dict[str, Any]:
+    """The part of a protocol that the trained detector depends on: with another test list or size it is used again."""
+    return {name: value for name, value in said.items() if name not in TEST_ONLY}
+
+
 def _work(task: _Task) -> DetectionResult:
     config, path = task.config, task.config.out / RESULT_FILE
-    old = find(read_results(path), task.key)
+    old = task.processes.first_does(lambda: find_or_tell(path, task.key))
     if old is not None and not config.force:
         return DetectionResult(
             path=path, folder=task.folder, entry=same_encoder(old, task.encoder, path), already_done=True
         )
+    task.processes.first_does(lambda: _check_images(task))
     try:
         run = Run(task)
         run.go_on()
@@ -146,6 +170,12 @@ def _work(task: _Task) -> DetectionResult:
     if task.processes.first:
         add(path, entry)
     return DetectionResult(path=path, folder=task.folder, entry=entry)
+
+
+def _check_images(task: _Task) -> None:
+    """Hours before they are needed: raises DataError, naming the images of both splits that cannot be read."""
+    for split in (task.train, task.test):
+        check_readable(split, task.config.workers)
 
 
 def _facts(task: _Task, values: dict[str, Any]) -> Entry:
@@ -187,7 +217,7 @@ class Run:
             self.trainer.load_state_dict(state["trainer"])
             self.seconds = state["seconds"]
         if self.first:
-            prepare(task.folder, {**task.key, "encoder_sha256": task.encoder.sha256})
+            prepare(task.folder, task.training)
             self.metrics = Metrics(task.folder, after_step=self.trainer.step)
 
     def go_on(self) -> None:

@@ -20,6 +20,7 @@ from genrep.progress import Progress
 from .data import images_for_test
 from .presets import Preset
 
+UNCOUNTED = "no object that is not difficult"
 OVERLAPS = tuple(0.5 + 0.05 * k for k in range(10))
 
 
@@ -56,12 +57,10 @@ def truth(split: VocSplit) -> list[Objects]:
     return [Objects(boxes=i.boxes, labels=i.labels, difficult=i.difficult) for i in split.images]
 
 
-def check_measurable(split: VocSplit) -> None:
-    """Raises DataError: a class has no object in the split that counts, so that it has no AP."""
+def uncounted(split: VocSplit) -> list[str]:
+    """The classes that have no object that counts, so that they have no AP."""
     counted = {int(label) for image in split.images for label in image.labels[~image.difficult]}
-    for number, name in enumerate(split.classes):
-        if number not in counted:
-            raise DataError(f"split {split.name}: class {name!r} has no object that is not difficult; give --classes")
+    return [name for number, name in enumerate(split.classes) if number not in counted]
 
 
 def measure(split: VocSplit, detections: Sequence[Objects]) -> dict[str, Any]:
@@ -70,7 +69,8 @@ def measure(split: VocSplit, detections: Sequence[Objects]) -> dict[str, Any]:
     Raises:
         DataError: a class has no object in the split that counts.
     """
-    check_measurable(split)
+    if without := uncounted(split):
+        raise DataError(f"split {split.name}: class {without[0]!r} has {UNCOUNTED}; give --classes")
     real = truth(split)
     by_metric = {
         metric: 100 * detection_ap(real, detections, len(split.classes), OVERLAPS, metric)

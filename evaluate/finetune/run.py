@@ -27,7 +27,7 @@ from ..images import LabelledImages, load_pair, whole_batches
 from ..linear.fit import batches
 from ..linear.run import LinearResult
 from ..metrics import Score, Tally
-from ..results import Entry, add, encoder_facts, find, read_results, same_encoder
+from ..results import Entry, add, data_digests, encoder_facts, find_or_tell, same_encoder, tell_changes
 from ..transforms import Augmentation, Transform
 from .config import FinetuneConfig
 from .presets import VISSL
@@ -55,7 +55,8 @@ def evaluate_finetune(config: FinetuneConfig) -> LinearResult:
                 encoder=config.encoder, random_init=config.random_init, arch=config.arch, stem=config.stem, seed=seed
             )
             job = Finetuning(config, encoder, train, test, seed, device)
-            old = find(read_results(path), job.key)
+            tell_changes(config.out, train.name, [(data.split, data.inventory) for data in (job.source, test)])
+            old = find_or_tell(path, job.key)
             done.append(old is not None and not config.force)
             if old is not None and not config.force:
                 entries.append(same_encoder(old, encoder, path))
@@ -95,6 +96,8 @@ class Finetuning:
         self.config, self.encoder, self.test, self.seed, self.device = config, encoder, test, seed, device
         rows, split = self._choose(train)
         self.train = train.take(rows, split)
+        # What the seed chooses from, so that results of several seeds are one row; a list has one choice.
+        self.source = train if config.subset is None else self.train
         self.transform = self._transform()
         self.augmentation = Augmentation(scale=VISSL.crop_scale, size=self.transform.crop)
         self.epochs = config.epochs or VISSL.epochs
@@ -128,6 +131,7 @@ class Finetuning:
             "test": self.test.split,
             "train_images": len(self.train),
             "test_images": len(self.test),
+            **data_digests(self.source.inventory, self.test.inventory),
             "classes": len(self.test.classes),
             "augmentation": self.augmentation.describe(),
             "test_transform": self.transform.describe(),
@@ -143,9 +147,7 @@ class Finetuning:
     def run(self, path: Path) -> Entry:
         """Train, test, and write the entry."""
         started = time.monotonic()
-        checkpoint = Checkpoint(
-            self.config.out, {**self.key, "encoder_sha256": self.encoder.sha256, "images": self.train.identity}
-        )
+        checkpoint = Checkpoint(self.config.out, {**self.key, "encoder_sha256": self.encoder.sha256})
         network = self._network()
         self._fit(network, checkpoint)
         score = self._score(network)

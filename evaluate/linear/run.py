@@ -24,7 +24,7 @@ from ..encoders import open_encoder
 from ..frozen import COMPUTED, frozen_features
 from ..images import LabelledImages, load_pair
 from ..metrics import Score
-from ..results import Entry, add, encoder_facts, find, read_results, same_encoder
+from ..results import Entry, add, data_digests, encoder_facts, find_or_tell, same_encoder, tell_changes
 from ..transforms import Augmentation, Transform
 from .config import LinearConfig
 from .fit import Curve, Feed, Split, batches, fit_heads, fixed_feed
@@ -75,12 +75,13 @@ def measure_linear(config: LinearConfig, path: Path) -> LinearResult:
     device = pick_device(config.device)
     encoder = _open(config, config.seeds[0])
     train, test = load_pair(config.dataset, config.root, download=config.download)
+    tell_changes(config.out, train.name, [(data.split, data.inventory) for data in (train, test)])
     entries, done = [], []
     for seed in config.seeds:
         if config.random_init and seed != config.seeds[0]:
             encoder = _open(config, seed)
         probe = Probe(config, encoder, train, test, seed, device)
-        old = find(read_results(path), probe.key)
+        old = find_or_tell(path, probe.key)
         if old is not None and not config.force:
             entries.append(same_encoder(old, encoder, path))
             done.append(True)
@@ -143,6 +144,7 @@ class Probe:
             "test": self.test.split,
             "train_images": len(self.train),
             "test_images": len(self.test),
+            **data_digests(self.train.inventory, self.test.inventory),
             "classes": len(self.train.classes),
             "metric": self.metric,
         }
@@ -231,7 +233,6 @@ class Probe:
         return {
             **self.key,
             "encoder_sha256": self.encoder.sha256,
-            "images": [self.train.identity, self.test.identity],
             "lrs": [lr, *(self._default_grid() if self.config.lr_grid is None else self.config.lr_grid)],
         }
 

@@ -12,7 +12,7 @@ from typing import Any
 from genrep.errors import DataError
 from genrep.files import digest_json
 
-from ..results import Entry, read_results
+from ..results import DATA, Entry, read_results
 from ..table import RESULT_FILES
 
 FAMILIES = {
@@ -192,6 +192,25 @@ def grouped(rows: Mapping[str, list[Measured]]) -> list[Group]:
         for one in entries:
             found.setdefault(one.digest, {}).setdefault(name, []).append(one)
     return [Group(entries=entries) for entries in found.values()]
+
+
+def other_data(groups: Iterable[Group]) -> list[str]:
+    """A line for each dataset and protocol of which there are results of several sets of images, or of unknown ones."""
+    found: dict[str, list[Group]] = {}
+    for group in groups:
+        rest = {name: value for name, value in group.protocol.items() if name not in DATA}
+        found.setdefault(digest_json([group.dataset, rest]), []).append(group)
+    said = []
+    for like in found.values():
+        if len(like) > 1:
+            unknown = any(name not in group.protocol for group in like for name in DATA)
+            why = "; one of them does not say which images it is of (an earlier version wrote it)" if unknown else ""
+            first = like[0]
+            said.append(
+                f"{first.dataset}, {first.family}: {len(like)} tables by one protocol, of different images or labels "
+                f"({' or '.join(DATA)} differs): they are not to be compared{why}"
+            )
+    return said
 
 
 def differences(tables: list[dict[str, Any]]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from genrep.files import digest_json
 
-from ..results import Entry
+from ..results import DATA, Entry
 from .measured import Measured
 from .papers import PublishedProtocol, dataset_facts, published
 
@@ -45,6 +45,8 @@ def _mean(parts: list[Measured], datasets: list[str]) -> Measured:
         for name, value in first["protocol"].items()
         if all(name in one.entry["protocol"] and one.entry["protocol"][name] == value for one in parts)
     } | {MEAN_OF: datasets}
+    for digest in DATA:  # means over other images are no column of these
+        protocol |= {digest: digest_json([one.entry["protocol"].get(digest) for one in parts])}
     name = next(iter(parts[0].quantities))
     mean = statistics.fmean(one.quantities[name] for one in parts if name in one.quantities)
     entry: Entry = {key: first[key] for key in ("seed", "unit", "device", "encoder", "encoder_sha256") if key in first}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ..results import DATA
 from .measured import Group, Stats, differences
 from .page import Block, Fold, Heading, Listing, Paragraph, Table
 from .papers import Published, published
@@ -30,12 +31,17 @@ def titles(groups: Sequence[Group]) -> list[str]:
     found = []
     for group in groups:
         like = [other for other in groups if (other.dataset, other.family) == (group.dataset, group.family)]
-        apart = differences([other.protocol for other in like])[like.index(group)]
+        apart = differences([_short_digests(other.protocol) for other in like])[like.index(group)]
         preset = group.protocol.get("preset") or group.protocol.get("variant")
         said = f"{group.dataset}, {group.family}" + (f", preset {preset}" if preset else "")
         apart = apart if len(apart) <= 120 else f"protocol {group.digest[:8]}"
         found.append(said + (f" ({apart})" if apart else ""))
     return found
+
+
+def _short_digests(protocol: dict[str, object]) -> dict[str, object]:
+    """With the first digits of the data's digests, which are enough for a title."""
+    return {name: str(value)[:8] if name in DATA else value for name, value in protocol.items()}
 
 
 def result_blocks(rows: Sequence[RowData], groups: Sequence[Group]) -> list[Block]:

@@ -10,7 +10,7 @@ from genrep.errors import DataError
 from genrep.files import locked_folder, write_atomic, write_json
 
 from .config import ReportConfig
-from .measured import Group, grouped
+from .measured import Group, grouped, other_data
 from .page import Block, Heading, Listing, Paragraph, Picture, to_html, to_markdown
 from .papers import Published
 from .plots import draw_curves, draw_sweep, has_curves, plots_installed, published_of
@@ -48,7 +48,7 @@ def write_report(config: ReportConfig) -> ReportResult:
         places = ", ".join(str(path) for row in rows for path in (*row.row.runs, *row.row.results))
         raise DataError(f"{places}: no results; genrep-evaluate linear --out DIR writes some")
     sweeps = find_sweeps(rows, groups)
-    notes = _notes(rows, plots=has_curves(rows) or bool(sweeps))
+    notes = [*other_data(groups), *_notes(rows, plots=has_curves(rows) or bool(sweeps))]
     pictures: list[Picture] = []
     blocks = _blocks(config, rows, groups, sweeps, notes, pictures)
     with locked_folder(config.out):
@@ -109,4 +109,4 @@ def _blocks(
         pictures.append(Picture(name="report-curves.png", png=draw_curves(rows), alt="Training curves"))
         blocks += [Heading("Training"), pictures[-1]]
     blocks += [*protocol_blocks(groups), *source_blocks(shown)]
-    return blocks + ([Heading("Not shown"), Listing(notes)] if notes else [])
+    return blocks + ([Heading("Notes"), Listing(notes)] if notes else [])

@@ -10,6 +10,8 @@ from genrep.encoders import DEVICES
 from genrep.evaluate.encoders import check_encoder_choice
 from genrep.suggestions import one_of
 
+from .choice import MEASURABLE
+
 SPLITS = ("trainval/test", "train/val")  # fitted on / tested on
 PROTOCOLS = ("default", "genrep")
 COSTS = tuple(
@@ -31,7 +33,7 @@ class Voc07Config:
         "default"  # default: VOC's own rules; genrep: difficult objects count as any other, area under the curve
     )
     split: str | None = None  # None: trainval/test; under genrep train/val, which its figures are of
-    classes: tuple[str, ...] = ()  # none: those of the training split, sorted
+    classes: tuple[str, ...] = ()  # none: those of both splits, sorted; ("measurable",): of these what can be measured
     size: int = 224  # pixels of the shorter side, and of the central square
     batch_size: int = 64  # of the forward pass; not a matter of the result
     workers: int | None = None  # processes that fit; None: one per core
@@ -56,6 +58,11 @@ class Voc07Config:
             raise ValueError(f"--classes {','.join(self.classes)}: names a class twice")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"--seed {self.seed}: wanted 0 to 2^63 - 1")
+
+    @property
+    def measurable(self) -> bool:
+        """Whether the classes are those of both splits that can be measured."""
+        return self.classes == (MEASURABLE,)
 
     @property
     def splits(self) -> tuple[str, str]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from genrep.errors import DataError
+from genrep.files import digest_json
 from genrep.images.folders import image_suffixes
 from genrep.images.reading import read_rgb, read_size
+from genrep.inventory import Inventory, inventory_of_files
 from genrep.untrusted import printable, shown
 
 from .annotation import Annotated, read_annotation
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 FOLDERS = ("Annotations", "ImageSets/Main", "JPEGImages")
 NO_BOX = "dropped: without a <bndbox>"
 SWAPPED = "dropped: a box with xmax < xmin or ymax < ymin (corners swapped, or x, y, width, height)"
+OTHER_CLASS = "dropped: not of the classes asked for"
 NO_AREA = "dropped: a box of no area"
 
 
@@ -32,11 +36,18 @@ class VocImage:
 
     name: str  # as in the list of its split
     path: Path
+    annotation: Path
     width: int
     height: int
     boxes: NDArray[np.float32]  # (K, 4): x0, y0, x1, y1 in pixels: VOC's xmin - 1, ymin - 1, xmax, ymax
     labels: NDArray[np.int64]  # (K,): numbers of classes, from 0
     difficult: NDArray[np.bool_]  # (K,)
+
+    def annotation_digest(self, classes: Sequence[str]) -> str:
+        """Hex sha256 of what is known of the image beside its pixels."""
+        objects = zip(self.labels.tolist(), self.boxes.tolist(), self.difficult.tolist())
+        told = [[classes[label], *box, difficult] for label, box, difficult in objects]
+        return digest_json([self.width, self.height, told])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +61,28 @@ class VocSplit:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @cached_property
+    def inventory(self) -> Inventory:
+        """Every image with the digest of its content and that of its objects. Raises DataError if one cannot be read."""
+        annotations = [image.annotation_digest(self.classes) for image in self.images]
+        paths = [str(image.path) for image in self.images]
+        return inventory_of_files(paths, annotations, self.classes, what=f"split {self.name}", word="annotation")
+
+    def of_classes(self, classes: tuple[str, ...]) -> VocSplit:
+        """The same images with the objects of these classes only."""
+        if classes == self.classes:
+            return self
+        numbers = np.array([classes.index(name) if name in classes else -1 for name in self.classes], dtype=np.int64)
+        dropped = {reason: [*files] for reason, files in self.dropped.items()}
+        images = []
+        for image in self.images:
+            labels = numbers[image.labels] if len(image.labels) else image.labels
+            kept = labels >= 0
+            dropped.setdefault(OTHER_CLASS, []).extend([printable(image.annotation.name)] * int((~kept).sum()))
+            images.append(replace(image, boxes=image.boxes[kept], labels=labels[kept], difficult=image.difficult[kept]))
+        dropped = {reason: files for reason, files in dropped.items() if files}
+        return VocSplit(name=self.name, images=tuple(images), classes=classes, dropped=dropped)
 
     def remarks(self) -> list[str]:
         """A line for each kind of thing that was dropped or changed."""
@@ -148,7 +181,7 @@ def _image(raw: _Raw, numbers: dict[str, int], dropped: dict[str, list[str]]) ->
         xmin, ymin, xmax, ymax = item.box
         box = (max(xmin - 1, 0.0), max(ymin - 1, 0.0), min(xmax, float(width)), min(ymax, float(height)))
         if item.name not in numbers:
-            drop("dropped: not of the classes asked for")
+            drop(OTHER_CLASS)
         elif xmax < xmin or ymax < ymin:
             drop(SWAPPED)
         elif xmax == xmin or ymax == ymin:
@@ -163,6 +196,7 @@ def _image(raw: _Raw, numbers: dict[str, int], dropped: dict[str, list[str]]) ->
     return VocImage(
         name=raw.name,
         path=raw.image,
+        annotation=raw.path,
         width=width,
         height=height,
         boxes=np.array(boxes, dtype=np.float32).reshape(-1, 4),

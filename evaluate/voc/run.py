@@ -14,19 +14,19 @@ import torch
 
 from genrep.encoders import LoadedEncoder
 from genrep.encoders.devices import pick_device
-from genrep.errors import DataError
 from genrep.evaluate.encoders import open_encoder
-from genrep.evaluate.results import Entry, add, encoder_facts, find, read_results, same_encoder
+from genrep.evaluate.results import Entry, add, data_digests, encoder_facts, find_or_tell, same_encoder, tell_changes
 from genrep.evaluate.transforms import Transform
 from genrep.features import feature_batches
-from genrep.files import locked_folder
+from genrep.files import check_out, locked_folder
 from genrep.progress import Progress
 
 from .ahead import ahead
 from .average_precision import classification_ap
+from .choice import measured_classes
 from .config import COSTS, Voc07Config
 from .layout import VocSplit, read_pixels, read_split
-from .svm import FOLDS, MAX_ITER, ClassSvm, check_installed, check_labels, fit_classes, normalised
+from .svm import FOLDS, MAX_ITER, ClassSvm, check_installed, fit_classes, normalised, unmeasurable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,47 +53,66 @@ def evaluate_voc07(config: Voc07Config) -> Voc07Result:
     check_installed()
     started = time.monotonic()
     device = pick_device(config.device)
+    path = config.out / RESULT_FILE
+    check_out(config.out)
     encoder = open_encoder(
         encoder=config.encoder, random_init=config.random_init, arch=config.arch, stem=config.stem, seed=config.seed
     )
     train, test = _read(config)
-    path = config.out / RESULT_FILE
-    key = {"dataset": config.data.resolve().name, "protocol": protocol(config, train, test), "seed": config.seed}
+    key: Entry = {
+        "dataset": config.data.resolve().name,
+        "protocol": protocol(config, train, test),
+        "seed": config.seed,
+    }
     with locked_folder(config.out):
-        old = find(read_results(path), key)
+        tell_changes(config.out, key["dataset"], [(f"split {one.name}", one.inventory) for one in (train, test)])
+        old = find_or_tell(path, key)
         if old is not None and not config.force:
             return Voc07Result(path=path, entry=same_encoder(old, encoder, path), already_done=True)
         for split in (train, test):
             for line in split.remarks():
                 print(line, file=sys.stderr)
-        labels = [presence(split, difficult_counts=config.protocol == "genrep") for split in (train, test)]
-        for table, split, least in zip(labels, (train, test), (FOLDS, 1)):
-            check_labels(table, train.classes, split.name, least=least)
-        features = [normalised(_features(config, encoder, split, device)) for split in (train, test)]
-        svms = fit_classes(
-            features[0],
-            labels[0],
-            features[1],
-            costs=COSTS,
-            seed=config.seed,
-            processes=config.processes,
-        )
-        entry = {**key, **_figures(config, svms, labels[1], train.classes), **_facts(encoder, train, test)}
+        entry = key | _measure(config, encoder, train, test, device)
         entry |= {"device": device.type, "seconds": round(time.monotonic() - started, 1)}
         add(path, entry)
     return Voc07Result(path=path, entry=entry)
 
 
+def _measure(
+    config: Voc07Config, encoder: LoadedEncoder, train: VocSplit, test: VocSplit, device: torch.device
+) -> Entry:
+    labels = [_presence(config, split) for split in (train, test)]
+    features = [normalised(_features(config, encoder, split, device)) for split in (train, test)]
+    svms = fit_classes(
+        features[0],
+        labels[0],
+        features[1],
+        costs=COSTS,
+        seed=config.seed,
+        processes=config.processes,
+    )
+    return {**_figures(config, svms, labels[1], train.classes), **_facts(encoder, train, test)}
+
+
+def _presence(config: Voc07Config, split: VocSplit) -> NDArray[np.int8]:
+    return presence(split, difficult_counts=config.protocol == "genrep")
+
+
 def _read(config: Voc07Config) -> tuple[VocSplit, VocSplit]:
-    names = config.splits
-    train = read_split([config.data], names[0], config.classes or None)
-    test = read_split([config.data], names[1], config.classes or None)
-    for name in sorted({*train.classes} ^ {*test.classes}):
-        where, other = (names[0], names[1]) if name in train.classes else (names[1], names[0])
-        raise DataError(
-            f"--data {config.data}: class {name!r} is in split {where} but not in {other}; give the classes as --classes"
-        )
-    return train, test
+    """Both splits with the same classes: those asked for, all of them, or those that both splits can measure.
+
+    Raises DataError with every class that cannot be measured, and why.
+    """
+    chosen = None if config.measurable else config.classes or None
+    first, second = (read_split([config.data], name, chosen, empty=True) for name in config.splits)
+    classes = first.classes if chosen else tuple(sorted({*first.classes, *second.classes}))
+    train, test = (split.of_classes(classes) for split in (first, second))
+    reasons: dict[str, str] = {}
+    for split, least in ((train, FOLDS), (test, 1)):
+        for name, why in unmeasurable(_presence(config, split), classes, split.name, least=least).items():
+            reasons.setdefault(name, why)
+    left = measured_classes(config.data, classes, reasons, measurable=config.measurable)
+    return train.of_classes(left), test.of_classes(left)
 
 
 def protocol(config: Voc07Config, train: VocSplit, test: VocSplit) -> dict[str, Any]:
@@ -105,6 +124,7 @@ def protocol(config: Voc07Config, train: VocSplit, test: VocSplit) -> dict[str, 
         "images": Transform(resize=config.size, crop=config.size).describe(),
         "train": f"{train.name}, {len(train)} images",
         "test": f"{test.name}, {len(test)} images",
+        **data_digests(train.inventory, test.inventory),
         "classes": list(train.classes),
         "difficult": "count as any other" if config.protocol == "genrep" else "images that show nothing else left out",
         "classifier": f"LinearSVC per class, squared hinge, dual, positives weigh 2, at most {MAX_ITER} rounds",

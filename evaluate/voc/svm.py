@@ -51,12 +51,14 @@ def check_installed() -> None:
         raise DataError("voc07 needs scikit-learn: pip install genrep[evaluate]")
 
 
-def check_labels(labels: Labels, names: Sequence[str], split: str, *, least: int) -> None:
-    """Raises DataError unless, for each class, ``least`` images show it and as many do not. Shape: ``(N, classes)``."""
+def unmeasurable(labels: Labels, names: Sequence[str], split: str, *, least: int) -> dict[str, str]:
+    """Of the classes that not ``least`` images show, or not as many do not: why. Shape: ``(N, classes)``."""
+    found: dict[str, str] = {}
     for column, name in zip(labels.T, names):
         for sign, what in ((1, "show"), (-1, "do not show")):
             if (count := int((column == sign).sum())) < least:
-                raise DataError(f"split {split}, class {name!r}: {count} images {what} it; wanted at least {least}")
+                found.setdefault(name, f"{count} images of {split} {what} it, wanted {least}")
+    return found
 
 
 def fit_classes(
@@ -72,7 +74,7 @@ def fit_classes(
 
     Shape: train ``(N, D)``, labels ``(N, classes)``, test ``(M, D)``.
 
-    ``check_labels`` says whether the labels will do.
+    ``unmeasurable`` says whether the labels will do.
     """
     from sklearn.utils.parallel import Parallel, delayed
 

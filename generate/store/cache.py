@@ -1,6 +1,6 @@
 """The folders of the cache.
 
-    $GENREP_HOME, else $XDG_CACHE_HOME/genrep, else ~/.cache/genrep
+    $GENREP_HOME, else $XDG_CACHE_HOME/genrep, else ~/.cache/genrep (genrep.home)
       weights/<recipe>/FILE              a download, with FILE.facts.json beside it (records.py)
       converted/<key>.safetensors .json  what became of a weights file (conversion.py)
 
@@ -15,21 +15,16 @@ from pathlib import Path
 
 from genrep.errors import WeightsError
 from genrep.files import sha256_file, write_atomic
-
-HOME = "GENREP_HOME"
+from genrep.home import HOME, home
 
 
 def cache_folder() -> Path:
     """The cache, which need not exist. Raises WeightsError if there is no telling where it would be."""
-    own, cache = os.environ.get(HOME), os.environ.get("XDG_CACHE_HOME", "")
     try:
-        if own:
-            return Path(own).expanduser().absolute()
-        # The XDG specification tells to ignore a relative path.
-        return (Path(cache) if os.path.isabs(cache) else Path.home() / ".cache") / "genrep"
+        return home()
     except (RuntimeError, OSError) as error:  # a user without home, "~nobody", a current folder that is gone
         raise WeightsError(
-            f"{HOME}={own or ''}: no place for the cache ({error}); set {HOME} to a folder that can be written"
+            f"{HOME}={os.environ.get(HOME, '')}: no place for the cache ({error}); set {HOME} to a folder that can be written"
         ) from None
 
 

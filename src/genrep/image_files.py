@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,21 +28,6 @@ class ImageFiles:
 
     def __len__(self) -> int:
         return len(self.paths)
-
-    def digest(self) -> str:
-        """sha256 over names (the last two parts), sizes, times of change and labels: have the files changed?
-
-        Raises DataError if one is missing.
-        """
-        digest = hashlib.sha256()
-        for path, label in zip(self.paths, self.labels.tolist()):
-            try:
-                facts = os.stat(path)
-            except OSError as error:
-                raise DataError(f"{path}: {error.strerror}") from error
-            name = "/".join(path.split("/")[-2:])
-            digest.update(f"{name}\0{facts.st_size}\0{facts.st_mtime_ns}\0{label}\0".encode(errors="surrogateescape"))
-        return digest.hexdigest()
 
     def checked(self) -> ImageFiles:
         """Itself. Raises DataError if a label has no name, or a class no image."""

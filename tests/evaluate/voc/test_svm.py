@@ -8,9 +8,8 @@ from sklearn.metrics import average_precision_score
 from sklearn.model_selection import cross_val_score
 from sklearn.svm import LinearSVC
 
-from genrep.errors import DataError
 from genrep.evaluate.voc.config import COSTS
-from genrep.evaluate.voc.svm import check_labels, fit_classes, normalised
+from genrep.evaluate.voc.svm import fit_classes, normalised, unmeasurable
 
 RANDOM = np.random.RandomState(0)
 HIDDEN = RANDOM.normal(size=(150, 3))
@@ -72,8 +71,10 @@ def test_rows_have_length_one() -> None:
 
 def test_a_class_without_enough_images_is_named() -> None:
     labels = np.array([[1, 1], [1, 1], [-1, 1], [-1, -1], [0, -1], [-1, -1]], dtype=np.int8)
-    check_labels(labels, ("cat", "dog"), "train", least=2)
-    with pytest.raises(DataError, match="split train, class 'cat': 2 images show it; wanted at least 3"):
-        check_labels(labels, ("cat", "dog"), "train", least=3)
-    with pytest.raises(DataError, match="class 'dog': 1 images do not show it; wanted at least 2"):
-        check_labels(labels[:4, 1:], ("dog",), "train", least=2)
+    assert unmeasurable(labels, ("cat", "dog"), "train", least=2) == {}
+    assert unmeasurable(labels, ("cat", "dog"), "train", least=3) == {"cat": "2 images of train show it, wanted 3"}
+    found = unmeasurable(labels[:4], ("cat", "dog"), "train", least=2)
+    assert found == {
+        "cat": "1 images of train do not show it, wanted 2",
+        "dog": "1 images of train do not show it, wanted 2",
+    }
