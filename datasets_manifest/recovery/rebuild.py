@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from genrep.errors import DatasetError, ManifestError, ResumeError
-from genrep.files import digest_json, locked_folder
+from genrep.files import digest_json, locked_folder, require_writable
 from genrep.progress import Progress
 from genrep.regeneration import RegenerationConfig, build_shards
 
@@ -81,6 +81,7 @@ def rebuild(config: RebuildConfig) -> RebuildReport:
             manifest is written. Or ``out`` was finished before, and a shard there has gone or changed since.
     """
     given = load_manifest(config.source)
+    require_writable(config.out, "--out")
     finished = (config.out / MANIFEST_NAME).exists()
     made = _found(config.out, given) if finished else _made(config, given)
     shards = [shard_sameness(wanted, shard) for wanted, shard in zip(given.shards, made, strict=True)]

@@ -104,11 +104,13 @@ class _Raw:
 
 def check_root(root: Path) -> None:
     """Raises DataError if the folder is not in VOC's layout, naming a subfolder that is."""
+    if not root.is_dir():
+        raise DataError(f"--data {root}: no such folder")
     missing = [name for name in FOLDERS if not (root / name).is_dir()]
     if not missing:
         return
-    inside = sorted(path.parent for path in root.glob("*/Annotations")) if root.is_dir() else []
-    inside += sorted(path.parent for path in root.glob("VOCdevkit/*/Annotations")) if root.is_dir() else []
+    inside = sorted(path.parent for path in root.glob("*/Annotations"))
+    inside += sorted(path.parent for path in root.glob("VOCdevkit/*/Annotations"))
     hint = f"; {inside[0]} may be meant" if inside else ""
     raise DataError(f"--data {root}: has no {' and no '.join(missing)}; wanted a folder in Pascal VOC's layout{hint}")
 

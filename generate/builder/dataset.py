@@ -17,7 +17,7 @@ from .job import Job
 from .pairs import OpenPairs
 from .pool import WorkerPool, build_here
 from .ranks import Rank, this_rank
-from .resolve import make_plan
+from .resolve import check_options, make_plan
 from .run import ALL, BuildReport, Events, part_of, run_build
 from .source import LaunchSource
 
@@ -81,6 +81,7 @@ class _Build:
 def _prepare(config: BuildConfig, rank: Rank | None) -> _Build:
     device = choose_device(config.device if rank is None else rank.device(config.device))
     recipe = load_recipe(config.gen)
+    check_options(config)
     loaded = open_generator(recipe, config.weights, device, config.generator_options())
     plan = make_plan(config, recipe, loaded)
     opener = OpenPairs(config=config, plan=plan, device=device)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from genrep.datasets_manifest.schema import field_table
 from genrep.errors import RecipeError
+from genrep.files import require_writable
 
 from ..classes import ClassSelection, select_classes
 from ..filtering.spec import FilterSpec, parse_filter
@@ -14,7 +15,7 @@ from ..pixels import default_encoding, parse_encoding
 from ..recipe import Recipe, framed_shape, latent_spec
 from ..views import GeneratorFacts, View, parse_view
 from .conditions import class_count, make_conditions
-from .config import BuildConfig
+from .config import BuildConfig, parse_part
 from .plan import Plan, pair_bytes, shard_pairs
 
 
@@ -26,6 +27,24 @@ def resolve_views(config: BuildConfig, recipe: Recipe) -> View:
 def resolve_filter(config: BuildConfig) -> FilterSpec | None:
     """The filter of ``--filter``."""
     return None if config.filter is None else parse_filter(config.filter)
+
+
+def check_options(config: BuildConfig) -> None:
+    """Find what is wrong with a build's options whatever the generator: before its weights are downloaded and read.
+
+    Raises:
+        RecipeError, WeightsError: there is no such view, filter, encoding, shard size, part or file.
+        ResumeError: ``out`` cannot be written.
+    """
+    if config.views is not None:
+        parse_view(config.views).files()
+    if (filtering := resolve_filter(config)) is not None:
+        filtering.files()
+    if config.encoding is not None:
+        parse_encoding(config.encoding)
+    shard_pairs(config.shard_size, config.num_pairs, 1.0)
+    parse_part(config.part)
+    require_writable(config.out, "--out")
 
 
 def make_plan(config: BuildConfig, recipe: Recipe, loaded: LoadedGenerator) -> Plan:

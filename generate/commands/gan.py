@@ -104,9 +104,11 @@ def fit_gan_command(dry_run: bool, **options: Any) -> None:
     from genrep.real_images import load_images
 
     from ..builder.dataset import choose_device
+    from ..gan.checks import check_run
     from ..gan.trainer import fit_gan
 
     config = FitGanConfig(**{**options, "device": choose_device(options["device"])})
+    check_run(config)
     data = load_images(config.data, config.root, "train", size=config.size, download=config.download)
     path = fit_gan(config, data)
     click.echo(f"weights        {path}")

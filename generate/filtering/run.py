@@ -16,13 +16,14 @@ import torch
 
 from genrep.encoders.devices import pick_device
 from genrep.errors import TrainingError
-from genrep.files import locked_folder, write_json
+from genrep.files import locked_folder, require_writable, write_json
 from genrep.progress import Progress
 from genrep.seeding import derive
 
 from ..fitting.checkpoints import made_with, open_checkpoint, write_checkpoint
 from ..fitting.records import Metrics
 from ..fitting.source import Source
+from ..real.listing import require_images
 from .config import FilterConfig
 from .data import Material, load_real, open_source
 from .measure import score_held_out
@@ -55,6 +56,8 @@ def fit_filter(config: FilterConfig) -> FilterResult:
         ResumeError: ``out`` holds another run, or its checkpoint cannot be read.
         TrainingError: the loss is not finite, or a batch does not fit the device's memory.
     """
+    require_writable(config.out, "--out")
+    require_images(config.data)
     device = pick_device(config.device)
     source = open_source(config, device)
     real = load_real(config, source.pixel_shape)

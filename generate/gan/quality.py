@@ -17,13 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genrep.errors import DataError
-from genrep.files import sha256_file, write_json
+from genrep.files import require_writable, sha256_file, write_json
 from genrep.real_images import RealImages, load_images
 from genrep.seeding import derive
 
 from ..generators.base import Generator
 from ..generators.load import load_generator
 from ..pixels import to_uint8
+from ..real.listing import require_images
 
 FEATURES = 128
 EPOCHS = 4
@@ -161,6 +162,8 @@ def measure_gan(
         WeightsError: the weights cannot be read.
     """
     started = time.monotonic()
+    require_writable(out.parent, "--out")
+    require_images(data)
     generator = load_generator(weights=weights, device=device)
     train, test = (load_images(data, root, split, download=download) for split in ("train", "test"))
     if len(train.classes) < 2:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genrep.encoders.devices import pick_device
 from genrep.errors import WeightsError
-from genrep.files import write_json
+from genrep.files import require_writable, write_json
 from genrep.progress import Progress
 
 from ..fitting.source import open_source
@@ -100,6 +100,7 @@ def measure_delta(config: DeltaConfig) -> dict[str, Any]:
         WeightsError: a file is no navigator, or states no latent law and no ``gen`` is given.
         RecipeError: there is no such generator, or a walk does not fit its latent.
     """
+    require_writable(config.out.parent, "--out")
     started, device = time.monotonic(), pick_device(config.device)
     law = None if config.gen is None else open_source(config.gen, None, device).latent
     rows = [_open(path, law, device) for path in config.walks]

@@ -16,7 +16,7 @@ import torch
 
 from genrep.encoders.devices import pick_device
 from genrep.errors import RecipeError, TrainingError
-from genrep.files import locked_folder, write_json
+from genrep.files import locked_folder, require_writable, write_json
 from genrep.progress import Progress
 
 from ..fitting.checkpoints import made_with, open_checkpoint, write_checkpoint
@@ -59,6 +59,7 @@ def fit_navigator(config: NavigatorConfig) -> NavigatorResult:
         ResumeError: ``out`` holds another run, or its checkpoint cannot be read.
         TrainingError: a loss is not finite, or a batch does not fit the device's memory.
     """
+    require_writable(config.out, "--out")
     device = pick_device(config.device)
     source = open_source(config.gen, config.weights, device, config.generator_options())
     if config.supervised and not len(source.conditions.choices):

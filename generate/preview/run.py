@@ -10,12 +10,14 @@ import numpy as np
 import torch
 
 from genrep import seeding
+from genrep.files import require_writable
 from genrep.sheet import save_png
 
 from ..builder.dataset import choose_device
 from ..generators.base import LatentSpec
 from ..generators.load import open_generator
 from ..recipe import framed_shape, latent_spec, load_recipe
+from ..views import parse_view
 from .config import PreviewConfig
 from .drawing import Sheet
 from .images import ImageSource
@@ -60,6 +62,9 @@ def preview_views(config: PreviewConfig) -> Preview:
     """
     device = torch.device(choose_device(config.device))
     recipe = load_recipe(config.gen)
+    for text in config.views:
+        parse_view(text).files()  # before the generator's weights are downloaded
+    require_writable(config.out.parent, "--out")
     generator = open_generator(recipe, config.weights, device, config.generator_options()).generator
     latent = latent_spec(recipe, generator.latent)
     panels, left_out = make_panels(config, recipe, generator, latent)

@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from genrep.datasets_manifest.schema import field_table
+from genrep.datasets_manifest.schema import MAX_SHARDS, field_table
 from genrep.errors import DataError
-from genrep.files import locked_folder
-from genrep.photo_sets import FOLDER_SETS
+from genrep.files import locked_folder, require_writable
 from genrep.real_images import NAMED, load_images
-from genrep.suggestions import one_of
 
 from ..builder.folder import UNREADABLE_NAME, refuse_strangers
 from ..builder.job import Job
@@ -28,7 +26,7 @@ from ..builder.source import OpenSource
 from ..pixels import default_encoding, parse_encoding
 from .census import take_census
 from .config import FolderConfig
-from .listing import is_listed, list_real
+from .listing import list_real, require_images
 from .source import Fitting, OpenArrays, OpenFiles, whole_shapes
 
 MAX_NAMED = 3
@@ -53,6 +51,10 @@ def build_from_folder(config: FolderConfig) -> BuildReport:
         DataError: there are no images, they differ in size and no ``size`` is given, or (``strict``) one cannot be read.
         ResumeError: the folder belongs to something else.
     """
+    if config.encoding is not None:
+        parse_encoding(config.encoding)
+    shard_pairs(config.shard_size, MAX_SHARDS, 1.0)
+    require_writable(config.out, "--out")
     processes = config.processes or len(os.sched_getaffinity(0))
     images = _named(config) if config.data in NAMED else _files(config, processes)
     plan = _plan(config, images)
@@ -120,10 +122,7 @@ def _named(config: FolderConfig) -> _Images:
 
 
 def _files(config: FolderConfig, processes: int) -> _Images:
-    if not is_listed(config.data):
-        raise DataError(
-            f"{config.data}: neither a folder nor one of {one_of(config.data, sorted((*NAMED, *FOLDER_SETS)))}"
-        )
+    require_images(config.data)
     listing = list_real(config.data, config.root, config.split)
     with locked_folder(config.out):
         refuse_strangers(config.out)

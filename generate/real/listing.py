@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+from genrep.errors import DataError
 from genrep.images.listing import Listing, list_images
 from genrep.photo_sets import FOLDER_SETS, find_folder
+from genrep.real_images import NAMED
+from genrep.suggestions import one_of
 
 
 def is_listed(data: str) -> bool:
     """Whether ``list_real`` is for it: a folder, or a name of ``FOLDER_SETS``."""
     return data in FOLDER_SETS or Path(data).is_dir()
+
+
+def require_images(data: str) -> None:
+    """Raise DataError unless it is a folder, or the name of a set that is known."""
+    if data not in NAMED and not is_listed(data):
+        known = one_of(data, sorted((*NAMED, *FOLDER_SETS)))
+        raise DataError(f"{data}: {'no such folder' if os.sep in data else 'neither a folder nor one of ' + known}")
 
 
 def list_real(data: str, root: Path | None, split: str) -> Listing:

@@ -16,7 +16,7 @@ import torch
 
 from genrep.encoders.devices import pick_device
 from genrep.errors import TrainingError
-from genrep.files import locked_folder, write_json
+from genrep.files import locked_folder, require_writable, write_json
 from genrep.progress import Progress
 from genrep.seeding import derive
 
@@ -55,6 +55,7 @@ def fit_steer(config: SteerConfig) -> SteerResult:
         ResumeError: ``out`` holds another run, or its checkpoint cannot be read.
         TrainingError: a loss is not finite, or a batch does not fit the device's memory.
     """
+    require_writable(config.out, "--out")
     device = pick_device(config.device)
     # A generator's own noise comes from torch's stream, which each step seeds; the caller's is left as it was.
     forked = [device] if device.type == "cuda" else []

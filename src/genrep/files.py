@@ -30,6 +30,18 @@ def user_path(path: Path | str) -> Path:
     return Path(expanded)
 
 
+def require_writable(folder: Path, option: str) -> None:
+    """Raise ResumeError, naming the ``option``, where no folder can be made or written there.
+
+    For work that writes at its end only: what would be in vain is refused before it begins. Leaves nothing behind.
+    """
+    there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    if not there.is_dir():
+        raise ResumeError(f"{option} {folder}: {there} is no folder; wanted one that can be written")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ResumeError(f"{option} {folder}: no permission to write in {there}")
+
+
 CLUTTER = {".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini"}
 
 

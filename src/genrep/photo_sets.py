@@ -19,7 +19,7 @@ from .errors import DataError
 from .image_files import ImageFiles, list_folder_pair
 from .images.folders import PassedOver, bare_images
 from .images.splits import has_split
-from .real_images import DOWNLOAD, MissingDataset
+from .real_images import DOWNLOAD, MissingDataset, require_root
 
 TOP1, MEAN_PER_CLASS = "top-1", "mean per class"
 CALTECH_TRAIN = 30  # images of each class
@@ -50,6 +50,8 @@ def load_photo_set(name: str, root: Path | None, *, download: bool = False) -> t
     """
     if root is None:
         raise _rootless(name)
+    if not download:
+        require_root(name, root)
     try:
         train, test = PHOTO_SETS[name].load(name, root, download and PHOTO_SETS[name].downloads)
     except MissingDataset:
