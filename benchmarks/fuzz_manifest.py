@@ -3,8 +3,9 @@
 python benchmarks/fuzz_manifest.py [--seconds 600] [--seed 0] [--keep DIR]
 
 Whatever the damage, ``verify`` must end with a list of problems within seconds, nothing but DatasetError may come out of
-``datasets_manifest.open``, and a folder that passed at level full must give all of its samples. Memory is limited to 4 GB above
-what the program itself takes. A finding is printed with its seed (``--seed N --seconds 0`` repeats that one alone) and kept.
+``datasets_manifest.open``, and a folder that passed at level full must give all of its samples. Making a pair of a changed
+recipe again must end in the pair or in an error of ours. Memory is limited to 4 GB above what the program itself takes.
+A finding is printed with its seed (``--seed N --seconds 0`` repeats that one alone) and kept.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ from genrep.datasets_manifest import Manifest, layout, read_manifest
 from genrep.datasets_manifest.describe import describe
 from genrep.datasets_manifest.recovery.compare import compare
 from genrep.datasets_manifest.verify import verify
-from genrep.errors import DatasetError
+from genrep.errors import DatasetError, GenRepError
 from genrep.files import canonical_json
+from genrep.regeneration import RegenerationConfig, stored_pairs
 
 MEMORY = 4 << 30  # bytes
 SLOW = 5.0  # seconds that one case may take
@@ -208,6 +210,8 @@ def look(folder: Path, original: Manifest) -> str:
         return "refused"
     lines = [*describe(folder, dataset.manifest), *compare(original, dataset.manifest).lines()]
     assert all(line.isprintable() and len(line) < 2000 for line in lines), "what show or diff print"
+    if original.recipe != dataset.manifest.recipe or original.classes != dataset.manifest.classes:
+        make_again(dataset.manifest)
     failed = 0
     for i in range(min(len(dataset), 50)):
         try:
@@ -219,6 +223,14 @@ def look(folder: Path, original: Manifest) -> str:
             assert sample["index"] == i
     assert problems or not failed, "a sample cannot be read of a folder without problems"
     return "problems" if problems else "passed"
+
+
+def make_again(manifest: Manifest) -> None:
+    """Follow a stranger's recipe as far as it can be."""
+    try:
+        next(stored_pairs(manifest.to_json(), [0], RegenerationConfig(device="cpu")))
+    except GenRepError as error:
+        assert str(error) and "\n" not in str(error) and len(str(error)) < 2000
 
 
 def one(seed: int, originals: list[Path], work: Path) -> tuple[str, str, str | None]:

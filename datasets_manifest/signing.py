@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrep.errors import DatasetError
-from genrep.files import fsync_folder, write_atomic
+from genrep.files import faults_named, fsync_folder, write_atomic
 from genrep.untrusted import open_regular, read_at, shown
 
 from .manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, parse_manifest
@@ -191,12 +191,11 @@ def _write_new(path: Path, data: bytes, mode: int) -> None:
     """Create a file that nobody else may read (mode 0600) from its first byte on, or leave none."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
-        with open(descriptor, "wb") as file:
+        with faults_named(path), open(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-    except OSError as error:
+    except OSError:
         path.unlink(missing_ok=True)
-        error.filename = error.filename or str(path)
         raise
     fsync_folder(path.parent)

@@ -6,7 +6,6 @@ A recipe is a TOML file (``generate/recipes/*.toml`` ship with the package), or 
 from __future__ import annotations
 
 import importlib.resources
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,28 +13,32 @@ from typing import Any
 from genrep.errors import RecipeError
 from genrep.files import user_path
 from genrep.suggestions import one_of
+from genrep.untrusted import parse_toml, read_bounded, shown
 
 from .generators.base import LatentSpec
 from .pixels import FORMULAS, parse_encoding
 from .views import View, view_from_json
 
-TABLES = {
+MAX_BYTES = 1 << 20  # of a TOML file
+TEXT, TEXTS, NUMBER, WHOLES, FRAME = "a text", "a list of texts", "a number", "a list of whole numbers", "pixels"
+TYPES = {TEXT: (str,), TEXTS: (str,), NUMBER: (int, float), WHOLES: (int,)}  # and FRAME, whose length counts too
+TABLES: dict[str, dict[str, str] | None] = {
     "generator": {
-        "family",
-        "weights",
-        "sha256",
-        "extra_weights",
-        "source",
-        "licence",
-        "truncation",
-        "truncation_cutoff",
-        "noise",
-        "conv_clamp",
-        "class_names",
+        "family": TEXT,
+        "weights": TEXT,
+        "sha256": TEXT,
+        "extra_weights": TEXTS,
+        "source": TEXT,
+        "licence": TEXT,
+        "truncation": NUMBER,
+        "truncation_cutoff": NUMBER,
+        "noise": TEXT,
+        "conv_clamp": NUMBER,
+        "class_names": TEXTS,
     },
-    "latent": {"law", "truncation", "scale", "chunks"},
+    "latent": {"law": TEXT, "truncation": NUMBER, "scale": NUMBER, "chunks": WHOLES},
     "views": None,  # checked by the view itself
-    "image": {"uint8", "encoding", "crop", "resize"},
+    "image": {"uint8": TEXT, "encoding": TEXT, "crop": FRAME, "resize": FRAME},
 }
 
 
@@ -75,9 +78,8 @@ def load_recipe(gen: str) -> Recipe:
     """
     if gen.endswith(".toml"):
         path = user_path(gen)
-        if not path.is_file():
-            raise RecipeError(f"--gen {gen}: no such file")
-        return _parse(path.read_bytes(), path.stem, path.parent, where=str(path))
+        data = read_bounded(path, MAX_BYTES, RecipeError, follow=True)
+        return _parse(data, path.stem, path.parent, where=str(path))
     if ":" in gen:
         return Recipe(name=gen, family="module", views=view_from_json({"name": "gaussian"}))
     if gen not in known_recipes():
@@ -89,18 +91,12 @@ def load_recipe(gen: str) -> Recipe:
 
 
 def _parse(data: bytes, name: str, folder: Path | None, where: str) -> Recipe:
-    try:
-        tables = tomllib.loads(data.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"{where}: not a TOML file ({error})") from None
+    tables = parse_toml(data, where, RecipeError)
     for table, content in tables.items():
         if table not in TABLES or not isinstance(content, dict):
-            raise RecipeError(f"{where}: unknown table [{table}]; known: {one_of(table, TABLES)}")
-        unknown = set(content) - (TABLES[table] or set(content))
-        if unknown:
-            key = min(unknown)
-            known = one_of(key, sorted(TABLES[table] or ()))
-            raise RecipeError(f"{where}: [{table}] has unknown key {key!r}; known: {known}")
+            raise RecipeError(f"{where}: unknown table [{shown(table)[1:-1]}]; known: {one_of(table, TABLES)}")
+        if (kinds := TABLES[table]) is not None:
+            _check_kinds(content, kinds, f"{where}: [{table}]")
     generator, image = dict(tables.get("generator", {})), tables.get("image", {})
     if not isinstance(generator.get("family"), str):
         raise RecipeError(f"{where}: [generator] needs a family")
@@ -108,7 +104,7 @@ def _parse(data: bytes, name: str, folder: Path | None, where: str) -> Recipe:
     if uint8 not in FORMULAS:
         raise RecipeError(f"{where}: [image] uint8 = {uint8!r}; known: {one_of(uint8, FORMULAS)}")
     if crop is not None and not (
-        isinstance(crop, list) and len(crop) == 4 and all(isinstance(n, int) and n >= 0 for n in crop)
+        isinstance(crop, list) and len(crop) == 4 and all(type(n) is int and n >= 0 for n in crop)
     ):
         raise RecipeError(f"{where}: [image] crop = {crop!r}; wanted [top, left, height, width]")
     resize = image.get("resize")
@@ -136,6 +132,18 @@ def _parse(data: bytes, name: str, folder: Path | None, where: str) -> Recipe:
         resize=tuple(resize) if resize is not None else None,
         folder=folder,
     )
+
+
+def _check_kinds(content: dict[str, Any], kinds: dict[str, str], where: str) -> None:
+    for key, value in content.items():
+        if key not in kinds:
+            raise RecipeError(f"{where} has unknown key {shown(key)}; known: {one_of(key, sorted(kinds))}")
+        if kinds[key] == FRAME:
+            continue
+        wanted = TYPES[kinds[key]]
+        items = value if kinds[key] in (TEXTS, WHOLES) else [value]
+        if not isinstance(items, list) or not all(type(item) in wanted for item in items):
+            raise RecipeError(f"{where} {key} = {shown(value)}; wanted {kinds[key]}")
 
 
 def latent_spec(recipe: Recipe, own: LatentSpec) -> LatentSpec:

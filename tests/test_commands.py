@@ -88,3 +88,20 @@ def test_every_way_to_end_is_one_line_and_a_status(capsys, error, status, line):
 
     assert invoke(demo, []) == status
     assert capsys.readouterr().err.strip() == line
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(24, "Too many open files", "/out"), DatasetError("shards: cannot be read (Too many open files)")],
+)
+def test_too_many_open_files_says_what_to_do(capsys, error):
+    @click.command("demo")
+    def demo():
+        raise error
+
+    assert invoke(demo, []) == 1
+    line = capsys.readouterr().err
+    assert re.search(
+        r"Too many open files\)?; this process may open \d+: raise that with 'ulimit -n \d+', or use fewer", line
+    )
+    assert line.count("\n") == 1

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from genrep.files import write_atomic
+from genrep.lines import read_lines
 
-from .records import METRICS_FILE, Line, read_lines
+from .records import METRICS_FILE, Line
 
 CURVES_FILE = "curves.png"
 PANELS = (("loss",), ("lr",), ("embedding_std", "alignment", "uniformity", "accuracy"), ("knn_top1",))

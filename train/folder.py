@@ -6,7 +6,6 @@ encoder-best.safetensors · encoder.safetensors (last: its presence means finish
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from genrep.datasets_manifest import MANIFEST_NAME
 from genrep.encoders import ENCODER_FILE
 from genrep.errors import ResumeError
 from genrep.files import write_json
+from genrep.untrusted import read_object, shown
 
 from .plan import Plan
 
@@ -34,15 +34,9 @@ def check_same_run(out: Path, plan: Plan) -> None:
             if (out / name).exists():
                 raise ResumeError(f"--out {out}: holds {name} but no {CONFIG_FILE}; wanted a new folder or a run's own")
         return
-    try:
-        theirs = json.loads(path.read_text())
-    except ValueError as error:
-        raise ResumeError(f"{path}: not JSON ({error}); give another --out") from error
-    ours = plan.identity()
-    names = [name for name in ours if not isinstance(theirs, dict) or theirs.get(name) != ours[name]]
-    if names:
-        there = theirs if isinstance(theirs, dict) else {}
-        differences = ", ".join(f"{name} {there.get(name)!r} there, {ours[name]!r} asked for" for name in names)
+    theirs, ours = read_object(path, ResumeError), plan.identity()
+    if names := [name for name in ours if theirs.get(name) != ours[name]]:
+        differences = ", ".join(f"{name} {shown(theirs.get(name))} there, {ours[name]!r} asked for" for name in names)
         raise ResumeError(f"--out {out}: holds another run ({differences})")
 
 

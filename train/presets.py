@@ -16,14 +16,15 @@ without T_x or without crops there see the middle 112 px of an image, enlarged t
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from genrep.errors import DataError
 from genrep.files import user_path
 from genrep.suggestions import one_of, suggestion
+from genrep.untrusted import MAX_TEXT, parse_toml, read_bounded
 
 from .config import TrainConfig
 
@@ -182,9 +183,9 @@ def read_preset(source: str) -> Settings:
     if not source.endswith(".toml"):
         return preset(source)
     try:
-        settings = tomllib.loads(user_path(source).read_text())
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+        settings = parse_toml(read_bounded(user_path(source), MAX_TEXT, DataError, follow=True), source, DataError)
+    except DataError as error:
+        reason = str(error).removeprefix(f"{user_path(source)}: ").removeprefix(f"{source}: ")
         raise ValueError(f"--preset {source}: cannot be read ({reason})") from error
     types = get_type_hints(TrainConfig)
     for name, value in settings.items():

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from genrep.errors import TrainingError
 from genrep.files import write_atomic
+from genrep.lines import append_line, read_lines
 from genrep.processes import Processes
 
 from .objectives import Output
@@ -75,8 +76,7 @@ class Records:
             name: value if not isinstance(value, float) or math.isfinite(value) else str(value)
             for name, value in line.items()
         }
-        with open(self.path, "a") as file:
-            file.write(json.dumps(finite) + "\n")
+        append_line(self.path, finite)
         if self.board is not None:
             for name, value in line.items():
                 if name not in ("step", "epoch"):
@@ -95,19 +95,6 @@ class Records:
         """Flush TensorBoard's file."""
         if self.board is not None:
             self.board.close()
-
-
-def read_lines(path: Path) -> list[Line]:
-    """The whole lines of a metrics file; what a crash cut off in the middle is left out."""
-    lines = []
-    for text in path.read_text().splitlines() if path.exists() else []:
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(line, dict) and isinstance(line.get("step"), int):
-            lines.append(line)
-    return lines
 
 
 def _tensorboard(folder: Path, after_step: int) -> Any:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from genrep.files import fsync_folder
+from genrep.files import faults_named, fsync_folder
 
 
 def hidden(path: Path) -> Path:
@@ -22,14 +22,11 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     """Write a file that gets its name when the block ends well. An OSError names ``path``."""
     temporary = hidden(path)
     try:
-        with open(temporary, "wb") as file:
+        with faults_named(path), open(temporary, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
-        error.filename = error.filename or str(path)
-        raise
     finally:
         temporary.unlink(missing_ok=True)
     fsync_folder(path.parent)

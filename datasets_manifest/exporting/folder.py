@@ -8,6 +8,8 @@ from contextlib import ExitStack
 
 import numpy as np
 
+from genrep.files import faults_named
+
 from .files import whole_file, whole_folders
 from .formats import Format, facts
 from .samples import Sample, suffix
@@ -37,11 +39,8 @@ class FolderFormat(Format):
             for sample in samples:
                 for name, folder in zip(names, folders, strict=True):
                     path = folder / (self.key(sample.integers["index"]) + ending)
-                    try:
+                    with faults_named(path):
                         path.write_bytes(sample.images[name])
-                    except OSError as error:
-                        error.filename = error.filename or str(path)
-                        raise
 
     def finish(self, samples: Iterator[Sample]) -> None:
         """Write metadata.jsonl, in which Hugging Face's imagefolder finds the images, and the latents' arrays."""

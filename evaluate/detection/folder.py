@@ -15,6 +15,7 @@ import torch
 from genrep.checkpoints import FAULTS, read_state, reason_of, write_state
 from genrep.errors import ResumeError
 from genrep.files import digest_json, write_atomic, write_json
+from genrep.lines import append_line, read_lines
 
 CHECKPOINT_FILE, CONFIG_FILE, METRICS_FILE = "checkpoint.pt", "config.json", "metrics.jsonl"
 
@@ -54,8 +55,8 @@ class Metrics:
     def __init__(self, folder: Path, *, after_step: int) -> None:
         """Keep the lines up to ``after_step``: a resumed run repeats what came after its checkpoint."""
         self.path = folder / METRICS_FILE
-        kept = [text for text in _lines(self.path) if json.loads(text)["step"] <= after_step]
-        write_atomic(self.path, "".join(text + "\n" for text in kept).encode())
+        kept = [line for line in read_lines(self.path) if line["step"] <= after_step]
+        write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         self.collected: list[dict[str, float]] = []
 
     def add(self, values: dict[str, float]) -> None:
@@ -67,18 +68,5 @@ class Metrics:
         if not self.collected:
             return
         means = {name: sum(v[name] for v in self.collected) / len(self.collected) for name in self.collected[0]}
-        with open(self.path, "a") as file:
-            file.write(json.dumps({"step": step, **means, "seconds": round(seconds, 1)}) + "\n")
+        append_line(self.path, {"step": step, **means, "seconds": round(seconds, 1)})
         self.collected = []
-
-
-def _lines(path: Path) -> list[str]:
-    """The whole lines; what a crash cut off in the middle is left out."""
-    lines = []
-    for text in path.read_text().splitlines() if path.exists() else []:
-        try:
-            if isinstance(json.loads(text)["step"], int):
-                lines.append(text)
-        except (ValueError, KeyError, TypeError):
-            continue
-    return lines

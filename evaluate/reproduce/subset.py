@@ -13,7 +13,7 @@ import click
 
 from genrep.cli import run
 from genrep.errors import DataError
-from genrep.files import locked_folder, write_json
+from genrep.files import faults_named, locked_folder, write_json
 from genrep.option_types import COUNT, PATH, PATH_TEXT
 from genrep.real_images import load_images
 
@@ -40,7 +40,9 @@ def write_subset(dataset: str, root: Path | None, counts: dict[str, int], out: P
                 folder = out / split / f"{label:03d}"
                 folder.mkdir(parents=True, exist_ok=True)
                 for number, row in enumerate(rows):
-                    Image.fromarray(data.images[row]).save(folder / f"{number:05d}.png")
+                    path = folder / f"{number:05d}.png"
+                    with faults_named(path):
+                        Image.fromarray(data.images[row]).save(path)
         write_json(out / DONE_FILE, {"dataset": dataset, **counts})
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from genrep.datasets_manifest.finish import BUILD_NAME, RECIPE_NAME
 from genrep.errors import ResumeError
 from genrep.files import is_clutter, lock, locked_folder, write_json
+from genrep.untrusted import read_object
 
 from .plan import Plan
 
@@ -57,10 +58,7 @@ def claim(folder: Path, plan: Plan) -> None:
         write_json(folder / BUILD_NAME, build, shared=True)  # other parts may be claiming it now, with the same content
         write_json(path, plan.recipe, shared=True)
         return
-    try:
-        found = json.loads(path.read_bytes())
-    except ValueError:
-        raise ResumeError(f"{path}: not JSON; move the folder away or give another --out") from None
+    found = read_object(path, ResumeError)
     if found != plan.recipe:
         raise ResumeError(f"--out {folder}: holds another dataset ({differences(found, plan.recipe)})")
 

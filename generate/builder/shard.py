@@ -24,7 +24,7 @@ from ffcv.writer import handle_sample
 
 from genrep.datasets_manifest.layout import MODES
 from genrep.errors import RecipeError
-from genrep.files import fsync_folder
+from genrep.files import faults_named, fsync_folder
 
 from ..pixels import jpeg_options
 from .pages import page_size
@@ -103,8 +103,12 @@ class ShardWriter:
 
     def __enter__(self) -> ShardWriter:
         descriptors = self._descriptors()
-        with open(self.temporary, "wb") as file:
-            file.write(self.header.tobytes() + descriptors.tobytes())
+        try:
+            with faults_named(self.path), open(self.temporary, "wb") as file:
+                file.write(self.header.tobytes() + descriptors.tobytes())
+        except OSError:
+            self.temporary.unlink(missing_ok=True)
+            raise
         self.metadata_start = self.header.nbytes + descriptors.nbytes
         data_start = self.metadata_start + self.metadata.nbytes
         self.allocator = _PageAllocator(self.temporary, data_start, int(self.header["page_size"][0]))
@@ -130,7 +134,8 @@ class ShardWriter:
             columns.append(batch.rows)
         for row in range(len(batch.indices)):
             sample = [column[row] for column in columns]
-            handle_sample(sample, self.written, names, self.metadata, self.allocator, self.fields)
+            with faults_named(self.path):
+                handle_sample(sample, self.written, names, self.metadata, self.allocator, self.fields)
             self.written += 1
             for z in batch.latents:
                 self.latents_digest.update(z[row].astype("<f4").tobytes())
@@ -138,6 +143,10 @@ class ShardWriter:
     def finish(self) -> dict[str, Any]:
         """Write the tables, make the file durable, give it its name; returns its bytes and digests."""
         assert self.written == self.count, f"{self.written} of {self.count} samples"
+        with faults_named(self.path):
+            return self._finish()
+
+    def _finish(self) -> dict[str, Any]:
         self.allocator.__exit__(None, None, None)
         with open(self.temporary, "r+b") as file:
             file.seek(self.metadata_start)

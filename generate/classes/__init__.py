@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genrep.errors import RecipeError
+from genrep.untrusted import MAX_TEXT, read_bounded
 
 RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
 
@@ -48,7 +49,7 @@ def select_classes(text: str, count: int) -> ClassSelection:
         selection = _parse(importlib.resources.files(__name__).joinpath(f"{text}.txt").read_text(), text)
     elif Path(text).is_file():
         try:
-            selection = _parse(Path(text).read_text(encoding="utf-8"), text)
+            selection = _parse(read_bounded(Path(text), MAX_TEXT, RecipeError, follow=True).decode(), text)
         except UnicodeDecodeError:
             raise RecipeError(f"--classes {text}: not a text file") from None
     else:

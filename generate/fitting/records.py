@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from genrep.files import write_atomic
+from genrep.lines import append_line, read_lines
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -53,23 +54,9 @@ class Metrics:
     def __init__(self, out: Path, *, after_step: int) -> None:
         """Keep the lines up to ``after_step``: a resumed run repeats what came after its checkpoint."""
         self.path = out / METRICS_FILE
-        kept = [line for line in read_metrics(self.path) if line["step"] <= after_step]
+        kept = [line for line in read_lines(self.path) if line["step"] <= after_step]
         write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
     def write(self, line: dict[str, Any]) -> None:
         """Append a line."""
-        with open(self.path, "a") as file:
-            file.write(json.dumps(line) + "\n")
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a metrics file; what a crash cut off in the middle is left out."""
-    lines = []
-    for text in path.read_text().splitlines() if path.exists() else []:
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(line, dict) and isinstance(line.get("step"), int):
-            lines.append(line)
-    return lines
+        append_line(self.path, line)

@@ -19,9 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genrep.checkpoints import write_state
 from genrep.encoders.devices import pick_precision
 from genrep.errors import ResumeError, TrainingError, WeightsError
 from genrep.files import locked_folder, write_json
+from genrep.lines import append_line
 from genrep.progress import Progress
 from genrep.real_images import RealImages
 from genrep.seeding import derive
@@ -290,9 +292,6 @@ def _snapshot(trainer: GanTrainer, rows: list[dict[str, float]]) -> None:
     if rows:
         means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
         record = {"images": trainer.images_seen, "seconds": trainer.seconds, "augment_p": trainer.augment_p, **means}
-        with open(out / "metrics.jsonl", "a") as file:
-            file.write(json.dumps(record) + "\n")
+        append_line(out / "metrics.jsonl", record)
     trainer.sample_sheet(out / f"samples-{trainer.images_seen:09d}.png")
-    temporary = out / ".checkpoint.pt.tmp"
-    torch.save(trainer.state(), temporary)
-    temporary.replace(out / "checkpoint.pt")
+    write_state(out / "checkpoint.pt", trainer.state())

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from genrep.errors import DataError, GenRepError
 from genrep.files import user_path
+from genrep.untrusted import CONTENT_FAULTS, one_line
 
 FEATURES = ("features", "instance_features", "feats")
 LABELS = "labels"
@@ -117,8 +118,8 @@ def _read(path: Path, where: str) -> Any:
         raise DataError(f"{where}: no such file")
     try:
         return READERS[path.suffix](path)
-    except (OSError, ValueError, EOFError, BadZipFile, GenRepError) as error:
-        raise DataError(f"{where}: cannot be read ({str(error).splitlines()[0]})") from None
+    except (OSError, *CONTENT_FAULTS, BadZipFile, GenRepError) as error:
+        raise DataError(f"{where}: cannot be read ({one_line(str(error))})") from None
 
 
 def _read_npy(path: Path) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from genrep import seeding
+from genrep.checkpoints import FAULTS, read_state, reason_of
 from genrep.encoders.devices import pick_device
-from genrep.errors import WeightsError
+from genrep.errors import GenRepError, WeightsError
 from genrep.infonce import info_nce
 from genrep.seeding import derive
+from genrep.untrusted import read_object
 
 from ..fitting.source import Source, open_source
 from .config import NavigatorConfig
@@ -127,12 +128,12 @@ def compare_run(
 def _read(run: Path) -> tuple[NavigatorConfig, dict[str, Tensor]]:
     """Settings and f's weights of a run."""
     try:
-        settings = json.loads((run / "config.json").read_text())
+        settings = read_object(run / "config.json", WeightsError)
         names = NavigatorConfig.__dataclass_fields__
         given = {name: value for name, value in settings.items() if name in names}
         for name in ("out", "weights", "features"):
             given[name] = None if given.get(name) is None else Path(given[name])
-        state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)["trainer"]["estimator"]
+        state = read_state(run / "checkpoint.pt", torch.device("cpu"))["trainer"]["estimator"]
         return NavigatorConfig(**given), state
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise WeightsError(f"{run}: not the folder of a run of fit-navigator ({error})") from None
+    except (*FAULTS, GenRepError) as error:
+        raise WeightsError(f"{run}: not the folder of a run of fit-navigator ({reason_of(error)})") from None

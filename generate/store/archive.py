@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from genrep.errors import WeightsError
-from genrep.untrusted import one_line
+from genrep.untrusted import one_line, regular
 
 MAX_FILES, MAX_DEPTH = 10_000, 32
 MAX_RATIO, FREE_BYTES = 20, 1 << 30  # unpacked, it may have FREE_BYTES + MAX_RATIO times the archive's size
@@ -22,10 +22,14 @@ class _Bounded:
 
     def __init__(self, stream: gzip.GzipFile, limit: int) -> None:
         self.stream, self.limit = stream, limit
+        self.unsought = 0  # bytes wanted since the last seek: a header may be read in one piece or in many
 
     def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= MAX_READ:
+        self.unsought += size
+        if size < 0 or self.unsought > MAX_READ:
             raise ValueError("a header of absurd size")
+        if self.stream.tell() > self.limit:
+            raise ValueError("it unpacks to an absurd size")
         return self.stream.read(size)
 
     def tell(self) -> int:
@@ -34,12 +38,13 @@ class _Bounded:
     def seek(self, position: int, whence: int = 0) -> int:
         if whence != 0 or position > self.limit:
             raise ValueError("it unpacks to an absurd size")
+        self.unsought = 0
         return self.stream.seek(position)
 
 
 def is_archive(path: Path) -> bool:
     """Whether it is compressed by gzip, as the published archives of weights are. Raises OSError."""
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=regular) as file:
         return file.read(2) == b"\x1f\x8b"
 
 
@@ -63,7 +68,7 @@ def extract(archive: Path, folder: Path) -> None:
         raise WeightsError(f"weights {archive}: a damaged or hostile .tar.gz ({one_line(str(error))})") from None
     except OSError as error:
         raise WeightsError(
-            f"weights {archive}: cannot be unpacked ({one_line(error.strerror or str(error))})"
+            f"weights {archive}: cannot be unpacked in {folder.parent} ({one_line(error.strerror or str(error))})"
         ) from None
 
 

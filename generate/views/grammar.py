@@ -10,7 +10,6 @@ FILE.toml                                     a table, on top or [views]
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 from genrep.errors import RecipeError
 from genrep.files import user_path
 from genrep.suggestions import one_of, suggestion
-from genrep.untrusted import shown
+from genrep.untrusted import parse_toml, read_bounded, shown
 
 from .base import View
 from .composed import OVER, Choice, HierarchicalView, MixView, Part
@@ -43,6 +42,7 @@ VIEWS: dict[str, type[View]] = {
     )
 }
 NAMES = tuple(VIEWS)
+MAX_BYTES = 1 << 20  # of a TOML file
 MAX_DEPTH = 4  # of views in views
 
 
@@ -116,11 +116,10 @@ def _table(text: str, where: str) -> dict[str, Any]:
 
 def _from_toml(path: Path, where: str) -> View:
     try:
-        table = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise RecipeError(f"{where}: cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"{where}: not a TOML file ({error})") from None
+        data = read_bounded(path, MAX_BYTES, RecipeError, follow=True)
+    except RecipeError as error:
+        raise RecipeError(f"{where}: {str(error).removeprefix(f'{path}: ')}") from None
+    table = parse_toml(data, where, RecipeError)
     return view_from_json(table.get("views", table), where, folder=path.parent)
 
 

@@ -10,10 +10,12 @@ from typing import Any
 
 import torch
 
+from .errors import ResumeError
 from .files import write_atomic
+from .untrusted import CONTENT_FAULTS, one_line, open_regular
 
 # What a damaged or foreign file raises, while it is read or while its content is looked at.
-FAULTS = (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError)
+FAULTS = (OSError, *CONTENT_FAULTS, pickle.UnpicklingError)
 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
@@ -24,10 +26,11 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def read_state(path: Path, device: torch.device) -> Any:
-    """What ``write_state`` wrote; raises one of ``FAULTS``."""
-    return torch.load(path, map_location=device, weights_only=True)
+    """What ``write_state`` wrote. Raises one of ``FAULTS``, or ResumeError for what is no regular file."""
+    with open(open_regular(path, ResumeError, follow=True), "rb") as file:
+        return torch.load(file, map_location=device, weights_only=True)
 
 
 def reason_of(fault: Exception) -> str:
     """One line about one of ``FAULTS``."""
-    return (str(fault) or type(fault).__name__).splitlines()[0]
+    return one_line((str(fault) or type(fault).__name__).splitlines()[0])

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -20,6 +22,7 @@ from .errors import GenRepError
 from .suggestions import one_of
 
 LONGEST_ERROR = 2000  # characters
+TOO_MANY_FILES, LEAST_FILES = os.strerror(errno.EMFILE), 4096
 TRACEBACK_VARIABLE = "GENREP_TRACEBACK"  # set to see where an unexpected error came from
 
 
@@ -109,6 +112,9 @@ def describe(error: Exception) -> str:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     else:
         text = f"unexpected {type(error).__name__}: {error} ({TRACEBACK_VARIABLE}=1 shows where)"
+    if TOO_MANY_FILES in text:  # whoever met it: a library, a worker, an error of ours around it
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        text += f"; this process may open {soft}: raise that with 'ulimit -n {max(hard, LEAST_FILES)}', or use fewer workers"
     return text
 
 

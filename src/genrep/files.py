@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import GenRepError, ResumeError
+from .untrusted import regular
 
 
 def user_path(path: Path | str) -> Path:
@@ -61,8 +62,8 @@ def digest_json(value: Any) -> str:
 
 
 def sha256_file(path: Path) -> str:
-    """Hex sha256 of a file's bytes."""
-    with open(path, "rb") as file:
+    """Hex sha256 of a regular file's bytes. Raises OSError."""
+    with open(path, "rb", opener=regular) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

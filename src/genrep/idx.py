@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
 from .errors import DataError
+from .untrusted import one_line, open_regular
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+MAX_BYTES = 1 << 31  # of values; the largest set published in this format has a third of it
+CHUNK = 1 << 20
 FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
@@ -38,13 +42,25 @@ def read(path: Path, dimensions: int) -> NDArray[np.uint8]:
         DataError: the file is damaged or of another kind.
     """
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with open(open_regular(path, DataError, follow=True), "rb") as file:
+            return _values(gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file, path, dimensions)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
-    header = 4 + 4 * dimensions
-    if data[:4] != bytes([0, 0, 8, dimensions]) or len(data) < header:
+        raise DataError(f"{path}: cannot be read ({one_line(str(error))})") from error
+
+
+def _values(file: IO[bytes], path: Path, dimensions: int) -> NDArray[np.uint8]:
+    """The array, for which memory is taken as its bytes come."""
+    header = file.read(4 + 4 * dimensions)
+    if header[:4] != bytes([0, 0, 8, dimensions]) or len(header) < 4 + 4 * dimensions:
         raise DataError(f"{path}: not an IDX file of bytes with {dimensions} dimensions")
-    shape = tuple(int.from_bytes(data[4 + 4 * i : 8 + 4 * i], "big") for i in range(dimensions))
-    if len(data) - header != np.prod(shape, dtype=object):
-        raise DataError(f"{path}: {len(data) - header} bytes of values, wanted {shape}")
-    return np.frombuffer(data, dtype=np.uint8, offset=header).reshape(shape)
+    shape = tuple(int.from_bytes(header[4 + 4 * i : 8 + 4 * i], "big") for i in range(dimensions))
+    size = math.prod(shape)
+    if size > MAX_BYTES:
+        raise DataError(f"{path}: its header claims {size:,} bytes of values, wanted at most {MAX_BYTES:,}")
+    data = bytearray()
+    while len(data) <= size and (part := file.read(min(CHUNK, size + 1 - len(data)))):
+        data += part
+    if len(data) != size:
+        found = f"more than {size}" if len(data) > size else len(data)
+        raise DataError(f"{path}: {found} bytes of values, wanted {shape}")
+    return np.frombuffer(data, dtype=np.uint8).reshape(shape)

@@ -7,6 +7,7 @@ content becomes the caller's error; and every name or value reaches a terminal e
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ CONTENT_FAULTS = (
     TypeError,
     ValueError,
 )
+MAX_TEXT = 64 << 20  # bytes of a file of settings or facts
 KINDS = {
     errno.ENOENT: "missing",
     errno.ENOTDIR: "missing",
@@ -70,6 +72,33 @@ def read_bounded(path: Path, limit: int, error: type[GenRepError] = DatasetError
         raise error(f"{printable(str(path))}: {fault.strerror}") from None
     finally:
         os.close(descriptor)
+
+
+def regular(path: str | Path, flags: int) -> int:
+    """``open(path, "rb", opener=regular)`` opens regular files, behind links too, and waits for no pipe. Raises OSError."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "a folder, pipe or device, wanted a regular file", str(path))
+    return descriptor
+
+
+def parse_toml(data: bytes, where: Path | str, error: type[GenRepError]) -> dict[str, Any]:
+    """The tables of a TOML file. Raises ``error``."""
+    import tomllib
+
+    with content_faults(f"{where}: not a TOML file", error):
+        return tomllib.loads(data.decode())
+
+
+def read_object(path: Path, error: type[GenRepError], limit: int = MAX_TEXT) -> dict[str, Any]:
+    """The JSON object in a file of the user's own. Raises ``error`` as ``read_bounded``, and for any other content."""
+    data = read_bounded(path, limit, error, follow=True)
+    with content_faults(f"{path}: not JSON", error):
+        value = json.loads(data)
+    if not isinstance(value, dict):
+        raise error(f"{printable(str(path))}: a JSON {type(value).__name__}, wanted an object")
+    return value
 
 
 @contextmanager

@@ -156,3 +156,26 @@ def test_hls_cars_are_shrunk_before_everything():
     recipe = load_recipe("stylegan2_car_hl")
     assert (recipe.crop, recipe.resize) == ((64, 64, 384, 384), (128, 128))
     assert load_recipe("stylegan2_car").resize is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("extra_weights = 5", r"\[generator\] extra_weights = 5; wanted a list of texts"),
+        ("class_names = [1]", r"\[generator\] class_names = \[1\]; wanted a list of texts"),
+        ('truncation = "much"', r"\[generator\] truncation = 'much'; wanted a number"),
+        ("licence = true", r"\[generator\] licence = True; wanted a text"),
+        ("[latent]\nchunks = 5", r"\[latent\] chunks = 5; wanted a list of whole numbers"),
+        ("[image]\nuint8 = [1]", r"\[image\] uint8 = \[1\]; wanted a text"),
+        ("[image]\ncrop = [true, 0, 1, 1]", r"\[image\] crop = \[True, 0, 1, 1\]; wanted \[top"),
+        ('"\\u001b[2J" = 1', r"\[generator\] has unknown key '\\x1b\[2J'"),
+        ("a = " + "[" * 20_000, "not a TOML file: maximum recursion depth exceeded"),
+        ("a = " + "9" * 5000, "not a TOML file: Exceeds the limit"),
+    ],
+)
+def test_values_of_other_kinds_are_the_recipes_fault(tmp_path, text, words):
+    path = tmp_path / "mine.toml"
+    path.write_text(f'[generator]\nfamily = "stylegan2"\n{text}\n')
+    with pytest.raises(RecipeError, match=words) as caught:
+        load_recipe(str(path))
+    assert str(caught.value).isprintable()

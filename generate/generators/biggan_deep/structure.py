@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from genrep.errors import WeightsError
+from genrep.untrusted import read_object
 
 LAYER = re.compile(r"generator\.layers\.(\d+)\.(.+)")
 ATTENTION = ("theta", "phi", "g", "o_conv")
@@ -173,11 +173,8 @@ def _check(structure: Structure, tensors: Mapping[str, Tensor]) -> None:
 
 def read_config(path: Path) -> dict[str, Any]:
     """The JSON object of a config file. Raises WeightsError if it is not that of a BigGAN-deep."""
-    try:
-        config = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise WeightsError(f"config {path}: not a readable JSON file ({error})") from None
-    if not isinstance(config, dict) or "layers" not in config:
+    config = read_object(path, WeightsError)
+    if "layers" not in config:
         raise WeightsError(f"config {path}: not the config of a BigGAN-deep: no 'layers'")
     layers = config["layers"]
     sane = isinstance(layers, list) and all(

@@ -20,8 +20,8 @@ from genrep.generate.filtering.source import FilteredSource
 from genrep.generate.filtering.spec import FilterSpec
 from genrep.generate.filtering.trainer import FilterTrainer
 from genrep.generate.filtering.weights import load_filter
-from genrep.generate.fitting.records import read_metrics
 from genrep.generate.real.listing import list_images
+from genrep.lines import read_lines
 from genrep.real_images import RealImages, load_folder
 
 from .conftest import opener
@@ -30,7 +30,7 @@ TIMES = ("seconds", "fraction_G", "fraction_D", "images_per_s")
 
 
 def metrics(run):
-    return [{k: v for k, v in line.items() if k not in TIMES} for line in read_metrics(run / "metrics.jsonl")]
+    return [{k: v for k, v in line.items() if k not in TIMES} for line in read_lines(run / "metrics.jsonl")]
 
 
 def test_a_filter_tells_two_kinds_of_images_apart_and_keeps_the_kind_that_is_like_the_real_ones(config):
@@ -55,7 +55,7 @@ def test_a_run_leaves_a_filter_metrics_a_picture_and_facts(config):
     assert (loaded.scorer.height, loaded.scorer.width) == (8, 8)
     assert (loaded.facts.gen, loaded.facts.data, loaded.facts.images) == ("filtergen:halves", "real", "96")
     assert [line["images"] for line in metrics(config().out)] == [32, 64, 96]
-    for line in read_metrics(config().out / "metrics.jsonl"):
+    for line in read_lines(config().out / "metrics.jsonl"):
         assert 0 < line["loss"] < 3
         assert 0 <= line["accuracy_real"] <= 1
         assert 0 < line["score_generated"] < 1

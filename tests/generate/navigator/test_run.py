@@ -8,18 +8,18 @@ import torch
 from PIL import Image
 
 from genrep.errors import GeneratorError, RecipeError, ResumeError, TrainingError
-from genrep.generate.fitting.records import read_metrics
 from genrep.generate.navigator.run import fit_navigator
 from genrep.generate.navigator.trainer import NavigatorTrainer
 from genrep.generate.navigator.weights import load_walk
 from genrep.generate.navigator.windows import StopRule, Window
+from genrep.lines import read_lines
 
 pytestmark = pytest.mark.usefixtures("small_estimator")
 TIMES = ("seconds", "fraction_G", "fraction_f", "images_per_s")
 
 
 def metrics(run):
-    return [{k: v for k, v in line.items() if k not in TIMES} for line in read_metrics(run / "metrics.jsonl")]
+    return [{k: v for k, v in line.items() if k not in TIMES} for line in read_lines(run / "metrics.jsonl")]
 
 
 def test_a_run_leaves_walks_metrics_a_strip_and_facts(config):
@@ -30,7 +30,7 @@ def test_a_run_leaves_walks_metrics_a_strip_and_facts(config):
     assert (loaded.facts.chunks, loaded.facts.samples, loaded.walk.max_distance) == ("1-2", 24, 0.2)
     assert loaded.facts.latent.chunks == (3, 2, 1)
     assert loaded.facts.loss_f == result.loss_f == metrics(settings.out)[-1]["loss_f"]
-    lines = read_metrics(settings.out / "metrics.jsonl")
+    lines = read_lines(settings.out / "metrics.jsonl")
     assert [line["samples"] for line in lines] == [8, 16, 24]
     for line in lines:
         assert 0 < line["distance_mean"] <= line["distance_max"] <= 0.2

@@ -32,6 +32,24 @@ def pack(path, *members, format=tarfile.PAX_FORMAT):
     return path
 
 
+def test_a_header_that_is_read_in_pieces_is_bounded_as_a_whole():
+    """Newer Pythons' tarfile reads long names and headers in chunks, each of them small."""
+    stream = archive._Bounded(io.BytesIO(bytes(archive.MAX_READ + (1 << 21))), archive.FREE_BYTES)
+    for _ in range(16):
+        assert len(stream.read(1 << 20)) == 1 << 20
+    with pytest.raises(ValueError, match="a header of absurd size"):
+        stream.read(1 << 20)
+    stream.seek(0)  # a member's data: tarfile seeks before it reads
+    assert len(stream.read(1 << 20)) == 1 << 20
+
+
+def test_reading_ends_where_the_stream_is_out_of_proportion():
+    stream = archive._Bounded(io.BytesIO(bytes(1 << 20)), 1000)
+    stream.read(1001)
+    with pytest.raises(ValueError, match="unpacks to an absurd size"):
+        stream.read(1)
+
+
 @pytest.mark.parametrize("format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
 def test_files_and_folders_come_out_as_they_went_in(tmp_path, folder, format):
     names = ["net/G_ema.pth", "./net/ü.txt", "top", "net/" + "l" * 90]
