@@ -41,7 +41,7 @@ class TrainConfig:
     mix: float | None = None  # fraction of the first set's samples that images of the second replace
     limit: float = 1.0  # fraction of the samples, chosen by the seed
     shuffle_window: str | None = None  # shards or bytes in use at a time
-    image_size: int | None = None  # side that an image folder's images are cropped and resized to
+    image_size: int | None = None  # side of the central squares that whole pictures are cut to, before all else
     partial: bool = False  # take datasets of which shards are missing
     online: bool = False
     gen: str | None = None  # the generator, with online; that to decode with, for the autoencoder

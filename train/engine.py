@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -88,23 +89,26 @@ class Trainer:
     def images(self, batch: dict[str, Tensor], epoch: int) -> Tensor:
         """The network's input: view 0 of every anchor, then view v of every sample's v-th other image.
 
-        Shape: ``(B, H, W, 3)`` and ``(B, H, W, 3)`` or ``(B, K, H, W, 3)`` -> ``(V·B, 3, crop, crop)``.
+        Shape: ``(B, H, W, 3)`` and ``(B, H, W, 3)`` or ``(B, K, H, W, 3)`` -> ``(V·B, 3, crop, crop)``. Of images of several
+        sizes the batch holds cuts (``crops``): of lone anchors ``(B, V, crop, crop, 3)``.
         """
         plan, index = self.plan, batch["index"].cpu().numpy()
-        pictures = [batch["anchor"]]
+        views, shape, pictures = self.views, plan.image_shape, [batch["anchor"]]
+        if shape is None:
+            views, shape = replace(views, random_crop=False), (plan.crop, plan.crop)
         if plan.positive == "anchor":
-            pictures *= plan.num_views
+            pictures = pictures * plan.num_views if plan.image_shape else list(batch["anchor"].unbind(1))
         elif plan.positive == "all":
             pictures += batch["positive"].unbind(1)
         else:
             pictures.append(batch["positive"])
         parameters = draw(
-            self.views,
+            views,
             seed=plan.seed,
             epoch=epoch,
             index=np.tile(index, plan.num_views),
             view=np.repeat(np.arange(plan.num_views), len(index)),
-            image_shape=plan.image_shape,
+            image_shape=shape,
             size=plan.crop,
         )
         compiled = plan.compile and self.device.type == "cuda"

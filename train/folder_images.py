@@ -8,31 +8,34 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from genrep.cutting import fit
 from genrep.errors import DataError
 from genrep.images.folders import entries_of, is_folder, is_image
 from genrep.images.listing import list_images
 from genrep.images.reading import read_rgb, read_size
+from genrep.progress import Progress
 
-from .shards import Field, Rows, Slot
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from .shards import VARYING, Field, Rows, Slot
 
 PER_SHARD = 1000  # images that a windowed order keeps together
+MAX_THREADS = 16  # that read headers: a network's file system answers many at a time
+TOLD = 20_000  # images from which on reading their sizes shows progress
 
 
 class FolderImages:
     """The images of a folder: one subfolder a class, or bare images; its ``train/`` where there is one. As ``Shards``.
 
     They are numbered by class name, then file name, as ``genrep-generate from-folder`` numbers them. ``shape`` (height, width):
-    the largest central part of these proportions, resized (Pillow, bicubic with antialiasing); None: that of the first image,
-    and an image of another size is refused when it is met.
+    the largest central part of these proportions, resized (``genrep.cutting.fit``); None: as they are. Then every file's header
+    is read for its size, and images of several sizes (``self.shape`` is VARYING) can be had by ``picture`` alone.
 
     Raises DataError if there is no image, or one cannot be read.
     """
@@ -45,13 +48,15 @@ class FolderImages:
             listing.tell()
         self.where, self.classes = listing.base, listing.classes
         self._names, self._labels = listing.names, listing.labels
-        self._may_resize = shape is not None
-        height, width = shape or read_size(self._path(0))
-        self.shape: tuple[int, ...] = (height, width, 3)
-        self.identity = self._digest()
+        self._fitted = shape
         self.span = len(self._names)
+        self._sides = self._read_sides() if shape is None else np.array([shape], dtype=np.int64)
+        one_size = bool((self._sides == self._sides[0]).all())
+        self.shape: tuple[int, ...] = (*self._sides[0].tolist(), 3) if one_size else VARYING
+        self.identity = self._digest()
         self.bounds = np.array([*range(0, self.span, PER_SHARD), self.span], dtype=np.int64)
-        self.shard_bytes = np.diff(self.bounds) * (height * width * 3)
+        sizes = np.broadcast_to(3 * self._sides.prod(axis=1), self.span)
+        self.shard_bytes = np.add.reduceat(sizes, self.bounds[:-1])
         integer = Field(shape=(), dtype=np.dtype(np.int64))
         image = Field(shape=self.shape, dtype=np.dtype(np.uint8))
         self.fields = {"anchor": image, "label": integer, "index": integer}
@@ -61,7 +66,7 @@ class FolderImages:
 
     def _digest(self) -> str:
         """sha256 over size and names: looking at the files' times or bytes would take minutes on large folders."""
-        digest = hashlib.sha256(f"{self.shape} {self._may_resize}".encode())
+        digest = hashlib.sha256(f"{self.shape} {self._fitted is not None}".encode())
         for name in self._names:
             digest.update(f"\0{'' if '/' in name else '/'}{name}".encode(errors="surrogateescape"))
         return digest.hexdigest()
@@ -80,20 +85,43 @@ class FolderImages:
     def read(self, rows: Rows, places: Rows, slots: list[Slot]) -> None:
         """Decode each row once, for all slots."""
         for row, place in zip(rows.tolist(), places.tolist()):
-            pixels = self._read(self._path(row))
+            pixels = self.picture(row, "anchor")
             for slot in slots:
                 slot.out[place] = pixels
 
-    def _read(self, path: Path) -> NDArray[np.uint8]:
+    def sides(self, rows: Rows, names: Sequence[str]) -> tuple[Rows, Rows]:
+        """See ``Shards``."""
+        sides = np.broadcast_to(self._sides, (self.span, 2))[rows]
+        return sides[:, 0], sides[:, 1]
+
+    def shorter_sides(self) -> NDArray[np.integer[Any]]:
+        """See ``Shards``."""
+        return np.broadcast_to(self._sides, (self.span, 2)).min(axis=1)
+
+    def picture(self, row: int, name: str) -> NDArray[np.uint8]:
+        """An image. Shape ``(H, W, 3)``. Raises DataError if it cannot be read, or has another size than it had."""
+        path = self._path(row)
         image = read_rgb(path)
-        height, width, _ = self.shape
+        if self._fitted is not None:
+            return np.asarray(fit(image, self._fitted))
+        height, width = np.broadcast_to(self._sides, (self.span, 2))[row].tolist()
         if image.size != (width, height):
-            if not self._may_resize:
-                raise DataError(
-                    f"{path}: {image.height} x {image.width}, the first image is {height} x {width}: give a size"
-                )
-            image = _fitted(image, height, width)
+            raise DataError(f"{path}: {image.height} x {image.width}, it was {height} x {width} when the run began")
         return np.asarray(image)
+
+    def _read_sides(self) -> NDArray[np.int64]:
+        """Height and width of every image, from its header. Shape: ``(N, 2)``."""
+        threads = min(MAX_THREADS, 2 * len(os.sched_getaffinity(0)))
+        silent = self.span < TOLD or os.environ.get("RANK", "0") != "0"
+        sides = np.empty((self.span, 2), dtype=np.int64)
+        with (
+            ThreadPoolExecutor(threads) as pool,
+            Progress(self.span, "image", f"sizes of {self.where}", silent=silent) as progress,
+        ):
+            for i, found in enumerate(pool.map(read_size, map(self._path, range(self.span)))):
+                sides[i] = found
+                progress.update(1)
+        return sides
 
     def will_need(self, shard: int) -> None:
         """See ``Shards``; files are not read ahead."""
@@ -107,14 +135,3 @@ def is_image_folder(folder: Path) -> bool:
     if not folder.is_dir() or any(folder.glob("shard-*")) or (folder / "recipe.json").exists():
         return False
     return any(is_folder(entry) or is_image(entry) for entry in entries_of(folder))
-
-
-def _fitted(image: Image, height: int, width: int) -> Image:
-    """The pixels of ``genrep-generate from-folder`` with the same size and its central crop."""
-    from PIL.Image import Resampling
-
-    scale = min(image.width / width, image.height / height)
-    inner_width, inner_height = max(int(scale * width), 1), max(int(scale * height), 1)
-    left, top = (image.width - inner_width) // 2, (image.height - inner_height) // 2
-    image = image.crop((left, top, left + inner_width, top + inner_height))
-    return image.resize((width, height), Resampling.BICUBIC)

@@ -17,6 +17,7 @@ from genrep.seeding import derive, uniforms
 from genrep.suggestions import one_of
 
 from .buffers import Buffers
+from .crops import Crops, Cuts
 from .mixture import mixture
 from .order import share, subset
 from .sets import POSITIVES, Data, Sets, Size, open_sets
@@ -62,7 +63,9 @@ class PairLoader:
         limit: train on this fraction of the samples, chosen by the seed.
         shuffle_window: for sets larger than memory, what may be in use at a time: shards, or bytes like ``"64GB"``
             (``window``). Of a mixture the first set's.
-        size: of the images of an image folder, see ``open_sets``.
+        size: of whole pictures, see ``open_sets``.
+        crops: cut every image to one size as pixel views do (``crops.Crops``), each out of its whole picture: ``anchor`` by
+            view 0, ``positive`` by view 1, … With ``positive="anchor"`` the anchor by all views: ``(B, V, S, S, 3)``.
         partial: take datasets of which shards are missing.
         rank, world_size: this process's part of each step: consecutive samples of the step's ``batch_size``. The last step
             of an epoch is shared too, as evenly as can be, so that a rank's last batch may be short, or empty.
@@ -88,6 +91,7 @@ class PairLoader:
         limit: float = 1.0,
         shuffle_window: Window | None = None,
         size: Size | None = None,
+        crops: Crops | None = None,
         partial: bool = False,
         rank: int = 0,
         world_size: int = 1,
@@ -96,11 +100,12 @@ class PairLoader:
         pin_memory: bool = False,
     ) -> None:
         _check(batch_size, positive, rank, world_size)
-        self.sets = open_sets(data, partial=partial, size=size)
+        self.sets = open_sets(data, partial=partial, size=size, whole=crops is not None)
+        self.crops = crops
         self.batch_size, self.seed, self.drop_last = batch_size, seed, drop_last
         self.rank, self.world_size = rank, world_size
         self.mix, self.limit, self.shuffle_window = mix, limit, parse_window(shuffle_window)
-        self._outputs = self.sets.outputs(fields, positive)
+        self._outputs = self.sets.outputs(fields, positive, crops)
         self.fields = tuple(output.name for output in self._outputs)
         self._draws = positive == "random" and self.sets.num_positives > 1
         self.rows, self._sources = self._choose_rows()
@@ -186,7 +191,8 @@ class PairLoader:
             uniform = uniforms(key, index, 0, 1)[:, 0]
         tensors = [buffers.tensor(len(positions)) for buffers in self._buffers]
         arrays = [tensor.numpy() for tensor in tensors]
-        self.sets.read(self._sources[positions], self._outputs, arrays, uniform)
+        cuts = None if self.crops is None else Cuts(crops=self.crops, epoch=epoch, index=index)
+        self.sets.read(self._sources[positions], self._outputs, arrays, uniform, cuts)
         batch = dict(zip(self.fields, tensors))
         if "index" in batch:
             batch["index"].numpy()[:] = index

@@ -67,7 +67,13 @@ OPTIONS = [
         None,
         "SHARDS|BYTES",
     ),
-    setting("--image-size", "Side that an image folder's images are cropped and resized to.", COUNT, "PIXELS"),
+    setting(
+        "--image-size",
+        "Before all else cut whole pictures (of image folders, and of datasets whose images vary in size) to central squares of "
+        "this side.  [default: views are cut from the whole pictures]",
+        COUNT,
+        "PIXELS",
+    ),
     setting("--partial", "Take datasets of which shards are missing."),
     setting("--online", "Make the samples while training, by --gen on the same device."),
     setting(

@@ -46,7 +46,9 @@ class Plan(TrainConfig):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     dataset_id: str
-    image_shape: tuple[int, int]  # height, width of the stored images
+    image_shape: (
+        tuple[int, int] | None
+    )  # height, width of the stored images; None: several, which the loader cuts to ``crop``
     num_views: int  # images of each sample that the network sees
     num_pairs: int  # trained on
     dropped_per_epoch: int  # pairs of the incomplete last batch
@@ -94,9 +96,10 @@ def resolve(
 ) -> Plan:
     """Settle every setting.
 
-    Defaults: ``positive`` is ``stored`` where the set has positives, else ``anchor``; ``crop`` is the stored size up to
-    64 px, 112 above (at most the stored size); 20 epochs; a warm-up only above batch 256, of 10 epochs or a tenth of the run;
-    rate and weight decay are the optimiser's (``optimiser.DEFAULTS``).
+    Defaults: ``positive`` is ``stored`` where the set has positives, else ``anchor``; ``crop`` is the stored size (of images
+    of several sizes the median of their shorter sides) up to 64 px, 112 above (at most the stored size); 20 epochs; a
+    warm-up only above batch 256, of 10 epochs or a tenth of the run; rate and weight decay are the optimiser's
+    (``optimiser.DEFAULTS``).
 
     Args:
         facts: of the samples; None: opens them.
@@ -128,7 +131,7 @@ def resolve(
         "lr": lr,
         "weight_decay": weight_decay if config.weight_decay is None else config.weight_decay,
         "warmup_epochs": warmup_epochs,
-        "crop": config.crop or _default_crop(min(facts.image_shape)),
+        "crop": config.crop or _default_crop(facts.shorter_side),
         "device": device.type,
         "precision": _precision(config.precision, device),
         "workers": config.workers or default_workers(),

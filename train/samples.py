@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from genrep.online import OnlineSource, open_online
+from genrep.pixel_views import PIXEL_VIEWS
 
 from .config import TrainConfig
+from .crops import Crops
 from .loader import Batch, PairLoader, default_workers
 from .online import OnlineLoader
 from .sets import Sets, open_sets
+from .shards import VARYING
+
+if TYPE_CHECKING:
+    from .plan import Plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +27,8 @@ class Facts:
     """What a run has to know of its samples."""
 
     identity: str  # of the content
-    image_shape: tuple[int, int]  # height, width
+    image_shape: tuple[int, int] | None  # height, width; None: images of several sizes, which the loader cuts to one
+    shorter_side: int  # of an image, in pixels; where they vary, the median
     num_positives: int  # for each anchor
     labels: tuple[int, ...]  # that samples have, -1 aside
     latent_shape: tuple[int, ...] | None  # of z_anchor
@@ -45,7 +52,7 @@ class Samples(Protocol):
 
     facts: Facts
 
-    def loader(self, config: TrainConfig, fields: tuple[str, ...], positive: str, rank: int, size: int) -> Loader:
+    def loader(self, config: Plan, fields: tuple[str, ...], positive: str, rank: int, size: int) -> Loader:
         """Batches with these fields, for one of ``size`` processes."""
         ...
 
@@ -58,15 +65,20 @@ class StoredSamples:
         latents = sets.fields.get("z_anchor")
         self.facts = Facts(
             identity=sets.identity,
-            image_shape=(sets.shape[0], sets.shape[1]),
+            image_shape=None if sets.shape == VARYING else (sets.shape[0], sets.shape[1]),
+            shorter_side=sets.shorter_side,
             num_positives=sets.num_positives,
             labels=sets.labels,
             latent_shape=None if latents is None else latents.shape,
             count=len(sets.parts[0]) if mixed else len(sets),
         )
 
-    def loader(self, config: TrainConfig, fields: tuple[str, ...], positive: str, rank: int, size: int) -> PairLoader:
+    def loader(self, config: Plan, fields: tuple[str, ...], positive: str, rank: int, size: int) -> PairLoader:
         """See ``Samples.loader``."""
+        crops = None
+        if config.image_shape is None:
+            views = PIXEL_VIEWS[config.pixel_views]
+            crops = Crops(views=views, seed=config.seed, size=config.crop, num_views=config.num_views)
         return PairLoader(
             self.sets,
             batch_size=config.batch_size,
@@ -75,6 +87,7 @@ class StoredSamples:
             positive=positive,
             mix=config.mix,
             limit=config.limit,
+            crops=crops,
             shuffle_window=config.shuffle_window,
             rank=rank,
             world_size=size,
@@ -92,13 +105,14 @@ class OnlineSamples:
         self.facts = Facts(
             identity=source.identity,
             image_shape=source.image_shape,
+            shorter_side=min(source.image_shape),
             num_positives=source.num_positives,
             labels=source.labels,
             latent_shape=source.latent_shape,
             count=steps_per_epoch * batch_size,
         )
 
-    def loader(self, config: TrainConfig, fields: tuple[str, ...], positive: str, rank: int, size: int) -> OnlineLoader:
+    def loader(self, config: Plan, fields: tuple[str, ...], positive: str, rank: int, size: int) -> OnlineLoader:
         """See ``Samples.loader``."""
         assert config.steps_per_epoch is not None
         return OnlineLoader(
@@ -133,5 +147,5 @@ def open_samples(config: TrainConfig, device: torch.device) -> Samples:
             features=config.features,
         )
         return OnlineSamples(source, config.steps_per_epoch, config.batch_size)
-    sets = open_sets(config.folders, partial=config.partial, size=config.image_size)
+    sets = open_sets(config.folders, partial=config.partial, size=config.image_size, whole=True)
     return StoredSamples(sets, mixed=config.mix is not None)

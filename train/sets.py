@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +13,14 @@ from numpy.typing import NDArray
 from genrep.datasets_manifest import MANIFEST_NAME, dataset_folder
 from genrep.errors import DatasetError
 
+from .crops import Crops, Cuts, CutSlot, read_cuts
 from .folder_images import FolderImages, is_image_folder
-from .shards import Field, Rows, Shards, Slot
+from .outputs import PAIRED, Output, cut_output, is_read, slot_of
+from .shards import VARYING, Field, Rows, Shards
 
 Data = str | Path | Sequence[str | Path]
 Size = int | tuple[int, int]
 POSITIVES = ("stored", "random", "all", "anchor")
-PAIRED = {"positive": "anchor", "z_positive": "z_anchor"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Output:
-    """A tensor of a batch."""
-
-    name: str
-    field: Field  # of one sample
-    slots: tuple[
-        tuple[tuple[str, ...], ...], ...
-    ] = ()  # for each set: fields to choose from, once or for each positive
-    stacked: bool = False  # it holds all positives: shape (B, K, …)
 
 
 class Sets:
@@ -40,18 +28,14 @@ class Sets:
 
     ``index`` counts on from set to set by their whole lengths, so that a sample keeps its index when shards of a partial
     set are missing. ``label`` is a position in ``classes``, the sets' class names together, each once. A set that stores no
-    positives, among others that do, gives its anchors as positives: two pixel views of one image.
-
-    Raises DatasetError in one line for sets whose images differ in size.
+    positives, among others that do, gives its anchors as positives: two pixel views of one image. ``shape`` is that of all
+    images, VARYING if they have several: then only cuts of them can be read (``crops``).
     """
 
     def __init__(self, parts: Sequence[Shards | FolderImages]) -> None:
         self.parts = list(parts)
         first = self.parts[0]
-        for part in self.parts[1:]:
-            if part.shape != first.shape:
-                raise DatasetError(f"{part.where}: images of {_size(part)}, those of {first.where} are {_size(first)}")
-        self.shape = first.shape
+        self.shape = first.shape if all(part.shape == first.shape for part in self.parts) else VARYING
         self.starts = np.cumsum([0, *map(len, self.parts)]).astype(np.int64)
         self.num_positives = max(part.num_positives for part in self.parts)
         self.classes, self._labels = _together([part.classes for part in self.parts])
@@ -63,6 +47,23 @@ class Sets:
 
     def __len__(self) -> int:
         return int(self.starts[-1])
+
+    def require_one_shape(self) -> None:
+        """Raises DatasetError, which names two sets or the one, if images have several sizes."""
+        first = self.parts[0]
+        for part in self.parts:
+            if part.shape == VARYING:
+                raise DatasetError(f"{part.where}: images of several sizes: give a size, or crops")
+            if part.shape != first.shape:
+                raise DatasetError(f"{part.where}: images of {_size(part)}, those of {first.where} are {_size(first)}")
+
+    @property
+    def shorter_side(self) -> int:
+        """Of the image in the middle, by this: the lower median, in pixels."""
+        if self.shape != VARYING:
+            return min(self.shape[:2])
+        sides = np.concatenate([part.shorter_sides() for part in self.parts])
+        return int(np.partition(sides, middle := (len(sides) - 1) // 2)[middle])
 
     @property
     def identity(self) -> str:
@@ -87,15 +88,18 @@ class Sets:
         found = [self._labels[k][part.integers("label", np.arange(len(part)))] for k, part in enumerate(self.parts)]
         return tuple(label for label in np.unique(np.concatenate(found)).tolist() if label >= 0)
 
-    def outputs(self, names: Sequence[str] | None, positive: str | None) -> list[Output]:
-        """What a batch holds: the named fields, or all. See ``PairLoader`` for ``positive``.
+    def outputs(self, names: Sequence[str] | None, positive: str | None, crops: Crops | None = None) -> list[Output]:
+        """What a batch holds: the named fields, or all. See ``PairLoader`` for ``positive`` and ``crops``.
 
         Raises DatasetError for a field that a set has not, and for latents whose shapes differ.
         """
+        if crops is None:
+            self.require_one_shape()
         known = self.fields
         if names is None:
-            names = [name for name in known if positive is None or _is_read(name, positive)]
-        return [self._output(name, positive) for name in names]
+            names = [name for name in known if positive is None or is_read(name, positive)]
+        outputs = [self._output(name, positive) for name in names]
+        return outputs if crops is None else [cut_output(output, positive, crops) for output in outputs]
 
     def _output(self, name: str, positive: str | None) -> Output:
         known = self.fields
@@ -107,7 +111,7 @@ class Sets:
         field = known[name]
         for part in self.parts:
             found = part.fields[str(_stored(part, name))]
-            if found.shape != field.shape:
+            if found.shape != field.shape and found.dtype != np.uint8:
                 raise DatasetError(f"{part.where}: {name} of shape {found.shape}, another set has {field.shape}")
         if field.dtype == np.int64:
             return Output(name=name, field=field)
@@ -153,14 +157,15 @@ class Sets:
         outputs: Sequence[Output],
         arrays: Sequence[NDArray[Any]],
         uniform: NDArray[np.floating[Any]] | None = None,
+        cuts: Cuts | None = None,
     ) -> None:
         """Fill the outputs' arrays, of shape ``(len(rows), *output.field.shape)``; all but ``index``, which the caller knows.
 
-        ``uniform``, in [0, 1) for each row, chooses where an output has a choice.
+        ``uniform``, in [0, 1) for each row, chooses where an output has a choice. ``cuts`` says how outputs with views are cut.
         """
         for k, places in self.owners(rows):
             part, local = self.parts[k], rows[places] - self.starts[k]
-            slots = []
+            slots, cut = [], []
             for output, array in zip(outputs, arrays):
                 if output.name == "label":
                     array[places] = self._labels[k][part.integers("label", local)]
@@ -168,9 +173,16 @@ class Sets:
                     array[places] = part.integers(output.name, local) if output.name != "index" else array[places]
                 else:
                     for j, names in enumerate(output.slots[k]):
-                        slots.append(_slot(names, array[:, j] if output.stacked else array, uniform, places))
+                        slot = slot_of(names, array[:, j] if output.stacked else array, uniform, places)
+                        if output.views:
+                            cut.append(CutSlot(slot=slot, view=output.views[j]))
+                        else:
+                            slots.append(slot)
             if slots:
                 part.read(local, places, slots)
+            if cut:
+                assert cuts is not None
+                read_cuts(part, local, places, cut, cuts)
 
     def will_need(self, shard: int) -> None:
         """Read a shard (counted over all sets) into memory."""
@@ -183,17 +195,18 @@ class Sets:
         part.done_with(k)
 
 
-def open_sets(data: Data | Sets, *, partial: bool = False, size: Size | None = None) -> Sets:
+def open_sets(data: Data | Sets, *, partial: bool = False, size: Size | None = None, whole: bool = False) -> Sets:
     """Open datasets and image folders as one.
 
     Args:
         data: one path or several: finished datasets, or folders of images.
         partial: take datasets of which shards are missing.
-        size: height and width, or both in one, that an image folder's images are cropped and resized to. None: the size of the
-            datasets beside it, or of its own images, which then must have one size.
+        size: height and width, or both in one, that whole pictures (an image folder's, and those of datasets whose images
+            vary) are cropped and resized to. None: the size of the datasets beside them, or their own.
+        whole: without a size leave pictures as they are, whatever is beside them: their parts will be asked for (``crops``).
 
     Raises:
-        DatasetError: a set is unfinished or damaged, or the sets' images differ in size.
+        DatasetError: a set is unfinished or damaged, or its images have one size, and another is wanted.
         DataError: an image folder is empty, or an image cannot be read.
     """
     if isinstance(data, Sets):
@@ -201,14 +214,22 @@ def open_sets(data: Data | Sets, *, partial: bool = False, size: Size | None = N
     folders = [dataset_folder(one) for one in ([data] if isinstance(data, (str, Path)) else data)]
     if not folders:
         raise ValueError("data: no path given")
-    finished = {
-        k: Shards(folder, partial=partial) for k, folder in enumerate(folders) if not _is_folder_of_images(folder)
-    }
     wanted = (size, size) if isinstance(size, int) else size
-    shape = wanted or next(((part.shape[0], part.shape[1]) for part in finished.values()), None)
-    sets = Sets([finished[k] if k in finished else FolderImages(folder, shape) for k, folder in enumerate(folders)])
-    if wanted is not None and sets.shape[:2] != wanted:
-        raise DatasetError(f"{sets.parts[0].where}: images of {_size(sets.parts[0])}, wanted {wanted[0]} x {wanted[1]}")
+    parts: dict[int, Shards | FolderImages] = {}
+    for k, folder in enumerate(folders):
+        if not _is_folder_of_images(folder):
+            parts[k] = Shards(folder, partial=partial, fitted=wanted)
+    sized = (part for part in parts.values() if part.shape != VARYING)
+    shape = wanted or (None if whole else next(((part.shape[0], part.shape[1]) for part in sized), None))
+    for k, folder in enumerate(folders):
+        if k not in parts:
+            parts[k] = FolderImages(folder, shape)
+        elif parts[k].shape == VARYING and shape is not None:
+            parts[k] = Shards(folder, partial=partial, fitted=shape)
+    sets = Sets([parts[k] for k in range(len(folders))])
+    for part in sets.parts:
+        if wanted is not None and part.shape[:2] != wanted:
+            raise DatasetError(f"{part.where}: images of {_size(part)}, wanted {wanted[0]} x {wanted[1]}")
     return sets
 
 
@@ -222,19 +243,6 @@ def _stored(part: Shards | FolderImages, name: str) -> str | None:
         return name
     stand_in = PAIRED.get(name)
     return stand_in if stand_in in part.fields and not part.num_positives else None
-
-
-def _is_read(name: str, positive: str) -> bool:
-    """Whether a batch of all fields holds this one."""
-    stem = name.rstrip("0123456789").rstrip("_")
-    return stem not in PAIRED or (positive != "anchor" and name == stem)
-
-
-def _slot(names: tuple[str, ...], out: NDArray[Any], uniform: NDArray[np.floating[Any]] | None, places: Rows) -> Slot:
-    if len(names) == 1:
-        return Slot(names, out)
-    assert uniform is not None
-    return Slot(names, out, (uniform[places] * len(names)).astype(np.int64))
 
 
 def _together(classes: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], list[NDArray[np.int64]]]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import resource
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,7 +25,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from genrep.datasets_manifest import Beton, Manifest, Shard, read_manifest
+from genrep.cutting import fit
+from genrep.datasets_manifest import Beton, Manifest, Shard, layout, read_manifest
 from genrep.datasets_manifest.layout import is_jpeg, stored_fields
 from genrep.errors import DatasetError
 from genrep.files import digest_json
@@ -34,6 +36,7 @@ from .kernels import REASONS, copier, jpeg_decoder
 SPARE_DESCRIPTORS = 256
 MANY_BYTES = 1 << 32  # what a 32-bit pointer does not reach
 MAX_NAMED = 3
+VARYING = (-1, -1, 3)
 
 Rows = NDArray[np.int64]
 
@@ -42,7 +45,7 @@ Rows = NDArray[np.int64]
 class Field:
     """What a field of a sample is."""
 
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # VARYING: each sample's image has a height and width of its own
     dtype: np.dtype[Any]
 
 
@@ -53,18 +56,23 @@ class Slot(NamedTuple):
     out: NDArray[Any]  # (B, …), each row contiguous
     choice: NDArray[np.int64] | None = None  # (len(rows),): which of the names, for each row
 
+    def chosen(self, count: int) -> list[str]:
+        """The field that each of ``count`` rows reads."""
+        return [self.names[0]] * count if self.choice is None else [self.names[k] for k in self.choice.tolist()]
+
 
 class Shards:
     """Any rows of any field of a finished dataset, by position. Safe to read from several threads.
 
     ``bounds`` are the rows at which shards begin (shape ``(S + 1,)``), ``shard_bytes`` their sizes. ``span`` is the number of
-    indices of the whole dataset, whether all its shards are here or not.
+    indices of the whole dataset, whether all its shards are here or not. ``shape`` is that of all images, or VARYING: then
+    ``read`` cuts and resizes them (``genrep.cutting.fit``) to ``fitted`` (height, width); without it only ``picture`` reads.
 
     Raises DatasetError if a shard is missing (unless ``partial``), of another size than the manifest says, or has wrong tables.
     Costs 1 s and 20 MB per million raw pairs (``benchmarks/loading.py --start-up``).
     """
 
-    def __init__(self, folder: Path, *, partial: bool = False) -> None:
+    def __init__(self, folder: Path, *, partial: bool = False, fitted: tuple[int, int] | None = None) -> None:
         self.where = folder
         self.manifest = manifest = read_manifest(folder)
         present = _present(folder, manifest, partial)
@@ -75,6 +83,10 @@ class Shards:
         self.bounds = np.cumsum([0, *(shard.count for shard in present)]).astype(np.int64)
         self.shard_bytes = np.array([shard.bytes for shard in present], dtype=np.int64)
         self.fields = {field["name"]: _field(field) for field in manifest.fields}
+        self._fitted = fitted if self.fields["anchor"].shape == VARYING else None
+        if self._fitted is not None:
+            self.identity += f"-fitted-{self._fitted[0]}x{self._fitted[1]}"
+            self.fields = {name: _fitted(field, self._fitted) for name, field in self.fields.items()}
         self.shape = self.fields["anchor"].shape
         self.num_positives = manifest.num_positives
         self._stored = {field["name"]: column for column, field in enumerate(stored_fields(manifest.fields))}
@@ -93,6 +105,8 @@ class Shards:
         small = all(shard.bytes < MANY_BYTES for shard in present)
         self._pointers: NDArray[Any] = np.empty((count, len(self._stored)), dtype=np.uint32 if small else np.uint64)
         self._jpeg_bytes = np.empty((count, len(manifest.image_fields)), dtype=np.uint32) if self._jpegs else None
+        images, varies = len(manifest.image_fields), any(map(layout.varies, manifest.image_fields))
+        self._sides = np.empty((count, images, 2), dtype=np.uint16) if varies else None
         integers = [field["name"] for field in manifest.fields if field["kind"] == "int" and field["name"] != "index"]
         self._integers = {name: np.empty(count, dtype=np.int32 if name == "label" else np.int64) for name in integers}
         self._maps: list[mmap.mmap] = []
@@ -110,6 +124,8 @@ class Shards:
         for name, column in self._stored.items():
             values = beton.samples[name]
             self._pointers[rows, column] = values if values.dtype.names is None else values["data_ptr"]
+            if self._sides is not None and values.dtype.names is not None:
+                self._sides[rows, column, 0], self._sides[rows, column, 1] = values["height"], values["width"]
         for name, kept in self._integers.items():
             values = beton.samples[name]
             if name == "label":
@@ -133,6 +149,8 @@ class Shards:
 
         Raises DatasetError for a picture that does not decode.
         """
+        if self._fitted is not None:
+            slots = self._read_fitted(rows, places, slots)
         jpegs = [slot for slot in slots if slot.names[0] in self._jpegs]
         others = [slot for slot in slots if slot.names[0] not in self._jpegs]
         where = (self._pointers, self._bases, self._lengths, self._per_shard, rows, places)
@@ -145,6 +163,47 @@ class Shards:
             height, width, _ = self.shape
             fault = jpeg_decoder()(where[0], self._jpeg_bytes, *where[1:], columns, height, width, targets, strides)
             self._check(fault, jpegs, rows, columns)
+
+    def _read_fitted(self, rows: Rows, places: Rows, slots: list[Slot]) -> list[Slot]:
+        """Cut and resize the images among the slots' fields. Returns the slots of other fields."""
+        from PIL import Image
+
+        assert self._fitted is not None
+        images = [slot for slot in slots if slot.out.dtype == np.uint8]
+        for slot in images:
+            for row, place, name in zip(rows.tolist(), places.tolist(), slot.chosen(len(rows))):
+                slot.out[place] = fit(Image.fromarray(self.picture(row, name)), self._fitted)
+        return [slot for slot in slots if slot.out.dtype != np.uint8]
+
+    def sides(self, rows: Rows, names: Sequence[str]) -> tuple[Rows, Rows]:
+        """Height and width of the image ``names[i]`` of row ``rows[i]``, as stored. Shape: ``(len(rows),)`` each."""
+        if self._sides is None:
+            height, width, _ = self.shape
+            return np.full(len(rows), height), np.full(len(rows), width)
+        found = self._sides[rows, [self._stored[name] for name in names]].astype(np.int64)
+        return found[:, 0], found[:, 1]
+
+    def shorter_sides(self) -> NDArray[np.integer[Any]]:
+        """Of each row's anchor. Shape: ``(len(self),)``."""
+        if self._sides is None or self._fitted is not None:
+            return np.full(len(self), min(self.shape[:2]))
+        return self._sides[:, 0].min(axis=1)
+
+    def picture(self, row: int, name: str) -> NDArray[np.uint8]:
+        """An image as it is stored. Shape ``(H, W, 3)``. Raises DatasetError if it does not decode."""
+        rows, column = np.array([row], dtype=np.int64), self._stored[name]
+        height, width = (int(side[0]) for side in self.sides(rows, [name]))
+        image = np.empty((1, height, width, 3), dtype=np.uint8)
+        place, columns = np.zeros(1, dtype=np.int64), np.array([[column]], dtype=np.int64)
+        targets, strides = np.array([image.ctypes.data], dtype=np.int64), np.zeros(1, dtype=np.int64)
+        where = (self._bases, self._lengths, self._per_shard, rows, place, columns)
+        if name in self._jpegs:
+            fault = jpeg_decoder()(self._pointers, self._jpeg_bytes, *where, height, width, targets, strides)
+        else:
+            sizes = np.array([image.nbytes], dtype=np.int64)
+            fault = copier()(self._pointers, *where, sizes, targets, strides)
+        self._check(fault, [Slot((name,), image)], rows, columns)
+        return image[0]
 
     def _columns(self, slots: list[Slot], count: int) -> tuple[Rows, Rows, Rows]:
         """For each row and slot the column of the table; the slots' addresses and the distances of their rows."""
@@ -217,7 +276,11 @@ def _field(field: dict[str, Any]) -> Field:
     if field["kind"] == "int":
         return Field(shape=(), dtype=np.dtype(np.int64))
     dtype = np.dtype(np.uint8) if field["kind"] == "image" else np.dtype("<f4")
-    return Field(shape=tuple(field["shape"]), dtype=dtype)
+    return Field(shape=VARYING if layout.varies(field) else tuple(field["shape"]), dtype=dtype)
+
+
+def _fitted(field: Field, size: tuple[int, int]) -> Field:
+    return Field(shape=(*size, 3), dtype=field.dtype) if field.shape == VARYING else field
 
 
 def _allow_open_files(count: int) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from genrep.cutting import fit
 from genrep.datasets_manifest.schema import MAX_SIDE, MIN_VARYING_SIDE
 from genrep.errors import DataError
 from genrep.images.reading import read_rgb
@@ -81,21 +82,6 @@ def whole_shapes(shapes: NDArray[np.int64], shorter_side: int) -> NDArray[np.int
     short = shapes.min(axis=1, keepdims=True)
     resized = np.where(shapes == short, shorter_side, shapes * shorter_side // np.maximum(short, 1))
     return np.clip(np.where(short > shorter_side, resized, shapes), MIN_VARYING_SIDE, MAX_SIDE)
-
-
-def fit(image: Image, shape: tuple[int, int], crop: str) -> Image:
-    """Crop the largest central part of the shape's proportions (``crop="center"``) and resize to ``shape`` (height, width)."""
-    from PIL.Image import Resampling
-
-    height, width = shape
-    if image.size == (width, height):
-        return image
-    if crop == "center":  # cut out first: a resize from a box looks at the pixels around it
-        scale = min(image.width / width, image.height / height)
-        inner_width, inner_height = max(int(scale * width), 1), max(int(scale * height), 1)
-        left, top = (image.width - inner_width) // 2, (image.height - inner_height) // 2
-        image = image.crop((left, top, left + inner_width, top + inner_height))
-    return image.resize((width, height), Resampling.BICUBIC)
 
 
 class ArraySource:

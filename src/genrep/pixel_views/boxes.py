@@ -24,7 +24,7 @@ class Box(TypedDict):
 
 
 def random_boxes(
-    tries: Floats, places: Floats, more_tries: Callable[[Ints], Floats], views: PixelViews, shape: tuple[int, int]
+    tries: Floats, places: Floats, more_tries: Callable[[Ints], Floats], views: PixelViews, rows: Ints, columns: Ints
 ) -> Box:
     """The first of ten tries that fits into the image, else the largest central box of an allowed ratio.
 
@@ -34,13 +34,14 @@ def random_boxes(
         tries: Shape ``(blocks, 4, N)``: uniform numbers for two tries a block.
         places: Shape ``(2, N)``: uniform numbers for top and left.
         more_tries: Gives the numbers of the other tries for some of the images: few need them.
+        rows, columns: Shape ``(N,)``: height and width of each image.
     """
-    rows, columns = shape
-    height, width, fits = _first_fit(tries, views, shape)
+    height, width, fits = _first_fit(tries, views, rows, columns)
     left_over = np.flatnonzero(~fits)
     if len(left_over):
-        high, wide, fits_now = _first_fit(more_tries(left_over), views, shape)
-        spare_height, spare_width = _largest_central_box(shape, views.ratio)
+        these = rows[left_over], columns[left_over]
+        high, wide, fits_now = _first_fit(more_tries(left_over), views, *these)
+        spare_height, spare_width = _largest_central_box(*these, views.ratio)
         height[left_over] = np.where(fits_now, high, spare_height)
         width[left_over] = np.where(fits_now, wide, spare_width)
         fits[left_over] = fits_now
@@ -50,9 +51,8 @@ def random_boxes(
     return Box(top=top, left=left, height=height, width=width)
 
 
-def _first_fit(tries: Floats, views: PixelViews, shape: tuple[int, int]) -> tuple[Ints, Ints, NDArray[np.bool_]]:
+def _first_fit(tries: Floats, views: PixelViews, rows: Ints, columns: Ints) -> tuple[Ints, Ints, NDArray[np.bool_]]:
     """Height and width of the first try that fits, and whether any does. Shape: ``(blocks, 4, N) -> (N,)`` each."""
-    rows, columns = shape
     tries = tries.reshape(2 * len(tries), 2, tries.shape[2])
     scale, ratio = views.scale, views.ratio
     area = tries[:, 0] * (scale[1] - scale[0]) + scale[0]
@@ -66,20 +66,18 @@ def _first_fit(tries: Floats, views: PixelViews, shape: tuple[int, int]) -> tupl
     return height[chosen].astype(np.int64), width[chosen].astype(np.int64), fits.any(axis=0)
 
 
-def _largest_central_box(shape: tuple[int, int], ratio: tuple[float, float]) -> tuple[int, int]:
-    rows, columns = shape
-    if columns / rows < ratio[0]:
-        return round(columns / ratio[0]), columns
-    if columns / rows > ratio[1]:
-        return rows, round(rows * ratio[1])
-    return rows, columns
+def _largest_central_box(rows: Ints, columns: Ints, ratio: tuple[float, float]) -> tuple[Ints, Ints]:
+    """Height and width of each image's largest part of an allowed ratio of width to height."""
+    height = np.where(columns / rows < ratio[0], np.rint(columns / ratio[0]).astype(np.int64), rows)
+    width = np.where(columns / rows > ratio[1], np.rint(rows * ratio[1]).astype(np.int64), columns)
+    return height, width
 
 
-def central_box(count: int, shape: tuple[int, int], size: int) -> Box:
-    """The central square of ``size`` pixels, or of the shorter side where the image is smaller (then it is enlarged)."""
-    side = min(size, *shape)
+def central_box(rows: Ints, columns: Ints, size: int | None = None) -> Box:
+    """The central square of ``size`` pixels, or of the shorter side where the image is smaller (then it is enlarged).
 
-    def full(value: int) -> Ints:
-        return np.full(count, value, dtype=np.int64)
-
-    return Box(top=full((shape[0] - side) // 2), left=full((shape[1] - side) // 2), height=full(side), width=full(side))
+    Without a size the largest central square. Shape of rows and columns: ``(N,)``.
+    """
+    side = np.minimum(rows, columns)
+    side = side if size is None else np.minimum(side, size)
+    return Box(top=(rows - side) // 2, left=(columns - side) // 2, height=side, width=side)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from itertools import permutations
 
@@ -84,16 +85,42 @@ def draw(
     u = dict(zip(wanted, view_uniforms(key, index, view, wanted)))
     if views.random_crop:
         tries = np.stack([u[block] for block in first])
-        box = random_boxes(
-            tries,
-            u[PLACE][:2],
-            lambda rows: view_uniforms(key, index[rows], view[rows], MORE_TRIES),
-            views,
-            image_shape,
-        )
+        box = random_boxes(tries, u[PLACE][:2], _more_tries(key, index, view), views, *_sides(image_shape, len(index)))
     else:
-        box = central_box(len(index), image_shape, size)
+        box = central_box(*_sides(image_shape, len(index)), size)
     return _from_uniforms(views, u, box, size, len(index))
+
+
+def draw_boxes(
+    views: PixelViews,
+    *,
+    seed: int,
+    epoch: int,
+    index: NDArray[np.int64],
+    view: NDArray[np.int64],
+    image_shape: tuple[NDArray[np.int64], NDArray[np.int64]],
+) -> Box:
+    """Only the crops of ``draw``: the same ones, of images of any sizes. Without a random crop the largest central squares.
+
+    Args:
+        image_shape: height and width of each image. Shape: ``(N,)`` each.
+    """
+    if not views.random_crop:
+        return central_box(*image_shape)
+    key = derive("pixel-views", seed, epoch)
+    uniforms = view_uniforms(key, index, view, (*TRIES, PLACE))
+    return random_boxes(uniforms[:-1], uniforms[-1][:2], _more_tries(key, index, view), views, *image_shape)
+
+
+def _more_tries(
+    key: int, index: NDArray[np.int64], view: NDArray[np.int64]
+) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
+    return lambda rows: view_uniforms(key, index[rows], view[rows], MORE_TRIES)
+
+
+def _sides(shape: tuple[int, int], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Height and width of each of ``count`` images of one shape."""
+    return np.full(count, shape[0], dtype=np.int64), np.full(count, shape[1], dtype=np.int64)
 
 
 def _from_uniforms(
