@@ -69,8 +69,8 @@ OPTIONS = [
     ),
     setting(
         "--image-size",
-        "Before all else cut whole pictures (of image folders, and of datasets whose images vary in size) to central squares of "
-        "this side.  [default: views are cut from the whole pictures]",
+        "Before all else cut whole pictures (of image folders, and of datasets whose images vary in size) to central "
+        "squares of this side.  [default: views are cut from the whole pictures]",
         COUNT,
         "PIXELS",
     ),
