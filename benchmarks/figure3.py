@@ -1,21 +1,22 @@
 """HL's Figure 3 in one run: SimCLR fed by a torch DataLoader, by FFCV, by our loader, and by the generator itself.
 
-    python benchmarks/loading.py figure3 [--gen stylegan2_fashion] [--batch-size 64] [--no-step] [--device cuda]
+    python benchmarks/loading.py figure3 [--gen stylegan2_fashion] [--batch-size 64] [--no-step] [--device cuda] [--devices 4]
 
 For each batch size the ways take turns, in one process, at pairs of images of the generator's size: PNG files (Pillow, worker
 processes), one FFCV file, our shards (both raw up to 64 px, JPEG above), and pairs generated on the device. A step: two pixel
 views (SimCLR), ResNet-18 with torchvision's stem, projector, InfoNCE, SGD; ``ready`` is the step alone, on a batch that lies on
 the device. With ``--no-step`` loading alone, up to the batch on the device. Medians over rounds; an epoch is ``--images`` pairs
-(ImageNet-100's number, as in HL's code).
+(ImageNet-100's number, as in HL's code). Several devices train together (DistributedDataParallel), each on batches of its own.
 
-Device-seconds, and the ratio by them: of the GPU; on a CPU of all its cores, which other users of the machine change less.
-Energy: the GPU's counter through nvidia-ml-py, the CPU's through Linux's powercap where it may be read. ``--country`` adds
-codecarbon's estimate of the whole machine's CO2 by that country's electricity.
+Device-seconds, and the ratio by them: of all GPUs together; on a CPU of all its cores, which other users of the machine change
+less. Energy: the GPUs' counters through nvidia-ml-py, the CPU's through Linux's powercap where it may be read. Where codecarbon
+is installed, its estimate of the whole machine's CO2, as a rate and for ``--epochs``, by the electricity of ``--country``.
 """
 
 from __future__ import annotations
 
 import gc
+import json
 import multiprocessing as mp
 import os
 import statistics
@@ -23,35 +24,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
-sys.path.append(str(Path(__file__).parent))  # where loading.py is; PYTHONSAFEPATH leaves it out
+sys.path.append(str(Path(__file__).parent))  # where the modules beside this one are; PYTHONSAFEPATH leaves it out
+from figure3_meters import Counters, Emissions, codecarbon_installed, energy_counters
+from figure3_ways import WAYS, Step, Study, png
+
 LARGE = 64  # pixels: above, sets are smaller
 PNG_PAIRS = 2000  # that write_sets makes
-FIELDS = ("anchor", "positive", "index")
 BATCH_SIZES, SIZE = (32, 64, 128, 256), click.IntRange(2, PNG_PAIRS)
-POWERCAP = "/sys/class/powercap"
-Counters = dict[str, Callable[[], float]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Study:
-    """What is measured."""
-
-    gen: str
-    views: str | None
-    device: str
-    step: bool
-    seconds: float
-    rounds: int
-    workers: int
-    images: int  # pairs of an epoch
-    country: str | None
+TOGETHER = 8  # steps between agreements of several devices on whether a turn is over
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,125 +47,9 @@ class Taken:
 
     pairs: int
     wall: float  # seconds
-    device: float  # seconds of the GPU; on a CPU those of all cores together, which others' work changes less
+    device: float  # seconds of the GPUs; on a CPU those of all cores together, which others' work changes less
     joules: dict[str, float]  # by counter
     grams: float | None  # of CO2
-
-
-def energy_counters(device: str) -> Counters:
-    """Those that this machine has, by name: joules since an arbitrary moment."""
-    counter = nvml_counter(device) if device.startswith("cuda") else None
-    found = {} if counter is None else {"GPU": counter}
-    packages = [path / "energy_uj" for path in Path(POWERCAP).glob("intel-rapl:*") if path.name.count(":") == 1]
-    if packages and all(os.access(path, os.R_OK) for path in packages):
-        found["CPU"] = lambda: sum(int(path.read_text()) for path in packages) / 1e6
-    return found
-
-
-def nvml_counter(device: str) -> Callable[[], float] | None:
-    """Joules of a CUDA device; None without nvidia-ml-py, or if the device does not count."""
-    import torch
-
-    try:
-        import pynvml
-    except ImportError:
-        return None
-    try:
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
-        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-    except pynvml.NVMLError:
-        return None
-    return lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000
-
-
-class Emissions:
-    """codecarbon's estimate; ``grams`` is None if it was not asked for."""
-
-    def __init__(self, country: str | None) -> None:
-        self.tracker: Any = None
-        if country is not None:
-            from codecarbon import OfflineEmissionsTracker
-
-            settings = {"save_to_file": False, "log_level": "critical", "allow_multiple_runs": True}
-            self.tracker = OfflineEmissionsTracker(country_iso_code=country, measure_power_secs=1, **settings)
-            self.tracker.start()
-
-    def grams(self) -> float | None:
-        return None if self.tracker is None else 1000 * float(self.tracker.stop() or 0)
-
-
-class Step:
-    """Updates of SimCLR at up to 112 px."""
-
-    def __init__(self, shape: tuple[int, int], device: str) -> None:
-        import torch
-
-        from genrep.encoders import ARCHS, EMBEDDING_DIM, Projector, build_encoder
-
-        self.shape, self.crop, self.device = shape, min(112, *shape), torch.device(device)
-        encoder, projector = build_encoder("resnet18", "imagenet", 0), Projector(ARCHS["resnet18"], EMBEDDING_DIM, 0)
-        self.model = torch.nn.Sequential(encoder, projector).to(self.device, memory_format=torch.channels_last)
-        self.optimiser = torch.optim.SGD(self.model.parameters(), lr=0.03, momentum=0.9, weight_decay=1e-4)
-
-    def __call__(self, anchor: Any, positive: Any, index: Any) -> None:
-        import torch
-
-        from genrep.infonce import info_nce
-        from genrep.pixel_views import IMAGENET_MEAN, IMAGENET_STD, PIXEL_VIEWS
-        from genrep.pixel_views.apply import apply_views
-        from genrep.pixel_views.parameters import draw
-
-        twice, view = np.concatenate([index, index]), np.repeat([0, 1], len(index))
-        keys = {"seed": 0, "epoch": 0, "index": twice, "view": view}
-        parameters = draw(PIXEL_VIEWS["simclr"], **keys, image_shape=self.shape, size=self.crop)
-        images = apply_views(torch.cat([anchor, positive]), parameters, self.crop, IMAGENET_MEAN, IMAGENET_STD)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
-            embeddings = self.model(images)
-        loss = info_nce(*embeddings.float().chunk(2), 0.1)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimiser.step()
-
-
-def png(root: Path, batch_size: int, study: Study) -> Iterable[Any]:
-    """torch's ``DataLoader``, over files that the page cache holds."""
-    from loading import PngPairs
-    from torch.utils.data import ConcatDataset, DataLoader
-
-    data: Any = ConcatDataset([PngPairs(root / "png")] * 4)
-    pinned = study.device.startswith("cuda")
-    settings: dict[str, Any] = {"num_workers": study.workers, "persistent_workers": True, "pin_memory": pinned}
-    return DataLoader(data, batch_size=batch_size, shuffle=True, drop_last=True, **settings)
-
-
-def ffcv(root: Path, batch_size: int, study: Study) -> Iterable[Any]:
-    """FFCV's ``Loader``."""
-    from ffcv.loader import Loader, OrderOption
-
-    unread = dict.fromkeys(("z_anchor", "z_positive", "label"))
-    settings: dict[str, Any] = {"order": OrderOption.RANDOM, "seed": 0, "os_cache": True, "pipelines": unread}
-    return Loader(str(root / "one.beton"), batch_size=batch_size, num_workers=study.workers, **settings)
-
-
-def ours(root: Path, batch_size: int, study: Study) -> Iterable[Any]:
-    """``PairLoader``."""
-    from genrep.train import PairLoader
-
-    settings: dict[str, Any] = {"workers": study.workers, "pin_memory": study.device.startswith("cuda")}
-    return PairLoader(root / "shards", batch_size=batch_size, fields=FIELDS, drop_last=True, **settings)
-
-
-def online(root: Path, batch_size: int, study: Study) -> Iterable[Any]:
-    """``OnlineLoader``."""
-    from genrep.online import open_online
-    from genrep.train.online import OnlineLoader
-
-    source = open_online(study.gen, views=study.views, device=study.device)
-    return OnlineLoader(source, batch_size=batch_size, steps_per_epoch=1000, fields=FIELDS)
-
-
-WAYS = (png, ffcv, ours, online)  # PNG first: its workers are forked before the others have threads
 
 
 def endless(loader: Iterable[Any], device: str) -> Iterator[tuple[Any, Any, Any]]:
@@ -190,7 +61,33 @@ def endless(loader: Iterable[Any], device: str) -> Iterator[tuple[Any, Any, Any]
             yield *moved, index.flatten().numpy()
 
 
-def measure(batches: Iterator[Any], step: Callable[..., None] | None, study: Study, counters: Counters) -> Taken:
+def join(root: Path, study: Study, batch_size: int) -> Any:
+    """Meet the other devices' processes; the group in which they agree. None for one device."""
+    if study.devices == 1:
+        return None
+    import torch.distributed as dist
+
+    kind = "nccl" if study.device.startswith("cuda") else "gloo"
+    meeting = f"file://{root}/meeting-{batch_size}"
+    dist.init_process_group(kind, init_method=meeting, rank=study.rank, world_size=study.devices)
+    return dist.new_group(backend="gloo")
+
+
+def all_want(more: bool, group: Any) -> bool:
+    """Whether every device goes on."""
+    if group is None:
+        return more
+    import torch
+    import torch.distributed as dist
+
+    flag = torch.tensor(int(more))
+    dist.all_reduce(flag, dist.ReduceOp.MIN, group=group)
+    return bool(flag)
+
+
+def measure(
+    batches: Iterator[Any], step: Callable[..., None] | None, study: Study, counters: Counters, group: Any
+) -> Taken:
     """A turn of one way, once what it had read ahead is used up."""
     import torch
     from loading import cpu_seconds
@@ -201,20 +98,42 @@ def measure(batches: Iterator[Any], step: Callable[..., None] | None, study: Stu
     if step is not None:
         step(*batch)
     wait()
-    emissions, pairs = Emissions(study.country), 0
+    emissions, pairs, steps = Emissions(study.country if study.rank == 0 else None), 0, 0
+    all_want(True, group)  # they begin together
     before, cpu, started = {name: read() for name, read in counters.items()}, cpu_seconds(), time.perf_counter()
-    while not pairs or time.perf_counter() - started < study.seconds:
+    going = True
+    while going:
         batch = next(batches)
         if step is not None:
             step(*batch)
-        pairs += len(batch[2])
-        if step is None or pairs % (8 * len(batch[2])) == 0:
+        pairs, steps = pairs + len(batch[2]), steps + 1
+        if step is None or steps % 8 == 0:
             wait()  # the host does not run away from the clock
+        if group is None or steps % TOGETHER == 0:
+            going = all_want(time.perf_counter() - started < study.seconds, group)
     wait()
     wall = time.perf_counter() - started
     device = wall if study.device.startswith("cuda") else cpu_seconds() - cpu
     joules = {name: read() - before[name] for name, read in counters.items()}
     return Taken(pairs=pairs, wall=wall, device=device, joules=joules, grams=emissions.grams())
+
+
+def of_all(mine: Taken, study: Study, group: Any) -> Taken:
+    """Of all devices together."""
+    if group is None:
+        return mine
+    import torch.distributed as dist
+
+    found: list[Any] = [None] * study.devices
+    dist.all_gather_object(found, mine, group=group)
+    names = dict.fromkeys(name for one in found for name in one.joules)
+    return Taken(
+        pairs=sum(one.pairs for one in found),
+        wall=max(one.wall for one in found),
+        device=sum(one.device for one in found),
+        joules={name: sum(one.joules.get(name, 0.0) for one in found) for name in names},
+        grams=found[0].grams,
+    )
 
 
 def write(root: Path, study: Study) -> None:
@@ -232,68 +151,137 @@ def write(root: Path, study: Study) -> None:
 
 def compare(root: Path, study: Study, batch_size: int) -> None:
     """Print the lines of one batch size, and end the process: FFCV's threads and Numba's finalisers would not go quietly."""
+    if study.device == "cuda":
+        study = replace(study, device=f"cuda:{study.rank}")
     loader = png(root, batch_size, study)
     next(iter(loader))  # the workers are there, before there is a thread or a GPU
+    group = join(root, study, batch_size)
     batches = {"png": endless(loader, study.device)}
     for way in WAYS[1:]:
         batches[way.__name__] = endless(way(root, batch_size, study), study.device)
     step = None
     if study.step:
         first = next(batches["online"])
-        step, batches["ready"] = Step(first[0].shape[1:3], study.device), iter(lambda: first, None)
+        step, batches["ready"] = Step(first[0].shape[1:3], study), iter(lambda: first, None)
     counters = energy_counters(study.device)
+    if study.rank:
+        counters.pop("CPU", None)  # one for the machine
     taken: dict[str, list[Taken]] = {name: [] for name in batches}
     for _ in range(study.rounds):
         for name, running in batches.items():
-            taken[name].append(measure(running, step, study, counters))
-    report(taken, batch_size, study)
+            taken[name].append(of_all(measure(running, step, study, counters, group), study, group))
+    if study.rank == 0:
+        report(taken, batch_size, study, root)
     del loader, batches, running
     gc.collect()  # its workers and semaphores do go
+    sys.stdout.flush()
     os._exit(0)
 
 
-def report(taken: dict[str, list[Taken]], batch_size: int, study: Study) -> None:
-    """A line for each way."""
+def numbers(found: list[Taken], against: list[Taken], study: Study) -> dict[str, Any]:
+    """What is said of one way: medians over the turns."""
+    used = [one.device / one.pairs for one in found]
+    ratio = statistics.median(other.device / other.pairs / one for one, other in zip(used, against))
+    joules = {
+        name: statistics.median(one.joules[name] / one.pairs for one in found) * study.images
+        for name in found[0].joules
+    }
+    said: dict[str, Any] = {
+        "images_per_s": 2 * statistics.median(one.pairs / one.wall for one in found),
+        "device_seconds": study.images * statistics.median(used),
+        "times_png": ratio,
+        "kilojoules": {name: value / 1000 for name, value in joules.items()},
+    }
+    if study.country is not None:
+        said["co2_grams_per_s"] = statistics.median((one.grams or 0.0) / one.wall for one in found)
+        per_epoch = study.images * statistics.median((one.grams or 0.0) / one.pairs for one in found)
+        said["co2_grams"] = study.epochs * per_epoch
+    return said
+
+
+def report(taken: dict[str, list[Taken]], batch_size: int, study: Study, root: Path) -> None:
+    """A line for each way, and the same for ``--out``."""
     what = "SimCLR of a ResNet-18" if study.step else "loading alone"
-    click.echo(f"\n{study.gen} on {study.device}, {what}, batches of {batch_size}, {study.workers} workers")
-    for name, found in taken.items():
-        speed = statistics.median(one.pairs / one.wall for one in found)
-        used = [one.device / one.pairs for one in found]
-        ratio = statistics.median(other.device / other.pairs / one for one, other in zip(used, taken["png"]))
-        epoch = study.images * statistics.median(used)
-        line = f"  {name:7} {2 * speed:9.0f} images/s {epoch:9.1f} device-seconds an epoch {ratio:8.2f} x png"
-        for counter in found[0].joules:
-            joules = statistics.median(one.joules[counter] / one.pairs for one in found) * study.images
-            line += f" {joules / 1000:9.1f} kJ ({counter})"
-        if study.country is not None:
-            grams = statistics.median((one.grams or 0.0) / one.pairs for one in found) * study.images
-            line += f" {grams:8.2f} g CO2"
+    where = study.device.partition(":")[0] + (f" x {study.devices}" if study.devices > 1 else "")
+    click.echo(f"\n{study.gen} on {where}, {what}, batches of {batch_size}, {study.workers} workers")
+    rows = {name: numbers(found, taken["png"], study) for name, found in taken.items()}
+    for name, row in rows.items():
+        line = f"  {name:7} {row['images_per_s']:9.0f} images/s {row['device_seconds']:9.1f} device-seconds an epoch "
+        line += f"{row['times_png']:7.2f} x png"
+        line += "".join(f" {value:9.1f} kJ ({counter})" for counter, value in row["kilojoules"].items())
+        if "co2_grams" in row:
+            line += f" {1000 * row['co2_grams_per_s']:8.2f} mg CO2/s {row['co2_grams']:9.2f} g in {study.epochs} epochs"
         click.echo(line)
-    if not found[0].joules:
+    if not rows["png"]["kilojoules"]:
         click.echo("  energy is not measured: no counter (a GPU's wants nvidia-ml-py)")
+    if study.country is None:
+        click.echo("  CO2 is not estimated: it wants codecarbon (pip install 'genrep[energy]') and no --no-co2")
+    (root / f"figure3-{batch_size}.json").write_text(json.dumps(rows))
+
+
+def devices_of(device: str, given: int | None) -> int:
+    """How many train together: those that are asked for, else every GPU, or the one CPU."""
+    if given is not None or device != "cuda":
+        return given or 1
+    import torch
+
+    return max(1, torch.cuda.device_count())
 
 
 @click.command()
 @click.option("--gen", default="stylegan2_fashion", show_default=True, help="As of genrep-generate.")
 @click.option("--views", help="Of the online pairs.  [default: the recipe's]")
-@click.option("--batch-size", "batch_sizes", type=SIZE, multiple=True, default=BATCH_SIZES, show_default=True)
+@click.option(
+    "--batch-size",
+    "batch_sizes",
+    type=SIZE,
+    multiple=True,
+    default=BATCH_SIZES,
+    show_default=True,
+    help="Of each device.",
+)
 @click.option("--step/--no-step", default=True, show_default=True, help="Train, or load only.")
 @click.option("--images", default=126_789, show_default=True, help="Pairs of an epoch.")
+@click.option("--epochs", default=20, show_default=True, help="That CO2 is told of.")
 @click.option("--seconds", default=4.0, show_default=True, help="Of a turn.")
 @click.option("--rounds", default=3, show_default=True)
-@click.option("--workers", default=1, show_default=True, help="Of each loader of files.")
+@click.option("--workers", default=8, show_default=True, help="Of each loader of files.")
 @click.option("--device", default="cpu", show_default=True)
-@click.option("--country", help="ISO code (three letters) for codecarbon, which must be installed.")
-def figure3(batch_sizes: tuple[int, ...], **options: Any) -> None:
-    """Print images/s, device-seconds and energy of an epoch for each way and batch size."""
+@click.option("--devices", type=click.IntRange(min=1), help="That train together.  [default: all GPUs, or one CPU]")
+@click.option("--co2/--no-co2", default=None, help="Estimate CO2.  [default: where codecarbon is installed]")
+@click.option("--country", default="USA", show_default=True, help="ISO code (three letters): whose electricity.")
+@click.option("--out", type=click.Path(path_type=Path), help="A JSON file for the numbers, with the settings.")
+def figure3(
+    batch_sizes: tuple[int, ...], devices: int | None, co2: bool | None, country: str, out: Path | None, **options: Any
+) -> None:
+    """Print images/s, device-seconds, energy and CO2 of an epoch for each way and batch size."""
+    if co2 and not codecarbon_installed():
+        raise click.UsageError("--co2: codecarbon is not installed; pip install 'genrep[energy]'")
+    told = country if (codecarbon_installed() if co2 is None else co2) else None
+    study = Study(**options, devices=devices_of(options["device"], devices), country=told)
     with tempfile.TemporaryDirectory() as name:
-        work = [(write, ()), *((compare, (batch_size,)) for batch_size in batch_sizes)]
-        for function, sizes in work:
-            process = mp.get_context("spawn").Process(target=function, args=(Path(name), Study(**options), *sizes))
-            process.start()
-            process.join()
-            if process.exitcode:
-                sys.exit(1)
+        run_all([(write, (Path(name), study))])
+        for size in batch_sizes:
+            run_all([(compare, (Path(name), replace(study, rank=rank), size)) for rank in range(study.devices)])
+        if out is not None:
+            sizes = {size: json.loads((Path(name) / f"figure3-{size}.json").read_text()) for size in batch_sizes}
+            out.write_text(
+                json.dumps({"settings": {**options, "devices": study.devices, "country": told}, "sizes": sizes})
+            )
+
+
+def run_all(work: list[tuple[Callable[..., None], tuple[Any, ...]]]) -> None:
+    """Processes side by side; ends with status 1 where one of them fails."""
+    processes = [mp.get_context("spawn").Process(target=function, args=arguments) for function, arguments in work]
+    for process in processes:
+        process.start()
+    while any(process.is_alive() for process in processes):
+        if any(process.exitcode for process in processes):  # the others would wait for it
+            for process in processes:
+                process.terminate()
+        time.sleep(0.05)
+    if any(process.exitcode for process in processes):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

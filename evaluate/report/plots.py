@@ -66,7 +66,7 @@ def draw_curves(rows: Sequence[RowData]) -> bytes:
         axes.set_xlabel("step")
     names = [_plain(name) for name in handles]
     figure.legend(list(handles.values()), names, loc="outside lower center", ncols=columns, fontsize="small")
-    return _png(figure)
+    return figure_png(figure)
 
 
 def _points(lines: Sequence[Json], name: str) -> list[tuple[int, float]]:
@@ -102,7 +102,7 @@ def draw_sweep(sweep: Sweep, title: str) -> bytes:
         axes.grid(alpha=0.3)
         if sweep.kind.log:
             axes.set_xscale("log")
-    return _png(figure)
+    return figure_png(figure)
 
 
 def _draw_curve(axes: Any, points: Sequence[tuple[float, Stats]], label: str) -> None:
@@ -142,7 +142,7 @@ def _plain(text: str) -> str:
     return f" {text}" if text.startswith("_") else text
 
 
-def _png(figure: Figure) -> bytes:
+def figure_png(figure: Figure) -> bytes:
     """The same bytes for the same figure: without the version of matplotlib."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():

@@ -94,7 +94,7 @@ def _script(script: tuple[str, ...], options: Settings) -> Task:
     name = Path(script[0]).stem
     return Task(
         kind="script",
-        label="-".join([name, *script[1:]]),
+        label="-".join([name, *script[1:2]]),
         module="{checkout}/" + script[0],
         arguments=arguments,
         final=OUTPUT_FILE,

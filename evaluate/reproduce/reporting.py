@@ -19,6 +19,7 @@ from .planning import Plan, PlannedRow
 from .records import record_path
 from .sources import SUBSET
 from .tasks import DIGEST, FOLDERS, Task, all_tasks, read_record
+from .timing import TIMING_FILE, timing_blocks
 
 DELTA_RESULTS = "delta-results.json"
 SEED = re.compile(rf"-s(\d+){DIGEST}")  # in the name of an evaluation's folder
@@ -205,13 +206,16 @@ def _time_of(results: list[Task], records: dict[str, dict[str, Any]]) -> str:
 
 
 def _script_page(plan: Plan, task: Task, out: Path, folder: Path) -> Path | None:
-    """What a script printed as a page; None: it has not ended."""
+    """What a script printed as a page, with the plots of its numbers; None: it has not ended."""
     if not task.done(out):
         return None
     hardware = hardware_text(read_record(record_path(out, task)))
     blocks: list[Block] = [*map(Paragraph, plan.says), Paragraph(f"Hardware: {hardware}.")]
-    blocks.append(Code((out / task.folder / task.final).read_text(errors="replace")))
+    timing, pictures = timing_blocks(out / task.folder / TIMING_FILE)
+    blocks += [*timing, Code((out / task.folder / task.final).read_text(errors="replace"))]
     with locked_folder(folder):
+        for picture in pictures:
+            write_atomic(folder / picture.name, picture.png)
         write_atomic(folder / MARKDOWN_FILE, to_markdown(plan.title, blocks).encode())
         write_atomic(folder / HTML_FILE, to_html(plan.title, blocks).encode())
     return folder / MARKDOWN_FILE

@@ -115,7 +115,9 @@ class Scheduler:
             (self.out / task.folder / task.final).unlink(missing_ok=True)
         argv = task.command(self.values, slot.device)
         # PYTHONSAFEPATH: a folder of the working directory must not stand in for a package.
-        environment = {**os.environ, "PYTHONSAFEPATH": "1", "CUDA_VISIBLE_DEVICES": slot.visible}
+        environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+        if task.kind != "script":  # the one task of its table, which has all devices
+            environment["CUDA_VISIBLE_DEVICES"] = slot.visible
         mine = os.sched_getaffinity(0)
         os.sched_setaffinity(0, slot.cores)  # inherited
         try:

@@ -38,8 +38,9 @@ _RECORD: Mapping[str, type | tuple[type, ...]] = {
 class Task:
     """A call of a command. Two with equal settings are one: ``id`` compares them.
 
-    ``arguments`` lack ``--out`` and ``--device``, and name the folders of other tasks relative to the whole's. ``{root}``, and
-    ``{weights:NAME}`` for a generator's file, stand in for paths, which no digest should depend on.
+    ``arguments`` lack ``--out`` and ``--device``, and name the folders of other tasks relative to the whole's. ``{root}``,
+    ``{weights:NAME}`` for a generator's file, and ``{folder}`` for the task's own stand in for paths, on which no digest should
+    depend.
     """
 
     kind: str  # of FOLDERS
@@ -93,7 +94,7 @@ class Task:
     def command(self, values: Mapping[str, str], device: str) -> list[str]:
         """The argument list of the process; ``values`` are those of the placeholders."""
         module, _, verb = self.module.partition(":")
-        filled = [fill(argument, values) for argument in self.arguments]
+        filled = [fill(argument, {**values, "folder": self.folder}) for argument in self.arguments]
         if self.kind == "script":
             return [sys.executable, fill(module, values), *filled, *(["--device", device] if self.has_device else [])]
         tail = ["--out", self.out, *(["--device", device] if self.has_device else [])]

@@ -194,7 +194,7 @@ def test_a_script_of_the_checkout_is_not_in_the_package(
     script.write_text("import sys; print('loading', *sys.argv[1:])")
     assert invoke(command, arguments) == 0
     page = (tmp_path / "out/hl-fig3-tiny/report.md").read_text()
-    assert "loading figure3 --gen stylegan2_fashion --batch-size 32 --seconds 0.5 --rounds 1 --device cpu" in page
+    assert "--gen stylegan2_fashion --batch-size 32 --seconds 0.5 --rounds 1 --workers 1 --device cpu" in page
 
 
 def test_a_set_whose_shards_are_gone_is_not_done(tmp_path: Path) -> None:
