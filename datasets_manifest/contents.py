@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from genrep.images.jpeg import check_jpeg
+
 from . import layout
 from .beton import Beton
 from .manifest import Manifest, dataset_folder, read_manifest
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_OPEN_SHARDS = 64
-MAX_SCANS = 64  # of a JPEG: encoders write about ten; each costs a pass over the picture, however short it is
-SCAN = b"\xff\xda"  # in a picture's coded data 0xff is followed by 0 or a restart marker only
 EXIF = re.compile(rb"\xff\xe1..Exif", re.DOTALL)  # in a picture's coded data 0xff is never followed by 0xe1
 
 
@@ -113,8 +113,7 @@ def decode_jpeg(data: NDArray[np.uint8], shape: Sequence[int]) -> NDArray[np.uin
     content = data.tobytes()
     if EXIF.search(content):  # Pillow would parse it, and warn; no encoder of ours writes it
         raise ValueError("carries EXIF data, which no dataset has")
-    if (scans := content.count(SCAN)) > MAX_SCANS:
-        raise ValueError(f"is a JPEG of {scans} scans, wanted at most {MAX_SCANS}")
+    check_jpeg(content, shape[0], shape[1])
     try:
         # Not Image.open: it would also try what merely begins like a JPEG, and other formats.
         with JpegImageFile(io.BytesIO(content)) as image:

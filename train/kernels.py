@@ -14,18 +14,20 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from genrep.errors import DatasetError
+import numpy as np
 
-GOOD, OUTSIDE, NO_JPEG, OTHER_SIZE, BROKEN = range(5)
+from genrep.errors import DatasetError
+from genrep.images.jpeg import MOST_SCANS, frame_header
+
+GOOD, OUTSIDE, NO_JPEG, OTHER_SIZE, BROKEN, MANY_SCANS = range(6)
 REASONS = {
     OUTSIDE: "lies outside its file",
     NO_JPEG: "is no JPEG",
     OTHER_SIZE: "is a JPEG of another size than the manifest says",
     BROKEN: "is a damaged JPEG",
+    MANY_SCANS: f"is a JPEG of more than {MOST_SCANS} scans",
 }
 _RGB, _ACCURATE_DCT = 0, 4096  # libturbojpeg's TJPF_RGB and TJFLAG_ACCURATEDCT
-# A JPEG's segments from its second byte on: the frame headers C0 … CF but for C4, C8 and CC hold height and width.
-_START, _FRAME, _LAST_FRAME, _NO_FRAME, _PICTURE = 0xD8, 0xC0, 0xCF, (0xC4, 0xC8, 0xCC), 0xDA
 
 
 @cache
@@ -65,10 +67,24 @@ def jpeg_decoder() -> Callable[..., int]:
     """
     library = _turbojpeg()
     start, stop, decompress = library.tjInitDecompress, library.tjDestroy, library.tjDecompress2
-    frame_size = _frame_size()
+    header, frame_fault = library.tjDecompressHeader3, _frame_fault()
 
     def decode(  # type: ignore[no-untyped-def]
-        handle, pointers, bytes, bases, lengths, per_shard, rows, places, columns, height, width, targets, strides
+        handle,
+        told,
+        at,
+        pointers,
+        bytes,
+        bases,
+        lengths,
+        per_shard,
+        rows,
+        places,
+        columns,
+        height,
+        width,
+        targets,
+        strides,
     ):
         for i in range(len(rows)):
             row = rows[i]
@@ -81,9 +97,14 @@ def jpeg_decoder() -> Callable[..., int]:
                 if pointer + size > lengths[shard]:
                     return fault + OUTSIDE
                 source, target = bases[shard] + pointer, targets[j] + places[i] * strides[j]
-                found = frame_size(source, size)
-                if found != (height << 16 | width):
-                    return fault + (NO_JPEG if found < 0 else OTHER_SIZE)
+                found = frame_fault(source, size, height, width)
+                if found != GOOD:
+                    return fault + found
+                # Once more by the decoder itself: a smaller picture would leave what lay in the buffer around it.
+                if header(handle, source, size, at, at + 4, at + 8, at + 12) != 0:
+                    return fault + BROKEN
+                if told[0] != width or told[1] != height:
+                    return fault + OTHER_SIZE
                 if decompress(handle, source, size, target, width, 3 * width, height, _RGB, _ACCURATE_DCT) != 0:
                     return fault + BROKEN
         return GOOD
@@ -91,9 +112,9 @@ def jpeg_decoder() -> Callable[..., int]:
     compiled = _compiled(decode)
 
     def decode_with_own_handle(*arguments: Any) -> int:
-        handle = start()
+        handle, told = start(), np.zeros(4, dtype=np.int32)  # width, height, subsampling, colour space
         try:
-            return int(compiled(handle, *arguments))
+            return int(compiled(handle, told, told.ctypes.data, *arguments))
         finally:
             stop(handle)
 
@@ -101,26 +122,23 @@ def jpeg_decoder() -> Callable[..., int]:
 
 
 @cache
-def _frame_size() -> Callable[..., int]:
-    """``frame_size(address, bytes)``: ``height << 16 | width`` of the JPEG that lies there, -1 if it is none."""
-    view = _bytes_at()
+def _frame_fault() -> Callable[..., int]:
+    """``frame_fault(address, bytes, height, width)``: what is wrong with the JPEG that lies there, by its markers."""
+    view, read_header = _bytes_at(), _compiled(frame_header)
 
-    def frame_size(address, size):  # type: ignore[no-untyped-def]
+    def frame_fault(address, size, height, width):  # type: ignore[no-untyped-def]
         data = view(address, size)
-        if size < 4 or data[0] != 0xFF or data[1] != _START:
-            return -1
-        at = 2
-        while at + 9 <= size and data[at] == 0xFF:
-            kind = data[at + 1]
-            if _FRAME <= kind <= _LAST_FRAME and kind not in _NO_FRAME:
-                height, width = int(data[at + 5]) << 8 | int(data[at + 6]), int(data[at + 7]) << 8 | int(data[at + 8])
-                return height << 16 | width
-            if kind == _PICTURE:
-                return -1
-            at += 2 + (int(data[at + 2]) << 8 | int(data[at + 3]))
-        return -1
+        found, first = read_header(data, size)
+        if found != (height << 16 | width):
+            return NO_JPEG if found < 0 else OTHER_SIZE
+        scans = 1
+        if first > 0:
+            for i in range(first, size - 1):
+                if data[i] == 0xFF and data[i + 1] == 0xDA:
+                    scans += 1
+        return GOOD if scans <= MOST_SCANS else MANY_SCANS
 
-    return _compiled(frame_size)
+    return _compiled(frame_fault)
 
 
 def _bytes_at() -> Callable[..., Any]:
@@ -161,6 +179,8 @@ def _turbojpeg() -> ctypes.CDLL:
     pointer, number = ctypes.c_void_p, ctypes.c_int
     library.tjInitDecompress.argtypes, library.tjInitDecompress.restype = (), pointer
     library.tjDestroy.argtypes, library.tjDestroy.restype = (pointer,), number
+    library.tjDecompressHeader3.argtypes = (pointer, pointer, ctypes.c_ulong, *(pointer,) * 4)
+    library.tjDecompressHeader3.restype = number
     library.tjDecompress2.argtypes = (pointer, pointer, ctypes.c_ulong, pointer, *(number,) * 5)
     library.tjDecompress2.restype = number
     return library

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from genrep.images.jpeg import check_jpeg
+
 from .. import layout
 from ..beton import Beton
 from ..contents import EXIF, read_field
@@ -82,6 +84,7 @@ def _jpeg(beton: Beton, i: int, name: str) -> bytes:
     found: Any = None
     if EXIF.search(data) is None:
         try:
+            check_jpeg(data, height, width)
             with JpegImageFile(io.BytesIO(data)) as image:
                 found = (image.height, image.width, image.mode)
         except Exception:  # Pillow's parsers raise nearly anything on hostile bytes

@@ -13,7 +13,7 @@ from PIL import Image
 from torchvision.datasets.folder import pil_loader
 
 from genrep.errors import DataError
-from genrep.images.jpeg import MOST_SCANS, count_scans
+from genrep.images.jpeg import MOST_SCANS, check_jpeg, has_many_scans
 from genrep.images.reading import read_rgb, read_size
 
 GRAY = (np.arange(32 * 48).reshape(32, 48) % 256).astype(np.uint8)
@@ -116,7 +116,7 @@ def progressive(times: int) -> bytes:
 
 def test_a_jpeg_of_thousands_of_scans_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(progressive(5000))
-    with pytest.raises(DataError, match=r"a.jpg: not a readable image \(a JPEG of 50\d\d scans, wanted at most 100\)"):
+    with pytest.raises(DataError, match=rf"a.jpg: not a readable image \(a JPEG of more than {MOST_SCANS} scans\)"):
         read_rgb(tmp_path / "a.jpg")
     (tmp_path / "b.jpg").write_bytes(progressive(20))
     assert read_rgb(tmp_path / "b.jpg").size == (48, 32)
@@ -129,4 +129,19 @@ def test_what_follows_a_picture_is_not_counted(tmp_path: Path) -> None:
         progressive(0),
         (lambda file: (Image.fromarray(COLOUR).save(file, "JPEG"), file.getvalue())[1])(io.BytesIO()),
     ):
-        assert count_scans(data + after) <= MOST_SCANS < count_scans(progressive(200) + after)
+        assert not has_many_scans(data + after) and has_many_scans(progressive(200) + after)
+
+
+def test_a_size_behind_markers_without_a_length_is_the_decoders() -> None:
+    file = io.BytesIO()
+    Image.fromarray(COLOUR).save(file, "JPEG")
+    data = file.getvalue()
+    for marker in (b"\xff\xd0", b"\xff\xd7", b"\xff\x01", b"\xff\xff\xff"):
+        check_jpeg(data[:2] + marker + data[2:], 32, 48)
+        with pytest.raises(ValueError, match="is a JPEG of 32 x 48, wanted 48 x 32"):
+            check_jpeg(data[:2] + marker + data[2:], 48, 32)
+    for broken in (b"", data[:2], data[:40], b"\xff\xd8" + data, data[:2] + b"\xff\xd9" + data[2:], b"\xff" * 99):
+        with pytest.raises(ValueError, match="its markers lead to no picture"):
+            check_jpeg(broken, 32, 48)
+    with pytest.raises(ValueError, match=r"is a JPEG of 50\d\d scans, wanted at most 64"):
+        check_jpeg(progressive(5000), 32, 48)

@@ -1,0 +1,74 @@
+"""Pictures of a stranger's shard: decoded whole, or refused; never with what lay in the buffer before."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from genrep.train.kernels import BROKEN, GOOD, MANY_SCANS, NO_JPEG, OTHER_SIZE, jpeg_decoder
+
+SIDE = 32
+MARKERS = {"RST0": b"\xff\xd0", "RST7": b"\xff\xd7", "TEM": b"\xff\x01", "fill": b"\xff\xff\xff", "none": b""}
+
+
+def picture(side: int = SIDE, **options: bool) -> bytes:
+    pixels = np.random.default_rng(side).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+def decode(data: bytes, before: int = 77) -> tuple[int, NDArray[np.uint8]]:
+    """The fault, and the buffer, which was full of ``before``."""
+    memory, out = np.frombuffer(data, dtype=np.uint8), np.full((1, SIDE, SIDE, 3), before, dtype=np.uint8)
+    one, table = np.array([0]), np.array([[0]])
+    where = (np.array([memory.ctypes.data]), np.array([len(data)]), 1, one, one, table, SIDE, SIDE)
+    targets, strides = np.array([out.ctypes.data]), np.array([out.strides[0]])
+    return jpeg_decoder()(table, np.array([[len(data)]]), *where, targets, strides), out[0]
+
+
+@pytest.mark.parametrize("marker", MARKERS)
+def test_markers_without_a_length_are_understood(marker: str) -> None:
+    data = picture()
+    fault, pixels = decode(data[:2] + MARKERS[marker] + data[2:])
+    assert fault == GOOD
+    assert np.abs(pixels.astype(int) - np.asarray(Image.open(io.BytesIO(data))).astype(int)).max() <= 3
+
+
+@pytest.mark.parametrize("marker", MARKERS)
+@pytest.mark.parametrize("side", [8, 16, 64])
+def test_a_size_told_where_the_decoder_does_not_look_is_not_believed(marker: str, side: int) -> None:
+    """Behind a marker without a length two bytes are no length: there a frame header of the wanted size lies in wait."""
+    small = picture(side)
+    data = small[:2] + MARKERS[marker] + small[2:]
+    frame = b"\xff\xc0\x00\x11\x08" + SIDE.to_bytes(2) + SIDE.to_bytes(2) + b"\x03" + bytes(12)
+    for at in {4 + int.from_bytes(data[4:6]), 4 + int.from_bytes(data[6:8]), len(data)}:
+        evil = data.ljust(at, b"\0") + frame
+        fault, pixels = decode(evil)
+        assert fault == OTHER_SIZE and (pixels == 77).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"optimize": True}], ids=str)
+def test_changed_bytes_give_a_fault_or_a_whole_picture(options: dict[str, bool]) -> None:
+    data, stream, faults = picture(**options), np.random.default_rng(0), set()
+    for _ in range(1500):
+        changed = bytearray(data)
+        for at in stream.integers(2, 700, stream.integers(1, 4)):
+            changed[at] = stream.choice([0x00, 0x01, 0xC0, 0xC2, 0xD0, 0xD8, 0xDA, 0xFF, stream.integers(256)])
+        fault, pixels = decode(bytes(changed))
+        faults.add(fault)
+        if fault == GOOD:
+            np.testing.assert_array_equal(pixels, decode(bytes(changed), 178)[1])
+    assert {GOOD, NO_JPEG, OTHER_SIZE, BROKEN} <= faults
+
+
+def test_thousands_of_scans_are_not_begun() -> None:
+    data = picture(progressive=True)
+    last = data.rindex(b"\xff\xda")
+    assert decode(data)[0] == GOOD
+    fault, pixels = decode(data[:-2] + data[last:-2] * 5000 + data[-2:])
+    assert fault == MANY_SCANS and (pixels == 77).all()
