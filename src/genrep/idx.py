@@ -55,6 +55,8 @@ def _values(file: IO[bytes], path: Path, dimensions: int) -> NDArray[np.uint8]:
         raise DataError(f"{path}: not an IDX file of bytes with {dimensions} dimensions")
     shape = tuple(int.from_bytes(header[4 + 4 * i : 8 + 4 * i], "big") for i in range(dimensions))
     size = math.prod(shape)
+    if size == 0:  # whatever the other sides are: NumPy refuses them when they are absurd
+        raise DataError(f"{path}: its header claims no values, but {shape}")
     if size > MAX_BYTES:
         raise DataError(f"{path}: its header claims {size:,} bytes of values, wanted at most {MAX_BYTES:,}")
     data = bytearray()

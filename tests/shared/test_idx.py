@@ -37,6 +37,10 @@ def test_values_are_read_in_their_shape(tmp_path, packed):
             file_of(2**32 - 1, 2**32 - 1, 2**32 - 1, values=b"x"),
             "its header claims 79,228,162,458,924,105,385,300,197,375",
         ),
+        (
+            file_of(0, 2**32 - 1, 2**32 - 1, values=b""),
+            r"its header claims no values, but \(0, 4294967295, 4294967295\)",
+        ),
         (file_of(60_000, 28, 28, values=b"x"), r"1 bytes of values, wanted \(60000, 28, 28\)"),
     ],
 )
