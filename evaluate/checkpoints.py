@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 
 from genrep.checkpoints import FAULTS, read_state, reason_of, write_state
 from genrep.files import digest_json
+from genrep.progress import note
 
 FOLDER = "checkpoints"
 
@@ -37,7 +37,7 @@ class Checkpoint:
             reason = "not a checkpoint"
         except FAULTS as error:
             reason = reason_of(error)
-        print(f"{self.path}: cannot be read ({reason}); beginning anew", file=sys.stderr)
+        note(f"{self.path}: cannot be read ({reason}); beginning anew")
         return None
 
     def remove(self) -> None:

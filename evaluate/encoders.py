@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrep.encoders import ARCHS, STEMS
+from genrep.progress import note
 from genrep.suggestions import one_of
 
 if TYPE_CHECKING:
@@ -67,4 +67,4 @@ def open_encoder(
 def _tell(encoder: LoadedEncoder) -> None:
     left_out = [f"left out: {', '.join(encoder.left_out)}"] if encoder.left_out else []
     for line in (*encoder.notes, *left_out):
-        print(f"{encoder.path}: {line}", file=sys.stderr)
+        note(f"{encoder.path}: {line}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from genrep.errors import DataError, ResumeError
 from genrep.files import write_json
 from genrep.inventory import Inventory, remember
+from genrep.progress import note
 from genrep.untrusted import content_faults, one_line, printable, read_bounded
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def find_or_tell(path: Path, key: Entry) -> Entry | None:
         else:
             others = " and ".join(name for name in DATA if theirs[name] != ours.get(name))
             why = f"of other images or labels (another {others})"
-        print(f"{path}: holds this result {why}; it stays, and another is measured", file=sys.stderr)
+        note(f"{path}: holds this result {why}; it stays, and another is measured")
     return found
 
 
@@ -85,7 +85,7 @@ def tell_changes(out: Path, dataset: str, splits: Iterable[tuple[str, Inventory]
     """Say on stderr what has changed in a dataset since the last call with this ``out``; keep its record there."""
     for split, inventory in splits:
         if changed := remember(out, f"{dataset}, {split}", inventory):
-            print(f"{out}: {dataset}, {split}, has changed since it was measured here: {changed}", file=sys.stderr)
+            note(f"{out}: {dataset}, {split}, has changed since it was measured here: {changed}")
 
 
 def add(path: Path, entry: Entry) -> None:

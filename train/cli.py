@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from genrep import __version__
-from genrep.cli import print_config, run
+from genrep.cli import print_config, run, say
 
 from .config import TrainConfig
 from .options import all_options
@@ -51,10 +51,10 @@ def command(context: click.Context, /, preset: str | None, dry_run: bool, **opti
     if not result.first:
         return
     if result.already_finished:
-        click.echo(f"{result.encoder}: finished already, nothing to do")
+        say(f"{result.encoder}: finished already, nothing to do")
         return
     plan = result.plan
-    click.echo(
+    say(
         f"{result.encoder}: {plan.arch} ({plan.stem} stem, {plan.crop} px), {plan.total_steps} steps, "
         f"final loss {result.loss:.4f}, {result.images_per_s:.0f} images/s"
     )

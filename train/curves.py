@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import sys
 from pathlib import Path
 from typing import Any
 
 from genrep.files import write_atomic
 from genrep.lines import read_lines
+from genrep.progress import note
 
 from .records import METRICS_FILE, Line
 
@@ -24,7 +24,7 @@ def draw_curves(out: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        print(f"matplotlib is not installed: no {CURVES_FILE}; the curves are in {METRICS_FILE}", file=sys.stderr)
+        note(f"matplotlib is not installed: no {CURVES_FILE}; the curves are in {METRICS_FILE}")
         return
     lines = read_lines(out / METRICS_FILE)
     panels = [names for names in PANELS if any(name in line for line in lines for name in names)]

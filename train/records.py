@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from genrep.errors import TrainingError
 from genrep.files import write_atomic
 from genrep.lines import append_line, read_lines
 from genrep.processes import Processes
+from genrep.progress import note
 
 from .objectives import Output
 from .objectives.measures import measures
@@ -101,7 +101,7 @@ def _tensorboard(folder: Path, after_step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        print("TensorBoard is not installed: the curves are in metrics.jsonl only", file=sys.stderr)
+        note("TensorBoard is not installed: the curves are in metrics.jsonl only")
         return None
     return SummaryWriter(folder, purge_step=after_step + 1)
 

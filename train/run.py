@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -17,7 +16,7 @@ from genrep.encoders import ENCODER_FILE, save_encoder
 from genrep.errors import TrainingError
 from genrep.files import locked_folder
 from genrep.processes import Processes, join
-from genrep.progress import Progress
+from genrep.progress import Progress, note
 
 from .config import TrainConfig
 from .curves import draw_curves
@@ -142,10 +141,10 @@ class Run:
         if not self.processes.first:
             return
         if self.trainer.step:
-            print(f"going on after step {self.trainer.step} of {plan.total_steps}", file=sys.stderr)
+            note(f"going on after step {self.trainer.step} of {plan.total_steps}")
         if plan.dropped_per_epoch:
             pairs = f"{plan.dropped_per_epoch} of {plan.num_pairs} pairs"
-            print(f"each epoch drops its incomplete last batch: {pairs}, others in every epoch", file=sys.stderr)
+            note(f"each epoch drops its incomplete last batch: {pairs}, others in every epoch")
 
     def _epoch(self, bar: Progress) -> None:
         """The rest of the loader's epoch, or up to the last step; then what is due."""

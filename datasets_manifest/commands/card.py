@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from genrep.cli import say
+
 from .options import folder_argument
 
 
@@ -29,7 +31,7 @@ def command(folder: Path, force: bool) -> None:
 
     report = write_card(CardConfig(folder=folder, force=force))
     for name in report.written:
-        click.echo(folder / name)
+        say(folder / name)
     if report.kept:
         raise DatasetError(
             f"{folder}: {' and '.join(report.kept)}: edited, or not written by this command; --force replaces"

@@ -6,6 +6,7 @@ import json
 
 import click
 
+from genrep.cli import say
 from genrep.option_types import PATH_TEXT
 
 
@@ -31,6 +32,6 @@ def command(one: str, other: str, as_json: bool) -> None:
         click.echo(json.dumps(found.to_json(), indent=2, sort_keys=True))
     else:
         for line in found.lines():
-            click.echo(line)
+            say(line)
     if not found.same_bytes:
         raise click.exceptions.Exit(1)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from genrep.cli import print_config
+from genrep.cli import print_config, say
 from genrep.option_types import PATH, Choice, IntRange
 
 from .options import folder_argument
@@ -54,4 +54,4 @@ def command(folder: Path, kind: str, out: Path, per_file: int | None, dry_run: b
     there = report.pairs - report.written_pairs
     before = f", {there:,} were there" if there else ""
     files = f"{report.files:,} file{'s' if report.files != 1 else ''}"
-    click.echo(f"OK {out}: {report.pairs:,} pairs in {files}{before}, {time.monotonic() - started:.1f} s")
+    say(f"OK {out}: {report.pairs:,} pairs in {files}{before}, {time.monotonic() - started:.1f} s")

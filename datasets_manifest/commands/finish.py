@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from genrep.cli import say
+
 from .options import folder_argument
 
 
@@ -23,4 +25,4 @@ def command(folder: Path) -> None:
     from ..finish import finish as finish_folder
 
     manifest = finish_folder(folder)
-    click.echo(f"{folder}: {manifest.num_pairs:,} pairs in {len(manifest.shards)} shards")
+    say(f"{folder}: {manifest.num_pairs:,} pairs in {len(manifest.shards)} shards")

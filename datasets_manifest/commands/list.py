@@ -6,6 +6,8 @@ import json
 
 import click
 
+from genrep.cli import say
+
 
 @click.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print the catalogue's entries as JSON.")
@@ -26,4 +28,4 @@ def command(as_json: bool) -> None:
         return
     for entry in found:
         for line in entry.lines():
-            click.echo(line)
+            say(line)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from genrep.cli import print_config
+from genrep.cli import print_config, say
 from genrep.option_types import PATH, PATH_TEXT, IntRange
 
 JOBS = click.option("--jobs", metavar="N", type=IntRange(1, 64), default=4, show_default=True, help="Shards at a time.")
@@ -74,12 +74,12 @@ def command(source: str, dry_run: bool, timeout: float, retries: int, **options:
     started = time.monotonic()
     report = pull(config)
     for line in report.left_out:
-        click.echo(f"not taken: {printable(line)}", err=True)
-    say(config.out, report.shards, len(report.manifest.shards), report.kept, report.fetched, "fetched", started)
+        say(f"not taken: {printable(line)}", err=True)
+    tell(config.out, report.shards, len(report.manifest.shards), report.kept, report.fetched, "fetched", started)
 
 
-def say(where: Path | str, shards: int, of: int, kept: int, size: int, verb: str, started: float) -> None:
+def tell(where: Path | str, shards: int, of: int, kept: int, size: int, verb: str, started: float) -> None:
     """The last line of a command that went well."""
     part = f" of {of}" if shards < of else ""
     there = f", {kept} were there" if kept else ""
-    click.echo(f"OK {where}: {shards}{part} shards{there}, {size:,} bytes {verb} in {time.monotonic() - started:.1f} s")
+    say(f"OK {where}: {shards}{part} shards{there}, {size:,} bytes {verb} in {time.monotonic() - started:.1f} s")

@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
-from genrep.cli import print_config
+from genrep.cli import print_config, say
 from genrep.option_types import PATH_TEXT
 
 from .options import folder_argument
-from .pull import DRY_RUN, JOBS, RETRIES, TIMEOUT, say
+from .pull import DRY_RUN, JOBS, RETRIES, TIMEOUT, tell
 
 
 @click.command("push")
@@ -46,8 +46,8 @@ def command(folder: Path, target: str, dry_run: bool, timeout: float, retries: i
     started = time.monotonic()
     report = push(config)
     for line in report.warnings:
-        click.echo(f"note: {line}", err=True)
+        say(f"note: {line}", err=True)
     if report.left_out:
-        click.echo(f"not sent: {printable(', '.join(report.left_out))}", err=True)
+        say(f"not sent: {printable(', '.join(report.left_out))}", err=True)
     shards = len(report.manifest.shards)
-    say(shown(target), shards, shards, report.kept, report.sent, "sent", started)
+    tell(shown(target), shards, shards, report.kept, report.sent, "sent", started)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from genrep.cli import print_config
+from genrep.cli import print_config, say
 from genrep.option_types import PATH, PATH_TEXT
 
 from .options import making_config, making_options, report_option
@@ -48,4 +48,4 @@ def command(source: str, out: Path, report: Path | None, dry_run: bool, **option
     if report is not None:
         write_json(report, found.to_json())
     for line in found.lines():
-        click.echo(line)
+        say(line)

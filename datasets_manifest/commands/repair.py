@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from genrep.cli import print_config
+from genrep.cli import print_config, say
 from genrep.option_types import PATH_TEXT, Choice
 
 from .options import LEVELS, cores, folder_argument, jobs_option, making_config, making_options, report_option
@@ -56,6 +56,6 @@ def command(folder: Path, jobs: int | None, report: Path | None, dry_run: bool, 
     if report is not None:
         write_json(report, found.to_json())
     for line in found.lines():
-        click.echo(printable(line))
+        say(printable(line))
     if left := len(found.left):
         raise DatasetError(f"{folder}: {left} problem{'s' if left > 1 else ''} left")

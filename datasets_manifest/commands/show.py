@@ -6,6 +6,7 @@ import json
 
 import click
 
+from genrep.cli import say
 from genrep.option_types import PATH_TEXT
 
 
@@ -32,4 +33,4 @@ def command(source: str, as_json: bool) -> None:
         click.echo(json.dumps(facts, indent=2, sort_keys=True))
     else:
         for line in describe(source, manifest):
-            click.echo(line)
+            say(line)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from genrep.cli import say
 from genrep.option_types import PATH
 
 from .options import DATASET
@@ -39,7 +40,7 @@ def command(folder: Path | None, key: Path | None, new_key: Path | None, passwor
         if chosen == "":
             raise click.UsageError("--password: wanted one that is not empty")
         made = signing.new_key(new_key, chosen)
-        click.echo(f"{made.secret}: secret, keep it\n{made.public}: public\n{made.text}")
+        say(f"{made.secret}: secret, keep it\n{made.public}: public\n{made.text}")
         return
     if folder is None or key is None:
         raise click.UsageError("wanted DIR and --key FILE, or --new-key FILE")
@@ -47,7 +48,7 @@ def command(folder: Path | None, key: Path | None, new_key: Path | None, passwor
         raise click.UsageError("--password: goes with --new-key; that of a protected key is asked for")
     config = signing.SignConfig(folder=folder, key=key, force=force)
     public = signing.sign(config, lambda: _ask(f"Password of {key}: "))
-    click.echo(f"{folder / signing.SIGNATURE_NAME}: signed by {public}")
+    say(f"{folder / signing.SIGNATURE_NAME}: signed by {public}")
 
 
 def _ask(prompt: str, *, confirm: bool = False) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from genrep.cli import say
 from genrep.option_types import PATH_TEXT, Choice, IntRange
 
 from .options import (
@@ -99,13 +100,13 @@ def command(folder: Path, level: str, jobs: int | None, report: Path | None, **o
     if failure is not None:
         raise failure
     for problem in problems:
-        click.echo(printable(str(problem)))
+        say(printable(str(problem)))
     if problems:
         raise DatasetError(f"{folder}: {len(problems)} problem{'s' if len(problems) > 1 else ''} at level {level}")
     if sample is not None:
-        click.echo(f"made again {sample}")
+        say(f"made again {sample}")
     if remarks:
-        click.echo(f"remark: {printable(', '.join(remarks))}: left by a file manager, no part of the dataset")
+        say(f"remark: {printable(', '.join(remarks))}: left by a file manager, no part of the dataset")
     _say_ok(folder, level + (", signed" if signer is not None else ""), partial, seconds)
 
 
@@ -140,6 +141,4 @@ def _say_ok(folder: Path, level: str, partial: bool, seconds: float) -> None:
     shards = [shard for shard in manifest.shards if not partial or (folder / shard.name).exists()]
     pairs, size = sum(shard.count for shard in shards), sum(shard.bytes for shard in shards)
     part = f" of {len(manifest.shards)}" if len(shards) < len(manifest.shards) else ""
-    click.echo(
-        f"OK {folder}: {pairs:,} pairs in {len(shards)}{part} shards, {size:,} bytes, level {level}, {seconds:.1f} s"
-    )
+    say(f"OK {folder}: {pairs:,} pairs in {len(shards)}{part} shards, {size:,} bytes, level {level}, {seconds:.1f} s")

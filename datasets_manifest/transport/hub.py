@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 
 from genrep.errors import DatasetError, ResumeError
 from genrep.http import HttpSource, Limits, Lost, Refused, Stop, persist, shown
-from genrep.progress import Progress
+from genrep.progress import Progress, note
 from genrep.untrusted import one_line
 
 from ..manifest import MANIFEST_NAME, Manifest
@@ -126,7 +125,7 @@ def _asked(call: Any) -> Any:
 def _make_repository(api: Any, place: HubPlace) -> None:
     if not api.repo_exists(place.repository, repo_type="dataset"):
         api.create_repo(place.repository, repo_type="dataset", private=True, exist_ok=True)
-        print(f"{place.repository}: made, private; its page on the Hub makes it public", file=sys.stderr)
+        note(f"{place.repository}: made, private; its page on the Hub makes it public")
 
 
 def _listed(api: Any, place: HubPlace) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from genrep.cli import settings_of
+from genrep.cli import say, settings_of
 from genrep.encoders import DEVICES, PRECISIONS
 from genrep.evaluate.detection.config import NORMS, DetectionConfig
 from genrep.evaluate.detection.presets import PRESETS
@@ -108,7 +108,7 @@ def command(
     values = result.entry["values"]
     if values:  # in the first process only
         voc, coco = values["voc07"], values["coco"]
-        click.echo(
+        say(
             f"{result.entry['dataset']} AP {voc['AP']:.2f} AP50 {voc['AP50']:.2f} AP75 {voc['AP75']:.2f} % (VOC07), "
             f"COCO {coco['AP']:.2f} {coco['AP50']:.2f} {coco['AP75']:.2f} % of {result.entry['n']} test images "
             f"({'done before; ' if result.already_done else ''}{config.preset}, seed {config.seed}): {result.path}"
@@ -130,4 +130,4 @@ def _export(path: Path, options: dict[str, Any]) -> None:
     except ValueError as error:
         raise click.UsageError(str(error).replace("--out", "--export-detectron2", 1)) from error
     arch = export_encoder(open_encoder(**choice, seed=options["seed"]).module, path, "detectron2")
-    click.echo(f"{path}: {arch} for detectron2 (MODEL.WEIGHTS; STRIDE_IN_1X1 False, FORMAT RGB)")
+    say(f"{path}: {arch} for detectron2 (MODEL.WEIGHTS; STRIDE_IN_1X1 False, FORMAT RGB)")

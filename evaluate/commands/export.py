@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from genrep.cli import say
 from genrep.encoders import EXPORT_FORMATS
 from genrep.option_types import PATH, PATH_TEXT, Choice
 
@@ -46,4 +47,4 @@ def command(encoder: str, format_: str, out: Path, force: bool) -> None:
     if out.exists() and not force:
         raise ResumeError(f"--out {out}: exists; wanted a new file, or --force to replace it")
     arch = export_encoder(open_encoder(encoder=encoder).module, out, format_)
-    click.echo(f"{arch} for {format_}: {out}")
+    say(f"{arch} for {format_}: {out}")

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from genrep.cli import print_config, settings_of
+from genrep.cli import print_config, say, settings_of
 from genrep.option_types import COUNT, PATH
 
 from ..finetune.config import FinetuneConfig
@@ -61,9 +61,9 @@ def command(dry_run: bool, **options: Any) -> None:
         top5 = f", top-5 {entry['top5']:.2f}" if "top5" in entry else ""
         told = f"last of {entry['protocol']['epochs']} epochs, lr {entry['lr']:.3g}, seed {entry['seed']}"
         told = f"done before; {told}" if result.already_done else told
-        click.echo(
+        say(
             f"{entry['dataset']} {entry['metric']} {entry['value']:.2f} % of {entry['n']} test images{top5} "
             f"({entry['protocol']['train_images']} labels, {told}): {result.path}"
         )
     if result.std is not None:
-        click.echo(f"mean of {len(result.entries)} seeds {result.mean:.2f} ± {result.std:.2f}")
+        say(f"mean of {len(result.entries)} seeds {result.mean:.2f} ± {result.std:.2f}")

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from genrep.cli import print_config
+from genrep.cli import print_config, say
 from genrep.encoders import DEVICES
 from genrep.option_types import PATH, Choice, IntRange
 
@@ -71,7 +71,7 @@ def command(dry_run: bool, **options: Any) -> None:
     result = evaluate_knn(config)
     entry = result.entry
     top5 = "" if entry["top5"] is None else f", top-5 {entry['top5']:.2f} %"
-    click.echo(
+    say(
         f"{entry['dataset']} {entry['metric']} {entry['value']:.2f} %{top5} of {entry['n']} test images "
         f"({'done before; ' if result.already_done else ''}k {entry['protocol']['k']}, "
         f"temperature {entry['protocol']['temperature']:g}): {result.path}"

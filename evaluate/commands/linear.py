@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from genrep.cli import print_config, settings_of
+from genrep.cli import print_config, say, settings_of
 from genrep.option_types import COUNT, PATH, Choice
 
 from ..linear.config import LinearConfig
@@ -76,9 +76,9 @@ def command(dry_run: bool, lr_grid: tuple[float, ...], **options: Any) -> None:
 
     result = evaluate_linear(config)
     for entry in result.entries:
-        click.echo(f"{_line(entry, result.already_done)}: {result.path}")
+        say(f"{_line(entry, result.already_done)}: {result.path}")
     if result.std is not None:
-        click.echo(f"mean of {len(result.entries)} seeds {result.mean:.2f} ± {result.std:.2f}")
+        say(f"mean of {len(result.entries)} seeds {result.mean:.2f} ± {result.std:.2f}")
 
 
 def _line(entry: dict[str, Any], done: bool) -> str:

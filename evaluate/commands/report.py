@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
+from genrep.cli import say
 from genrep.option_types import PATH, PATH_TEXT
 
 
@@ -32,7 +32,7 @@ def command(runs: tuple[str, ...], out: Path, title: str) -> None:
         raise click.UsageError(str(error)) from error
     result = write_report(config)
     for note in result.notes:
-        print(note, file=sys.stderr)
-    click.echo(
+        say(note, err=True)
+    say(
         f"report: {result.markdown}, {result.html}, {len(result.pictures)} plot{'s' if len(result.pictures) != 1 else ''}"
     )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from genrep.cli import say
 from genrep.encoders import DEVICES
 from genrep.option_types import COUNT, PATH, PATH_TEXT, Choice
+from genrep.progress import note
 
 from ..reproduce.specs import SCALES, table_names
 from .settings import parse_seeds
@@ -95,14 +96,14 @@ def command(dry_run: bool, **options: Any) -> int:
             raise click.UsageError(f"--hardware {options['hardware']}: only tells times; wanted --dry-run beside it")
         config = ReproduceConfig(**options)
         if dry_run:
-            click.echo(describe_plan(config))
+            say(describe_plan(config))
             return 0
         prepared = prepare(config)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     result = carry_out(prepared)
     if result.report is not None:
-        click.echo(f"report: {result.report}")
+        say(f"report: {result.report}")
     for folder, why in result.failed.items():
-        print(f"Error: {folder}: {why}", file=sys.stderr)
+        note(f"Error: {folder}: {why}")
     return 1 if result.failed else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from genrep.cli import say
 from genrep.option_types import PATH_TEXT
 
 
@@ -21,4 +22,4 @@ def command(results: tuple[str, ...]) -> None:
     from ..report.config import rows_of
     from ..table import results_table
 
-    click.echo(results_table([(row.name, path) for row in rows_of(results) for path in row.runs]))
+    say(results_table([(row.name, path) for row in rows_of(results) for path in row.runs]))

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from genrep.cli import print_config, settings_of
+from genrep.cli import print_config, say, settings_of
 from genrep.option_types import COUNT, PATH, Choice
 
 from ..linear.presets import PRESETS
@@ -51,5 +51,5 @@ def command(dry_run: bool, **options: Any) -> None:
     from ..transfer import evaluate_transfer
 
     result = evaluate_transfer(config)
-    click.echo(result.table())
-    click.echo(f"results: {result.path}")
+    say(result.table())
+    say(f"results: {result.path}")

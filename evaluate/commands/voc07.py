@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from genrep.cli import print_config, settings_of
+from genrep.cli import print_config, say, settings_of
 from genrep.encoders import DEVICES
 from genrep.evaluate.voc.config import PROTOCOLS, SPLITS, Voc07Config
 from genrep.option_types import COUNT, PATH, Choice, IntRange
@@ -64,7 +64,7 @@ def command(dry_run: bool, classes: str | None, **options: Any) -> None:
 
     result = evaluate_voc07(config)
     entry = result.entry
-    click.echo(
+    say(
         f"{entry['dataset']} mAP {entry['value']:.2f} % (11-point {entry['values']['11point']:.2f}, area "
         f"{entry['values']['area']:.2f}) of {entry['n']} test images ({'done before; ' if result.already_done else ''}"
         f"{'/'.join(config.splits)}, {config.protocol}, seed {config.seed}): {result.path}"

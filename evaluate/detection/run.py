@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +19,7 @@ from genrep.evaluate.voc.choice import measured_classes
 from genrep.evaluate.voc.layout import VocSplit, read_split
 from genrep.files import check_out, locked_folder
 from genrep.processes import Processes, join
-from genrep.progress import Progress
+from genrep.progress import Progress, note
 
 from .config import DetectionConfig
 from .data import check_readable, training_batches
@@ -78,7 +77,7 @@ def evaluate_detection(config: DetectionConfig) -> DetectionResult:
             return _work(task)
         for split in (task.train, task.test):
             for line in split.remarks():
-                print(line, file=sys.stderr)
+                note(line)
         with locked_folder(config.out):
             splits = [(f"split {split.name}", split.inventory) for split in (task.train, task.test)]
             tell_changes(config.out, task.key["dataset"], splits)
@@ -224,7 +223,7 @@ class Run:
         """Train to the last step."""
         config, preset, trainer = self.task.config, self.task.preset, self.trainer
         if trainer.step and self.first:
-            print(f"going on after step {trainer.step} of {preset.steps}", file=sys.stderr)
+            note(f"going on after step {trainer.step} of {preset.steps}")
         started, before = time.monotonic(), self.seconds
         bar = Progress(preset.steps, "step", "training", initial=trainer.step) if self.first else nullcontext()
         with bar as progress:
@@ -246,7 +245,7 @@ class Run:
         task = self.task
         if task.preset.precise_bn:
             if self.first:
-                print("measuring the statistics of batch norm", file=sys.stderr)
+                note("measuring the statistics of batch norm")
             steps = range(task.preset.steps, task.preset.steps + task.preset.precise_bn)
             self.trainer.measure_norms(self._batches(steps))
         if not self.first:

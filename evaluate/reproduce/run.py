@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from genrep.cli import Terminated
 from genrep.errors import DataError, GenRepError
+from genrep.progress import note
 
 from .config import ReproduceConfig
 from .planning import Plan, make_plan
@@ -84,7 +84,7 @@ def carry_out(prepared: Prepared) -> ReproduceResult:
     folder = out / f"{config.table}-{config.scale}"
     if config.download:
         _fetch(open_tasks(plan.goals, out), config.root)
-    scheduler = Scheduler(out, prepared.slots, prepared.values, lambda line: print(line, file=sys.stderr, flush=True))
+    scheduler = Scheduler(out, prepared.slots, prepared.values, note)
     asked = frozenset(task.id for task in plan.goals)
     try:
         outcome = scheduler.run(plan.goals)

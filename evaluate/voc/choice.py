@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from genrep.errors import DataError
+from genrep.progress import note
 from genrep.untrusted import printable, shown
 
 MEASURABLE = "measurable"  # in the place of the classes' names
@@ -38,5 +38,5 @@ def measured_classes(
         way = f"give --classes {MEASURABLE} for the other {len(left)}, or their names"
         raise DataError(f"--data {where}: {what}; {way}")
     if not silent:
-        print(f"{where}: {what}; the other {len(left)} are", file=sys.stderr)
+        note(f"{where}: {what}; the other {len(left)} are")
     return left

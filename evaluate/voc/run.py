@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from genrep.evaluate.results import Entry, add, data_digests, encoder_facts, fin
 from genrep.evaluate.transforms import Transform
 from genrep.features import feature_batches
 from genrep.files import check_out, locked_folder
-from genrep.progress import Progress
+from genrep.progress import Progress, note
 
 from .ahead import ahead
 from .average_precision import classification_ap
@@ -71,7 +70,7 @@ def evaluate_voc07(config: Voc07Config) -> Voc07Result:
             return Voc07Result(path=path, entry=same_encoder(old, encoder, path), already_done=True)
         for split in (train, test):
             for line in split.remarks():
-                print(line, file=sys.stderr)
+                note(line)
         entry = key | _measure(config, encoder, train, test, device)
         entry |= {"device": device.type, "seconds": round(time.monotonic() - started, 1)}
         add(path, entry)

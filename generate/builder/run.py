@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from genrep.datasets_manifest.contact_sheet import SHEET_NAME
 from genrep.datasets_manifest.finish import done_shards, finish
 from genrep.datasets_manifest.manifest import MANIFEST_NAME, Manifest, read_manifest
 from genrep.errors import DatasetError
-from genrep.progress import Progress
+from genrep.progress import Progress, note
 
 from .folder import claimed_folder
 from .job import Event, Job, remove_leftovers
@@ -126,7 +125,7 @@ def _build_open_shards(job: Job, events: Events, share: Share) -> int:
 
 
 def _say_how_far(out: Path, plan: Plan, done: int) -> None:
-    print(f"{out}: {done} of {plan.num_shards} shards are done; the same command goes on from there", file=sys.stderr)
+    note(f"{out}: {done} of {plan.num_shards} shards are done; the same command goes on from there")
 
 
 class _BatchSizeTeller:
@@ -138,4 +137,4 @@ class _BatchSizeTeller:
     def __call__(self, batch_size: int) -> None:
         if self.smallest is not None and batch_size < self.smallest:
             self.smallest = batch_size
-            print(f"--batch-size auto: {batch_size} images at a time fit the memory of {self.device}", file=sys.stderr)
+            note(f"--batch-size auto: {batch_size} images at a time fit the memory of {self.device}")

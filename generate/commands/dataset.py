@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from genrep.cli import print_config
+from genrep.cli import print_config, say
 from genrep.option_types import PATH, PATH_TEXT, IntRange
 from genrep.quantities import whole_number
 
@@ -138,31 +138,31 @@ def dataset(dry_run: bool, show_plan: bool, **options: Any) -> None:
 
 def show_build(report: BuildReport) -> None:
     """Say what a build did."""
-    click.echo(f"folder         {report.folder}")
+    say(f"folder         {report.folder}")
     if report.built_pairs:
         rate = report.built_pairs / report.seconds
-        click.echo(f"speed          {rate:.0f} pairs/s ({report.built_pairs} built in {report.seconds:.1f} s)")
+        say(f"speed          {rate:.0f} pairs/s ({report.built_pairs} built in {report.seconds:.1f} s)")
     manifest = report.manifest
     if manifest is None:
-        click.echo(
+        say(
             f"shards         {report.done_shards} of {report.num_shards} done; the rest is of other parts or processes, "
             "and the last to finish writes the manifest"
         )
         return
     size = manifest.num_bytes
     found = "" if report.built_pairs else ", found complete: nothing to do"
-    click.echo(f"pairs          {manifest.num_pairs} in {len(manifest.shards)} shards{found}")
-    click.echo(f"bytes          {size} ({size / manifest.num_pairs:.0f} per pair)")
-    click.echo(f"contact sheet  {report.sheet}")
+    say(f"pairs          {manifest.num_pairs} in {len(manifest.shards)} shards{found}")
+    say(f"bytes          {size} ({size / manifest.num_pairs:.0f} per pair)")
+    say(f"contact sheet  {report.sheet}")
 
 
 def _show_estimate(estimate: Estimate) -> None:
     minutes = estimate.seconds / 60
     time = f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
-    click.echo(f"pairs          {estimate.num_pairs}")
-    click.echo(f"shards         {estimate.num_shards} of {estimate.pairs_per_shard} pairs")
-    click.echo(f"bytes          about {estimate.bytes} ({estimate.bytes / estimate.num_pairs:.0f} per pair)")
-    click.echo(f"time           about {time} here ({estimate.pairs_per_s:.1f} pairs/s)")
+    say(f"pairs          {estimate.num_pairs}")
+    say(f"shards         {estimate.num_shards} of {estimate.pairs_per_shard} pairs")
+    say(f"bytes          about {estimate.bytes} ({estimate.bytes / estimate.num_pairs:.0f} per pair)")
+    say(f"time           about {time} here ({estimate.pairs_per_s:.1f} pairs/s)")
 
 
 def _batch_size(text: str) -> int | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from genrep.cli import print_config
+from genrep.cli import print_config, say
 from genrep.option_types import PATH, PATH_TEXT, WHOLE
 
 from .root import root_options
@@ -70,10 +70,10 @@ def fit_filter_command(dry_run: bool, **options: Any) -> None:
 
     result = fit_filter(config)
     held_out = result.held_out
-    click.echo(f"filter         {result.path}")
-    click.echo(f"picture        {result.sheet}")
-    click.echo(f"training       {result.images} real images and as many generated ones in {result.seconds:.1f} s")
-    click.echo(
+    say(f"filter         {result.path}")
+    say(f"picture        {result.sheet}")
+    say(f"training       {result.images} real images and as many generated ones in {result.seconds:.1f} s")
+    say(
         f"held out       accuracy {held_out['accuracy']:.3f}, score {held_out['score_real']['mean']:.3f} of real images, "
         f"{held_out['score_generated']['mean']:.3f} of generated ones ({held_out['score_kept']['mean']:.3f} of the upper "
         f"half, {held_out['score_rejected']['mean']:.3f} of the lower)"

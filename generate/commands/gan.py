@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from genrep.cli import print_config
+from genrep.cli import print_config, say
 from genrep.option_types import PATH, PATH_TEXT, Choice, IntRange
 
 from .root import root_options
@@ -111,8 +111,8 @@ def fit_gan_command(dry_run: bool, **options: Any) -> None:
     check_run(config)
     data = load_images(config.data, config.root, "train", size=config.size, download=config.download)
     path = fit_gan(config, data)
-    click.echo(f"weights        {path}")
-    click.echo(f"samples        {sorted(config.out.glob('samples-*.png'))[-1]}")
+    say(f"weights        {path}")
+    say(f"samples        {sorted(config.out.glob('samples-*.png'))[-1]}")
 
 
 @click.command("measure-gan")
@@ -140,7 +140,5 @@ def measure_gan_command(device: str, **options: Any) -> None:
 
     result = measure_gan(device=choose_device(device), **options)
     for name in ("frechet", "precision", "recall"):
-        click.echo(
-            f"{name:10} generated {result['generated'][name]:.3f}   real test images {result['real_test'][name]:.3f}"
-        )
-    click.echo(f"written to {options['out']}")
+        say(f"{name:10} generated {result['generated'][name]:.3f}   real test images {result['real_test'][name]:.3f}")
+    say(f"written to {options['out']}")

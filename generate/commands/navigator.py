@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from genrep.cli import print_config
+from genrep.cli import print_config, say
 from genrep.option_types import PATH, PATH_TEXT, WHOLE, IntRange
 
 
@@ -78,9 +78,9 @@ def fit_navigator_command(preset: str, dry_run: bool, **options: Any) -> None:
     from ..navigator.run import fit_navigator
 
     result = fit_navigator(config)
-    click.echo(f"navigator      {result.path}")
-    click.echo(f"strip          {result.strip}")
-    click.echo(f"stopped        by {result.stopped} after {result.samples} anchors, loss of f {result.loss_f:.3f}")
+    say(f"navigator      {result.path}")
+    say(f"strip          {result.strip}")
+    say(f"stopped        by {result.stopped} after {result.samples} anchors, loss of f {result.loss_f:.3f}")
 
 
 @click.command("measure-delta")
@@ -108,7 +108,7 @@ def measure_delta_command(walks: tuple[Path, ...], **options: Any) -> None:
     from ..navigator.delta import measure_delta
 
     measure_delta(config)
-    click.echo(f"written to {config.out} and {config.out.with_suffix('.png')}")
+    say(f"written to {config.out} and {config.out.with_suffix('.png')}")
 
 
 @click.command("compare-navigator")

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from genrep.cli import print_config
+from genrep.cli import print_config, say
 from genrep.option_types import PATH, PATH_TEXT, WHOLE
 
 
@@ -86,9 +86,9 @@ def preview_command(distances: str | None, dry_run: bool, **options: Any) -> Non
 
     found = preview_views(config)
     for reason in found.left_out:
-        click.echo(f"left out       {reason}", err=True)
+        say(f"left out       {reason}", err=True)
     for item in () if config.distances else found.shown:
         title = " ".join((item.panel.title, *item.panel.part))
         low, mean, high = item.distances.min(), item.distances.mean(), item.distances.max()
-        click.echo(f"distance       {mean:.3g} on average, {low:.3g} to {high:.3g}: {title}")
-    click.echo(f"picture        {found.path}, {found.layout.width}x{found.layout.height}")
+        say(f"distance       {mean:.3g} on average, {low:.3g} to {high:.3g}: {title}")
+    say(f"picture        {found.path}, {found.layout.width}x{found.layout.height}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from genrep.cli import say
 from genrep.option_types import PATH, PATH_TEXT
 
 
@@ -21,7 +22,7 @@ def weights_command(name: str, out: Path | None) -> None:
     """Get the weights of the recipe NAME: download, resume, check."""
     from ..store.weights import get_weights
 
-    click.echo(get_weights(name, out))
+    say(get_weights(name, out))
 
 
 @click.command("list")
@@ -33,4 +34,4 @@ def list_recipes() -> None:
         recipe = load_recipe(name)
         where = "ship with the package" if str(recipe.weights).startswith("package:") else "are downloaded"
         weights = "by --weights FILE" if recipe.weights is None else where
-        click.echo(f"{name:24} {recipe.family:13} weights {weights}; licence: {recipe.licence}")
+        say(f"{name:24} {recipe.family:13} weights {weights}; licence: {recipe.licence}")

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from genrep.cli import print_config
+from genrep.cli import print_config, say
 from genrep.option_types import PATH, PATH_TEXT, WHOLE
 
 
@@ -62,7 +62,7 @@ def fit_steer_command(dry_run: bool, **options: Any) -> None:
     from ..steering.run import fit_steer
 
     result = fit_steer(config)
-    click.echo(f"walks          {result.path}")
-    click.echo(f"picture        {result.sheet}")
+    say(f"walks          {result.path}")
+    say(f"picture        {result.sheet}")
     for curve in result.curves:
-        click.echo(f"{curve.name:14} {'rises with alpha' if curve.rises else 'does not rise throughout'}")
+        say(f"{curve.name:14} {'rises with alpha' if curve.rises else 'does not rise throughout'}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from genrep.cli import say
 from genrep.errors import RecipeError
 from genrep.option_types import PATH
 
@@ -48,5 +49,5 @@ def import_walk_command(source: Path, out: Path, chunks: str, layers: str) -> No
         kind, view = f"navigator of {facts['dim']} components", "navigator:weights"
     else:
         kind, view = f"walks {', '.join(tensors)} of {facts['dim']} components", "steered:walks"
-    click.echo(f"found          {kind}")
-    click.echo(f"written to     {out}; use it as --views {view}={out}")
+    say(f"found          {kind}")
+    say(f"written to     {out}; use it as --views {view}={out}")

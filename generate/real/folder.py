@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from genrep.datasets_manifest.schema import MAX_SHARDS, field_table
 from genrep.errors import DataError
 from genrep.files import locked_folder, require_writable
+from genrep.progress import note
 from genrep.real_images import NAMED, load_images
 
 from ..builder.folder import UNREADABLE_NAME, refuse_strangers
@@ -174,4 +174,4 @@ def _tell(unreadable: list[tuple[str, str]], config: FolderConfig) -> None:
     message = f"{len(unreadable)} images cannot be read: {shown}{more}"
     if config.strict:
         raise DataError(f"--strict: {message}")
-    print(f"{message}; skipped, all named in {config.out / UNREADABLE_NAME}", file=sys.stderr)
+    note(f"{message}; skipped, all named in {config.out / UNREADABLE_NAME}")

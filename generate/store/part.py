@@ -8,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from genrep.errors import WeightsError
+from genrep.progress import note
 
 from .cache import publish
 
@@ -115,7 +115,7 @@ def open_part(target: Path, *, tell: bool) -> Iterator[Part | None]:
         if time.monotonic() - since > STALLED:
             raise WeightsError(f"weights {target}: another process downloads it but gets nothing for {STALLED:g} s")
         if tell:
-            print(f"{target.name}: another process downloads it; waiting", file=sys.stderr, flush=True)
+            note(f"{target.name}: another process downloads it; waiting")
             tell = False
         time.sleep(POLL)
     yield None

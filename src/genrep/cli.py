@@ -20,6 +20,7 @@ import click
 
 from .errors import GenRepError
 from .suggestions import one_of
+from .untrusted import line
 
 LONGEST_ERROR = 2000  # characters
 TOO_MANY_FILES, LEAST_FILES = os.strerror(errno.EMFILE), 4096
@@ -120,10 +121,14 @@ def describe(error: Exception) -> str:
 
 def _say(message: str, status: int) -> int:
     # Whatever a message quotes: a stranger's name may hold escapes that a terminal obeys, or have megabytes.
-    text = " ".join(message[: 2 * LONGEST_ERROR].split())
-    text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
-    print("Error: " + (text if len(text) <= LONGEST_ERROR else text[: LONGEST_ERROR - 3] + "..."), file=sys.stderr)
+    print("Error: " + line(" ".join(message[: 2 * LONGEST_ERROR].split()), LONGEST_ERROR), file=sys.stderr)
     return status
+
+
+def say(text: object, *, err: bool = False) -> None:
+    """Print the lines of a result: whatever names they hold, no letter of them is obeyed by the terminal."""
+    for part in str(text).split("\n"):
+        click.echo(line(part), err=err)
 
 
 def print_config(config: Any) -> None:

@@ -6,7 +6,14 @@ import sys
 import time
 from types import TracebackType
 
+from .untrusted import line
+
 LOG_EVERY_SECONDS = 30.0
+
+
+def note(text: str) -> None:
+    """Tell the user a line on stderr: escaped and cut, whatever names it holds."""
+    print(line(text), file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -17,6 +24,7 @@ class Progress:
     """
 
     def __init__(self, total: int, unit: str, label: str, *, initial: int = 0, silent: bool = False) -> None:
+        label = line(label, 200)
         self.total, self.unit, self.label = total, unit, label
         self.initial = self.done = initial
         self.started = self.logged = time.monotonic()
@@ -34,16 +42,12 @@ class Progress:
         self.done += count
         if self.bar is not None:
             if facts:
-                self.bar.set_postfix(facts, refresh=False)
+                self.bar.set_postfix({name: _safe(value) for name, value in facts.items()}, refresh=False)
             self.bar.update(count)
         elif not self.silent and time.monotonic() - self.logged >= LOG_EVERY_SECONDS:
             self.logged = time.monotonic()
             shown = "".join(f", {name} {value}" for name, value in facts.items())
-            print(
-                f"{self.label}: {self.done}/{self.total} {self.unit}s, {self.rate():.1f}/s{shown}",
-                file=sys.stderr,
-                flush=True,
-            )
+            note(f"{self.label}: {self.done}/{self.total} {self.unit}s, {self.rate():.1f}/s{shown}")
 
     def rate(self) -> float:
         """Units per second since the start."""
@@ -57,3 +61,7 @@ class Progress:
     ) -> None:
         if self.bar is not None:
             self.bar.close()
+
+
+def _safe(value: float | str) -> float | str:
+    return line(value, 60) if isinstance(value, str) else value

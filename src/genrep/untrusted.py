@@ -151,6 +151,12 @@ def label(name: object, length: int = 80) -> str:
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
+def line(text: str, length: int = 2000) -> str:
+    """A stranger's text as a line of its own: what cannot be printed is escaped, spaces stay, and it is cut at ``length``."""
+    escaped = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[: length + 1])
+    return escaped if len(escaped) <= length else escaped[: length - 3] + "..."
+
+
 def one_line(text: str, length: int = 200) -> str:
     """A stranger's text as a part of one line: what cannot be printed becomes a space, and it is cut at ``length``."""
     return "".join(letter if letter.isprintable() else " " for letter in " ".join(text[: 10 * length].split()))[:length]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from genrep.progress import note
 
 from ..errors import DataError
 from ..untrusted import printable
@@ -60,7 +61,7 @@ class Listing:
     def tell(self) -> Listing:
         """Itself, after its remarks were printed on stderr."""
         for line in self.remarks:
-            print(line, file=sys.stderr, flush=True)
+            note(line)
         return self
 
 
