@@ -42,7 +42,7 @@ def recipe_of(resolved: dict[str, Any], config: RegenerationConfig) -> Recipe:
                 raise RecipeError(
                     f"its generator is code, {name[:100]!r}: give that as --gen if you trust it to be run here"
                 )
-            return load_recipe(name)
+            return _declared(resolved, config, name, "module")
         if not NAME.fullmatch(name):
             raise RecipeError(f"its recipe is named {name[:100]!r}, wanted letters, digits and ._-")
         return _declared(resolved, config, name, family)
@@ -73,7 +73,7 @@ def draw_one(build: BuildConfig, recipe: Recipe, loaded: LoadedGenerator) -> Non
 
 
 def _declared(resolved: dict[str, Any], config: RegenerationConfig, name: str, family: str) -> Recipe:
-    if config.gen is None and name not in known_recipes():
+    if family != "module" and config.gen is None and name not in known_recipes():
         base = Recipe(name=name, family=family, views=view_from_json({"name": "none"}))
     else:
         base = load_recipe(config.gen or name)
@@ -84,7 +84,7 @@ def _declared(resolved: dict[str, Any], config: RegenerationConfig, name: str, f
         base,
         name=name,
         family=family,
-        options={key: value for key, value in resolved["generator"]["options"].items() if key != "features"},
+        options={} if family == "module" else _options(resolved),
         latent={key: latent[key] for key in ("law", "truncation", "scale")} | {"chunks": tuple(latent["chunks"])},
         views=base.views if config.views else _views(resolved["views"]),
         uint8=image["uint8"],
@@ -92,6 +92,10 @@ def _declared(resolved: dict[str, Any], config: RegenerationConfig, name: str, f
         crop=tuple(image["crop"]) if image["crop"] else None,
         resize=tuple(map(int, image["resize"])) if image.get("resize") else None,
     )
+
+
+def _options(resolved: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in resolved["generator"]["options"].items() if key != "features"}
 
 
 def _views(table: Any) -> View:

@@ -72,7 +72,10 @@ class LatentSpec:
 
 @runtime_checkable
 class Generator(Protocol):
-    """A black box that turns latents into images; write your own in ten lines (see README.md)."""
+    """A black box that turns latents into images; write your own in ten lines (see README.md).
+
+    Anyone's own may also have ``allow_range = True``: its images are right though none of their values is negative.
+    """
 
     latent: LatentSpec
     num_classes: int  # 0 = unconditional

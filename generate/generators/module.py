@@ -63,5 +63,8 @@ def check_attributes(generator: Any, name: str) -> None:
     sane = isinstance(shape, (tuple, list)) and len(shape) == 2
     if not (sane and all(isinstance(side, int) and side > 0 for side in shape)):
         raise GeneratorError(f"--gen {name}: image_shape is {shape!r}, wanted (height, width)")
+    allow_range = getattr(generator, "allow_range", False)
+    if not isinstance(allow_range, bool):
+        raise GeneratorError(f"--gen {name}: allow_range is {allow_range!r}, wanted True or False")
     if not callable(generator.synthesize):
         raise GeneratorError(f"--gen {name}: synthesize is not callable")

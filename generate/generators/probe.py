@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from genrep.errors import GeneratorError
@@ -12,6 +13,13 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+FIRST, CHUNK, ENOUGH = 2, 8, 64  # images: of every probe; then at a time, and in all, where no value was negative
+VALUES = 1 << 12  # that are kept of a batch of these
+ROUNDING = 0.02  # below 0 that images in [0, 1] may get by filters and number formats
+OVERSHOOT = 1.5  # a generator in [-1, 1] that gets here gets below 0 too
+HALF, NEAR_ZERO = 0.5, 0.1  # images in [0, 1] exceed the one, and a hundredth of their values is below the other
+MEND = "if its range is {range}, return {formula}; if it is right, set allow_range = True on the generator"
+MEND_OF_UNIT = MEND.format(range="that", formula="2x - 1")
 LARGEST_VALUE = 100.0  # of a sane image; published networks overshoot [-1, 1], seeded random weights reach 17
 
 
@@ -48,15 +56,27 @@ def first_insane(largest: Tensor) -> tuple[int, float] | None:
 
 
 def probe(generator: Generator, name: str, device: str | torch.device) -> None:
-    """Two latents through a generator that nobody knows yet, before a dataset is begun.
+    """A few latents through a generator that nobody knows yet, before a dataset is begun.
 
     Raises:
         GeneratorError: it raised, or its images have another shape, kind, device or range than promised.
     """
+    where = f"--gen {name}"
+    images = _synthesized(generator, 0, FIRST, device, where)
+    if (insane := first_insane(largest_values(images))) is not None:
+        raise GeneratorError(
+            f"{where}: image values up to {insane[1]}, wanted finite and nominally in [-1, 1] (at most {LARGEST_VALUE:.0f})"
+            f"{_mend_of_bytes(insane[1])}"
+        )
+    if not getattr(generator, "allow_range", False):
+        _check_range(generator, images, device, where)
+
+
+def _synthesized(generator: Generator, first: int, count: int, device: str | torch.device, where: str) -> Tensor:
+    """The images of pairs ``first`` and up. Raises GeneratorError."""
     import torch
 
-    where = f"--gen {name}"
-    z, y = _inputs(generator, device)
+    z, y = _inputs(generator, device, first, count)
     try:
         with torch.no_grad():
             images: object = generator.synthesize(z, y)
@@ -64,11 +84,48 @@ def probe(generator: Generator, name: str, device: str | torch.device) -> None:
         raise GeneratorError(
             f"{where}: synthesize raised {type(error).__name__} for z {tuple(z.shape)} on {z.device}: {error}"
         ) from error
-    sane = check_images(images, z, generator, where)
-    if (insane := first_insane(largest_values(sane))) is not None:
-        raise GeneratorError(
-            f"{where}: image values up to {insane[1]}, wanted finite and nominally in [-1, 1] (at most {LARGEST_VALUE:.0f})"
-        )
+    return check_images(images, z, generator, where)
+
+
+def _mend_of_bytes(largest: float) -> str:
+    return f"; {MEND.format(range='[0, 255]', formula='x / 127.5 - 1')}" if LARGEST_VALUE < largest <= 256 else ""
+
+
+def _check_range(generator: Generator, images: Tensor, device: str | torch.device, where: str) -> None:
+    """Refuse images that begin at 0: nothing is darker than a middle gray, and yet much is just that or exceeds 1.
+
+    In [-1, 1] the value 0 is a gray like any other. A generator of bright images may never go below it, but then has no
+    reason to end there; one in [0, 1] has its black there. Two images tell nearly every right generator; only those
+    without a negative value are looked at longer. Where that does not settle it, the range is remarked on, not refused.
+
+    Raises GeneratorError.
+    """
+    import torch
+
+    seen: list[Tensor] = []
+    first = 0
+    while True:
+        values = images.detach().float().cpu().reshape(-1)
+        if float(values.min()) < -ROUNDING:
+            return
+        step = max(1, len(values) // VALUES)
+        seen.append(torch.cat([values[::step], torch.stack(values.aminmax())]))
+        first += len(images)
+        if first >= ENOUGH:
+            break
+        images = _synthesized(generator, first, min(CHUNK, ENOUGH - first), device, where)
+    together = torch.cat(seen)
+    largest = float(together.max())
+    found = f"no value below 0 and values up to {largest:.3g} in {first} images"
+    wanted = "wanted nominally [-1, 1]"
+    if largest > OVERSHOOT:
+        formula = "x / 127.5 - 1" if largest > LARGEST_VALUE else f"2x / {largest:.3g} - 1, or with its true maximum"
+        raise GeneratorError(f"{where}: {found}, {wanted}; {MEND.format(range=f'[0, {largest:.3g}]', formula=formula)}")
+    if largest < HALF:
+        return  # nearly one gray: nothing to tell a range by
+    if float(together.quantile(0.01)) < NEAR_ZERO:
+        raise GeneratorError(f"{where}: {found}, {wanted}; {MEND.format(range='[0, 1]', formula='2x - 1')}")
+    print(f"{where}: {found}: bright images, or the range [0, 1] ({MEND_OF_UNIT})", file=sys.stderr)
 
 
 def require_gradient(generator: Generator, name: str, device: str | torch.device) -> None:
@@ -99,10 +156,13 @@ def require_gradient(generator: Generator, name: str, device: str | torch.device
         raise GeneratorError(f"--gen {name}: the gradient of its images with respect to z is {found}; this needs it")
 
 
-def _inputs(generator: Generator, device: str | torch.device) -> tuple[Tensor, Tensor | None]:
+def _inputs(
+    generator: Generator, device: str | torch.device, first: int = 0, count: int = FIRST
+) -> tuple[Tensor, Tensor | None]:
     import numpy as np
     import torch
 
-    z = torch.from_numpy(generator.latent.sample(0, np.arange(2))).to(device)
-    y = torch.zeros(2, dtype=torch.int64, device=device) if generator.num_classes else None
+    index = np.arange(first, first + count)
+    z = torch.from_numpy(generator.latent.sample(0, index)).to(device)
+    y = torch.from_numpy(index // FIRST % generator.num_classes).to(device) if generator.num_classes else None
     return z, y

@@ -305,3 +305,75 @@ def test_learned_views_and_filters_come_with_their_files(tmp_path: Path) -> None
     with pytest.raises(RecipeError, match=r"not the manifest's recipe: filter\.keep 0\.7 there, 0\.5 asked for"):
         again(made, tmp_path / "out", views=files["views"], filter=f"keep=.5,weights={weights}")
     assert again(made, tmp_path / "out", **files).level == "bytes"
+
+
+def test_a_modules_dataset_follows_the_manifest_but_for_the_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing of its recipe is a default: view, encoding, latent law, classes, positives, seed, filter."""
+    from genrep.generate import BuildConfig, build_dataset
+    from genrep.generate.filtering.network import new_scorer
+    from genrep.generate.filtering.weights import FilterFacts, save_filter
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine_in_full.py").write_text(
+        "import torch\n"
+        "from genrep.generate.generators.base import LatentSpec\n"
+        "class G:\n"
+        "    latent = LatentSpec(dim=6, chunks=(2, 4), law='truncated_normal', truncation=1.5, scale=0.8)\n"
+        "    num_classes, image_shape = 5, (32, 32)\n"
+        "    def synthesize(self, z, y=None):\n"
+        "        shade = torch.linspace(-1, 1, 32)[:, None] * z[:, 3:, None, None].expand(-1, -1, 32, 32)\n"
+        "        return torch.tanh(shade + z[:, :3, None, None] + y[:, None, None, None] / 5)\n"
+    )
+    weights = tmp_path / "filter.safetensors"
+    save_filter(weights, new_scorer(32, 32, seed=3), FilterFacts(gen="mine", data="toy", images="0"))
+    filtering = f"keep=.7,weights={weights}"
+    config = BuildConfig(
+        gen="mine_in_full:G",
+        out=tmp_path / "made",
+        num_pairs=7,
+        num_positives=2,
+        shard_size="4",
+        seed=11,
+        views="hierarchical:over=chunks,0=uniform:radius=.3,1=genrep-gaussian",
+        encoding="jpeg:80:444",
+        classes="1,3",
+        filter=filtering,
+        batch_size=3,
+        processes=1,
+        device="cpu",
+    )
+    build_dataset(config)
+    report = again(tmp_path / "made", tmp_path / "again", gen="mine_in_full:G", filter=filtering)
+    assert report.level == "bytes"
+    assert verify(tmp_path / "again", "full") == []
+    (tmp_path / "made/shard-00001.beton").unlink()
+    options = ["--gen", "mine_in_full:G", "--filter", filtering, "--processes", "1"]
+    assert invoke(cli.group, ["repair", str(tmp_path / "made"), *options]) == 0, capsys.readouterr().err
+    assert verify(tmp_path / "made", "full") == []
+    sample = ["--level", "full", "--regenerate", "3", *options]
+    assert invoke(cli.group, ["verify", str(tmp_path / "made"), *sample]) == 0, capsys.readouterr().err
+
+
+def test_options_that_a_module_cannot_have_are_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rewrite: Rewrite
+) -> None:
+    from genrep.generate import BuildConfig, build_dataset
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine_without.py").write_text(
+        "import torch\n"
+        "from genrep.generate.generators.base import LatentSpec\n"
+        "class G:\n"
+        "    latent, num_classes, image_shape = LatentSpec(dim=4), 0, (8, 8)\n"
+        "    def synthesize(self, z, y=None):\n"
+        "        return torch.tanh(z[:, :3, None, None].expand(-1, -1, 8, 8))\n"
+    )
+    gen = "mine_without:G"
+    build_dataset(BuildConfig(gen=gen, out=tmp_path / "made", num_pairs=2, processes=1, device="cpu", views="none"))
+    rewrite(tmp_path / "made", lambda value: value["recipe"]["generator"]["options"].update(truncation=0.5))
+    with pytest.raises(
+        RecipeError, match=r"not the manifest's recipe: generator\.options\.truncation 0\.5 there, null"
+    ):
+        again(tmp_path / "made", tmp_path / "out", gen=gen)
