@@ -4,15 +4,19 @@ import contextlib
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from genrep import photo_sets
 from genrep.checkpoints import read_state
 from genrep.errors import GenRepError, RecipeError, WeightsError
+from genrep.evaluate.finetune.subset import read_subset
 from genrep.files import sha256_file
 from genrep.generate.builder.folder import claim
 from genrep.generate.classes import select_classes
+from genrep.generate.gan.trainer import GanTrainer
 from genrep.generate.generators.biggan_deep.structure import read_config
 from genrep.generate.generators.checkpoint import read_safetensors
 from genrep.generate.navigator.compare import _read as read_navigator_run
@@ -46,6 +50,9 @@ READERS = {
     "weights.tar.gz": is_archive,
     "images-idx3-ubyte": lambda path: read_idx(path, 3),
     "digest": sha256_file,
+    "ClassName.txt": photo_sets._words,
+    "gan.pt": lambda path: GanTrainer._transfer(SimpleNamespace(device=torch.device("cpu")), path),
+    "subset.txt": lambda path: read_subset(SimpleNamespace(files=[], name="x"), path),
 }
 
 

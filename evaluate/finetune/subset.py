@@ -8,6 +8,7 @@ import numpy as np
 
 from genrep.errors import DataError
 from genrep.seeding import derive
+from genrep.untrusted import MAX_TEXT, read_bounded
 
 from ..images import Ints, LabelledImages
 from .config import parse_labels
@@ -39,8 +40,8 @@ def read_subset(data: LabelledImages, path: Path) -> Ints:
     if data.files is None:
         raise DataError(f"--subset {path}: {data.name} has no file names; wanted --labels")
     try:
-        lines = path.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_bounded(path, MAX_TEXT, DataError, follow=True).decode().split()
+    except (DataError, UnicodeDecodeError) as error:
         raise DataError(f"--subset {path}: cannot be read ({error})") from error
     numbers = {Path(name).name: i for i, name in enumerate(data.files.paths)}
     if len(numbers) < len(data):

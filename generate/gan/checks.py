@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 from genrep.errors import ResumeError, WeightsError
 from genrep.files import require_writable
+from genrep.untrusted import read_object
 
 from ..fitting.settings import differences
 from .config import FitGanConfig
@@ -22,10 +21,9 @@ def check_run(config: FitGanConfig) -> None:
     if config.init is not None and not config.init.is_file():
         raise WeightsError(f"--init {config.init}: no such file; wanted checkpoint.pt of another run of fit-gan")
     try:
-        there = json.loads((config.out / "config.json").read_bytes())
-    except (OSError, ValueError):
+        there = read_object(config.out / "config.json", ResumeError)
+    except ResumeError:  # missing or damaged
         return
-    if isinstance(there, dict):
-        ours = {name: value for name, value in config.identity().items() if name != "init"}
-        if changed := differences(ours, {name: there.get(name) for name in ours}):
-            raise ResumeError(f"--out {config.out}: holds another run ({changed})")
+    ours = {name: value for name, value in config.identity().items() if name != "init"}
+    if changed := differences(ours, {name: there.get(name) for name in ours}):
+        raise ResumeError(f"--out {config.out}: holds another run ({changed})")

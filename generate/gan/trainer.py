@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import json
-import pickle
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -19,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genrep.checkpoints import write_state
+from genrep.checkpoints import FAULTS, read_state, reason_of, write_state
 from genrep.encoders.devices import pick_precision
 from genrep.errors import ResumeError, TrainingError, WeightsError
 from genrep.files import locked_folder, write_json
@@ -101,10 +100,10 @@ class GanTrainer:
         convolutions from an unconditional one's.
         """
         try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
+            state = read_state(path, self.device)
             sources = [state["generator"], state["average"], state["discriminator"]]
-        except (OSError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
-            raise WeightsError(f"--init {path}: not a checkpoint of fit-gan ({str(error).splitlines()[0]})") from None
+        except (*FAULTS, ResumeError) as error:
+            raise WeightsError(f"--init {path}: not a checkpoint of fit-gan ({reason_of(error)})") from None
         for source, network in zip(sources, (self.generator, self.average, self.discriminator)):
             ours = network.state_dict()
             same = {
@@ -243,7 +242,7 @@ class GanTrainer:
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint that the same settings wrote."""
-        state = torch.load(path, map_location=self.device, weights_only=True)
+        state = read_state(path, self.device)
         ours, theirs = self.config.identity(), json.loads(state["config"])
         names = sorted(name for name in ours | theirs if ours.get(name) != theirs.get(name))
         if names:

@@ -21,7 +21,7 @@ from genrep.files import write_atomic, write_json
 from genrep.images.listing import Listing
 from genrep.images.reading import UnknownRange, image_faults, open_image, to_rgb
 from genrep.progress import Progress
-from genrep.untrusted import printable, read_bounded
+from genrep.untrusted import CONTENT_FAULTS, printable, read_bounded, read_object
 
 from ..builder.folder import CENSUS_NAME, UNREADABLE_NAME
 
@@ -116,14 +116,14 @@ def _write(out: Path, listing: Listing, census: Census, unreadable: list[tuple[s
 
 def _read(path: Path, listing: Listing) -> Census | None:
     try:
-        facts: dict[str, Any] = json.loads(path.read_bytes())
+        facts = read_object(path, DataError)
         if facts["listing"] != listing.digest:
             return None
         bits = np.frombuffer(_unpacked(facts["readable_bits"]), dtype=np.uint8)
         readable = np.unpackbits(bits, count=len(listing.names)).astype(bool)
         shapes = np.frombuffer(_unpacked(facts["shapes"]), dtype="<u4").astype(np.int64).reshape(len(readable), 2)
         return Census(readable=readable, digest=str(facts["digest"]), shapes=shapes)
-    except (OSError, ValueError, KeyError, TypeError, zlib.error):
+    except (DataError, *CONTENT_FAULTS, zlib.error):
         return None
 
 

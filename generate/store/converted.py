@@ -17,6 +17,7 @@ from typing import Any
 
 from genrep.errors import WeightsError
 from genrep.files import sha256_file
+from genrep.untrusted import read_object
 
 from ..generators.checkpoint import Checkpoint, checkpoint_from_safetensors, save_checkpoint
 from .cache import converted_folder, publish, writable
@@ -28,9 +29,9 @@ def load(key: str) -> Checkpoint | None:
     """The checkpoint of ``key``; None if it is not there whole."""
     try:
         folder = converted_folder()
-        facts = json.loads((folder / f"{key}.json").read_bytes())
+        facts = read_object(folder / f"{key}.json", WeightsError)
         path = folder / f"{key}.safetensors"
-        if not isinstance(facts, dict) or sha256_file(path) != facts.get("converted_sha256"):
+        if sha256_file(path) != facts.get("converted_sha256"):
             return None
         return checkpoint_from_safetensors(path)
     except (OSError, ValueError, RecursionError, WeightsError):

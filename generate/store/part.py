@@ -16,6 +16,7 @@ from pathlib import Path
 
 from genrep.errors import WeightsError
 from genrep.progress import note
+from genrep.untrusted import read_object
 
 from .cache import publish
 
@@ -74,8 +75,8 @@ class Part:
     def notes(self) -> Notes | None:
         """What an earlier run noted; None if that is missing or damaged."""
         try:
-            notes = Notes(**json.loads(_notes(self.path).read_bytes()))
-        except (OSError, ValueError, TypeError, RecursionError):
+            notes = Notes(**read_object(_notes(self.path), WeightsError))
+        except (WeightsError, TypeError):
             return None
         texts = (notes.url, notes.etag, notes.modified)
         return notes if all(text is None or isinstance(text, str) for text in texts) else None

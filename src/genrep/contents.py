@@ -20,7 +20,7 @@ from .errors import DataError
 from .files import write_atomic
 from .home import home
 from .progress import Progress
-from .untrusted import open_regular, printable
+from .untrusted import open_regular, printable, regular
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -110,7 +110,8 @@ def _read(store: Path | None) -> dict[bytes, bytes]:
     if store is None:
         return {}
     try:
-        data = store.read_bytes()
+        with open(store, "rb", opener=regular) as file:
+            data = file.read()
     except OSError:
         return {}
     check, table = data[:BYTES], data[BYTES:]

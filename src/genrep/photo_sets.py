@@ -20,6 +20,7 @@ from .image_files import ImageFiles, list_folder_pair
 from .images.folders import PassedOver, bare_images
 from .images.splits import has_split
 from .real_images import DOWNLOAD, MissingDataset, require_root
+from .untrusted import MAX_TEXT, content_faults, read_bounded
 
 TOP1, MEAN_PER_CLASS = "top-1", "mean per class"
 CALTECH_TRAIN = 30  # images of each class
@@ -165,7 +166,13 @@ def _sun_classes(name: str, root: Path, download: bool) -> tuple[Path, list[str]
     base = root / "SUN397"
     if not base.is_dir():
         raise _missing(name, f"{base}/")
-    return base, (base / "ClassName.txt").read_text().split()
+    return base, _words(base / "ClassName.txt")
+
+
+def _words(path: Path) -> list[str]:
+    data = read_bounded(path, MAX_TEXT, DataError, follow=True)
+    with content_faults(path, DataError, "a list in UTF-8"):
+        return data.decode().split()
 
 
 def _sun397(name: str, root: Path, download: bool) -> tuple[ImageFiles, ImageFiles]:
@@ -183,7 +190,7 @@ def _sun397(name: str, root: Path, download: bool) -> tuple[ImageFiles, ImageFil
                 "https://vision.princeton.edu/projects/2010/SUN/download/Partitions.zip (sun397_80_20 needs none)"
             )
         pairs = []
-        for line in file.read_text().split():
+        for line in _words(file):
             class_name = line.rpartition("/")[0]
             if class_name not in numbers:
                 raise DataError(f"{file}: {line}: a class that {base / 'ClassName.txt'} does not have")
