@@ -1,12 +1,14 @@
 """A run's folder: locked while a process works in it, and refusing to mix two runs.
 
-config.json · metrics.jsonl · curves.png · tensorboard/ · checkpoint.pt, and with --keep-checkpoints older ones ·
+config.json · metrics.jsonl · curves.png · tensorboard/ · inventories/ (of image folders) · checkpoint.pt, and with
+--keep-checkpoints older ones ·
 encoder-best.safetensors · encoder.safetensors (last: its presence means finished)
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from genrep.datasets_manifest import MANIFEST_NAME
 from genrep.encoders import ENCODER_FILE
 from genrep.errors import ResumeError
 from genrep.files import write_json
+from genrep.inventory import Inventory, changes_since, remember
 from genrep.untrusted import read_object, shown
 
 from .plan import Plan
@@ -26,8 +29,11 @@ BEST_FILE = "encoder-best.safetensors"
 STATE = ("trainer", "loader", "records", "seconds", "last_loss", "best")  # of a checkpoint
 
 
-def check_same_run(out: Path, plan: Plan) -> None:
-    """Raises ResumeError, naming what differs, if the folder belongs to a run with other settings."""
+def check_same_run(out: Path, plan: Plan, inventories: Sequence[Inventory] = ()) -> None:
+    """Raises ResumeError, naming what differs, if the folder belongs to a run with other settings or images.
+
+    ``inventories``: of the image folders that are trained on, in order; see ``keep_inventories``.
+    """
     path = out / CONFIG_FILE
     if not path.exists():
         for name in (MANIFEST_NAME, ENCODER_FILE, CHECKPOINT_FILE):
@@ -37,7 +43,19 @@ def check_same_run(out: Path, plan: Plan) -> None:
     theirs, ours = read_object(path, ResumeError), plan.identity()
     if names := [name for name in ours if theirs.get(name) != ours[name]]:
         differences = ", ".join(f"{name} {shown(theirs.get(name))} there, {ours[name]!r} asked for" for name in names)
-        raise ResumeError(f"--out {out}: holds another run ({differences})")
+        changed = [changes_since(out, _subject(k), one) for k, one in enumerate(inventories)]
+        told = "".join(f"; of the images since: {said}" for said in changed if said)
+        raise ResumeError(f"--out {out}: holds another run ({differences}{told})")
+
+
+def keep_inventories(out: Path, inventories: Sequence[Inventory]) -> None:
+    """Keep a record of the image folders that a run is trained on, to tell later what has changed in them."""
+    for k, one in enumerate(inventories):
+        remember(out, _subject(k), one)
+
+
+def _subject(number: int) -> str:
+    return f"image folder {number}"
 
 
 def is_finished(out: Path) -> bool:

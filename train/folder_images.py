@@ -6,10 +6,10 @@ which ``genrep-generate from-folder`` makes the same pixels once. It is meant fo
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 
 from genrep.cutting import fit
 from genrep.errors import DataError
+from genrep.files import digest_json
 from genrep.images.folders import entries_of, is_folder, is_image
 from genrep.images.listing import list_images
 from genrep.images.reading import read_rgb, read_size
+from genrep.inventory import Inventory, inventory_of_files, words_of
 from genrep.progress import Progress
 
 from .shards import VARYING, Field, Rows, Slot
@@ -53,7 +55,6 @@ class FolderImages:
         self._sides = self._read_sides() if shape is None else np.array([shape], dtype=np.int64)
         one_size = bool((self._sides == self._sides[0]).all())
         self.shape: tuple[int, ...] = (*self._sides[0].tolist(), 3) if one_size else VARYING
-        self.identity = self._digest()
         self.bounds = np.array([*range(0, self.span, PER_SHARD), self.span], dtype=np.int64)
         sizes = np.broadcast_to(3 * self._sides.prod(axis=1), self.span)
         self.shard_bytes = np.add.reduceat(sizes, self.bounds[:-1])
@@ -64,12 +65,16 @@ class FolderImages:
     def __len__(self) -> int:
         return self.span
 
-    def _digest(self) -> str:
-        """sha256 over size and names: looking at the files' times or bytes would take minutes on large folders."""
-        digest = hashlib.sha256(f"{self.shape} {self._fitted is not None}".encode())
-        for name in self._names:
-            digest.update(f"\0{'' if '/' in name else '/'}{name}".encode(errors="surrogateescape"))
-        return digest.hexdigest()
+    @cached_property
+    def inventory(self) -> Inventory:
+        """Every image with its class and the digest of its content: the whole folder is read, once while it stays."""
+        paths = [str(self._path(i)) for i in range(len(self))]
+        return inventory_of_files(paths, words_of(self._labels, self.classes), self.classes, what=str(self.where))
+
+    @cached_property
+    def identity(self) -> str:
+        """sha256 over the images and the shape that they are brought to."""
+        return digest_json([list(self.shape), self._fitted is not None, self.inventory.digest])
 
     def _path(self, i: int) -> Path:
         return self.where / self._names[i]

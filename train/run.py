@@ -21,7 +21,15 @@ from genrep.progress import Progress, note
 from .config import TrainConfig
 from .curves import draw_curves
 from .engine import Trainer
-from .folder import BEST_FILE, check_same_run, is_finished, load_checkpoint, save_checkpoint, write_config
+from .folder import (
+    BEST_FILE,
+    check_same_run,
+    is_finished,
+    keep_inventories,
+    load_checkpoint,
+    save_checkpoint,
+    write_config,
+)
 from .loader import Batch
 from .objectives.base import Decoder
 from .plan import Plan, resolve
@@ -60,7 +68,8 @@ def train(config: TrainConfig) -> TrainResult:
 
         def enter() -> bool:
             stack.enter_context(locked_folder(plan.out))
-            check_same_run(plan.out, plan)
+            check_same_run(plan.out, plan, samples.inventories)
+            keep_inventories(plan.out, samples.inventories)
             return is_finished(plan.out)
 
         if processes.first_does(enter):

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from genrep.inventory import Inventory
 from genrep.online import OnlineSource, open_online
 from genrep.pixel_views import PIXEL_VIEWS
 
 from .config import TrainConfig
 from .crops import Crops
+from .folder_images import FolderImages
 from .loader import Batch, PairLoader, default_workers
 from .online import OnlineLoader
 from .sets import Sets, open_sets
@@ -51,6 +53,7 @@ class Samples(Protocol):
     """Where batches come from."""
 
     facts: Facts
+    inventories: list[Inventory]  # of image folders
 
     def loader(self, config: Plan, fields: tuple[str, ...], positive: str, rank: int, size: int) -> Loader:
         """Batches with these fields, for one of ``size`` processes."""
@@ -62,6 +65,7 @@ class StoredSamples:
 
     def __init__(self, sets: Sets, *, mixed: bool) -> None:
         self.sets = sets
+        self.inventories = [part.inventory for part in sets.parts if isinstance(part, FolderImages)]
         latents = sets.fields.get("z_anchor")
         self.facts = Facts(
             identity=sets.identity,
@@ -102,6 +106,7 @@ class OnlineSamples:
 
     def __init__(self, source: OnlineSource, steps_per_epoch: int, batch_size: int) -> None:
         self.source = source
+        self.inventories: list[Inventory] = []
         self.facts = Facts(
             identity=source.identity,
             image_shape=source.image_shape,

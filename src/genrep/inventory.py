@@ -155,28 +155,34 @@ def words_of(labels: NDArray[np.integer[Any]], classes: Sequence[str]) -> tuple[
     return tuple(classes[label] if label >= 0 else "" for label in labels.tolist())
 
 
-def remember(out: Path, subject: str, inventory: Inventory) -> str:
-    """Keep the record of a set in ``out/inventories/``; returns how the set differs from the newest one of the same subject.
+def changes_since(out: Path, subject: str, inventory: Inventory) -> str:
+    """How a set differs from the newest one of the same subject that has a record in ``out``.
 
     Args:
         subject: whose images these are: a dataset and its split.
 
     Returns:
-        What changed, in words; empty if there is no earlier record, or this very set is known already.
+        What changed, in words; empty if there is no earlier record, or this very set has one.
     """
-    folder = out / FOLDER
-    start = digest_json(subject)[:8]
-    own = folder / f"{start}-{inventory.digest[:16]}.json.gz"
-    if own.exists():
+    folder, own = out / FOLDER, _record(out, subject, inventory)
+    others = sorted(folder.glob(f"{own.name[:8]}-*.json.gz"), key=lambda path: path.stat().st_mtime_ns)
+    if not others or own in others:
         return ""
-    others = sorted(folder.glob(f"{start}-*.json.gz"), key=lambda path: path.stat().st_mtime_ns)
-    folder.mkdir(parents=True, exist_ok=True)
-    said = ""
-    if others:
-        before = _read(others[-1])
-        said = "its record cannot be read" if before is None else inventory.changes(before)
-    _write(own, inventory)
+    before = _read(others[-1])
+    return "its record cannot be read" if before is None else inventory.changes(before)
+
+
+def remember(out: Path, subject: str, inventory: Inventory) -> str:
+    """``changes_since``; then the set has a record, too."""
+    said, own = changes_since(out, subject, inventory), _record(out, subject, inventory)
+    if not own.exists():
+        own.parent.mkdir(parents=True, exist_ok=True)
+        _write(own, inventory)
     return said
+
+
+def _record(out: Path, subject: str, inventory: Inventory) -> Path:
+    return out / FOLDER / f"{digest_json(subject)[:8]}-{inventory.digest[:16]}.json.gz"
 
 
 def _write(path: Path, inventory: Inventory) -> None:

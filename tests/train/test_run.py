@@ -217,6 +217,23 @@ def test_a_folder_of_images_is_a_baseline(tmp_path: Path) -> None:
     assert (result.plan.positive, result.plan.image_shape, result.plan.total_steps) == ("anchor", (16, 16), 3)
 
 
+def test_a_run_does_not_go_on_with_other_images_of_the_same_names(tmp_path: Path) -> None:
+    folder = tmp_path / "images/all"
+    folder.mkdir(parents=True)
+    for k in range(4):
+        pixels = np.random.RandomState(k).randint(0, 256, size=(16, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{k}.bmp")
+    given = config(tmp_path / "images", tmp_path / "out", batch_size=4, steps=1, epochs=None)
+    train(given)
+    assert train(given).already_finished
+    Image.fromarray(255 - pixels).save(folder / "3.bmp")  # of the same size in bytes
+    Image.fromarray(255 - pixels).save(folder / "4.bmp")
+    said = r"holds another run \(dataset_id .*; of the images since: 1 image changed, 1 image added, e\.g\. 3\.bmp\)"
+    for _ in range(2):
+        with pytest.raises(ResumeError, match=said):
+            train(given)
+
+
 def test_collapse_ends_the_run(dataset: MakeDataset, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"embeddings have collapsed: their relative std is .* at step \d+"):
         train(config(dataset(), tmp_path, collapse_std=10.0, collapse_steps=6))

@@ -196,3 +196,73 @@ def test_a_dry_run_shows_what_the_preset_becomes(capsys: Captured, tmp_path: Pat
     assert (shown["resolved"]["lr"], shown["resolved"]["steps"]) == (0.01, 24_000)
     assert (shown["resolved"]["max_size"], shown["resolved"]["test_max_size"]) == (1000, 1000)
     assert not (tmp_path / "o").exists()
+
+
+@pytest.fixture
+def mine(rectangles: Path, tmp_path: Path) -> Path:
+    """A data set that a test may change."""
+    import shutil
+
+    return Path(shutil.copytree(rectangles, tmp_path / "mine"))
+
+
+def test_a_bad_image_is_named_before_the_training_and_the_test_list_is_no_part_of_it(
+    encoder: Path, mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trainer, "measure_norms", lambda *_: None)
+    for name in ("test01", "test03"):
+        path = mine / f"JPEGImages/{name}.jpg"
+        path.write_bytes(path.read_bytes()[:-60])
+    out = tmp_path / "out"
+    with pytest.raises(DataError, match=r"test01\.jpg: not a readable image.*Main/test\.txt; so are 1 more.*: test03"):
+        evaluate_detection(config(encoder, mine, out))
+    assert not list(out.glob("detection-*"))
+    (mine / "ImageSets/Main/test.txt").write_text("test00\ntest02")
+    first = evaluate_detection(config(encoder, mine, out, steps=1))
+    (mine / "ImageSets/Main/test.txt").write_text("test00")
+    monkeypatch.setattr(Trainer, "train_step", None)
+    second = evaluate_detection(config(encoder, mine, out, steps=1, test_size=64))
+    assert second.folder == first.folder and second.entry["n"] == 1
+    assert len(json.loads((out / "detection.json").read_text())) == 2
+
+
+@pytest.mark.parametrize("change", ["annotation", "pixels"])
+def test_a_training_does_not_go_on_with_other_data(
+    encoder: Path, mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, change: str
+) -> None:
+    class Stopped(Exception):
+        pass
+
+    def stop(run: Any) -> None:
+        raise Stopped(run.task.folder.name)
+
+    monkeypatch.setattr(run_module.Run, "go_on", stop)
+
+    def folder() -> str:
+        with pytest.raises(Stopped) as caught:
+            evaluate_detection(config(encoder, mine, tmp_path / "out"))
+        return str(caught.value)
+
+    first = folder()
+    assert folder() == first and "has changed" not in capsys.readouterr().err
+    if change == "annotation":
+        path = mine / "Annotations/trainval02.xml"
+        path.write_text(path.read_text().replace("<difficult>0", "<difficult>1", 1))
+        said = "annotation of 1 image changed, e.g. trainval02.jpg"
+    else:
+        (mine / "JPEGImages/trainval02.jpg").write_bytes((mine / "JPEGImages/trainval03.jpg").read_bytes())
+        said = "1 image changed, e.g. trainval02.jpg"
+    assert folder() != first
+    assert f"mine, split trainval, has changed since it was measured here: {said}" in capsys.readouterr().err
+
+
+def test_classes_that_can_be_measured(encoder: Path, mine: Path, tmp_path: Path, capsys: Captured) -> None:
+    for path in (mine / "Annotations").glob("test*.xml"):
+        path.write_text(path.read_text().replace("blue", "cyan"))
+    splits = run_module._read(config(encoder, mine, tmp_path / "out", classes=("measurable",)), silent=False)
+    assert [split.classes for split in splits] == [("red",), ("red",)]
+    assert all((image.labels == 0).all() for split in splits for image in split.images)
+    assert (
+        "2 of 3 classes cannot be measured ('blue': no object that is not difficult in split test"
+        in capsys.readouterr().err
+    )

@@ -167,3 +167,49 @@ def test_a_line_and_a_dry_run(encoder: Path, shapes: Path, tmp_path: Path, capsy
     assert invoke(command, [*arguments, "--workers", "1", "--device", "cpu"]) == 0
     line = capsys.readouterr().out
     assert line.count("\n") == 1 and "mAP" in line and "trainval/test" in line and "45 test images" in line
+
+
+def test_a_long_tail_is_named_whole_or_left_out(encoder: Path, shapes: Path, tmp_path: Path, capsys: Captured) -> None:
+    import shutil
+
+    root = Path(shutil.copytree(shapes, tmp_path / "tail"))
+    rare = "<object><name>{}</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object>"
+    for name, kinds in {
+        "train000": ("bee", "gnu"),
+        "train001": ("gnu",),
+        "val000": ("gnu",),
+        "test000": ("eel",),
+    }.items():
+        path = root / f"Annotations/{name}.xml"
+        path.write_text(path.read_text().replace("</annotation>", "".join(map(rare.format, kinds)) + "</annotation>"))
+    arguments = ["--encoder", str(encoder), "--data", str(root), "--out", str(tmp_path / "out"), "--size", "32"]
+    assert invoke(command, [*arguments, "--device", "cpu", "--workers", "1"]) == 1
+    told = capsys.readouterr().err
+    for part in (
+        "3 of 5 classes cannot be measured",
+        "'bee': 1 images of trainval show it, wanted 3",
+        "'eel': 0 images of trainval show it",
+        "'gnu': 0 images of test show it, wanted 1",
+        "give --classes measurable for the other 2",
+    ):
+        assert part in told
+    assert invoke(command, [*arguments, "--device", "cpu", "--workers", "1", "--classes", "measurable"]) == 0
+    assert "3 of 5 classes cannot be measured" in capsys.readouterr().err
+    (entry,) = json.loads((tmp_path / "out/voc07.json").read_text())
+    assert entry["protocol"]["classes"] == ["lamp", "owl"]
+    assert any("trainval: 4 objects dropped: not of the classes" in line for line in entry["dropped"])
+
+
+def test_mended_annotations_are_measured_anew(encoder: Path, shapes: Path, tmp_path: Path, capsys: Captured) -> None:
+    import shutil
+
+    root, out = Path(shutil.copytree(shapes, tmp_path / "mended")), tmp_path / "out"
+    evaluate_voc07(config(encoder, root, out))
+    path = next(path for path in sorted((root / "Annotations").glob("test*.xml")) if "lamp" in path.read_text())
+    path.write_text(path.read_text().replace("lamp", "owl"))
+    assert not evaluate_voc07(config(encoder, root, out)).already_done
+    assert (
+        f"split test, has changed since it was measured here: annotation of 1 image changed, e.g. {path.stem}.jpg"
+        in (capsys.readouterr().err)
+    )
+    assert len(json.loads((out / "voc07.json").read_text())) == 2
