@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 
+from genrep.datasets_manifest import MANIFEST_NAME
 from genrep.errors import RecipeError
 
 from ..generators.base import Generator
@@ -17,7 +19,7 @@ from .job import Job
 from .pairs import OpenPairs
 from .pool import WorkerPool, build_here
 from .ranks import Rank, this_rank
-from .resolve import check_options, make_plan
+from .resolve import check_options, make_plan, resolve_views
 from .run import ALL, BuildReport, Events, part_of, run_build
 from .source import LaunchSource
 
@@ -37,8 +39,22 @@ def build_dataset(config: BuildConfig) -> BuildReport:
     rank = this_rank()
     build = _prepare(config, rank)
     k, n = parse_part(config.part)
+    if k == 0 and (rank is None or os.environ.get("RANK") == "0"):
+        _warn_of_still_positives(build)
     share = rank.share(build.job.plan) if rank is not None else part_of(k, n) if n > 1 else ALL
     return run_build(build.job, build.events(build.job), share)
+
+
+def _warn_of_still_positives(build: _Build) -> None:
+    """Say on stderr if a learned view makes the anchor again. Of a filter's pairs nothing is known before a whole block."""
+    from ..navigator.visibility import change_of_build, is_learned, warning
+
+    view, plan = resolve_views(build.config, build.recipe), build.job.plan
+    there = (build.job.out / MANIFEST_NAME).exists()
+    if there or build.config.filter is not None or not plan.recipe["num_positives"] or not is_learned(view):
+        return
+    if (said := warning(change_of_build(build.source(), int(plan.recipe["num_pairs"])))) is not None:
+        print(f"warning: --views: {said}", file=sys.stderr)
 
 
 def plan_dataset(config: BuildConfig) -> Estimate:

@@ -76,10 +76,14 @@ def fit_navigator_command(preset: str, dry_run: bool, **options: Any) -> None:
         print_config(config)
         return
     from ..navigator.run import fit_navigator
+    from ..navigator.visibility import warning
 
     result = fit_navigator(config)
     say(f"navigator      {result.path}")
     say(f"strip          {result.strip}")
+    say(f"pixels change  by {result.pixel_change:.2f} of 255 levels on average")
+    if (said := warning(result.pixel_change)) is not None:
+        say(f"warning: {said}", err=True)
     say(f"stopped        by {result.stopped} after {result.samples} anchors, loss of f {result.loss_f:.3f}")
 
 

@@ -26,6 +26,7 @@ from .config import NavigatorConfig
 from .scope import make_scope
 from .strip import COLUMNS, evenly, save_strip
 from .trainer import NavigatorTrainer
+from .visibility import change_of_fit
 from .weights import NAVIGATOR_FILE, WalkFacts, load_walk, save_walk
 from .windows import StopRule
 
@@ -48,6 +49,7 @@ class NavigatorResult:
     stopped: str  # "samples", or "loss" where --stop-at-loss ended it
     seconds: float
     last: dict[str, Any]  # the last line of metrics
+    pixel_change: float  # mean |positive - anchor| in levels of 255
 
 
 def fit_navigator(config: NavigatorConfig) -> NavigatorResult:
@@ -186,7 +188,9 @@ class Run:
         met = self.rule.met(config.stop_at_loss)
         path = self.out / NAVIGATOR_FILE
         save_walk(path, self.trainer.walk, self._facts())
+        change = change_of_fit(self.source, self.scope, load_walk(path).walk, config.seed)
         facts = {
+            "pixel_change": round(change, 4),
             "settings": self.identity,
             "stopped": "loss" if met else "samples",
             "stop_at_loss": config.stop_at_loss,
@@ -205,6 +209,7 @@ class Run:
             stopped="loss" if met else "samples",
             seconds=self.seconds,
             last=self.last,
+            pixel_change=change,
         )
 
 

@@ -19,7 +19,7 @@ from .errors import DataError
 from .image_files import ImageFiles, list_folder_pair
 from .images.folders import PassedOver, bare_images
 from .images.splits import has_split
-from .real_images import DOWNLOAD, MissingDataset, require_root
+from .real_images import DOWNLOAD, MissingDataset
 from .untrusted import MAX_TEXT, content_faults, read_bounded
 
 TOP1, MEAN_PER_CLASS = "top-1", "mean per class"
@@ -51,8 +51,8 @@ def load_photo_set(name: str, root: Path | None, *, download: bool = False) -> t
     """
     if root is None:
         raise _rootless(name)
-    if not download:
-        require_root(name, root)
+    if not download and not root.is_dir():
+        raise MissingDataset(f"dataset {name}: not found: there is no folder {root}; {PHOTO_SETS[name].get}")
     try:
         train, test = PHOTO_SETS[name].load(name, root, download and PHOTO_SETS[name].downloads)
     except MissingDataset:

@@ -113,18 +113,12 @@ def load_images(
     return load_folder(folder, split, size)
 
 
-def require_root(name: str, root: Path) -> None:
-    """Raise MissingDataset where the folder that is to hold a named dataset is not there."""
-    if not root.is_dir():
-        raise MissingDataset(f"dataset {name}: not found: there is no folder {root}")
-
-
 def _load_named(name: str, root: Path | None, split: str, download: bool) -> RealImages:
     facts = NAMED[name]
     if root is None:
         raise DataError(f"dataset {name}: give the folder that holds it, or that it may be downloaded to, as --root")
-    if not download:
-        require_root(name, root)
+    if not download and not root.is_dir():
+        raise MissingDataset(f"dataset {name}: not found: there is no folder {root}; {DOWNLOAD}")
     files = idx.find(root / facts.torchvision_class / "raw", split) if facts.idx else None
     classes = facts.classes
     if files is not None:

@@ -52,7 +52,7 @@ def arguments(name, *more):
 def test_without_it_the_message_names_an_option_that_the_command_has(server, capsys, name):
     assert invoke(cli, arguments(name)) == 1
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.endswith("dataset fashion_mnist: not found (or not whole) under data; --download fetches it")
+    assert line.endswith("dataset fashion_mnist: not found: there is no folder data; --download fetches it")
     assert "--download" in [option for parameter in cli.commands[name].params for option in parameter.opts]
     assert server == [] and not Path("data").exists()
 
