@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from genrep.encoders import ARCHS, DEVICES, STEMS
 from genrep.files import user_path
-from genrep.pixel_views import PIXEL_VIEWS
+from genrep.pixel_views import PIXEL_VIEWS, PixelViews
 from genrep.suggestions import one_of
 
 from .objectives import OBJECTIVES
@@ -84,6 +84,9 @@ class TrainConfig:
     positive: str | None = None  # one of POSITIVES: the second view is of a stored positive, of the anchor itself, …
     pixel_views: str = "simclr"
     crop: int | None = None  # side in pixels of the images that the network sees
+    centre: int | None = (
+        None  # of the central square that views without a random crop show, resized to crop; None: crop's
+    )
     # Run
     seed: int = 0
     device: str = "auto"
@@ -143,6 +146,10 @@ class TrainConfig:
         """``data``, always several."""
         return tuple(self.data)  # type: ignore[arg-type]
 
+    def law_of_views(self) -> PixelViews:
+        """The law of the pixel views."""
+        return replace(PIXEL_VIEWS[self.pixel_views], centre=self.centre)
+
     def objective_options(self) -> dict[str, Any]:
         """Those of ``OBJECTIVE_OPTIONS`` that were given."""
         return {name: getattr(self, name) for name in OBJECTIVE_OPTIONS if getattr(self, name) is not None}
@@ -161,7 +168,7 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
     "precision": PRECISIONS,
 }
 _AT_LEAST = {
-    **dict.fromkeys(("epochs", "steps", "crop", "workers", "accumulate", "image_size", "num_positives"), 1),
+    **dict.fromkeys(("epochs", "steps", "crop", "centre", "workers", "accumulate", "image_size", "num_positives"), 1),
     **dict.fromkeys(("checkpoint_every", "keep_checkpoints", "log_every", "knn_every", "queue_size"), 1),
     **dict.fromkeys(("steps_per_epoch",), 1),
     "batch_size": 2,

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from genrep.encoders import ARCHS, build_encoder
-from genrep.pixel_views import PIXEL_VIEWS
 from genrep.pixel_views.apply import apply_views
 from genrep.pixel_views.parameters import draw
 from genrep.processes import Processes
@@ -55,7 +54,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=plan.precision == "fp16")
         self.runner = self._distributed()
         self.rates = plan.schedule_of_rates()
-        self.views = PIXEL_VIEWS[plan.pixel_views]
+        self.views = plan.law_of_views()
         self.step = 0
         if self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True
@@ -95,7 +94,7 @@ class Trainer:
         plan, index = self.plan, batch["index"].cpu().numpy()
         views, shape, pictures = self.views, plan.image_shape, [batch["anchor"]]
         if shape is None:
-            views, shape = replace(views, random_crop=False), (plan.crop, plan.crop)
+            views, shape = replace(views, random_crop=False, centre=None), (plan.crop, plan.crop)
         if plan.positive == "anchor":
             pictures = pictures * plan.num_views if plan.image_shape else list(batch["anchor"].unbind(1))
         elif plan.positive == "all":

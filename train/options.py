@@ -141,6 +141,12 @@ OPTIONS = [
         COUNT,
         "PIXELS",
     ),
+    setting(
+        "--centre",
+        "Side of the central square that pixel views without a random crop show, resized to --crop.  [default: --crop's]",
+        COUNT,
+        "PIXELS",
+    ),
     # Run
     setting("--seed", "Of initialisation, order and views.", IntRange(min=0)),
     setting("--device", "auto: the GPU if there is one.", choice(DEVICES)),

@@ -9,9 +9,7 @@ to that. The presets keep the effective step by multiplying too (``base_temperat
 units, chance level 1.43 ln(2 B - 1), and the metric ``unscaled_loss`` is the equation's. Without ``base_temperature`` the
 same updates would take lr · 1.43 and weight_decay / 1.43.
 
-What the papers' code does besides and this trainer does not: train on an epoch's incomplete last batch. And COP-Gen's rows
-without T_x or without crops there see the middle 112 px of an image, enlarged to 128; ours, with ``--pixel-views none`` or
-``no-crop``, the whole image.
+What the papers' code does besides and this trainer does not: train on an epoch's incomplete last batch.
 """
 
 from __future__ import annotations
@@ -59,6 +57,7 @@ _COP_GEN: Settings = {
     "objective": "simclr",
     "batch_size": 224,  # section 4; the peak is .03 · 224 / 256 = .02625
     "crop": 128,  # section 4: 128 px, uncropped
+    "centre": 112,  # main_unified.py: rows without T_x or crops see the middle 112 px, enlarged to 128
 }
 
 # HL (Hierarchical-Latent Generative Models Are Robust View Generators for Contrastive Representation Learning) and its code,

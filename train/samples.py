@@ -10,7 +10,6 @@ import torch
 
 from genrep.inventory import Inventory
 from genrep.online import OnlineSource, open_online
-from genrep.pixel_views import PIXEL_VIEWS
 
 from .config import TrainConfig
 from .crops import Crops
@@ -81,8 +80,7 @@ class StoredSamples:
         """See ``Samples.loader``."""
         crops = None
         if config.image_shape is None:
-            views = PIXEL_VIEWS[config.pixel_views]
-            crops = Crops(views=views, seed=config.seed, size=config.crop, num_views=config.num_views)
+            crops = Crops(views=config.law_of_views(), seed=config.seed, size=config.crop, num_views=config.num_views)
         return PairLoader(
             self.sets,
             batch_size=config.batch_size,

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import tomllib
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from genrep.encoders import ARCHS, STEMS
 from genrep.pixel_views import PIXEL_VIEWS
-from genrep.train.config import POSITIVES
+from genrep.pixel_views.apply import apply_views
+from genrep.pixel_views.parameters import draw, draw_boxes
+from genrep.train.config import POSITIVES, TrainConfig
 from genrep.train.objectives import Setup, build_objective, option_names
 from genrep.train.presets import DESCRIPTIONS, preset
 
@@ -68,7 +74,7 @@ def test_a_preset_is_complete_known_and_fits_toml(name: str) -> None:
     found = preset(name)
     toml = "\n".join(f"{key} = {json.dumps(value)}" for key, value in found.items())
     assert tomllib.loads(toml) == found
-    own = found.keys() - SHARED
+    own = found.keys() - SHARED - {"centre"}
     assert found.keys() >= SHARED and own <= set(option_names(found["objective"]))
     assert found["arch"] in ARCHS and found["stem"] in STEMS and found["pixel_views"] in PIXEL_VIEWS
     assert found["positive"] in POSITIVES and found["schedule"] in ("cosine", "cosine-by-epoch")
@@ -87,3 +93,22 @@ def test_an_unknown_preset_is_one_line_with_the_names() -> None:
     ) as caught:
         preset("genrep")
     assert "\n" not in str(caught.value)
+
+
+def test_cop_gens_rows_without_crops_see_the_middle_enlarged() -> None:
+    """CenterCrop(112) -> Resize(128) of 128-px images, as its code does; GenRep's and HL's see 112 px as they are."""
+    centres = {name: preset(name).get("centre") for name in DESCRIPTIONS}
+    assert {name for name, centre in centres.items() if centre} == {"cop-gen-in1k", "cop-gen-in100", "hl-simclr"}
+    settings = {**preset("cop-gen-in1k"), "pixel_views": "none", "out": Path("x"), "data": Path("y")}
+    law, crop = TrainConfig(**settings).law_of_views(), settings["crop"]
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 128, 128, 3), dtype=np.uint8))
+    keys: dict[str, Any] = {"seed": 0, "epoch": 0, "index": np.arange(2), "view": np.zeros(2, dtype=np.int64)}
+    parameters = draw(law, **keys, image_shape=(128, 128), size=crop)
+    found = apply_views(images, parameters, crop, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    middle = images[:, 8:120, 8:120].permute(0, 3, 1, 2).float() / 255
+    wanted = torch.nn.functional.interpolate(middle, (128, 128), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(found.float(), wanted, atol=0.01, rtol=0)
+    boxes = draw_boxes(
+        law, **keys, image_shape=(np.array([128, 256]), np.array([128, 341]))
+    )  # of pictures of several sizes
+    assert boxes["height"].tolist() == [112, 112] and boxes["left"].tolist() == [8, 114]

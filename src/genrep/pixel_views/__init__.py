@@ -29,7 +29,10 @@ class PixelViews:
     operations on 8-bit images, nearest neighbours, and black where an image was moved away.
     """
 
-    random_crop: bool = True  # RandomResizedCrop; False: the central square of the output's size
+    random_crop: bool = True  # RandomResizedCrop; False: the central square
+    centre: int | None = (
+        None  # side in pixels of the central square, which is resized to the output; None: the output's
+    )
     scale: tuple[float, float] = (0.2, 1.0)  # of the image's area
     ratio: tuple[float, float] = (3 / 4, 4 / 3)  # width / height
     flip: float = 0.5  # probability

@@ -87,7 +87,7 @@ def draw(
         tries = np.stack([u[block] for block in first])
         box = random_boxes(tries, u[PLACE][:2], _more_tries(key, index, view), views, *_sides(image_shape, len(index)))
     else:
-        box = central_box(*_sides(image_shape, len(index)), size)
+        box = central_box(*_sides(image_shape, len(index)), views.centre or size)
     return _from_uniforms(views, u, box, size, len(index))
 
 
@@ -100,13 +100,14 @@ def draw_boxes(
     view: NDArray[np.int64],
     image_shape: tuple[NDArray[np.int64], NDArray[np.int64]],
 ) -> Box:
-    """Only the crops of ``draw``: the same ones, of images of any sizes. Without a random crop the largest central squares.
+    """Only the crops of ``draw``: the same ones, of images of any sizes. Without a random crop the central squares:
+    those of the law's ``centre``, or the largest ones.
 
     Args:
         image_shape: height and width of each image. Shape: ``(N,)`` each.
     """
     if not views.random_crop:
-        return central_box(*image_shape)
+        return central_box(*image_shape, views.centre)
     key = derive("pixel-views", seed, epoch)
     uniforms = view_uniforms(key, index, view, (*TRIES, PLACE))
     return random_boxes(uniforms[:-1], uniforms[-1][:2], _more_tries(key, index, view), views, *image_shape)
