@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrep.encoders import ARCHS, STEMS
+from genrep.errors import WeightsError
 from genrep.progress import note
 from genrep.suggestions import one_of
 
@@ -51,17 +52,33 @@ def open_encoder(
 
     Raises:
         ValueError: none of the two, both, or an ``arch`` that does not go with them.
-        WeightsError: it cannot be read, or is not complete.
+        WeightsError: it cannot be read, is not complete, or holds what no training leaves.
     """
     from genrep.encoders import load_encoder, random_encoder
 
     check_encoder_choice(encoder=encoder, random_init=random_init, arch=arch, stem=stem)
     if encoder is not None:
         loaded = load_encoder(encoder, size=size, mean=mean, std=std)
+        check_learned(loaded)
         _tell(loaded)
         return loaded
     assert arch is not None
     return random_encoder(arch, stem, seed, size=size, mean=mean, std=std)
+
+
+def check_learned(encoder: LoadedEncoder) -> None:
+    """Raise WeightsError for weights and statistics that no training leaves: not finite, or absurdly large (``genrep.sanity``).
+
+    A number measured with them would look like any other.
+    """
+    from genrep.sanity import absurdity
+
+    module = encoder.module
+    statistics = {name: value for name, value in module.named_buffers() if "running_" in name}
+    if found := absurdity({**dict(module.named_parameters()), **statistics}):
+        raise WeightsError(
+            f"{encoder.path}: {found}; wanted a trained encoder: the run that wrote it had diverged, or it is damaged"
+        )
 
 
 def _tell(encoder: LoadedEncoder) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from genrep.checkpoints import FAULTS, read_state, reason_of, write_state
+from genrep.checkpoints import own_checkpoint, read_state, write_state
 from genrep.datasets_manifest import MANIFEST_NAME
 from genrep.encoders import ENCODER_FILE
 from genrep.errors import ResumeError
@@ -96,13 +96,10 @@ def load_checkpoint(out: Path, device: torch.device) -> dict[str, Any] | None:
     path = out / CHECKPOINT_FILE
     if not path.exists():
         return None
-    try:
+    older = sorted(out.glob("checkpoint-*.pt"))[:-1]
+    with own_checkpoint(path, f"copy {older[-1].name} over it" if older else "remove it to begin anew"):
         state: dict[str, Any] = read_state(path, device)
         missing = [name for name in STATE if name not in state]
         if missing:
             raise KeyError(missing[0])
-    except FAULTS as error:
-        older = sorted(out.glob("checkpoint-*.pt"))[:-1]
-        way = f"copy {older[-1].name} over it" if older else "remove it to begin anew"
-        raise ResumeError(f"{path}: cannot be read ({reason_of(error)}); {way}") from error
     return state

@@ -16,6 +16,7 @@ from genrep.files import write_atomic
 from genrep.lines import append_line, read_lines
 from genrep.processes import Processes
 from genrep.progress import note
+from genrep.sanity import diverged
 
 from .objectives import Output
 from .objectives.measures import measures
@@ -109,7 +110,8 @@ def _tensorboard(folder: Path, after_step: int) -> Any:
 class Alarms:
     """Ends a run that cannot become anything."""
 
-    def __init__(self, collapse_std: float, collapse_steps: int, *, single_view: bool) -> None:
+    def __init__(self, out: Path, collapse_std: float, collapse_steps: int, *, single_view: bool) -> None:
+        self.out = out
         self.collapse_std, self.collapse_steps = collapse_std, collapse_steps
         self.single_view = single_view  # features with a target of their own do not collapse
         self.healthy_step: int | None = None  # the last one whose embeddings were spread out
@@ -118,15 +120,13 @@ class Alarms:
         """Look at a line of metrics. Raises TrainingError."""
         step, loss, spread = line["step"], float(line["loss"]), float(line["embedding_std"])
         if not math.isfinite(loss):
-            raise TrainingError(
-                f"loss is {loss} at step {step}, lr {line['lr']:.3g}: wanted a finite number; try a lower --lr"
-            )
+            raise diverged(self.out, f"loss is {loss} at step {step}, lr {line['lr']:.3g}", "try a lower --lr")
         if self.single_view:
             return
         if self.healthy_step is None or spread >= self.collapse_std:
             self.healthy_step = step
         elif step - self.healthy_step >= self.collapse_steps:
             raise TrainingError(
-                f"embeddings have collapsed: their relative std is {spread:.4f} at step {step} and has been below "
-                f"{self.collapse_std} for {step - self.healthy_step} steps (1 = spread evenly)"
+                f"--out {self.out}: embeddings have collapsed: their relative std is {spread:.4f} at step "
+                f"{step} and has been below {self.collapse_std} for {step - self.healthy_step} steps (1 = spread evenly)"
             )

@@ -81,6 +81,7 @@ def train(config: TrainConfig) -> TrainResult:
         except torch.OutOfMemoryError as error:
             raise TrainingError(f"--batch-size {plan.batch_size}: does not fit the GPU's memory") from error
         if processes.first:
+            run.trainer.check()
             draw_curves(plan.out)
             save_encoder(encoder, run.trainer.encoder, plan.encoder_facts())
         images = plan.views_per_step * plan.total_steps
@@ -127,7 +128,7 @@ class Run:
         self.knn = _live_knn(plan, processes)
         self.records = Records(out, processes, after_step=self.trainer.step)
         self.records.restore(state["records"] if state is not None else [])
-        self.alarms = Alarms(plan.collapse_std, plan.collapse_steps, single_view=plan.num_views == 1)
+        self.alarms = Alarms(plan.out, plan.collapse_std, plan.collapse_steps, single_view=plan.num_views == 1)
         self.clock = Clock(seconds)
 
     def go_on(self) -> None:
@@ -182,6 +183,7 @@ class Run:
         line = self.records.flush(self.trainer.step, epoch, self.trainer.rates.rate(self.trainer.step - 1))
         if line is not None:
             self.alarms.check(line)
+            self.trainer.check()
             self.last_loss = line["loss"]
         return line
 
@@ -193,6 +195,7 @@ class Run:
         value = self.knn.top1(self.trainer.encoder)
         self.records.write({"step": self.trainer.step, "epoch": epoch, "knn_top1": value})
         if self.best is None or value > self.best["value"]:
+            self.trainer.check()
             self.best = {"metric": "knn_top1", "value": value, "step": self.trainer.step}
             save_encoder(plan.out / BEST_FILE, self.trainer.encoder, plan.encoder_facts())
 
@@ -211,6 +214,7 @@ class Run:
         self.written = time.monotonic()
         if not self.processes.first:
             return
+        self.trainer.check()
         state = {
             "trainer": self.trainer.state_dict(),
             "loader": self.loader.state_dict(),

@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 
-from genrep.checkpoints import FAULTS, read_state, reason_of, write_state
-from genrep.errors import ResumeError
+from genrep.checkpoints import own_checkpoint, read_state, write_state
 from genrep.files import digest_json, write_atomic, write_json
 from genrep.lines import append_line, read_lines
 
@@ -41,11 +40,9 @@ def load_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] | None
     path = folder / CHECKPOINT_FILE
     if not path.exists():
         return None
-    try:
+    with own_checkpoint(path):
         state: dict[str, Any] = read_state(path, device)
         state["trainer"]["step"], state["seconds"]
-    except FAULTS as error:
-        raise ResumeError(f"{path}: cannot be read ({reason_of(error)}); remove it to begin anew") from error
     return state
 
 

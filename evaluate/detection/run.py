@@ -20,6 +20,7 @@ from genrep.evaluate.voc.layout import VocSplit, read_split
 from genrep.files import check_out, locked_folder
 from genrep.processes import Processes, join
 from genrep.progress import Progress, note
+from genrep.sanity import check_training
 
 from .config import DetectionConfig
 from .data import check_readable, training_batches
@@ -268,4 +269,5 @@ class Run:
         )
 
     def _checkpoint(self) -> None:
+        check_training(self.task.config.out, self.trainer.step, self.trainer.bare.state_dict(), way="try a lower --lr")
         save_checkpoint(self.task.folder, {"trainer": self.trainer.state_dict(), "seconds": self.seconds})

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from genrep.encoders import LoadedEncoder
 from genrep.encoders.devices import pick_device
-from genrep.errors import DataError, TrainingError
+from genrep.errors import DataError
 from genrep.features import Frozen, out_of_memory
 from genrep.files import locked_folder, sha256_file
 from genrep.progress import Progress
+from genrep.sanity import check_training, diverged
 from genrep.seeding import derive
 
 from ..augment import AugmentedBatches
@@ -201,10 +202,11 @@ class Finetuning:
                 rows = batches(len(self.train), self.batch_size, self.seed, epoch)
                 full = tuple(part for part in rows if len(part) == self.batch_size)
                 loss = sum((self._step(network, optimiser, x, y) for x, y in views(epoch, full)), torch.zeros(()))
+                way = f"give a smaller --lr than {self.lr:g}"
                 if not torch.isfinite(loss):
-                    raise TrainingError(
-                        f"the loss is not finite in epoch {epoch}; give a smaller --lr than {self.lr:g}"
-                    )
+                    raise diverged(self.config.out, f"the loss is not finite in epoch {epoch}", way)
+                for part in (network.encoder, network.head):
+                    check_training(self.config.out, epoch, part.state_dict(), way=way, unit="epoch")
                 checkpoint.write({"epoch": epoch, **network.state(), "optimiser": optimiser.state_dict()})
                 progress.update(1, loss=f"{float(loss) / len(full):.3f}")
 

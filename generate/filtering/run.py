@@ -18,6 +18,7 @@ from genrep.encoders.devices import pick_device
 from genrep.errors import TrainingError
 from genrep.files import locked_folder, require_writable, write_json
 from genrep.progress import Progress
+from genrep.sanity import LARGEST_GRADIENT, check_training, gradients
 from genrep.seeding import derive
 
 from ..fitting.checkpoints import made_with, open_checkpoint, write_checkpoint
@@ -29,7 +30,7 @@ from .data import Material, load_real, open_source
 from .measure import score_held_out
 from .real import RealSet
 from .sheet import save_extremes
-from .trainer import FilterTrainer
+from .trainer import WAY, FilterTrainer
 from .weights import FILTER_FILE, FilterFacts, save_filter
 
 CONFIG_FILE, FACTS_FILE, SHEET_FILE = "config.json", "filter.json", "extremes.png"
@@ -120,7 +121,8 @@ class Run:
     def _log(self) -> None:
         """A line of metrics: means over the steps since the last one. The only place that waits for the device."""
         trainer = self.trainer
-        means, sections = trainer.window.means(), trainer.watch.collect()
+        self._check()
+        means, sections = trainer.window.means(self.out, trainer.step), trainer.watch.collect()
         now = time.monotonic()
         elapsed, self.mark = max(now - self.mark, 1e-9), now
         self.seconds += elapsed
@@ -137,15 +139,19 @@ class Run:
         self.metrics.write(self.last)
 
     def _save(self) -> None:
-        if not all(bool(tensor.isfinite().all()) for tensor in self.trainer.scorer.state_dict().values()):
-            # A checkpoint of these would end every later run too.
-            raise TrainingError("the discriminator's weights are no longer finite; try a lower --lr")
+        self._check()  # a checkpoint of weights that have diverged would end every later run too
         state = {
             "trainer": self.trainer.state_dict(),
             "last": json.dumps(self.last),
             "seconds": self.seconds + time.monotonic() - self.mark,
         }
         write_checkpoint(self.out, self.identity, state)
+
+    def _check(self) -> None:
+        """Raises TrainingError if the discriminator or its gradients are not those of a training that goes well."""
+        trainer = self.trainer
+        check_training(self.out, trainer.step, trainer.scorer.state_dict(), way=WAY)
+        check_training(self.out, trainer.step, gradients([trainer.scorer]), way=WAY, largest=LARGEST_GRADIENT)
 
     def _load(self) -> None:
         """Take the checkpoint's state, if there is one of the same settings."""

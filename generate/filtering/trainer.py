@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from genrep.errors import TrainingError
+from genrep.sanity import diverged
 from genrep.seeding import derive
 
 from ..fitting.records import Stopwatch
 from .config import FilterConfig
 from .data import Material
 from .network import discriminator_loss, new_scorer
+
+WAY = "try a lower --lr"  # out of a training that has diverged
 
 
 class Window:
@@ -40,11 +43,11 @@ class Window:
         self.sums += torch.stack([value.detach().double() for value in values])
         self.steps += 1
 
-    def means(self) -> dict[str, float]:
+    def means(self, out: Path, step: int) -> dict[str, float]:
         """Means over the window, of which a new one begins. Raises TrainingError if the loss is not finite."""
         values = dict(zip(self.NAMES, (self.sums / self.steps).tolist()))
         if not math.isfinite(values["loss"]):
-            raise TrainingError(f"loss is {values['loss']}: wanted a finite number; try a lower --lr")
+            raise diverged(out, f"at step {step:,} the loss is {values['loss']}", WAY)
         self.sums, self.steps = torch.zeros_like(self.sums), 0
         return values
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from genrep.checkpoints import FAULTS, read_state, reason_of, write_state
+from genrep.checkpoints import own_checkpoint, read_state, write_state
 from genrep.errors import ResumeError
 
 from .settings import differences
@@ -35,13 +35,11 @@ def open_checkpoint(out: Path, identity: Mapping[str, Any], device: torch.device
     if not path.exists():
         yield None
         return
-    try:
+    with own_checkpoint(path):
         state: dict[str, Any] = read_state(path, device)
         if found := differences(identity, json.loads(state["identity"])):
             raise ResumeError(f"--out {out}: holds another run ({found})")
         yield state
-    except FAULTS as error:
-        raise ResumeError(f"{path}: cannot be read ({reason_of(error)}); remove it to begin anew") from error
 
 
 def made_with(device: torch.device) -> dict[str, Any]:

@@ -1,20 +1,27 @@
-"""The files that a trained generator is kept in: fp16 safetensors and a json of facts."""
+"""What a run of fit-gan writes: snapshots on its way, and at its end fp16 safetensors with a json of facts."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
+from genrep.checkpoints import write_state
 from genrep.files import sha256_file, write_atomic, write_json
+from genrep.lines import append_line
 from genrep.real_images import RealImages
+from genrep.sanity import check_training
 from genrep.tensor_files import safetensors_bytes
 
 from ..store.records import GAN_FACTS, GAN_WEIGHTS
 
 if TYPE_CHECKING:
     from .trainer import GanTrainer
+
+CHECKPOINT_FILE = "checkpoint.pt"
+WAY = "try a lower --lr"  # out of a training that has diverged
 
 
 def export_generator(trainer: GanTrainer, data: RealImages) -> Path:
@@ -30,6 +37,7 @@ def export_generator(trainer: GanTrainer, data: RealImages) -> Path:
         for name, tensor in trainer.average.state_dict().items()
         if not name.endswith("resample_filter")
     }
+    check_training(config.out, trainer.images_seen, state, way=WAY, unit="image")  # what is beyond fp16 too
     write_atomic(path, safetensors_bytes(state, {"family": "stylegan2"}))
     facts = {
         "family": "stylegan2",
@@ -49,3 +57,15 @@ def export_generator(trainer: GanTrainer, data: RealImages) -> Path:
     }
     write_json(config.out / GAN_FACTS, facts)
     return path
+
+
+def write_snapshot(trainer: GanTrainer, rows: list[dict[str, float]]) -> None:
+    """Checkpoint, sample sheet and a line of mean losses."""
+    out = trainer.config.out
+    trainer.check()
+    if rows:
+        means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+        record = {"images": trainer.images_seen, "seconds": trainer.seconds, "augment_p": trainer.augment_p, **means}
+        append_line(out / "metrics.jsonl", record)
+    trainer.sample_sheet(out / f"samples-{trainer.images_seen:09d}.png")
+    write_state(out / CHECKPOINT_FILE, trainer.state())

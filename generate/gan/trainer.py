@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from genrep.checkpoints import FAULTS, read_state, reason_of, write_state
+from genrep.checkpoints import FAULTS, own_checkpoint, read_state, reason_of
 from genrep.encoders.devices import pick_precision
-from genrep.errors import ResumeError, TrainingError, WeightsError
+from genrep.errors import ResumeError, WeightsError
 from genrep.files import locked_folder, write_json
-from genrep.lines import append_line
 from genrep.progress import Progress
 from genrep.real_images import RealImages
+from genrep.sanity import LARGEST_GRADIENT, check_training, diverged, gradients
 from genrep.seeding import derive
 from genrep.sheet import contact_sheet, save_png
 
@@ -32,7 +32,7 @@ from ..generators.stylegan2.networks import StyleGAN2Config, StyleGAN2Network, c
 from .augment import adjust_probability, augment
 from .config import FitGanConfig
 from .discriminator import Discriminator
-from .snapshot import export_generator
+from .snapshot import CHECKPOINT_FILE, WAY, export_generator, write_snapshot
 
 SHEET_COLUMNS, SHEET_ROWS = 16, 8
 ADA_INTERVAL = 4  # steps between two adjustments of the augmentation probability
@@ -102,7 +102,7 @@ class GanTrainer:
         try:
             state = read_state(path, self.device)
             sources = [state["generator"], state["average"], state["discriminator"]]
-        except (*FAULTS, ResumeError) as error:
+        except (ResumeError, *FAULTS) as error:
             raise WeightsError(f"--init {path}: not a checkpoint of fit-gan ({reason_of(error)})") from None
         for source, network in zip(sources, (self.generator, self.average, self.discriminator)):
             ours = network.state_dict()
@@ -187,9 +187,8 @@ class GanTrainer:
 
     def _apply(self, name: str, loss: Tensor) -> None:
         if not torch.isfinite(loss):
-            raise TrainingError(
-                f"{name} loss is {float(loss.detach())} at image {self.images_seen}: wanted a finite number"
-            )
+            found = f"{name} loss is {float(loss.detach())} at image {self.images_seen:,}"
+            raise diverged(self.config.out, found, WAY)
         optimiser = self.optimisers[name]
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -214,6 +213,15 @@ class GanTrainer:
         self.step += 1
         self.update_average()
         return {"generator_loss": generator_loss, "discriminator_loss": discriminator_loss, "real_sign": sign}
+
+    def check(self) -> None:
+        """Raises TrainingError if the networks or their gradients are not those of a training that goes well."""
+        networks = nn.ModuleDict(
+            {"generator": self.generator, "average": self.average, "discriminator": self.discriminator}
+        )
+        out, seen = self.config.out, self.images_seen
+        check_training(out, seen, networks.state_dict(), way=WAY, unit="image")
+        check_training(out, seen, gradients([networks]), way=WAY, largest=LARGEST_GRADIENT, unit="image")
 
     @torch.no_grad()
     def sample_sheet(self, path: Path) -> None:
@@ -241,8 +249,11 @@ class GanTrainer:
         }
 
     def load(self, path: Path) -> None:
-        """Go on from a checkpoint that the same settings wrote."""
-        state = read_state(path, self.device)
+        """Go on from a checkpoint that the same settings wrote. Raises ResumeError if it is of others, or damaged."""
+        with own_checkpoint(path, "remove it to begin anew, or give another --out"):
+            self._take(path, read_state(path, self.device))
+
+    def _take(self, path: Path, state: dict[str, Any]) -> None:
         ours, theirs = self.config.identity(), json.loads(state["config"])
         names = sorted(name for name in ours | theirs if ours.get(name) != theirs.get(name))
         if names:
@@ -266,7 +277,7 @@ def fit_gan(config: FitGanConfig, data: RealImages) -> Path:
 
 def _fit_gan(config: FitGanConfig, data: RealImages) -> Path:
     trainer = GanTrainer(config, data)
-    checkpoint = config.out / "checkpoint.pt"
+    checkpoint = config.out / CHECKPOINT_FILE
     if checkpoint.exists():
         trainer.load(checkpoint)
     write_json(config.out / "config.json", json.loads(json.dumps(asdict(config), default=str)))
@@ -278,19 +289,8 @@ def _fit_gan(config: FitGanConfig, data: RealImages) -> Path:
             snapshots = trainer.images_seen // config.snapshot_images
             if snapshots > (trainer.images_seen - config.batch_size) // config.snapshot_images:
                 trainer.seconds = before + time.monotonic() - started
-                _snapshot(trainer, rows)
+                write_snapshot(trainer, rows)
                 rows = []
     trainer.seconds = before + time.monotonic() - started
-    _snapshot(trainer, rows)
+    write_snapshot(trainer, rows)
     return export_generator(trainer, data)
-
-
-def _snapshot(trainer: GanTrainer, rows: list[dict[str, float]]) -> None:
-    """Checkpoint, sample sheet and a line of mean losses."""
-    out = trainer.config.out
-    if rows:
-        means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-        record = {"images": trainer.images_seen, "seconds": trainer.seconds, "augment_p": trainer.augment_p, **means}
-        append_line(out / "metrics.jsonl", record)
-    trainer.sample_sheet(out / f"samples-{trainer.images_seen:09d}.png")
-    write_state(out / "checkpoint.pt", trainer.state())

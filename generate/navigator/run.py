@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from genrep.encoders.devices import pick_device
 from genrep.errors import RecipeError, TrainingError
 from genrep.files import locked_folder, require_writable, write_json
 from genrep.progress import Progress
+from genrep.sanity import LARGEST_GRADIENT, check_training, gradients
 
 from ..fitting.checkpoints import made_with, open_checkpoint, write_checkpoint
 from ..fitting.records import Metrics
@@ -28,7 +30,7 @@ from .strip import COLUMNS, evenly, save_strip
 from .trainer import NavigatorTrainer
 from .visibility import change_of_fit
 from .weights import NAVIGATOR_FILE, WalkFacts, load_walk, save_walk
-from .windows import StopRule
+from .windows import WAY, StopRule
 
 CONFIG_FILE, FACTS_FILE, STRIP_FILE, WALKS = (
     "config.json",
@@ -130,7 +132,8 @@ class Run:
     def _log(self) -> None:
         """A line of metrics: means over the steps since the last one. The only place that waits for the device."""
         trainer = self.trainer
-        means, sections = trainer.window.means(), trainer.watch.collect()
+        self._check()
+        means, sections = trainer.window.means(self.out, trainer.step), trainer.watch.collect()
         now = time.monotonic()
         elapsed, self.mark = max(now - self.mark, 1e-9), now
         self.seconds += elapsed
@@ -150,6 +153,7 @@ class Run:
 
     def _save(self) -> None:
         """Checkpoint, T of now, and a strip of all its states so far."""
+        self._check()
         trainer = self.trainer
         state = {
             "trainer": trainer.state_dict(),
@@ -163,6 +167,12 @@ class Run:
         saved = sorted((self.out / WALKS).glob("walk-*.safetensors"))
         shown = [(_short(path), load_walk(path).walk) for path in evenly(saved, COLUMNS)]
         save_strip(self.out / STRIP_FILE, self.source, self.scope, shown, self.config.seed)
+
+    def _check(self) -> None:
+        """Raises TrainingError if T, f or their gradients are not those of a training that goes well."""
+        modules = nn.ModuleDict({"T": self.trainer.walk, "f": self.trainer.estimator})
+        check_training(self.out, self.trainer.step, modules.state_dict(), way=WAY)
+        check_training(self.out, self.trainer.step, gradients([modules]), way=WAY, largest=LARGEST_GRADIENT)
 
     def _facts(self) -> WalkFacts:
         return WalkFacts(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from genrep.errors import TrainingError
+from genrep.sanity import diverged
 
+WAY = "try a lower --lr-f or --lr-walk"  # out of a training that has diverged
 FALLEN = 0.95  # of the loss to stop at: a window below this counts as the first fall, noise on the way down does not
 
 
@@ -34,14 +36,12 @@ class Window:
         self.farthest = torch.maximum(self.farthest, distance.max())
         self.steps += 1
 
-    def means(self) -> dict[str, float]:
+    def means(self, out: Path, step: int) -> dict[str, float]:
         """Means over the window. Raises TrainingError if a loss is not finite."""
         values = dict(zip(self.NAMES, (self.sums / self.steps).tolist()))
         for name in ("loss_f", "loss_T"):
             if not math.isfinite(values[name]):
-                raise TrainingError(
-                    f"{name} is {values[name]}: wanted a finite number; try a lower --lr-f or --lr-walk"
-                )
+                raise diverged(out, f"at step {step:,} {name} is {values[name]}", WAY)
         variance = values.pop("shift_square") - values["shift_mean"] ** 2
         return {**values, "shift_std": max(variance, 0.0) ** 0.5, "distance_max": float(self.farthest)}
 

@@ -18,6 +18,7 @@ from genrep.encoders.devices import pick_device
 from genrep.errors import TrainingError
 from genrep.files import locked_folder, require_writable, write_json
 from genrep.progress import Progress
+from genrep.sanity import LARGEST_GRADIENT, check_training
 from genrep.seeding import derive
 
 from ..fitting.checkpoints import made_with, open_checkpoint, write_checkpoint
@@ -28,7 +29,7 @@ from .config import SteerConfig
 from .export import WALKS_FILE, save_walks
 from .measure import Curve, measure_walks
 from .sheet import save_curves, save_sheet
-from .trainer import SteerTrainer
+from .trainer import WAY, SteerTrainer
 
 CONFIG_FILE, FACTS_FILE = "config.json", "walks.json"
 SHEET_FILE, EFFECTS_FILE, CURVES_FILE = "walks.png", "effects.json", "effects.png"
@@ -114,7 +115,8 @@ class Run:
     def _log(self) -> None:
         """A line of metrics: means over the steps since the last one. The only place that waits for the device."""
         trainer = self.trainer
-        means, sections = trainer.window.means(), trainer.watch.collect()
+        self._check()
+        means, sections = trainer.window.means(self.out, trainer.step), trainer.watch.collect()
         lengths = torch.linalg.vector_norm(trainer.walks.detach(), dim=1).tolist()
         now = time.monotonic()
         elapsed, self.mark = max(now - self.mark, 1e-9), now
@@ -133,8 +135,7 @@ class Run:
 
     def _save(self) -> None:
         """Checkpoint, and a picture of the walks of now; the time that they take is not training."""
-        if not bool(self.trainer.walks.isfinite().all()):  # a checkpoint of these would end every later run too
-            raise TrainingError("the walks are no longer finite; try a lower --lr")
+        self._check()  # a checkpoint of walks that have diverged would end every later run too
         paused = time.monotonic()
         state = {
             "trainer": self.trainer.state_dict(),
@@ -144,6 +145,14 @@ class Run:
         write_checkpoint(self.out, self.identity, state)
         save_sheet(self.out / SHEET_FILE, self.source, self.trainer.walks, self.config.seed)
         self.mark += time.monotonic() - paused
+
+    def _check(self) -> None:
+        """Raises TrainingError if the walks or their gradient are not those of a training that goes well."""
+        trainer = self.trainer
+        check_training(self.out, trainer.step, {"walks": trainer.walks}, way=WAY)
+        if trainer.walks.grad is not None:
+            gradient = {"the gradient of walks": trainer.walks.grad}
+            check_training(self.out, trainer.step, gradient, way=WAY, largest=LARGEST_GRADIENT)
 
     def _load(self) -> None:
         """Take the checkpoint's state, if there is one of the same settings."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genrep.errors import TrainingError
+from genrep.sanity import diverged
 from genrep.seeding import derive
 
 from ..fitting.records import Stopwatch
@@ -23,9 +23,12 @@ from .config import SteerConfig
 from .targets import masked_error, warp
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
 INIT_STD = 0.1
+WAY = "try a lower --lr"  # out of a training that has diverged
 
 
 def anchors(source: Source, seed: int, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
@@ -54,11 +57,11 @@ class Losses:
         self.sums += torch.stack([value.detach().double() for value in values])
         self.steps += 1
 
-    def means(self) -> dict[str, float]:
+    def means(self, out: Path, step: int) -> dict[str, float]:
         """Means over the window, of which a new one begins. Raises TrainingError if one is not finite."""
         values = dict(zip(self.NAMES, (self.sums / self.steps).tolist()))
         if not math.isfinite(values["loss"]):
-            raise TrainingError(f"loss is {values['loss']}: wanted a finite number; try a lower --lr")
+            raise diverged(out, f"at step {step:,} the loss is {values['loss']}", WAY)
         self.sums, self.steps = torch.zeros_like(self.sums), 0
         return values
 

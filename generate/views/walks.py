@@ -74,12 +74,14 @@ class LoadedWalks:
 
 def save_walks(path: Path, walks: Mapping[str, NDArray[np.float32]], facts: Mapping[str, str]) -> Path:
     """Write walks, whole or not at all; ``facts`` go to the metadata."""
-    from safetensors.numpy import save
+    import torch
+
+    from genrep.tensor_files import safetensors_bytes
 
     dim = len(next(iter(walks.values())))
-    metadata = {**facts, "format": "pt", "genrep": FORMAT, "dim": str(dim)}
-    tensors = {name: np.ascontiguousarray(walk, dtype=np.float32) for name, walk in walks.items()}
-    write_atomic(path, save(tensors, metadata=metadata))
+    metadata = {**facts, "genrep": FORMAT, "dim": str(dim)}
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(walk, dtype=np.float32)) for name, walk in walks.items()}
+    write_atomic(path, safetensors_bytes(tensors, metadata))
     return path
 
 

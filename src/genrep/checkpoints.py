@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,4 +34,13 @@ def read_state(path: Path, device: torch.device) -> Any:
 
 def reason_of(fault: Exception) -> str:
     """One line about one of ``FAULTS``."""
-    return one_line((str(fault) or type(fault).__name__).splitlines()[0])
+    return one_line((str(fault).strip() or type(fault).__name__).splitlines()[0].partition(". ")[0])
+
+
+@contextmanager
+def own_checkpoint(path: Path, way: str = "remove it to begin anew") -> Iterator[None]:
+    """What goes wrong in the block is the checkpoint's fault. Raises ResumeError, with the ``way`` out."""
+    try:
+        yield
+    except FAULTS as error:
+        raise ResumeError(f"{path}: cannot be read ({reason_of(error)}); {way}") from error

@@ -9,7 +9,7 @@ import torch
 
 from genrep.cli import invoke
 from genrep.datasets_manifest import read_manifest
-from genrep.errors import ResumeError, WeightsError
+from genrep.errors import ResumeError, TrainingError, WeightsError
 from genrep.evaluate.report.facts import DataFacts
 from genrep.files import sha256_file
 from genrep.generate.cli import cli
@@ -89,6 +89,25 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(tmp_path):
             assert torch.equal(value, states[1][name][key]), key
     with pytest.raises(ResumeError, match=r"lr 0\.0025 there, 0\.1 asked for"):
         fit_gan(config(tmp_path / "parts", lr=0.1), toy_data())
+
+
+@pytest.mark.parametrize("part", [0, 0.001, 0.5, 0.98, 1 - 1e-5])
+def test_a_cut_checkpoint_is_named_with_the_way_out(tmp_path, part):
+    path = fit_gan(config(tmp_path), toy_data()).parent / "checkpoint.pt"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * part)])
+    with pytest.raises(ResumeError, match=r"checkpoint\.pt: cannot be read \(.+\); remove it to begin anew") as caught:
+        fit_gan(config(tmp_path), toy_data())
+    assert "\n" not in str(caught.value)
+    with pytest.raises(WeightsError, match=r"--init .*checkpoint\.pt: not a checkpoint of fit-gan"):
+        fit_gan(config(tmp_path / "other", init=path), toy_data())
+
+
+def test_a_run_that_diverges_leaves_nothing_broken(tmp_path):
+    with pytest.raises(TrainingError, match=r"--out .*image .*: this training has diverged; try a lower --lr"):
+        fit_gan(config(tmp_path, lr=1e30), toy_data())
+    assert not (tmp_path / "generator.safetensors").exists()
+    assert not (tmp_path / "checkpoint.pt").exists()
 
 
 def test_a_conditional_network_starts_from_an_unconditional_one(tmp_path):

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from genrep.errors import WeightsError
 from genrep.files import sha256_file, user_path, write_atomic
-from genrep.tensor_files import is_safetensors, read_safetensors
+from genrep.tensor_files import is_safetensors, read_safetensors, safetensors_bytes
 from genrep.untrusted import content_faults, label, printable
 
 from . import EncoderFacts
@@ -36,18 +35,19 @@ _LONGEST = 200  # characters of each
 
 
 def save_encoder(path: Path, encoder: nn.Module, facts: EncoderFacts) -> None:
-    """Write an encoder, whole or not at all. Raises WeightsError for facts that ``load_encoder`` would refuse."""
+    """Write an encoder, whole or not at all: the same one and the same facts give the same bytes.
+
+    Raises WeightsError for facts that ``load_encoder`` would refuse.
+    """
     check_facts(facts, str(path))
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
     metadata = {
-        "format": "pt",
         "arch": facts.arch,
         "stem": facts.stem,
         "size": str(facts.size),
         "mean": json.dumps(list(facts.mean)),
         "std": json.dumps(list(facts.std)),
     }
-    write_atomic(path, save(state, metadata=metadata))
+    write_atomic(path, safetensors_bytes(encoder.state_dict(), metadata))
 
 
 def load_encoder(

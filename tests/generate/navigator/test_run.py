@@ -2,10 +2,12 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from genrep.errors import GeneratorError, RecipeError, ResumeError, TrainingError
 from genrep.generate.navigator.run import fit_navigator
@@ -106,7 +108,7 @@ def test_the_loss_to_stop_at_counts_only_after_the_first_fall():
 def test_a_run_ends_where_the_loss_has_risen(config, monkeypatch):
     windows = iter([2.0, 1.0, 1.5, 9.0])
     monkeypatch.setattr(
-        Window, "means", lambda window, measure=Window.means: {**measure(window), "loss_f": next(windows)}
+        Window, "means", lambda *given, measure=Window.means: {**measure(*given), "loss_f": next(windows)}
     )
     result = fit_navigator(config(samples=1000, stop_at_loss=1.4))
     assert (result.stopped, result.samples, result.loss_f) == ("loss", 24, 1.5)
@@ -116,8 +118,27 @@ def test_a_run_ends_where_the_loss_has_risen(config, monkeypatch):
 def test_a_loss_that_is_not_finite_ends_the_run():
     window = Window(torch.device("cpu"))
     window.add(torch.tensor(float("nan")), torch.tensor(1.0), torch.ones(2, 3))
-    with pytest.raises(TrainingError, match=r"loss_f is nan: wanted a finite number; try a lower --lr-f"):
-        window.means()
+    with pytest.raises(
+        TrainingError,
+        match=r"--out runs/n: at step 7 loss_f is nan: this training has diverged; try a lower --lr-f or --lr-walk",
+    ):
+        window.means(Path("runs/n"), 7)
+
+
+def test_a_fit_that_diverges_leaves_nothing_broken(config):
+    out = config().out
+    with pytest.raises(
+        TrainingError, match=r"--out .*: at step \d+ .*this training has diverged; try a lower --lr-f or"
+    ):
+        fit_navigator(config(samples=64, lr_walk=1e30))
+    for path in (*out.rglob("*.safetensors"), *out.glob("checkpoint.pt")):
+        assert all(tensor.isfinite().all() for tensor in tensors_of(path))
+
+
+def tensors_of(path):
+    if path.suffix == ".pt":
+        return torch.load(path, weights_only=True)["trainer"]["walk"].values()
+    return load_file(path).values()
 
 
 def test_windows_average_over_steps_and_components():
@@ -125,7 +146,7 @@ def test_windows_average_over_steps_and_components():
     shifts = [torch.randn(4, 3, generator=torch.Generator().manual_seed(i)) + i for i in range(2)]
     for i, shift in enumerate(shifts):
         window.add(torch.tensor(1.0 + i), torch.tensor(3.0), shift)
-    means, together = window.means(), torch.cat(shifts).double()
+    means, together = window.means(Path("runs/n"), 2), torch.cat(shifts).double()
     assert (means["loss_f"], means["loss_T"]) == (1.5, 3.0)
     assert means["shift_mean"] == pytest.approx(float(together.mean()))
     assert means["shift_std"] == pytest.approx(float(together.std(correction=0)))
