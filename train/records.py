@@ -102,7 +102,7 @@ def _tensorboard(folder: Path, after_step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        note("TensorBoard is not installed: the curves are in metrics.jsonl only")
+        note("TensorBoard is not installed: the curves are in metrics.jsonl only; pip install 'genrep[tensorboard]'")
         return None
     return SummaryWriter(folder, purge_step=after_step + 1)
 
