@@ -24,7 +24,9 @@ def draw_curves(out: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        note(f"matplotlib is not installed: no {CURVES_FILE}; the curves are in {METRICS_FILE}")
+        note(
+            f"matplotlib is not installed: no {CURVES_FILE}; the curves are in {METRICS_FILE}; pip install 'genrep[plots]'"
+        )
         return
     lines = read_lines(out / METRICS_FILE)
     panels = [names for names in PANELS if any(name in line for line in lines for name in names)]
