@@ -164,5 +164,9 @@ def _inputs(
 
     index = np.arange(first, first + count)
     z = torch.from_numpy(generator.latent.sample(0, index)).to(device)
-    y = torch.from_numpy(index // FIRST % generator.num_classes).to(device) if generator.num_classes else None
-    return z, y
+    if not generator.num_classes:
+        return z, None
+    classes = index // FIRST % generator.num_classes
+    if getattr(generator, "instances", None) is not None:  # then y is a row of them, and there may be only one
+        classes = np.zeros_like(classes)
+    return z, torch.from_numpy(classes).to(device)
