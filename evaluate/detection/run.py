@@ -93,7 +93,7 @@ def _task(config: DetectionConfig, preset: Preset, place: Processes) -> _Task:
     # Every image is read for them: by one process.
     data = place.first_does(lambda: data_digests(train.inventory, test.inventory))
     dataset = "+".join(folder.resolve().name for folder in config.data)
-    key = {"dataset": dataset, "protocol": protocol(config, preset, train, test, data), "seed": config.seed}
+    key: Entry = {"dataset": dataset, "protocol": protocol(config, preset, train, test, data), "seed": config.seed}
     training = {**key, "protocol": _of_training(key["protocol"]), "encoder_sha256": encoder.sha256}
     return _Task(
         config=config,
