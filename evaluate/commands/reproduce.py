@@ -34,6 +34,18 @@ def _weights(context: click.Context, parameter: click.Parameter, value: tuple[st
     return found
 
 
+def _encoders(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in value:
+        name, equals, where = text.partition("=")
+        if not equals or not (Path(where).exists() or ":" in where):
+            raise click.BadParameter(
+                f"{text!r}: wanted NAME=FILE of a file that is there, or NAME=MODULE:FACTORY", context, parameter
+            )
+        found[name] = where
+    return found
+
+
 @click.command("reproduce")
 @click.argument("table", metavar="TABLE", type=Choice(table_names()))
 @click.option("--out", required=True, type=PATH, metavar="DIR", help="Gets all data, runs, results and reports.")
@@ -62,6 +74,14 @@ def _weights(context: click.Context, parameter: click.Parameter, value: tuple[st
     metavar="GENERATOR=FILE",
     type=PATH_TEXT,
     help="A generator's weights instead of its recipe's own.",
+)
+@click.option(
+    "--encoder",
+    "encoders",
+    multiple=True,
+    callback=_encoders,
+    metavar="NAME=FILE|MODULE:FACTORY",
+    help="An encoder that a row only measures: bigbigan (genrep-table4 at scale full).",
 )
 @click.option("--device", type=Choice(DEVICES), default="auto", show_default=True, help="auto: GPUs if any.")
 @click.option("--jobs", type=COUNT, metavar="N", help="Tasks at a time.  [default: one per GPU; one on a CPU]")

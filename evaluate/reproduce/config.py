@@ -9,7 +9,7 @@ from pathlib import Path
 from genrep.encoders import DEVICES
 from genrep.suggestions import one_of
 
-from .planning import usable_generators
+from .planning import known_encoders, usable_generators
 from .specs import SCALES, read_scale, read_table
 
 
@@ -25,6 +25,9 @@ class ReproduceConfig:
     root: Path | None = None  # real data
     download: bool = False  # fetch the named sets that are not under root, before any task
     weights: Mapping[str, Path] = field(default_factory=dict)  # of generators, by name
+    encoders: Mapping[str, str] = field(
+        default_factory=dict
+    )  # that rows only measure, by name: files or module:factory
     device: str = "auto"
     jobs: int | None = None  # tasks at a time; None: one per GPU, one on a CPU
     hardware: str | None = None  # whose times a dry run tells: a name of hardware.toml, or a file
@@ -49,6 +52,12 @@ class ReproduceConfig:
             if name not in generators:
                 raise ValueError(
                     f"--weights {name}: {self.table} at this scale takes those of {', '.join(generators) or 'none'}"
+                )
+        taken = known_encoders(self.table, self.scale)
+        for name in self.encoders:
+            if name not in taken:
+                raise ValueError(
+                    f"--encoder {name}: {self.table} at this scale takes those of {', '.join(taken) or 'none'}"
                 )
         known = [row.id for row in read_table(self.table, self.scale).rows]
         for row in self.rows:

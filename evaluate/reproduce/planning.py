@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from genrep.files import digest_json
+from genrep.files import digest_json, sha256_file
 from genrep.photo_sets import PHOTO_SETS
 from genrep.presets import preset_settings
 from genrep.real_images import NAMED
@@ -14,7 +14,7 @@ from genrep.suggestions import one_of
 
 from .sources import GENERATE, Sources
 from .specs import RowSpec, ScaleSpec, Settings, read_method, read_scale, read_table
-from .tasks import OUTPUT_FILE, Task, flags
+from .tasks import DIGITS, OUTPUT_FILE, Task, flags
 
 TRAIN, EVALUATE = "genrep.train", "genrep.evaluate"
 CHEAP = ("steps", "epochs", "mix", "pixel_views", "positive")  # options by which an update takes no other time
@@ -60,6 +60,7 @@ def make_plan(
     rows: tuple[str, ...] = (),
     seeds: tuple[int, ...] | None = None,
     weights: Mapping[str, Path] | None = None,
+    encoders: Mapping[str, str] | None = None,
 ) -> Plan:
     """Plan a table; looks at no data.
 
@@ -67,6 +68,7 @@ def make_plan(
         rows: their ids; none: all.
         seeds: None: the scale's.
         weights: files of generators, by name.
+        encoders: files or module:factory of encoders that rows only measure, by name; a row that lacks its own is left out.
 
     Raises:
         ValueError: unknown names, or a scale without a generator for a row.
@@ -74,10 +76,18 @@ def make_plan(
     spec, how = read_table(table, scale), read_scale(scale)
     if spec.script:
         return Plan(title=spec.title, says=spec.says, rows=(), script=_script(spec.script, spec.options))
-    kept = [row for row in spec.rows if not rows or row.id in rows]
-    planner = Planner(how, sources := Sources(how, dict(weights or {}), role=spec.role))
+    given = dict(encoders or {})
+    asked = [row for row in spec.rows if not rows or row.id in rows]
+    kept = [row for row in asked if row.encoder is None or row.encoder in given]
+    lacking = [f"{row.name}: left out, for want of --encoder {row.encoder}=FILE." for row in asked if row not in kept]
+    planner = Planner(how, sources := Sources(how, dict(weights or {}), role=spec.role), given)
     planned = tuple(planner.row(row, seeds or how.seeds) for row in kept)
-    return Plan(title=spec.title, says=(*spec.says, *sources.says()), rows=planned)
+    return Plan(title=spec.title, says=(*spec.says, *lacking, *sources.says()), rows=planned)
+
+
+def known_encoders(table: str, scale: str) -> tuple[str, ...]:
+    """Names under which a table at a scale takes encoders. Raises ValueError as ``make_plan``."""
+    return tuple(dict.fromkeys(row.encoder for row in read_table(table, scale).rows if row.encoder))
 
 
 def usable_generators(table: str, scale: str) -> tuple[str, ...]:
@@ -106,14 +116,14 @@ def _script(script: tuple[str, ...], options: Settings) -> Task:
 class Planner:
     """Makes the tasks of rows at one scale."""
 
-    def __init__(self, scale: ScaleSpec, sources: Sources) -> None:
-        self.scale, self.sources = scale, sources
+    def __init__(self, scale: ScaleSpec, sources: Sources, encoders: Mapping[str, str]) -> None:
+        self.scale, self.sources, self.encoders = scale, sources, encoders
 
     def row(self, spec: RowSpec, seeds: tuple[int, ...]) -> PlannedRow:
         """A row with its tasks."""
         if spec.data == "walk":
             return PlannedRow(spec=spec, runs=(), results=(self._delta(spec),), seeds=seeds)
-        if spec.data == "none":
+        if spec.data in ("none", "given"):
             found = tuple(task for seed in seeds for task in self._evaluations(spec, None, seed))
             return PlannedRow(spec=spec, runs=(), results=found, seeds=seeds)
         runs = tuple(self._run(spec, seed) for seed in seeds)
@@ -189,16 +199,22 @@ class Planner:
                 **({"root": "{root}"} if real in NAMED or real in PHOTO_SETS else {}),
                 **options,
             }
-        if run is None:
-            encoder: tuple[str, ...] = ("--random-init", *flags(self.scale.random))
+        facts = {}
+        if spec.encoder is not None:
+            encoder: tuple[str, ...] = ("--encoder", f"{{encoder:{spec.encoder}}}")
+            facts = {"encoder": _content(self.encoders[spec.encoder])}
+        elif run is None:
+            encoder = ("--random-init", *flags(self.scale.random))
         else:
             encoder = ("--encoder", run.folder)
+        measured = run.label if run is not None else f"{spec.encoder or 'random'}-s{seed}"
         # Several seeds of one encoder; a random one is another encoder for each.
         seeds = [seed] if run is None else how.get("seeds", [seed])
         where = str(options.get("dataset") or options.get("suite") or "voc")
         return Task(
             kind="evaluation",
-            label=f"{name}-{f'random-s{seed}' if run is None else run.label}",
+            label=f"{name}-{measured}",
+            facts=facts,
             module=f"{EVALUATE}:{how['command']}",
             arguments=(*encoder, *flags(options), "--seed", ",".join(map(str, seeds))),
             needs=needs,
@@ -224,6 +240,12 @@ class Planner:
             has_device=False,
             like=f"delta {anchors}",
         )
+
+
+def _content(encoder: str) -> str:
+    """What tells an encoder apart: a file's content, else its words."""
+    path = Path(encoder)
+    return sha256_file(path)[:DIGITS] if path.is_file() else encoder
 
 
 def _length(options: Settings) -> float:

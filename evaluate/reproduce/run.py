@@ -30,13 +30,22 @@ class ReproduceResult:
 
 def plan_of(config: ReproduceConfig) -> Plan:
     """The tasks that a config stands for. Raises ValueError as ``make_plan``."""
-    return make_plan(config.table, config.scale, rows=config.rows, seeds=config.all_seeds, weights=config.weights)
+    return make_plan(
+        config.table,
+        config.scale,
+        rows=config.rows,
+        seeds=config.all_seeds,
+        weights=config.weights,
+        encoders=config.encoders,
+    )
 
 
 def whole_plan(config: ReproduceConfig) -> Plan:
     """All rows of the config's table, with every seed that is asked for, the scale's own, or of a result in ``out``."""
     seeds = {*config.all_seeds, *read_scale(config.scale).seeds, *seeds_there(config.out)}
-    return make_plan(config.table, config.scale, seeds=tuple(sorted(seeds)), weights=config.weights)
+    return make_plan(
+        config.table, config.scale, seeds=tuple(sorted(seeds)), weights=config.weights, encoders=config.encoders
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +109,8 @@ def carry_out(prepared: Prepared) -> ReproduceResult:
 def _values(config: ReproduceConfig, plan: Plan) -> dict[str, str]:
     """Of the placeholders in commands. Raises DataError for one that has none."""
     values = {f"weights:{name}": str(path.resolve()) for name, path in config.weights.items()}
+    for name, text in config.encoders.items():
+        values[f"encoder:{name}"] = str(Path(text).resolve()) if Path(text).exists() else text
     if config.root is not None:
         values["root"] = str(config.root.resolve())
     commands = open_tasks(plan.goals, config.out)

@@ -13,7 +13,7 @@ from genrep.suggestions import one_of
 
 SCALES = ("tiny", "cpu", "small", "full")
 Settings = dict[str, Any]
-DATA = ("generated", "real", "mixed", "none", "walk")
+DATA = ("generated", "real", "mixed", "none", "walk", "given")
 ROW_SCALES = ("full", "reduced")
 REAL_SHAPES = (
     "whole",
@@ -54,6 +54,7 @@ class RowSpec:
     online: bool = False  # full scale only
     steps_per_epoch: int | None = None  # with online
     walk: str | None = None  # the fit whose latent view is measured
+    encoder: str | None = None  # with data "given": the name under which the caller gives an encoder
     evaluations: tuple[str, ...] = ()  # "NAME" or "NAME:DATASET"; full scale only
     only: str | None = None  # one of ROW_SCALES
 

@@ -202,7 +202,8 @@ def _delta(task: Task, given: Given) -> Work:
 
 def _forward(encoder: Task | None, given: Given, size: int, images: float, mode: str = "forward") -> Counter[str]:
     """Images through the encoder that is measured."""
-    arch, stem = given.text("arch", "resnet18"), given.text("stem", "imagenet")
+    other = "resnet50" if "encoder" in given else "resnet18"  # BigBiGAN's is a ResNet-50
+    arch, stem = given.text("arch", other), given.text("stem", "imagenet")
     if encoder is not None:
         run = Given(encoder.arguments)
         preset = preset_settings(run.text("preset")) if "preset" in run else {}

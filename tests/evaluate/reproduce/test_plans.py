@@ -397,3 +397,21 @@ def test_delta_becomes_results() -> None:
     row["delta_per_chunk"], row["loss_f"] = [part, {**part, "chunk": 2, "mean": 3.0}], None
     found = {entry["metric"]: entry["value"] for entry in delta_entries(content, "bigbigan")}
     assert found["mean distance in chunk 2"] == 3.0 and "loss of the estimator" not in found
+
+
+def test_an_encoder_that_is_given_is_only_measured(tmp_path: Path) -> None:
+    """GenRep, section 4.2: BigBiGAN's own encoder, 55.70 on ImageNet-100, at 256 px with batches of 128 and rate .3."""
+    assert any("left out, for want of --encoder bigbigan=FILE" in text for text in plan("genrep-table4", "full").says)
+    file = tmp_path / "encoder.pth"
+    found = []
+    for content in (b"one", b"two"):
+        file.write_bytes(content)
+        rows = make_plan("genrep-table4", "full", encoders={"bigbigan": str(file)}).rows
+        (row,) = [row for row in rows if row.spec.id == "bigbigan-encoder"]
+        assert not row.runs and [one.text for one in find_row((row.spec.published or ("",))[0])] == ["55.70"]
+        found.append(row.results[0])
+    assert found[0].id != found[1].id  # another file, another result
+    words = found[0].command({"encoder:bigbigan": "/e.pth", "root": "/data"}, "cpu")
+    assert words[words.index("--encoder") + 1] == "/e.pth"
+    assert [words[words.index(name) + 1] for name in ("--size", "--batch-size", "--lr")] == ["256", "128", "0.3"]
+    assert not any(row.spec.id == "bigbigan-encoder" for row in plan("genrep-table4", "small").rows)

@@ -120,6 +120,12 @@ def test_a_failure_is_said_and_the_rest_is_reported(
             "--weights biggan: genrep-table1 at this scale takes those of bigbigan",
         ),
         (["hl-fig3", "--weights", f"bigbigan={__file__}"], 2, "takes those of none"),
+        (
+            ["genrep-table1", "--encoder", "bigbigan=a:b"],
+            2,
+            "--encoder bigbigan: genrep-table1 at this scale takes",
+        ),
+        (["genrep-table4", "--encoder", "bigbigan=nowhere.pth"], 2, "wanted NAME=FILE of a file that is there"),
         (["genrep-table1", "--seeds", f"0,{2**63}", "--dry-run"], 2, "wanted numbers from 0 and below 2**63"),
         (["genrep-table1", "--jobs", "0"], 2, "--jobs"),
         (
