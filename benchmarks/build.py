@@ -42,6 +42,7 @@ from genrep.generate import BuildConfig, build_dataset
 from genrep.generate.builder.dataset import MAX_ENCODERS
 from genrep.generate.builder.folder import claim
 from genrep.generate.builder.job import Job, build_shard
+from genrep.generate.builder.pages import page_size
 from genrep.generate.builder.pairs import OpenPairs
 from genrep.generate.builder.plan import pair_bytes
 from genrep.generate.builder.resolve import make_plan
@@ -179,7 +180,7 @@ class Bench:
             encode = self.each(lambda: [encode_jpeg(image, options) for view in images for image in view], 0.2)
         with tempfile.TemporaryDirectory() as folder:
             started = now()
-            with ShardWriter(Path(folder) / "shard-00000.beton", table, repeats * len(z)) as writer:
+            with ShardWriter(Path(folder) / "shard-00000.beton", table, repeats * len(z), page_size(table)) as writer:
                 for k in range(repeats):
                     writer.append(replace(batch, indices=batch.indices + k * len(z)))
                 written = writer.finish()["bytes"]

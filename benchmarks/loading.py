@@ -61,13 +61,14 @@ def write_sets(root: Path, images: NDArray[np.uint8], encoding: str, count: int)
     from PIL import Image
 
     from genrep.datasets_manifest import Shard, build_manifest, field_table, shard_name, write_manifest
+    from genrep.generate.builder.pages import page_size
     from genrep.generate.builder.shard import ShardWriter
     from genrep.generate.builder.source import Batch
 
     table = field_table(images.shape[1:3], encoding, num_positives=1, z_anchor=[LATENT])
 
     def write(path: Path, first: int, size: int) -> dict[str, Any]:
-        with ShardWriter(path, table, size) as writer:
+        with ShardWriter(path, table, size, page_size(table)) as writer:
             for start in range(first, first + size, 500):
                 index = np.arange(start, min(start + 500, first + size))
                 z = np.repeat(index[:, None], LATENT, axis=1).astype(np.float32)
@@ -198,7 +199,7 @@ def write_tables(folder: Path, count: int, per_shard: int) -> None:
     table = field_table((128, 128), "raw", num_positives=1, z_anchor=[LATENT])
     stored = layout.stored_fields(table)
     sizes = np.array([layout.size_limits(field)[0] for field in stored])
-    page, record = layout.MIN_PAGE, layout.record_dtype(table)
+    page, record = layout.USUAL_PAGE, layout.record_dtype(table)
     per_page = page // int(sizes.sum())
     shards = []
     for k, first in enumerate(range(0, count, per_shard)):

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 VERSION = 2
 HEADER = struct.Struct("<HHIQQ")  # version, number of fields, page size, number of samples, allocation table's offset
 DESCRIPTOR = struct.Struct("<B16s1024s")  # type, name, arguments
-MIN_PAGE = 1 << 21
+MIN_PAGE = 1 << 12  # FFCV's writer makes none below USUAL_PAGE; its readers take any
+USUAL_PAGE = 1 << 21
 MAX_PAGE = 1 << 31  # the largest power of two that the header can hold
 
 TYPE_IDS = {"int": 1, "image": 2, "float32": 4}

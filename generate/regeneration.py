@@ -177,7 +177,10 @@ class _Again:
             raise RecipeError(short(f"not the manifest's recipe: {differences(manifest['recipe'], plan.recipe)}"))
         if plan.fields != manifest["fields"]:
             raise RecipeError("its fields are not those that its recipe makes")
-        plan = replace(plan, classes=tuple(manifest["classes"]))
+        facts = dict(plan.facts)
+        if facts.get("page_size") != manifest["build"].get("page_size"):
+            facts.pop("page_size", None)  # of a version that gave all shards the usual page
+        plan = replace(plan, classes=tuple(manifest["classes"]), facts=facts)
         usual = min(LARGEST_BATCH["cuda" if device.startswith("cuda") else "cpu"], int(plan.recipe["pairs_per_shard"]))
         sizes = tuple(
             config.batch_size or _number(shard.get("batch_size"), MAX_BATCH) or usual for shard in manifest["shards"]

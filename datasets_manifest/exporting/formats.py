@@ -16,6 +16,8 @@ UNIT_BYTES = 256 << 20  # of a tar or parquet file, about
 class Format(ABC):
     """A format's writer for one dataset. A unit is ``per_unit`` samples, the last may be fewer."""
 
+    state_name = "export.json"  # in the folder: what it is of
+
     def __init__(self, manifest: Manifest, out: Path, per_unit: int | None) -> None:
         self.manifest, self.out = manifest, out
         self.per_unit = per_unit or self.default_per_unit()

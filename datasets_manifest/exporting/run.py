@@ -22,7 +22,6 @@ from .samples import samples
 from .webdataset import WebdatasetFormat
 
 FORMATS: dict[str, type[Format]] = {"folder": FolderFormat, "webdataset": WebdatasetFormat, "parquet": ParquetFormat}
-STATE_NAME = "export.json"
 MAX_STATE_BYTES = 64 << 20
 
 
@@ -48,8 +47,8 @@ class ExportReport:
 def export(config: ExportConfig) -> ExportReport:
     """Write a dataset in another format. An export that was cut short goes on where it was; the bytes are the same.
 
-    JPEG images are passed through as they are stored, others become PNG files. ``out`` gets an ``export.json`` that says
-    what it is of: recipe, licence, classes, digest.
+    JPEG images are passed through as they are stored, others become PNG files. ``out`` gets an ``export.json``
+    (``.export.json`` beside tars) that says what it is of: recipe, licence, classes, digest.
 
     Raises:
         DatasetError: no finished dataset, a shard that is missing or damaged (see ``verify``), or pyarrow is not there.
@@ -63,12 +62,12 @@ def export(config: ExportConfig) -> ExportReport:
     writer = FORMATS[config.format](manifest, config.out, config.per_file)
     with locked_folder(config.out):
         state = _state(config, manifest, writer)
-        complete = _claim(config.out, state)
+        complete = _claim(config.out, state, writer.state_name)
         todo = [unit for unit in range(writer.units) if not writer.is_done(unit)]
         written = _write(config, manifest, writer, todo)
         if todo or not complete:
             writer.finish(samples(config.folder, manifest, 0, manifest.num_pairs, images=False))
-            write_json(config.out / STATE_NAME, {**state, "complete": True})
+            write_json(config.out / writer.state_name, {**state, "complete": True})
     return ExportReport(pairs=manifest.num_pairs, files=writer.file_count(), written_pairs=written)
 
 
@@ -93,13 +92,15 @@ def _state(config: ExportConfig, manifest: Manifest, writer: Format) -> dict[str
     return {"format": config.format, "per_file": writer.per_unit, "pairs": manifest.num_pairs, "dataset": dataset}
 
 
-def _claim(out: Path, state: dict[str, Any]) -> bool:
+def _claim(out: Path, state: dict[str, Any], name: str) -> bool:
     """Make an empty folder this export's, or find that it is; returns whether it was complete. Raises ResumeError."""
-    path = out / STATE_NAME
+    path = out / name
+    if name != Format.state_name and os.path.lexists(out / Format.state_name) and not os.path.lexists(path):
+        os.rename(out / Format.state_name, path)  # of an earlier version
     if not os.path.lexists(path):
         there = [name for name in os.listdir(out) if not is_clutter(name)]
         if any(not (name.startswith(".") and name.endswith(".tmp")) for name in there):
-            raise ResumeError(f"--out {out}: not empty, and no export of this program ({STATE_NAME} is missing)")
+            raise ResumeError(f"--out {out}: not empty, and no export of this program ({name} is missing)")
         write_json(path, {**state, "complete": False})
         return False
     found = read_json(path, MAX_STATE_BYTES)

@@ -18,6 +18,8 @@ from .samples import Sample, suffix
 class WebdatasetFormat(Format):
     """A tar file per unit. Entries have no owner and no time, so that the bytes depend on the samples alone."""
 
+    state_name = ".export.json"  # hidden: Hugging Face's datasets takes every visible file of the folder for data
+
     def _path(self, unit: int) -> Path:
         return self.out / f"pairs-{unit:06d}.tar"
 

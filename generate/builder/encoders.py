@@ -23,6 +23,7 @@ from genrep.datasets_manifest.locks import FolderLocks
 from genrep.datasets_manifest.manifest import shard_name
 
 from .crew import Crew, Member, reporting
+from .folder import claimed_plan
 from .job import Event, Job, record_shard
 from .source import Batch, OutOfMemoryError
 
@@ -108,7 +109,8 @@ def _encode_shard(job: Job, connection: Connection, slots: _Slots, number: int, 
 
     connection.send(("open", None))
     started = time.monotonic()
-    with ShardWriter(job.out / shard_name(number), job.plan.fields, job.plan.shard(number).count) as writer:
+    path, page = job.out / shard_name(number), claimed_plan(job.out, job.plan).page_size
+    with ShardWriter(path, job.plan.fields, job.plan.shard(number).count, page) as writer:
         while (message := connection.recv()) is not None:
             slot, rest = message
             writer.append(slots.get(slot, rest))

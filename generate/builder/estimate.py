@@ -93,7 +93,7 @@ def _bytes(plan: Plan, source: Source, made: list[ShardRecord]) -> float:
     def size(number: int) -> float:
         count = plan.shard(number).count
         known = [shard.bytes for shard in made if shard.count == count]
-        return fmean(known) if known else shard_bytes(plan.fields, count, jpegs)
+        return fmean(known) if known else shard_bytes(plan.fields, count, plan.page_size, jpegs)
 
     last = plan.num_shards - 1
     return last * size(0) + size(last)

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,13 @@ def claim(folder: Path, plan: Plan) -> None:
     found = read_object(path, ResumeError)
     if found != plan.recipe:
         raise ResumeError(f"--out {folder}: holds another dataset ({differences(found, plan.recipe)})")
+
+
+def claimed_plan(folder: Path, plan: Plan) -> Plan:
+    """The plan with the page size that the folder was begun with: an earlier version chose another for small shards."""
+    begun = json.loads((folder / BUILD_NAME).read_bytes())["facts"].get("page_size")
+    facts = {key: value for key, value in plan.facts.items() if key != "page_size"}
+    return replace(plan, facts={**facts, **({"page_size": begun} if begun else {})})
 
 
 def refuse_strangers(folder: Path) -> None:

@@ -17,6 +17,7 @@ from genrep.datasets_manifest.manifest import Shard as ShardRecord
 from genrep.datasets_manifest.manifest import shard_name, write_shard_record
 from genrep.datasets_manifest.recovery.fingerprints import make_fingerprint
 
+from .folder import claimed_plan
 from .plan import Plan
 from .source import OpenSource, OutOfMemoryError, Source
 
@@ -75,8 +76,8 @@ def _write_shard(job: Job, source: Source, number: int) -> Iterator[Event]:
     from .shard import ShardWriter
 
     started, shard = time.monotonic(), job.plan.shard(number)
-    path, largest = job.out / shard_name(number), job.plan.largest_sample
-    with ShardWriter(path, job.plan.fields, shard.count, largest) as writer:
+    path, page = job.out / shard_name(number), claimed_plan(job.out, job.plan).page_size
+    with ShardWriter(path, job.plan.fields, shard.count, page) as writer:
         for batch in source.batches(shard.first_index, shard.count):
             writer.append(batch)
             yield "pairs", len(batch.indices)

@@ -12,6 +12,8 @@ from genrep.errors import RecipeError
 from genrep.files import digest_json
 from genrep.quantities import whole_number
 
+from .pages import page_size
+
 DEFAULT_SHARD_BYTES = 512_000_000
 DEFAULT_MIN_SHARDS = 16
 JPEG_BYTES_PER_PIXEL = (
@@ -44,6 +46,16 @@ class Plan:
     def id(self) -> str:
         """The dataset's identity: sha256 of the recipe."""
         return digest_json(self.recipe)
+
+    @property
+    def page_size(self) -> int:
+        """Bytes of a page of its shards (``pages.page_size``)."""
+        return int(self.facts.get("page_size") or page_size(self.fields, largest=self.largest_sample))
+
+    @property
+    def unit(self) -> str:
+        """What is counted: pairs of a generator, or real images."""
+        return "image" if "source" in self.recipe else "pair"
 
     @property
     def num_pairs(self) -> int:

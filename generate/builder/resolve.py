@@ -16,6 +16,7 @@ from ..recipe import Recipe, framed_shape, latent_spec
 from ..views import GeneratorFacts, View, parse_view
 from .conditions import class_count, make_conditions
 from .config import BuildConfig, parse_part
+from .pages import small_page
 from .plan import Plan, pair_bytes, shard_pairs
 
 
@@ -77,6 +78,8 @@ def make_plan(config: BuildConfig, recipe: Recipe, loaded: LoadedGenerator) -> P
     options = {**recipe.options, **config.generator_options()}
     if "features" in options:
         options["features"] = loaded.features_digest
+    per_pair = pair_bytes(fields)
+    per_shard = shard_pairs(config.shard_size, config.num_pairs, per_pair)
     resolved = {
         "generator": {
             "name": recipe.name,
@@ -99,7 +102,7 @@ def make_plan(config: BuildConfig, recipe: Recipe, loaded: LoadedGenerator) -> P
             **({"resize": list(recipe.resize)} if recipe.resize else {}),  # without one the identity stays what it was
         },
         "num_pairs": config.num_pairs,
-        "pairs_per_shard": shard_pairs(config.shard_size, config.num_pairs, pair_bytes(fields)),
+        "pairs_per_shard": per_shard,
         "seed": config.seed,
     }
     if filtering is not None:  # an unfiltered recipe has no such key: its identity stays what it was
@@ -112,6 +115,7 @@ def make_plan(config: BuildConfig, recipe: Recipe, loaded: LoadedGenerator) -> P
         facts={
             "weights": {key: value for key, value in loaded.weights_facts.items() if key != "classes"},
             "licence": loaded.weights_facts.get("licence", recipe.licence),
+            **small_page(fields, per_shard * per_pair),
             "views": [{"digest": file.digest, "file": file.path.name, "sha256": file.sha256} for file in files],
         },
     )

@@ -109,7 +109,7 @@ def _build_open_shards(job: Job, events: Events, share: Share) -> int:
     built = 0
     tell = _BatchSizeTeller(job)
     try:
-        with Progress(plan.num_pairs, "pair", f"building {job.out}", initial=before) as progress:
+        with Progress(plan.num_pairs, plan.unit, f"building {job.out}", initial=before) as progress:
             for kind, value in events(todo):
                 if kind == "pairs":
                     progress.update(value)

@@ -27,7 +27,6 @@ from genrep.errors import RecipeError
 from genrep.files import faults_named, fsync_folder
 
 from ..pixels import jpeg_options
-from .pages import page_size
 from .source import Batch
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ class _PageAllocator(MemoryAllocator):  # type: ignore[misc]
 class ShardWriter:
     """Context manager that writes one shard; nothing appears under ``path`` until ``finish`` has returned."""
 
-    def __init__(self, path: Path, table: list[dict[str, Any]], count: int, largest_sample: int | None = None) -> None:
+    def __init__(self, path: Path, table: list[dict[str, Any]], count: int, page: int) -> None:
         for row in table:
             if len(row["name"].encode()) > MAX_FIELD_NAME:
                 raise RecipeError(f"field name {row['name']!r}: FFCV keeps {MAX_FIELD_NAME} bytes")
@@ -98,7 +97,7 @@ class ShardWriter:
         self.metadata = np.zeros(count, dtype=self.metadata_type)
         self.header = np.zeros(1, dtype=HeaderType)
         self.header["version"], self.header["num_fields"] = CURRENT_VERSION, len(self.fields)
-        self.header["page_size"], self.header["num_samples"] = page_size(table, largest_sample), count
+        self.header["page_size"], self.header["num_samples"] = page, count
         self.latents_digest = hashlib.sha256()
 
     def __enter__(self) -> ShardWriter:

@@ -136,12 +136,12 @@ def dataset(dry_run: bool, show_plan: bool, **options: Any) -> None:
     show_build(build_dataset(config))
 
 
-def show_build(report: BuildReport) -> None:
-    """Say what a build did."""
+def show_build(report: BuildReport, unit: str = "pair") -> None:
+    """Say what a build did, in pairs or images."""
     say(f"folder         {report.folder}")
     if report.built_pairs:
         rate = report.built_pairs / report.seconds
-        say(f"speed          {rate:.0f} pairs/s ({report.built_pairs} built in {report.seconds:.1f} s)")
+        say(f"speed          {rate:.0f} {unit}s/s ({report.built_pairs} built in {report.seconds:.1f} s)")
     manifest = report.manifest
     if manifest is None:
         say(
@@ -151,8 +151,8 @@ def show_build(report: BuildReport) -> None:
         return
     size = manifest.num_bytes
     found = "" if report.built_pairs else ", found complete: nothing to do"
-    say(f"pairs          {manifest.num_pairs} in {len(manifest.shards)} shards{found}")
-    say(f"bytes          {size} ({size / manifest.num_pairs:.0f} per pair)")
+    say(f"{unit + 's':15}{manifest.num_pairs} in {len(manifest.shards)} shards{found}")
+    say(f"bytes          {size} ({size / manifest.num_pairs:.0f} per {unit})")
     say(f"contact sheet  {report.sheet}")
 
 

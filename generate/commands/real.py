@@ -62,4 +62,4 @@ def from_folder(dry_run: bool, **options: Any) -> None:
         return
     from ..real.folder import build_from_folder
 
-    show_build(build_from_folder(config))
+    show_build(build_from_folder(config), "image")

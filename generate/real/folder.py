@@ -19,6 +19,7 @@ from genrep.real_images import NAMED, load_images
 
 from ..builder.folder import UNREADABLE_NAME, refuse_strangers
 from ..builder.job import Job
+from ..builder.pages import small_page
 from ..builder.plan import Plan, pair_bytes, shard_pairs
 from ..builder.pool import WorkerPool, build_here
 from ..builder.run import BuildReport, run_build
@@ -73,6 +74,7 @@ def _plan(config: FolderConfig, images: _Images) -> Plan:
     fields = field_table((height, width), encoding, varying=varying)
     pixels = images.shapes.prod(axis=1)
     mean_bytes = pair_bytes(fields, image_pixels=float(pixels.mean()))
+    per_shard, largest = shard_pairs(config.shard_size, images.count, mean_bytes), 3 * int(pixels.max())
     image: dict[str, Any] = {
         "height": None if varying else height,
         "width": None if varying else width,
@@ -86,7 +88,7 @@ def _plan(config: FolderConfig, images: _Images) -> Plan:
         "source": images.source,
         "image": image,
         "num_pairs": images.count,
-        "pairs_per_shard": shard_pairs(config.shard_size, images.count, mean_bytes),
+        "pairs_per_shard": per_shard,
         "num_positives": 0,
         "seed": 0,
     }
@@ -94,8 +96,8 @@ def _plan(config: FolderConfig, images: _Images) -> Plan:
         recipe=recipe,
         fields=fields,
         classes=images.classes,
-        facts={"licence": images.licence},
-        largest_sample=3 * int(pixels.max()),
+        facts={"licence": images.licence, **small_page(fields, per_shard * mean_bytes, largest=largest)},
+        largest_sample=largest,
     )
 
 

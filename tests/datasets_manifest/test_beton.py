@@ -129,7 +129,7 @@ def test_missing_link_folder_and_pipe(patch: Patch, tmp_path: Path) -> None:
         ({"num_samples": 4}, "4 samples, the manifest says 3"),
         ({"num_samples": 2**64 - 1}, "samples, the manifest says 3"),
         ({"page_size": 0}, "page size 0"),
-        ({"page_size": 4096}, "page size 4096"),
+        ({"page_size": 2048}, "page size 2048"),
         ({"page_size": PAGE + 1}, "page size"),
         ({"page_size": 2**31}, "wanted a page's boundary after"),
         ({"table_start": 24}, "its tables end at"),

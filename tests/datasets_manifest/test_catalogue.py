@@ -40,7 +40,9 @@ def test_the_command_of_an_entry_makes_the_dataset_that_it_names(entry: catalogu
     assert (plan.id, plan.num_pairs, recipe.licence) == (entry.id, entry.num_pairs, entry.licence)
     assert [plan.recipe["image"]["height"], plan.recipe["image"]["width"]] == entry.image
     assert entry.image[0] <= 64  # raw, so that the size follows from the plan
-    assert entry.bytes == sum(shard_bytes(plan.fields, plan.shard(k).count) for k in range(plan.num_shards))
+    assert entry.bytes == sum(
+        shard_bytes(plan.fields, plan.shard(k).count, plan.page_size) for k in range(plan.num_shards)
+    )
 
 
 def test_the_command_is_one_of_genrep_generate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

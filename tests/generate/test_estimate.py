@@ -9,7 +9,7 @@ from genrep.cli import invoke
 from genrep.datasets_manifest.schema import field_table
 from genrep.generate import BuildConfig, build_dataset
 from genrep.generate.builder import estimate, plan_dataset
-from genrep.generate.builder.pages import shard_bytes
+from genrep.generate.builder.pages import page_size, shard_bytes
 from genrep.generate.builder.shard import ShardWriter
 from genrep.generate.builder.source import Batch
 from genrep.generate.cli import cli
@@ -24,7 +24,7 @@ def write(folder, table, count, side):
     dims = [row["shape"] for row in table if row["kind"] == "float32"]
     latents = [np.zeros((count, *shape), dtype=np.float32) for shape in dims]
     labels = np.zeros(count, dtype=np.int64)
-    with ShardWriter(folder / "shard-00000.beton", table, count) as writer:
+    with ShardWriter(folder / "shard-00000.beton", table, count, page_size(table)) as writer:
         writer.append(Batch(indices=np.arange(count), labels=labels, images=[images] * views, latents=latents))
         facts = writer.finish()
         sizes = [size for _, _, size in writer.allocator.allocations]
@@ -35,7 +35,7 @@ def write(folder, table, count, side):
 @pytest.mark.parametrize("positives", [0, 1, 3])
 def test_raw_shards_are_as_large_as_told(tmp_path, count, positives):
     table = field_table((64, 64), "raw", num_positives=positives, z_anchor=[16] if positives else None)
-    told = shard_bytes(table, count)
+    told = shard_bytes(table, count, page_size(table))
     assert write(tmp_path, table, count, 64)[0] == told
     assert told % 2**21 == 24 * count * (2 * (positives + 1) if positives else 1)
 
@@ -44,7 +44,7 @@ def test_raw_shards_are_as_large_as_told(tmp_path, count, positives):
 def test_jpeg_shards_are_as_large_as_told_from_their_images(tmp_path, count, encoding):
     table = field_table((80, 80), encoding, num_positives=1, z_anchor=[16])
     size, jpegs = write(tmp_path, table, count, 80)
-    assert shard_bytes(table, count, jpegs) == size
+    assert shard_bytes(table, count, page_size(table), jpegs) == size
 
 
 @pytest.mark.parametrize("probe_seconds", [0.0, 10.0], ids=["nothing finished", "all finished"])

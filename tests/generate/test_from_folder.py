@@ -99,6 +99,15 @@ def test_the_reasons_in_the_record_are_the_same_in_every_run(photos, tmp_path):
     assert json.loads(records[0])["reason"] == "not a readable image (of no format that Pillow knows)"
 
 
+def test_real_images_are_counted_as_images(photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("genrep.progress.LOG_EVERY_SECONDS", 0.0)
+    command = ["from-folder", str(photos), "--size", "16", "--out", str(tmp_path / "out"), "--processes", "1"]
+    assert invoke(cli, command) == 0
+    told = capsys.readouterr()
+    assert "\nimages         6 in 6 shards\n" in told.out and " per image)" in told.out
+    assert "6/6 images" in told.err and "pair" not in told.out + told.err
+
+
 def test_the_bytes_do_not_depend_on_the_processes(photos, tmp_path):
     one = build(photos, tmp_path / "one", size="16", shard_size="2").manifest
     two = build(photos, tmp_path / "two", size="16", shard_size="2", processes=2).manifest
