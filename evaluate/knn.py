@@ -12,7 +12,7 @@ import torch
 from genrep.encoders import DEVICES, PRECISIONS, LoadedEncoder
 from genrep.encoders.devices import pick_device, pick_precision
 from genrep.errors import DataError
-from genrep.files import check_out, locked_folder
+from genrep.files import locked_folder, require_writable
 from genrep.knn import NEIGHBOURS, TEMPERATURE, knn_score
 from genrep.suggestions import one_of
 
@@ -84,7 +84,7 @@ def evaluate_knn(config: KnnConfig) -> KnnResult:
     started = time.monotonic()
     device = pick_device(config.device)
     path = config.out / RESULT_FILE
-    check_out(config.out)
+    require_writable(config.out, "--out")
     encoder = open_encoder(
         encoder=config.encoder,
         random_init=config.random_init,

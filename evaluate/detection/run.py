@@ -17,7 +17,7 @@ from genrep.evaluate.encoders import open_encoder
 from genrep.evaluate.results import Entry, add, data_digests, encoder_facts, find_or_tell, same_encoder, tell_changes
 from genrep.evaluate.voc.choice import measured_classes
 from genrep.evaluate.voc.layout import VocSplit, read_split
-from genrep.files import check_out, locked_folder
+from genrep.files import locked_folder, require_writable
 from genrep.processes import Processes, join
 from genrep.progress import Progress, note
 from genrep.sanity import check_training
@@ -67,7 +67,7 @@ def evaluate_detection(config: DetectionConfig) -> DetectionResult:
             another encoder.
     """
     check_installed()
-    check_out(config.out)
+    require_writable(config.out, "--out")
     preset = config.resolved()
     with join(config.device) as place:
         if preset.batch_size % place.size:

@@ -17,7 +17,7 @@ from genrep.evaluate.encoders import open_encoder
 from genrep.evaluate.results import Entry, add, data_digests, encoder_facts, find_or_tell, same_encoder, tell_changes
 from genrep.evaluate.transforms import Transform
 from genrep.features import feature_batches
-from genrep.files import check_out, locked_folder
+from genrep.files import locked_folder, require_writable
 from genrep.progress import Progress, note
 
 from .ahead import ahead
@@ -53,7 +53,7 @@ def evaluate_voc07(config: Voc07Config) -> Voc07Result:
     started = time.monotonic()
     device = pick_device(config.device)
     path = config.out / RESULT_FILE
-    check_out(config.out)
+    require_writable(config.out, "--out")
     encoder = open_encoder(
         encoder=config.encoder, random_init=config.random_init, arch=config.arch, stem=config.stem, seed=config.seed
     )

@@ -22,6 +22,7 @@ from genrep.checkpoints import FAULTS, own_checkpoint, read_state, reason_of
 from genrep.encoders.devices import pick_precision
 from genrep.errors import ResumeError, WeightsError
 from genrep.files import locked_folder, write_json
+from genrep.inventory import inventory_of_pixels
 from genrep.progress import Progress
 from genrep.real_images import RealImages
 from genrep.sanity import LARGEST_GRADIENT, check_training, diverged, gradients
@@ -43,6 +44,8 @@ class GanTrainer:
 
     def __init__(self, config: FitGanConfig, data: RealImages) -> None:
         self.config = config
+        images = inventory_of_pixels(data.images, data.labels, data.classes)
+        self.identity = {**config.identity(), "data_sha256": images.digest}
         self.device = torch.device(config.device)
         resolution = data.images.shape[1]
         self.img_channels = 1 if data.is_gray() else 3
@@ -238,7 +241,7 @@ class GanTrainer:
     def state(self) -> dict[str, Any]:
         """Everything that a later process needs to go on; plain tensors, numbers and strings."""
         return {
-            "config": json.dumps(self.config.identity(), sort_keys=True),
+            "config": json.dumps(self.identity, sort_keys=True),
             "generator": self.generator.state_dict(),
             "average": self.average.state_dict(),
             "discriminator": self.discriminator.state_dict(),
@@ -254,7 +257,7 @@ class GanTrainer:
             self._take(path, read_state(path, self.device))
 
     def _take(self, path: Path, state: dict[str, Any]) -> None:
-        ours, theirs = self.config.identity(), json.loads(state["config"])
+        ours, theirs = self.identity, json.loads(state["config"])
         names = sorted(name for name in ours | theirs if ours.get(name) != theirs.get(name))
         if names:
             differences = ", ".join(

@@ -87,26 +87,13 @@ def lock(descriptor: int, kind: int, folder: Path) -> None:
         raise ResumeError(f"--out {folder}: another process is at work in this folder") from None
 
 
-def check_out(folder: Path) -> None:
-    """See, before any work is done for it, that ``--out`` can be made and written; makes nothing. Raises ResumeError."""
-    wanted = "wanted a folder that can be written"
-    try:
-        there = next(path for path in (folder, *folder.absolute().parents) if path.exists() or path.is_symlink())
-        if not there.is_dir():
-            raise ResumeError(f"--out {folder}: {there} is no folder; {wanted}")
-    except (OSError, ValueError) as error:
-        raise ResumeError(f"--out {folder}: {getattr(error, 'strerror', None) or error}; {wanted}") from None
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise ResumeError(f"--out {folder}: no permission to write in {there}; {wanted}")
-
-
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[int]:
     """Make the folder if need be and hold it alone; yields its descriptor.
 
     Raises ResumeError if another process holds it, or it cannot be written.
     """
-    check_out(folder)
+    require_writable(folder, "--out")
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
