@@ -29,6 +29,7 @@ class Checkpoint:
     family: str
     tensors: dict[str, Tensor]
     config: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # where in its file it was found, and what of the file is left out
 
     def digest(self) -> str:
         """Hex sha256 over names, shapes, dtypes and little-endian bytes, in order of name: the same from any container."""

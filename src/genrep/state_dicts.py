@@ -38,7 +38,7 @@ WRAPPERS = frozenset(
 AVERAGES = frozenset({"avg", "average", "averaged", "ema", "moving", "polyak", "running", "shadow", "slow", "swa"})
 # Words of networks that follow the trained one, or serve its loss: MoCo's key encoder, BYOL's target, DINO's teacher.
 FOLLOWERS = AVERAGES | {"criterion", "k", "key", "loss", "momentum", "target", "teacher"}
-_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _LONGEST = (
     2000  # characters of a dotted name: a key may stand at every level of a nest, so that names could grow endlessly
 )
@@ -192,9 +192,11 @@ def pick(
     wanted = [prefix for prefix in found if (prefix in marked) == averaged] or list(found)
     first = min(wanted, key=len)
     if not all(same(first, other) for other in wanted if other != first):
-        names = ", ".join(shown_prefix(prefix) for prefix in sorted(wanted))
+        more = ", …" if len(wanted) > _SHOWN else ""
+        names = ", ".join(shown_prefix(prefix) for prefix in sorted(wanted)[:_SHOWN]) + more
         options = " or ".join(as_choice(where, prefix) for prefix in sorted(wanted)[:_SHOWN])
-        raise WeightsError(f"{where}: it holds {len(wanted)} different {what}s ({names}); name one: {options}")
+        hint = "wanted one, or one that is named an average (ema)" if averaged else f"name one: {options}"
+        raise WeightsError(f"{where}: it holds {len(wanted)} different {what}s ({names}); {hint}")
     return first
 
 
@@ -230,7 +232,12 @@ def _own_words(prefix: str, found: Sequence[str]) -> set[str]:
     shared = 0
     while len(found) > 1 and all(len(one) > shared for one in parts) and len({one[shared] for one in parts}) == 1:
         shared += 1
-    return {word.lower() for part in prefix.split(".")[shared:] for word in _WORD.findall(part)}
+    return words(".".join(prefix.split(".")[shared:]))
+
+
+def words(prefix: str) -> set[str]:
+    """The words of a dotted name, of snake_case and camelCase, in lower case."""
+    return {word.lower() for word in _WORD.findall(prefix)}
 
 
 def grouped(names: Iterable[str], prefix: str) -> tuple[str, ...]:

@@ -44,17 +44,17 @@ def find(folder: Path) -> Path | None:
 
 def recognise(content: object, path: Path, *, named: bool) -> Checkpoint | None:
     """See ``Family.recognise``. Unless named, the class embedding's rows must be equal, or the file be called BigBiGAN."""
-    names = looks_like_biggan(content)
-    if names is None or DEEP_MARK in names or "shared_feat.weight" in names:
+    found = looks_like_biggan(content, f"weights {path}")
+    if found is None or DEEP_MARK in found.tensors or "shared_feat.weight" in found.tensors:
         return None
-    table = names.get("shared.weight")
+    table = found.tensors.get("shared.weight")
     if not isinstance(table, Tensor) or table.dim() != 2:
         return None
     unconditional = len(table) > 1 and bool((table == table[:1]).all())
     if not (named or unconditional or path.name.lower().startswith("bigbigan")):
         return None
     with naming(f"weights {path}"):
-        return convert("bigbigan", names, SETTINGS)
+        return convert("bigbigan", found, SETTINGS)
 
 
 def open_checkpoint(checkpoint: Checkpoint, *, device: str | torch.device = "cpu") -> BigBiGANGenerator:

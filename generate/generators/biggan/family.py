@@ -36,16 +36,16 @@ class BigGANGenerator(BigGANBase):
 
 def recognise(content: object, path: Path, *, named: bool) -> Checkpoint | None:
     """See ``Family.recognise``. The options come from ``state_dict*.pth`` beside the weights, if that is there."""
-    names = looks_like_biggan(content)
-    if names is None:
+    found = looks_like_biggan(content, f"weights {path}")
+    if found is None:
         return None
-    if DEEP_MARK in names:
+    if DEEP_MARK in found.tensors:
         raise WeightsError(f"weights {path}: a BigGAN-deep of BigGAN-PyTorch: not supported")
     settings = read_settings(path)
     with naming(f"weights {path}"):
-        if infer_layout(canonical(names), settings)[0].feature_dim:
+        if infer_layout(canonical(found.tensors), settings)[0].feature_dim:
             return None  # an IC-GAN
-        return convert("biggan", names, settings)
+        return convert("biggan", found, settings)
 
 
 def open_checkpoint(checkpoint: Checkpoint, *, device: str | torch.device = "cpu") -> BigGANGenerator:

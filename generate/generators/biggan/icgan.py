@@ -89,14 +89,14 @@ def find(folder: Path) -> Path | None:
 
 def recognise(content: object, path: Path, *, named: bool) -> Checkpoint | None:
     """See ``Family.recognise``. The options come from ``state_dict*.pth`` beside the weights, if that is there."""
-    names = looks_like_biggan(content)
-    if names is None or "shared_feat.weight" not in names:
+    found = looks_like_biggan(content, f"weights {path}")
+    if found is None or "shared_feat.weight" not in found.tensors:
         return _stylegan2_backbone(content, path) if named else None
     settings = read_settings(path)
     with naming(f"weights {path}"):
-        if not infer_layout(canonical(names), settings)[0].feature_dim:
+        if not infer_layout(canonical(found.tensors), settings)[0].feature_dim:
             return None  # a BigGAN trained with IC-GAN's code: the layer is there but nothing uses it
-        return convert("icgan", names, settings)
+        return convert("icgan", found, settings)
 
 
 def _stylegan2_backbone(content: object, path: Path) -> Checkpoint | None:

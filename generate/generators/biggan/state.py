@@ -15,6 +15,7 @@ from torch import Tensor
 from genrep.errors import WeightsError
 
 from ..checkpoint import Checkpoint
+from ..finding import FoundNetwork, find_network
 
 # Not part of the function in eval mode: logged singular values, further singular vectors, counters of PyTorch's own BN.
 UNUSED = re.compile(r".*\.(sv\d+|u[1-9]\d*|num_batches_tracked)")
@@ -100,13 +101,9 @@ class Layout:
         return self.class_width + self.feature_width
 
 
-def looks_like_biggan(content: object) -> dict[str, Tensor] | None:
-    """The state dict without DataParallel's prefix, if it has the marks of this graph's generator; else None."""
-    if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):
-        return None
-    names = {re.sub(r"^(module\.)+", "", name): value for name, value in content.items()}
-    found = all(isinstance(names.get(mark), Tensor) for mark in MARKS)
-    return names if found else None
+def looks_like_biggan(content: object, where: str) -> FoundNetwork | None:
+    """The network in a file that has the marks of this graph's generator, below any prefix; else None."""
+    return find_network(content, MARKS, where, every=True)
 
 
 def canonical(names: Mapping[str, object]) -> dict[str, Tensor]:
@@ -263,11 +260,11 @@ def check_state(state: Mapping[str, Tensor], layout: Layout) -> None:
             raise Misfit(f"{name} has shape {tuple(tensor.shape)}, wanted {wanted}")
 
 
-def convert(family: str, names: Mapping[str, object], settings: Settings) -> Checkpoint:
-    """The checkpoint of a file's state dict, without the tensors that its function does not use. Raises Misfit."""
-    state = canonical(names)
+def convert(family: str, found: FoundNetwork, settings: Settings) -> Checkpoint:
+    """The checkpoint of a file's network, without the tensors that its function does not use. Raises Misfit."""
+    state = canonical(found.tensors)
     layout, settings = infer_layout(state, settings)
     unused = ("" if layout.shared_classes else "shared.", "" if layout.feature_dim else "shared_feat.")
     state = {name: tensor for name, tensor in state.items() if not name.startswith(tuple(filter(None, unused)))}
     check_state(state, layout)
-    return Checkpoint(family=family, tensors=state, config=settings.to_json())
+    return Checkpoint(family=family, tensors=state, config=settings.to_json(), notes=found.notes(found.tensors))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from genrep.errors import GeneratorError, WeightsError
 
 from ..base import Generator
 from ..checkpoint import Checkpoint
+from ..finding import find_network
 from .generator import BigGANDeepGenerator
 from .network import BigGANDeepNetwork
 from .structure import EPS, compare, read_config, read_structure
@@ -37,9 +36,10 @@ def recognise(content: object, path: Path, *, named: bool) -> Checkpoint | None:
 
     Without a config it is taken to be every second one, as in all published networks.
     """
-    if not isinstance(content, Mapping) or not content.keys() >= SIGNATURE:
+    found = find_network(content, SIGNATURE, f"weights {path}", every=True)
+    if found is None:
         return None
-    tensors = {key: value.float() for key, value in content.items() if isinstance(value, Tensor)}
+    tensors = found.tensors
     config_path = _config_of(path)
     config = read_config(config_path) if config_path else None
     upsample = [bool(layer[0]) for layer in config["layers"]] if config else None
@@ -52,7 +52,8 @@ def recognise(content: object, path: Path, *, named: bool) -> Checkpoint | None:
         compare(config, structure, config_path)
     return Checkpoint(
         family=FAMILY,
-        tensors={name: tensors[name] for name in structure.shapes()},
+        tensors={name: tensors[name].float() for name in structure.shapes()},
+        notes=found.notes(structure.shapes()),
         config={"upsample": [block.upsample for block in structure.blocks], "eps": eps},
     )
 

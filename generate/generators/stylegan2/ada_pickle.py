@@ -8,86 +8,48 @@ the constructor's arguments do not tell those.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from genrep.errors import WeightsError
-from genrep.unpickle.records import Opaque
+from genrep.state_dicts import module_attributes
+from genrep.untrusted import label, shown
 
+from ..finding import FoundNetwork
 from .config import common_taps, is_number, traceless
-from .other_networks import refuse_other_networks
-
-_DEEPEST, _MOST = 12, 4096  # modules: a 1024-pixel network is 5 deep and has 100
 
 
-def read(content: object) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Tensors under their names in ``state_dict()`` and the config of what they do not tell; None if it is no such pickle.
+def lacks_average(content: object) -> bool:
+    """Whether this is a training's snapshot without an averaged generator."""
+    return (
+        isinstance(content, dict)
+        and any(module_attributes(content.get(name)) is not None for name in ("G", "D", "G_ema"))
+        and module_attributes(content.get("G_ema")) is None
+    )
 
-    Raises WeightsError for a snapshot that has no averaged generator or whose generator is another network.
-    """
-    if isinstance(content, dict) and any(_fields(content.get(name)) is not None for name in ("G", "D", "G_ema")):
-        fields = _fields(content.get("G_ema"))
-        if fields is None:
-            raise WeightsError("a snapshot of a training without 'G_ema', the averaged generator that is wanted")
-    else:
-        fields = _fields(content)
-        if fields is None:
-            return None
-    modules = dict(_walk(fields, ""))
-    state = {prefix + name: tensor for prefix, module in modules.items() for name, tensor in _tensors(module)}
-    refuse_other_networks(state, "pickle")
-    if not any(name.startswith("synthesis.b") for name in state):
-        return None
+
+def read(found: FoundNetwork) -> tuple[dict[str, Tensor], dict[str, Any], list[str]]:
+    """Tensors under their names in ``state_dict()``, the config of what they do not tell, and the names that were taken."""
+    modules = {name: dict(attributes) for name, attributes in found.modules.items()}
+    state = {name: tensor for name, tensor in found.tensors.items() if name.startswith(("mapping.", "synthesis."))}
     _check_gains(modules, state)
     layers = {name: module for name, module in modules.items() if _is_layer(name)}
     convolutions = {name: module for name, module in layers.items() if not name.endswith("torgb.")}
     dense = {name: module for name, module in modules.items() if name.startswith("mapping.fc")}
     clamp, rate = _shared(layers, "conv_clamp", None), _shared(dense, "bias_gain", 0.01)
     if not is_number(rate) or not (clamp is None or is_number(clamp)):
-        raise WeightsError(f"conv_clamp {clamp!r} and bias_gain {rate!r}, wanted numbers")
-    return state, traceless(
+        raise WeightsError(f"conv_clamp {shown(clamp)} and bias_gain {shown(rate)}, wanted numbers")
+    config = traceless(
         conv_clamp=None if clamp is None else float(clamp),
         activation=_shared(convolutions, "activation", "lrelu"),
         mapping_activation=_shared(dense, "activation", "lrelu"),
         mapping_lr_multiplier=float(rate),
         resample_taps=common_taps(state),
     )
-
-
-def _fields(value: object) -> dict[str, Any] | None:
-    """The ``__dict__`` of a pickled module, whoever its class is; None if it is no module."""
-    if not isinstance(value, Opaque):
-        return None
-    fields = value.state
-    if fields is None and isinstance(value.args, tuple) and value.args and isinstance(value.args[0], dict):
-        fields = value.args[0].get("state")
-    if not isinstance(fields, dict):
-        return None
-    groups = [fields.get(name) for name in ("_parameters", "_buffers", "_modules")]
-    return fields if all(isinstance(group, dict) for group in groups) else None
-
-
-def _walk(fields: dict[str, Any], prefix: str, seen: list[None] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Modules by prefix ("" for the root, else "synthesis.b4."), parents first."""
-    seen = [] if seen is None else seen
-    seen.append(None)
-    if prefix.count(".") > _DEEPEST or len(seen) > _MOST:  # modules that contain themselves, or each other many times
-        raise WeightsError(f"its modules nest more than {_DEEPEST} deep or number more than {_MOST}")
-    yield prefix, fields
-    for name, child in fields["_modules"].items():
-        below = _fields(child)
-        if below is not None:
-            yield from _walk(below, f"{prefix}{name}.", seen)
-
-
-def _tensors(module: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
-    for group in ("_parameters", "_buffers"):
-        for name, tensor in module[group].items():
-            if isinstance(tensor, Tensor):
-                yield str(name), tensor
+    return state, config, list(state)
 
 
 def _is_layer(name: str) -> bool:
@@ -109,7 +71,8 @@ def _shared(modules: Mapping[str, dict[str, Any]], attribute: str, default: obje
         if not (value is None or isinstance(value, str) or is_number(value)):
             raise WeightsError(f"{name}{attribute} is a {type(value).__name__}, wanted a number or a name")
         if value != first:
-            raise WeightsError(f"{attribute} differs from layer to layer ({first!r}, and {value!r} in {name[:-1]})")
+            both = f"{shown(first)}, and {shown(value)} in {label(name[:-1])}"
+            raise WeightsError(f"{attribute} differs from layer to layer ({both})")
     return first
 
 

@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrep.errors import DataError, RecipeError, WeightsError
+from genrep.state_dicts import flatten, module_attributes
+from genrep.untrusted import label
 
 from ..checkpoint import Checkpoint
+from ..finding import FoundNetwork, find_network
 from ..instance_features import InstanceFeatures, load_features
 from . import ada_pickle, rosinality, state_dict, tf_pickle
 from .config import TRACELESS, StyleGAN2Config, common_taps, infer_config, is_number
 from .generator import StyleGAN2Generator, expected_shapes
 from .networks import NoiseMode
+from .other_networks import refuse_other_networks
 
 if TYPE_CHECKING:
     import torch
@@ -25,8 +29,7 @@ if TYPE_CHECKING:
 OPTIONS = frozenset({"truncation", "truncation_cutoff", "noise", "conv_clamp", "features"})
 NOISES = ("const", "none", "random")
 
-Reader = Callable[[object], tuple[dict[str, "Tensor"], dict[str, Any]] | None]
-_READERS: tuple[Reader, ...] = (ada_pickle.read, tf_pickle.read, rosinality.read, state_dict.read)
+Reader = Callable[[FoundNetwork], tuple[dict[str, "Tensor"], dict[str, Any], list[str]]]
 
 # IC-GAN's best snapshot, TensorFlow's last one, those of a training (the last counts), published ones; ours.
 _PUBLISHED = ("best-network-snapshot.pkl", "network-final.pkl", "network-snapshot-*.pkl", "stylegan2*.pkl")
@@ -53,26 +56,45 @@ def recognise(content: object, path: Path, *, named: bool) -> Checkpoint | None:
     are the same checkpoint; filters are left out, since the config tells them where they are not the usual ones.
     """
     del named  # the names of the tensors leave no doubt
+    where = f"weights {path}"
+    if ada_pickle.lacks_average(content):
+        raise WeightsError(f"{where}: a snapshot of a training without 'G_ema', the averaged generator that is wanted")
+    found = find_network(content, state_dict.MARKS, where)
+    reader: Reader = state_dict.read if found is None or not found.modules else ada_pickle.read
+    if found is None:
+        found, reader = find_network(content, rosinality.MARKS, where), rosinality.read
     try:
-        for reader in _READERS:
-            found = reader(content)
-            if found is not None:
-                return _checkpoint(*found)
+        if found is not None:
+            state, config, used = reader(found)
+            return _checkpoint(state, config, found.notes(used))
+        if (variables := tf_pickle.read(content)) is not None:
+            return _checkpoint(*variables)
+        if isinstance(content, Mapping) or module_attributes(content) is not None:
+            refuse_other_networks(flatten(content, where).tensors, "file")
     except (WeightsError, ValueError) as error:
-        raise WeightsError(f"weights {path}: {error}") from None
+        raise WeightsError(f"{where}: {str(error).removeprefix(f'{where}: ')}") from None
     return None
 
 
-def _checkpoint(state: dict[str, Tensor], config: dict[str, Any]) -> Checkpoint:
+def _checkpoint(state: dict[str, Tensor], config: dict[str, Any], notes: tuple[str, ...] = ()) -> Checkpoint:
+    kept = {name: tensor for name, tensor in state.items() if not name.endswith("resample_filter")}
+    if "mapping.w_avg" in kept:
+        kept["mapping.w_avg"] = mean_of_w(kept["mapping.w_avg"])
+    check_fit(kept, config)  # before anything is converted: a file may have one tensor under many names
     tensors = {}
-    for name, tensor in state.items():
-        if name.endswith("resample_filter"):
-            continue
+    for name, tensor in kept.items():
         if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
             raise WeightsError(f"{name} holds something else than finite numbers")
         tensors[name] = tensor.detach().float().contiguous()
-    check_fit(tensors, config)
-    return Checkpoint(family="stylegan2", tensors=tensors, config=config)
+    return Checkpoint(family="stylegan2", tensors=tensors, config=config, notes=notes)
+
+
+def mean_of_w(value: Tensor) -> Tensor:
+    """The mean of W, also where it stands once per layer. Shape: ``(w_dim,)`` or ``(…, num_ws, w_dim) -> (w_dim,)``."""
+    rows = value.reshape(-1, value.shape[-1]) if value.dim() > 1 else value[None]
+    if value.dim() and not bool((rows == rows[:1]).all()):
+        raise WeightsError("its mean of W differs from layer to layer: not supported")
+    return rows[0] if value.dim() else value
 
 
 def check_fit(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> StyleGAN2Config:
@@ -84,7 +106,7 @@ def check_fit(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Style
     wanted = expected_shapes(found)
     for name in tensors:
         if name not in wanted:
-            raise WeightsError(f"a StyleGAN2 generator with an unexpected tensor {name}")
+            raise WeightsError(f"a StyleGAN2 generator with an unexpected tensor {label(name)}")
     for name, shape in wanted.items():
         if name == "mapping.w_avg" and name not in tensors:  # a network that was trained without the mean of W
             continue

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from genrep.errors import WeightsError
+from genrep.state_dicts import bare
 
 
 def refuse_other_networks(names: Iterable[str], container: str) -> None:
     """Raise WeightsError if these are the tensors of StyleGAN3, StyleGAN-XL or StyleGAN1. ``container``: "pickle", ..."""
-    found = list(names)
-    if any(name.startswith(("synthesis.input.", "synthesis.L0_")) for name in found):
-        large = any(name.startswith("mapping.embed_proj.") for name in found)
+    found = [f".{bare(name)}" for name in names]
+    if any(".synthesis.input." in name or ".synthesis.L0_" in name for name in found):
+        large = any(".mapping.embed_proj." in name for name in found)
         raise WeightsError(f"this is a {'StyleGAN-XL' if large else 'StyleGAN3'} {container}: not supported")
     if any("/StyleMod/" in name for name in found):
         raise WeightsError(f"this is a StyleGAN1 {container} (config-a of StyleGAN2's paper): not supported")

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from genrep.errors import WeightsError
+from genrep.untrusted import label
 
+from ..finding import FoundNetwork
 from .config import common_taps, traceless
-from .state_dict import tensors_of, unwrap
 
 _NOISE_SEED = 1  # of the noise that davidbau's networks take where a file of before 2020-01-15 has none
 
@@ -29,36 +30,33 @@ _RENAMES = (
 )
 
 
-def read(content: object) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Tensors under ADA's names, and the config of what they do not tell; None if it has not these names.
+MARKS = ("input.input", "conv1.conv.modulation.weight", "layer2.conv.mconv.modulation.weight")
+_TOP = re.compile(
+    r"(?:style|input|conv1|convs|to_rgb1|to_rgbs|noises|latent_avg|latents|layer\d+|to_rgb\d+|up_rgb\d+)(?:\.|$)"
+)
+
+
+def read(found: FoundNetwork) -> tuple[dict[str, Tensor], dict[str, Any], list[str]]:
+    """Tensors under ADA's names, the config of what they do not tell, and the file's names that were taken.
 
     ``mapping.w_avg`` is missing if the file has no mean of W, and noise that it lacks is drawn as davidbau's networks do.
-
-    Raises WeightsError for a training's checkpoint without the averaged generator, or for names that do not belong.
+    Raises WeightsError for names that do not belong.
     """
-    if not isinstance(content, dict):
-        return None
-    if "g_ema" not in content and _has_names(tensors_of(content.get("g"))):
-        raise WeightsError("a checkpoint of a training without 'g_ema', the averaged generator that is wanted")
-    state = {_rename(name): tensor for name, tensor in unwrap(content, ("g_ema",)).items()}
-    if not _has_names(state):
-        return None
-    mean = state.pop("latent_avg", tensors_of(content).get("latent_avg"))
+    own = {name: tensor for name, tensor in found.tensors.items() if _TOP.match(name)}
+    state = {_rename(name): tensor for name, tensor in own.items()}
+    around = found.nearest("latent_avg")
+    mean = state.pop("latent_avg", None if around is None else found.content.tensors[around])
     converted = {}
     for name, tensor in state.items():
         try:
             target, value = _convert(name, tensor)
         except (RuntimeError, IndexError):
-            raise WeightsError(f"{name} has the unexpected shape {tuple(tensor.shape)}") from None
+            raise WeightsError(f"{label(name)} has the unexpected shape {tuple(tensor.shape)}") from None
         converted[target] = value
     if mean is not None:
-        converted["mapping.w_avg"] = mean.reshape(-1)
+        converted["mapping.w_avg"] = mean
     _draw_missing_noise(converted)
-    return converted, traceless(resample_taps=common_taps(converted))
-
-
-def _has_names(state: dict[str, Tensor]) -> bool:
-    return "input.input" in state or "conv1.conv.modulation.weight" in state
+    return converted, traceless(resample_taps=common_taps(converted)), [*own, *([around] if around else [])]
 
 
 def _rename(name: str) -> str:
@@ -88,7 +86,7 @@ def _convert(name: str, value: Tensor) -> tuple[str, Tensor]:
         if found[2] == "upsample.kernel":
             return f"{block}.resample_filter", value
         return f"{block}.torgb.{_part(found[2], name)}", _value(found[2], value)
-    raise WeightsError(f"a StyleGAN2 generator with an unexpected tensor {name}")
+    raise WeightsError(f"a StyleGAN2 generator with an unexpected tensor {label(name)}")
 
 
 def _layer(number: int) -> str:
@@ -109,7 +107,7 @@ _PARTS = {
 
 def _part(part: str, name: str) -> str:
     if part not in _PARTS:
-        raise WeightsError(f"a StyleGAN2 generator with an unexpected tensor {name}")
+        raise WeightsError(f"a StyleGAN2 generator with an unexpected tensor {label(name)}")
     return _PARTS[part]
 
 

@@ -151,7 +151,7 @@ def _convert(name: str, value: Tensor) -> dict[str, Tensor]:
         return {}
     try:
         if name == "dlatent_avg":
-            return {"mapping.w_avg": _mean(value)}
+            return {"mapping.w_avg": value}
         if found := re.fullmatch(r"mapping/Dense(\d+)/(weight|bias)", name):
             return {f"mapping.fc{found[1]}.{found[2]}": value.t() if found[2] == "weight" else value}
         if name.startswith("mapping/") and name[8:] in _LABELS:
@@ -169,15 +169,6 @@ def _convert(name: str, value: Tensor) -> dict[str, Tensor]:
     except (RuntimeError, IndexError):
         raise WeightsError(f"its variable {name} has the unexpected shape {tuple(value.shape)}") from None
     raise WeightsError(f"a StyleGAN2 generator with an unexpected variable {name}")
-
-
-def _mean(value: Tensor) -> Tensor:
-    """The mean of W, also where it stands once per layer. Shape: ``(w_dim,)`` or ``(num_ws, w_dim) -> (w_dim,)``."""
-    if value.dim() == 2:
-        if not bool((value == value[:1]).all()):
-            raise WeightsError("its dlatent_avg differs from layer to layer: not supported")
-        return value[0]
-    return value
 
 
 def _config(arguments: dict[str, Any]) -> dict[str, Any]:
