@@ -90,7 +90,7 @@ def _declared(resolved: dict[str, Any], config: RegenerationConfig, name: str, f
         uint8=image["uint8"],
         encoding=image["encoding"],
         crop=tuple(image["crop"]) if image["crop"] else None,
-        resize=tuple(map(int, image["resize"])) if image.get("resize") else None,
+        resize=_size(image.get("resize")),
     )
 
 
@@ -101,6 +101,14 @@ def _options(resolved: dict[str, Any]) -> dict[str, Any]:
 def _views(table: Any) -> View:
     """A manifest's views, which name no file: what they learned is stated by its digest, and found by the user's --views."""
     return view_from_json(table, "the manifest's views", strangers=True)
+
+
+def _size(value: Any) -> tuple[int, int] | None:
+    """Height and width, where a recipe states them."""
+    if not value:
+        return None
+    height, width = map(int, value)
+    return height, width
 
 
 def build_config(resolved: dict[str, Any], config: RegenerationConfig, threads: int) -> BuildConfig:

@@ -199,7 +199,7 @@ class Planner:
                 **({"root": "{root}"} if real in NAMED or real in PHOTO_SETS else {}),
                 **options,
             }
-        facts = {}
+        facts: dict[str, str] = {}
         if spec.encoder is not None:
             encoder: tuple[str, ...] = ("--encoder", f"{{encoder:{spec.encoder}}}")
             facts = {"encoder": _content(self.encoders[spec.encoder])}

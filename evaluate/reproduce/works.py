@@ -161,7 +161,7 @@ def _training(task: Task, given: Given) -> Work:
     read = steps * batch * (1 if apart else 2)
     decoded = 0.0
     if "online" in given:
-        images[f"generate {given.text('gen')}"] += read * (2 if "filter" in given else 1)
+        images[f"generate {given.text('gen')}"] += round(read * (2 if "filter" in given else 1))
     else:
         decoded = read * max(_stored(_shape_of(need), 1)[1] for need in task.needs if need.kind == "dataset")
     return Work(images=images, decoded=decoded, bytes=4 * PARAMETERS[arch] * (1 + 2))  # the encoder, and a checkpoint
