@@ -48,7 +48,7 @@ def read(path: Path, dimensions: int) -> NDArray[np.uint8]:
         raise DataError(f"{path}: cannot be read ({one_line(str(error))})") from error
 
 
-def _values(file: IO[bytes], path: Path, dimensions: int) -> NDArray[np.uint8]:
+def _values(file: IO[bytes] | gzip.GzipFile, path: Path, dimensions: int) -> NDArray[np.uint8]:
     """The array, for which memory is taken as its bytes come."""
     header = file.read(4 + 4 * dimensions)
     if header[:4] != bytes([0, 0, 8, dimensions]) or len(header) < 4 + 4 * dimensions:
