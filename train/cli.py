@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from genrep import __version__
-from genrep.cli import print_config, run, say
+from genrep.cli import print_config, run, say, say_leftovers
 
 from .config import TrainConfig
 from .options import all_options
@@ -58,6 +58,7 @@ def command(context: click.Context, /, preset: str | None, dry_run: bool, **opti
         f"{result.encoder}: {plan.arch} ({plan.stem} stem, {plan.crop} px), {plan.total_steps} steps, "
         f"final loss {result.loss:.4f}, {result.images_per_s:.0f} images/s"
     )
+    say_leftovers(sorted(config.out.glob("checkpoint*.pt")), "to train on")
 
 
 def _with_preset(context: click.Context, preset: str | None, options: dict[str, Any]) -> dict[str, Any]:

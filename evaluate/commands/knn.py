@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from genrep.cli import print_config, say
+from genrep.cli import print_config, say, say_leftovers
 from genrep.encoders import DEVICES
 from genrep.option_types import PATH, Choice, IntRange
 
@@ -76,3 +76,4 @@ def command(dry_run: bool, **options: Any) -> None:
         f"({'done before; ' if result.already_done else ''}k {entry['protocol']['k']}, "
         f"temperature {entry['protocol']['temperature']:g}): {result.path}"
     )
+    say_leftovers([config.out / "features"], "to measure again")

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from genrep.cli import print_config, say, settings_of
+from genrep.cli import print_config, say, say_leftovers, settings_of
 from genrep.option_types import COUNT, PATH, Choice
 
 from ..linear.config import LinearConfig
@@ -79,6 +79,7 @@ def command(dry_run: bool, lr_grid: tuple[float, ...], **options: Any) -> None:
         say(f"{_line(entry, result.already_done)}: {result.path}")
     if result.std is not None:
         say(f"mean of {len(result.entries)} seeds {result.mean:.2f} ± {result.std:.2f}")
+    say_leftovers([config.out / "features"], "to measure again")
 
 
 def _line(entry: dict[str, Any], done: bool) -> str:

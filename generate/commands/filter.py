@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from genrep.cli import print_config, say
+from genrep.cli import print_config, say, say_leftovers
 from genrep.option_types import PATH, PATH_TEXT, WHOLE
 
 from .root import root_options
@@ -78,3 +78,4 @@ def fit_filter_command(dry_run: bool, **options: Any) -> None:
         f"{held_out['score_generated']['mean']:.3f} of generated ones ({held_out['score_kept']['mean']:.3f} of the upper "
         f"half, {held_out['score_rejected']['mean']:.3f} of the lower)"
     )
+    say_leftovers([config.out / "checkpoint.pt"])

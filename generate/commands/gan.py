@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from genrep.cli import print_config, say
+from genrep.cli import print_config, say, say_leftovers
 from genrep.option_types import PATH, PATH_TEXT, Choice, IntRange
 
 from .root import root_options
@@ -113,6 +113,7 @@ def fit_gan_command(dry_run: bool, **options: Any) -> None:
     path = fit_gan(config, data)
     say(f"weights        {path}")
     say(f"samples        {sorted(config.out.glob('samples-*.png'))[-1]}")
+    say_leftovers([config.out / "checkpoint.pt"], "to go on, or for --init")
 
 
 @click.command("measure-gan")

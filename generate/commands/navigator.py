@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from genrep.cli import print_config, say
+from genrep.cli import print_config, say, say_leftovers
 from genrep.option_types import PATH, PATH_TEXT, WHOLE, IntRange
 
 
@@ -85,6 +85,7 @@ def fit_navigator_command(preset: str, dry_run: bool, **options: Any) -> None:
     if (said := warning(result.pixel_change)) is not None:
         say(f"warning: {said}", err=True)
     say(f"stopped        by {result.stopped} after {result.samples} anchors, loss of f {result.loss_f:.3f}")
+    say_leftovers([config.out / "checkpoint.pt"])
 
 
 @click.command("measure-delta")

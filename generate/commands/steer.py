@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from genrep.cli import print_config, say
+from genrep.cli import print_config, say, say_leftovers
 from genrep.option_types import PATH, PATH_TEXT, WHOLE
 
 
@@ -66,3 +66,4 @@ def fit_steer_command(dry_run: bool, **options: Any) -> None:
     say(f"picture        {result.sheet}")
     for curve in result.curves:
         say(f"{curve.name:14} {'rises with alpha' if curve.rises else 'does not rise throughout'}")
+    say_leftovers([config.out / "checkpoint.pt"])

@@ -11,8 +11,9 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import import_module
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -129,6 +130,14 @@ def say(text: object, *, err: bool = False) -> None:
     """Print the lines of a result: whatever names they hold, no letter of them is obeyed by the terminal."""
     for part in str(text).split("\n"):
         click.echo(line(part), err=err)
+
+
+def say_leftovers(paths: Iterable[Path], needed: str = "to go on") -> None:
+    """Say on stderr what a finished run leaves that nothing needs any more, if it leaves such."""
+    from .leftovers import leftovers
+
+    if (text := leftovers(paths, needed)) is not None:
+        say(f"note: {text}", err=True)
 
 
 def print_config(config: Any) -> None:

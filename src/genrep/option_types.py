@@ -79,8 +79,7 @@ class Choice(click.Choice[str]):
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter as error:
-            error.message = error.message.rstrip(".") + suggestion(str(value), self.choices)
-            raise
+            self.fail(error.message.rstrip(".") + suggestion(str(value), self.choices), param, ctx)
 
 
 PATH = PathType()

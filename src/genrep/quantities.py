@@ -17,3 +17,13 @@ def whole_number(text: str) -> int:
     if not number.is_finite() or number.adjusted() >= MOST_DIGITS or number != number.to_integral_value():
         raise wrong
     return int(number)
+
+
+def size_text(size: int) -> str:
+    """Bytes in the largest decimal unit that leaves a number from 1 on: ``130 MB``."""
+    number, unit = float(size), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if number < 999.5:
+            break
+        number, unit = number / 1000, larger
+    return f"{number:.0f} {unit}" if number >= 10 or unit == "bytes" else f"{number:.1f} {unit}"
