@@ -75,7 +75,9 @@ def test_rebuilding_gives_the_bytes_of_either_version(earlier, tmp_path):
     build(tmp_path / "now")
     made = {}
     for name in ("earlier", "now"):
-        config = RebuildConfig(source=str(tmp_path / name), out=tmp_path / f"{name}-again", making=RegenerationConfig())
+        config = RebuildConfig(
+            source=str(tmp_path / name), out=tmp_path / f"{name}-again", making=RegenerationConfig(processes=1)
+        )
         report = rebuild(config)
         assert report.level == "bytes"
         made[name] = report.manifest
@@ -93,5 +95,7 @@ def test_the_page_of_a_strangers_manifest_is_not_believed(tmp_path):
         found.recipe, found.fields, found.classes, found.shards, {**found.build, "page_size": 1 << 60}
     )
     write_manifest(tmp_path / "now", forged)
-    report = rebuild(RebuildConfig(source=str(tmp_path / "now"), out=tmp_path / "again", making=RegenerationConfig()))
+    report = rebuild(
+        RebuildConfig(source=str(tmp_path / "now"), out=tmp_path / "again", making=RegenerationConfig(processes=1))
+    )
     assert report.level != "bytes" and report.manifest.num_bytes < 20 << 20
