@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ CONTENT_FAULTS = (
     ValueError,
 )
 MAX_TEXT = 64 << 20  # bytes of a file of settings or facts
+ADDRESS_OF_OBJECT = re.compile(r"<([\w. ]{1,80}) at 0x[0-9a-fA-F]{1,16}>")  # says nothing, and differs from run to run
 KINDS = {
     errno.ENOENT: "missing",
     errno.ENOTDIR: "missing",
@@ -159,4 +161,5 @@ def line(text: str, length: int = 2000) -> str:
 
 def one_line(text: str, length: int = 200) -> str:
     """A stranger's text as a part of one line: what cannot be printed becomes a space, and it is cut at ``length``."""
+    text = ADDRESS_OF_OBJECT.sub(r"<\1>", text[: 10 * length])
     return "".join(letter if letter.isprintable() else " " for letter in " ".join(text[: 10 * length].split()))[:length]

@@ -61,3 +61,13 @@ def test_home_folders_from_python_and_toml(tmp_path, monkeypatch):
 
     with pytest.raises(GenRepError, match=f"{tmp_path}/none.pkl: no such file"):
         locate(load_recipe("~/recipe.toml"))
+
+
+def test_no_address_of_memory_reaches_a_message():
+    from genrep.untrusted import one_line
+
+    text = f"cannot identify image file {object()!r} by {test_every_registry_makes_a_suggestion!r}"
+    assert (
+        one_line(text)
+        == "cannot identify image file <object object> by <function test_every_registry_makes_a_suggestion>"
+    )
