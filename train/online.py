@@ -16,7 +16,8 @@ from genrep.online import OnlineSource
 from genrep.suggestions import one_of
 
 from .order import share
-from .sets import PAIRED, POSITIVES
+from .outputs import PAIRED
+from .sets import POSITIVES
 
 Batch = dict[str, Tensor]
 

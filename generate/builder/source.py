@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -24,7 +24,7 @@ class Batch:
 
     indices: NDArray[np.int64]  # (B,)
     labels: NDArray[np.int64]  # (B,), -1 = none
-    images: Sequence[Sequence[NDArray[np.uint8]]]  # per view: (B, H, W, 3), the anchors first; or B images of any size
+    images: list[Any]  # per view: (B, H, W, 3), the anchors first; or B images of any size
     latents: list[NDArray[np.float32]]  # per view: (B, d), or (B, G, d) on groups of W layers; none for real images
     rows: NDArray[np.int64] | None = None  # (B,), of the instance features; None where there are none
 
