@@ -70,7 +70,8 @@ def recognise(content: object, path: Path, *, named: bool) -> Checkpoint | None:
         if (variables := tf_pickle.read(content)) is not None:
             return _checkpoint(*variables)
         if isinstance(content, Mapping) or module_attributes(content) is not None:
-            refuse_other_networks(flatten(content, where).tensors, "file")
+            held = flatten(content, where)
+            refuse_other_networks(held.tensors, "pickle" if held.modules else "state dict")
     except (WeightsError, ValueError) as error:
         raise WeightsError(f"{where}: {str(error).removeprefix(f'{where}: ')}") from None
     return None
