@@ -86,7 +86,7 @@ def test_other_content_is_left_to_the_other_families(content):
         (lambda state: state.pop("synthesis.b4.const"), "without synthesis.b4.const"),
         (lambda state: state.pop("mapping.fc0.weight"), "without mapping.fc0.weight"),
         (lambda state: state.pop("synthesis.b8.conv1.weight"), "resolution [4, 16], wanted 4, 8, 16"),
-        (lambda state: state.update(synthesis.extra=torch.ones(1)), "unexpected tensor synthesis.extra"),
+        (lambda state: state.update({"synthesis.extra": torch.ones(1)}), "unexpected tensor synthesis.extra"),
         (lambda state: state.update({"mapping.w_avg": torch.ones(9)}), "mapping.w_avg of shape (9,), wanted (6,)"),
         (lambda state: state.update({"synthesis.b4.const": torch.ones(2)}), "wanted 3 dimensions"),
         (
