@@ -92,6 +92,21 @@ def try_encoders(generator: torch.Generator) -> int:
     return len(tried)
 
 
+def try_patches(generator: torch.Generator) -> int:
+    """Patch embeddings, as in a user's own network."""
+    sides = (4, 8, 14, 16)
+    for (into, out), side in itertools.product(((3, 64), (16, 32), (64, 64)), sides):
+        layer = Conv2d(into, out, side, side, bias=False)
+        x = torch.randn(BATCH, into, 3 * side, 3 * side, generator=generator)
+        weight = torch.randn(layer.weight.shape, generator=generator) / (side * into**0.5)
+
+        def embed(x: Tensor, weight: Tensor, layer: Conv2d = layer) -> Tensor:
+            return torch.func.functional_call(layer, {"weight": weight}, (x,))
+
+        same(f"patches {into}-{out} of {side}", embed, x, weight, autocast=True)
+    return 3 * len(sides)
+
+
 def try_generators(generator: torch.Generator) -> int:
     """StyleGAN2's and its discriminator's: from 4x4 on, up and down by 2; fit-gan computes them in plain bfloat16."""
     fir = ops.fir_kernel()
@@ -114,4 +129,4 @@ def try_generators(generator: torch.Generator) -> int:
 
 if __name__ == "__main__":
     drawn = torch.Generator().manual_seed(1)
-    print(f"tried {try_encoders(drawn) + try_generators(drawn)}")
+    print(f"tried {try_encoders(drawn) + try_patches(drawn) + try_generators(drawn)}")

@@ -45,6 +45,8 @@ def computed(monkeypatch):
         (2, 3, (1, 1), True),  # the weight gradient's taps beside the middle are never written
         (2, 3, (5, 1), True),
         (3, 3, (4, 2), True),
+        (4, 4, (32, 32), True),  # a patch embedding of 16 channels
+        (3, 3, (33, 33), True),
         (2, 3, (1, 5), False),  # a low map is right, a narrow one is not
         (2, 3, (2, 2), False),
         (2, 3, (17, 2), True),  # an output of 9x1 comes out wrong
@@ -54,7 +56,7 @@ def computed(monkeypatch):
     ],
 )
 @pytest.mark.parametrize("autocast", [True, False])
-def test_only_narrow_maps_are_computed_in_float32(computed, stride, kernel, shape, narrow, autocast):
+def test_only_what_comes_out_wrong_is_computed_in_float32(computed, stride, kernel, shape, narrow, autocast):
     layer = guard_convolutions(nn.Sequential(nn.Conv2d(16, 8, kernel, stride, padding=kernel // 2)))
     x = torch.randn(2, 16, *shape)
     wanted = nn.functional.conv2d(x, layer[0].weight, layer[0].bias, stride, kernel // 2)

@@ -1,8 +1,9 @@
 """Convolutions whose gradients are right on a CPU with AMX too.
 
-oneDNN's bfloat16 kernels for AMX have two faults (docs/onednn.md): where the input is narrower than the stride, the weight
-gradient holds uninitialised memory at the taps that see padding only; and a map whose output is one pixel wide and several
-high comes out wrong. Such layers are small: they compute in float32 instead.
+oneDNN's bfloat16 kernels for AMX have three faults (docs/onednn.md): where the input is narrower than the stride, the weight
+gradient holds uninitialised memory at the taps that see padding only; a map whose output is one pixel wide and several
+high comes out wrong; and so do maps of some channels where the stride is 4 or more. Such layers compute in float32 instead:
+narrow ones are small, long strides make few outputs.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ LOW = (torch.bfloat16, torch.float16)
 
 
 class Conv2d(nn.Conv2d):
-    """torch's own, but float32 in place of 16 bits where the map is too narrow for oneDNN on a CPU."""
+    """torch's own, but float32 in place of 16 bits where oneDNN is wrong on a CPU."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape: ``(N, C, H, W) -> (N, C', H', W')``, of the type that torch's own would return."""
         dtype = _low_precision(x)
-        if dtype is None or not _too_narrow(self, x):
+        if dtype is None or not _is_wrong(self, x):
             return super().forward(x)
         with torch.autocast("cpu", enabled=False):
             bias = None if self.bias is None else self.bias.float()
@@ -42,11 +43,13 @@ def _low_precision(x: Tensor) -> torch.dtype | None:
     return dtype if dtype in LOW else None
 
 
-def _too_narrow(layer: nn.Conv2d, x: Tensor) -> bool:
-    """Whether oneDNN is wrong here: only widths matter, and only with a stride."""
+def _is_wrong(layer: nn.Conv2d, x: Tensor) -> bool:
+    """Whether oneDNN is wrong here, or may be: only widths matter, and only with a stride."""
     stride, kernel = layer.stride[1], layer.kernel_size[1]
     if stride == 1 or kernel == 1:
         return False
+    if stride > 2:  # found from 4 on with 16 channels, by other reports at 3: not worth telling apart
+        return True
     height, width = x.shape[-2:]
     if width < stride:
         return True
