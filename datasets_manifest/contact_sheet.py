@@ -53,5 +53,5 @@ def _tile(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8
     picture.thumbnail((width, height))
     tile = np.full((height, width, 3), 255, dtype=np.uint8)
     top, left = (height - picture.height) // 2, (width - picture.width) // 2
-    tile[top : top + picture.height, left : left + picture.width] = picture
+    tile[top : top + picture.height, left : left + picture.width] = np.asarray(picture)
     return tile

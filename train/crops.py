@@ -78,4 +78,5 @@ def read_cuts(part: Pictures, rows: Rows, places: Rows, slots: Sequence[CutSlot]
         for out, names, corners in wanted:
             if names[i] not in pictures:
                 pictures[names[i]] = part.picture(row, names[i])
-            out[place] = cut(pictures[names[i]], *corners[i], crops.size)
+            top, left, height, width = corners[i]
+            out[place] = cut(pictures[names[i]], top, left, height, width, crops.size)

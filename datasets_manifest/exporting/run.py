@@ -98,8 +98,8 @@ def _claim(out: Path, state: dict[str, Any], name: str) -> bool:
     if name != Format.state_name and os.path.lexists(out / Format.state_name) and not os.path.lexists(path):
         os.rename(out / Format.state_name, path)  # of an earlier version
     if not os.path.lexists(path):
-        there = [name for name in os.listdir(out) if not is_clutter(name)]
-        if any(not (name.startswith(".") and name.endswith(".tmp")) for name in there):
+        entries = [name for name in os.listdir(out) if not is_clutter(name)]
+        if any(not (name.startswith(".") and name.endswith(".tmp")) for name in entries):
             raise ResumeError(f"--out {out}: not empty, and no export of this program ({name} is missing)")
         write_json(path, {**state, "complete": False})
         return False

@@ -16,7 +16,7 @@ from .errors import GenRepError, ResumeError
 from .untrusted import regular
 
 
-def user_path(path: Path | str) -> Path:
+def user_path(path: str | os.PathLike[str]) -> Path:
     """A path as a user gives it: ``~`` and ``~user`` at its beginning are home folders. Raises GenRepError for no user's.
 
     ``./~x`` is an entry of the current folder that has this name, and becomes absolute to stay that.
