@@ -163,7 +163,7 @@ def test_the_encoder_for_detectron2(encoder: Path, tmp_path: Path, capsys: Captu
         (["--data", "d", "--out", "o"], 2, "--encoder or --random-init"),
         (["--data", "d", "--out", "o", "--encoder", "e", "--min-sizes", "480,big"], 2, "--min-sizes 480,big"),
         (["--data", "d", "--out", "o", "--encoder", "e", "--preset", "huge"], 2, "--preset"),
-        (["--data", "nowhere", "--out", "o", "--random-init", "--arch", "resnet18"], 1, "nowhere: has no Annotations"),
+        (["--data", "nowhere", "--out", "o", "--random-init", "--arch", "resnet18"], 1, "nowhere: no such folder"),
         (["--export-detectron2", "x.pkl"], 2, "--encoder or --random-init"),
     ],
 )

@@ -24,11 +24,13 @@ from genrep.evaluate.linear.presets import PRESETS
 from genrep.evaluate.linear.run import Probe
 from genrep.evaluate.report import Row, find_row, published
 from genrep.evaluate.report.papers import dataset_facts
+from genrep.evaluate.results import data_digests
 from genrep.evaluate.voc.config import Voc07Config
 from genrep.evaluate.voc.layout import VocImage, VocSplit
 from genrep.evaluate.voc.run import protocol as voc07_protocol
 from genrep.generate.views.grammar import NAMES
 from genrep.generate.views.presets import PRESETS as VIEW_PRESETS
+from genrep.inventory import Inventory
 from genrep.pixel_views import PIXEL_VIEWS
 from genrep.train.objectives import OBJECTIVES
 
@@ -126,7 +128,9 @@ def test_every_number_is_complete() -> None:
             assert number.dataset in {*DATASETS, "mean of 7"}, number
 
 
-FIXED = {"source", "train", "test", "reported"}  # fields that say what the others say, or that no option changes
+# Fields that say what the others say, or that no option changes; of whose images no published number tells the digests.
+FIXED = {"source", "train", "test", "reported", "train_sha256", "test_sha256"}
+NO_IMAGES = Inventory(names=(), labels=(), contents=np.zeros((0, 16), dtype=np.uint8))
 ENCODER: Any = SimpleNamespace(facts=SimpleNamespace(size=128))
 CPU = torch.device("cpu")
 
@@ -136,7 +140,9 @@ def images(dataset: str, split: str, count: int | None = None) -> LabelledImages
     """What stands for a split of a whole dataset, or for so many of its images."""
     facts = dataset_facts(dataset)
     labels = np.arange(count or facts.get(f"{split}_images", 5000), dtype=np.int64) % facts["classes"]
-    return LabelledImages(dataset, labels, tuple(map(str, range(facts["classes"]))), split, TOP1)
+    data = LabelledImages(dataset, labels, tuple(map(str, range(facts["classes"]))), split, TOP1)
+    vars(data)["inventory"] = NO_IMAGES  # cached: there is nothing to read
+    return data
 
 
 @cache
@@ -215,6 +221,7 @@ def test_finetuning_on_simclrs_lists_is_what_our_command_does(
 ) -> None:
     monkeypatch.setattr(finetuning, "read_subset", lambda data, path: np.arange(labels))
     monkeypatch.setattr(finetuning, "sha256_file", lambda path: SHA256[path.name])
+    monkeypatch.setattr(LabelledImages, "inventory", NO_IMAGES)
 
     def ours(**options: Any) -> dict[str, Any]:
         config = FinetuneConfig(dataset="imagenet", out=Path("x"), encoder="e", **options)
@@ -240,7 +247,9 @@ VOC = (  # in the order of the alphabet, as our commands take them
 
 def split(name: str, count: int, classes: tuple[str, ...] = VOC) -> VocSplit:
     image = VocImage.__new__(VocImage)
-    return VocSplit(name=name, images=(image,) * count, classes=classes, dropped={})
+    data = VocSplit(name=name, images=(image,) * count, classes=classes, dropped={})
+    vars(data)["inventory"] = NO_IMAGES
+    return data
 
 
 def test_voc07_as_genrep_is_what_our_command_does() -> None:
@@ -251,7 +260,7 @@ def test_voc07_as_genrep_is_what_our_command_does() -> None:
     assert not number.comparable("any folder", voc07_protocol(config, split("train", 2501), split("val", 2000)))
     one = [split(name, count, ("person",)) for name, count in (("train", 2501), ("val", 2510))]
     assert not number.comparable("any folder", voc07_protocol(config, one[0], one[1]))
-    assert ours.keys() - number.match.keys() == {"classifier", "costs", "choice"}  # no option changes them
+    assert ours.keys() - number.match.keys() == {"classifier", "costs", "choice", "train_sha256", "test_sha256"}
     other = Voc07Config(data=Path("VOC2007"), out=Path("x"), encoder="e")
     assert not number.comparable("VOC2007", voc07_protocol(other, split("trainval", 5011), split("test", 4952)))
 
@@ -267,12 +276,14 @@ def test_detection_by_preset_is_what_our_command_does(preset: str, key: str) -> 
     others = ({"steps": 100}, {"norm": "frozen"}, {"min_sizes": (320,)}, {"clip_norm": 0.1}, {"max_size": 640})
     for more in ({}, *others, {"warmup": 1}, {"precision": "bf16"}):
         config = DetectionConfig(data=folders, out=Path("x"), encoder="e", preset=preset, **more)
-        ours = detection_protocol(config, config.resolved(), train, test)
+        ours = detection_protocol(config, config.resolved(), train, test, data_digests(NO_IMAGES, NO_IMAGES))
         assert [one.comparable("VOC2007+VOC2012", ours) for one in numbers] == [not more] * 3, more
-        assert ours.keys() - numbers[0].match.keys() <= {"test_data"}
+        assert ours.keys() - numbers[0].match.keys() <= {"test_data", "train_sha256", "test_sha256"}
     config = DetectionConfig(data=folders, out=Path("x"), encoder="e", preset=preset)
     person = split("trainval", 16551, ("person",)), split("test", 4952, ("person",))
-    assert not numbers[0].comparable("VOC2007+VOC2012", detection_protocol(config, config.resolved(), *person))
+    assert not numbers[0].comparable(
+        "VOC2007+VOC2012", detection_protocol(config, config.resolved(), *person, data_digests(NO_IMAGES, NO_IMAGES))
+    )
 
 
 def test_a_row_names_published_rows_that_exist() -> None:
