@@ -53,21 +53,31 @@ class NewKey:
 def new_key(path: Path, password: str | None = None) -> NewKey:
     """Make a key pair: the secret key at ``path`` (mode 0600), the public one at ``path`` + ".pub".
 
+    The secret key is written last, whole or not at all: where it is, the pair is.
+
     Raises DatasetError if either is there already, or if ``path`` lies in a dataset folder, which is made to be published.
     """
     minisign = _library()
     public = path.with_name(path.name + ".pub")
     if (path.parent / MANIFEST_NAME).exists():
         raise DatasetError(f"--new-key {path}: lies in a dataset folder, which is to be published")
-    for one in (path, public):
-        if os.path.lexists(one):
-            raise DatasetError(f"--new-key {one}: exists")
+    if os.path.lexists(path):
+        raise DatasetError(f"--new-key {path}: exists; wanted a new FILE")
+    if os.path.lexists(public):
+        raise DatasetError(
+            f"--new-key {public}: exists, without the secret key {path.name}; remove it if a --new-key was interrupted "
+            "here, otherwise give another FILE"
+        )
     pair = minisign.KeyPair.generate()
     with pair.secret_key as secret:
         if password:
             secret.encrypt(password)
-        _write_new(path, bytes(secret) + b"\n", 0o600)
-    _write_new(public, bytes(pair.public_key) + b"\n", 0o644)
+        _write_new(public, bytes(pair.public_key) + b"\n", 0o644)  # which one process alone can make
+        try:
+            _write_secret(path, bytes(secret) + b"\n")
+        except OSError:
+            public.unlink(missing_ok=True)
+            raise
     return NewKey(secret=path, public=public, text=pair.public_key.to_base64().decode())
 
 
@@ -187,8 +197,17 @@ def _read(path: Path, limit: int) -> bytes:
         os.close(descriptor)
 
 
+def _write_secret(path: Path, data: bytes) -> None:
+    """Create a file that nobody else may read from its first byte on; a crash leaves no part of it under its name."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.unlink(missing_ok=True)  # of a call that was killed
+    _write_new(temporary, data, 0o600)
+    os.replace(temporary, path)
+    fsync_folder(path.parent)
+
+
 def _write_new(path: Path, data: bytes, mode: int) -> None:
-    """Create a file that nobody else may read (mode 0600) from its first byte on, or leave none."""
+    """Create a file that has its mode from its first byte on, or leave none."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with faults_named(path), open(descriptor, "wb") as file:

@@ -210,7 +210,7 @@ class Run:
             norm=task.config.norm,
             bf16=task.preset.precision == "bf16",
         )
-        self.trainer = Trainer(model, task.preset, task.config.seed, generator, task.processes)
+        self.trainer = Trainer(model, task.preset, task.config.seed, generator, task.processes, task.folder)
         self.seconds = 0.0
         state = load_checkpoint(task.folder, task.processes.device)
         if state is not None and not (task.config.force and state["trainer"]["step"] == task.preset.steps):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from genrep.errors import TrainingError
 from genrep.processes import Processes
+from genrep.sanity import diverged
 from genrep.seeding import derive
 
 from .data import Sample
@@ -52,8 +53,15 @@ class Trainer:
     """Owns what a step changes. Every random draw of a step is a function of (seed, step, process)."""
 
     def __init__(
-        self, model: nn.Module, preset: Preset, seed: int, generator: torch.Generator, processes: Processes
+        self,
+        model: nn.Module,
+        preset: Preset,
+        seed: int,
+        generator: torch.Generator,
+        processes: Processes,
+        folder: Path,
     ) -> None:
+        self.folder = folder  # of the run, inside --out; for messages
         self.preset, self.seed, self.generator, self.processes = preset, seed, generator, processes
         self.device = generator.device
         self.model = _synchronised(model.to(self.device), processes)
@@ -81,9 +89,8 @@ class Trainer:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.preset.clip_norm)
         values = torch.stack([loss, *losses.values()]).tolist()
         if not self.processes.agree(math.isfinite(values[0])):
-            raise TrainingError(
-                f"loss is {values[0]} at step {self.step}, lr {rate:.3g}: wanted a finite number; try a lower --lr"
-            )
+            found = f"{self.folder.name}: loss is {values[0]} at step {self.step}, lr {rate:.3g}"
+            raise diverged(self.folder.parent, found, "try a lower --lr")
         self.optimiser.step()
         self.step += 1
         return {"loss": values[0], **dict(zip(losses, values[1:])), "lr": rate}

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -140,6 +141,51 @@ def test_no_key_is_written_over(tmp_path: Path, there: str) -> None:
     with pytest.raises(DatasetError, match=f"--new-key {tmp_path / there}: exists"):
         new_key(tmp_path / "lab.key")
     assert [path.name for path in tmp_path.iterdir()] == [there]
+
+
+KILLED = """
+import os, signal, sys
+from genrep.datasets_manifest.cli import main
+call, calls = sys.argv[1], int(sys.argv[2])
+del sys.argv[1:3]
+real = getattr(os, call)
+def dies(*arguments, **options):
+    global calls
+    calls -= 1
+    if calls < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*arguments, **options)
+setattr(os, call, dies)
+main()
+"""
+
+
+@pytest.mark.parametrize(("call", "after"), [("fsync", 0), ("fsync", 2), ("replace", 0), ("fsync", 4)])
+def test_a_new_key_that_is_killed_leaves_a_pair_or_a_way_out(
+    tmp_path: Path, capsys: Capture, call: str, after: int
+) -> None:
+    path, public = tmp_path / "lab.key", tmp_path / "lab.key.pub"
+    again = ["sign", "--new-key", str(path)]
+    killed = subprocess.run([sys.executable, "-c", KILLED, call, str(after), *again], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert path.exists() == (after == 4)  # which is after the last file
+    assert invoke(cli.group, again) == 1
+    said = capsys.readouterr().err
+    if path.exists():
+        assert f"--new-key {path}: exists" in said
+    else:
+        assert f"--new-key {public}: exists, without the secret key lab.key; remove it if" in said
+        public.unlink()
+        assert invoke(cli.group, again) == 0
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["lab.key", "lab.key.pub"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert _of_secret(path) == read_public_key(public).to_base64()
+
+
+def _of_secret(path: Path) -> bytes:
+    import minisign
+
+    return bytes(minisign.SecretKey.from_bytes(path.read_bytes()).get_public_key().to_base64())
 
 
 def test_no_key_lies_in_a_dataset(raw: Path) -> None:
