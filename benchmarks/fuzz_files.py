@@ -14,7 +14,6 @@ import gzip
 import io
 import shutil
 import sys
-import tarfile
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +47,8 @@ SEEDS: dict[str, list[bytes]] = {
 
 def tar_seeds() -> list[bytes]:
     """An archive in each of tar's formats; the target packs them with gzip."""
+    import tarfile  # not before ``readers``: what is imported earlier is not instrumented
+
     seeds = []
     for form in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT):
         buffer = io.BytesIO()
