@@ -210,7 +210,7 @@ def test_the_config_says_which_blocks_double_the_resolution(tmp_path):
         ({"attention_layer_position": 2}, "attention_layer_position is 2, but the weights have 4"),
         ({"eps": 0}, "eps 0"),
         ({"eps": "small"}, "eps 'small'"),
-        (None, "not a readable JSON file"),
+        (None, "config.json: not JSON: "),
         ({"layers": None}, "'layers' is no list"),
     ],
 )

@@ -58,7 +58,7 @@ def hashes(folder):
     ("options", "status", "words"),
     [
         (["--gen", "stylegan9"], 1, ["--gen 'stylegan9'", "stylegan2_fashion", "stylegan2_fashion_cond"]),
-        (["--gen", "nowhere.toml"], 1, ["nowhere.toml: no such file"]),
+        (["--gen", "nowhere.toml"], 1, ["nowhere.toml: missing"]),
         (["--gen", "toygen:missing"], 1, ["toygen:missing", "cannot import"]),
         (["--gen", "toygen:broken"], 1, ["the factory raised RuntimeError: no such checkpoint"]),
         (["--gen", "toygen:no_latent"], 1, ["no attribute 'latent'"]),

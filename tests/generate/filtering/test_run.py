@@ -132,7 +132,7 @@ def test_the_area_under_the_curve_counts_pairs():
 @pytest.mark.parametrize(
     ("changes", "error", "line"),
     [
-        ({"data": "nowhere"}, DataError, r"dataset 'nowhere': neither a folder"),
+        ({"data": "nowhere"}, DataError, r"^nowhere: neither a folder nor one of cifar10, .*mnist$"),
         ({"gen": "nowhere:nothing"}, RecipeError, r"--gen nowhere:nothing: cannot import it"),
         ({"data": "fashion_mnist"}, DataError, r"dataset fashion_mnist: give the folder that holds it"),
     ],

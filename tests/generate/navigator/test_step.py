@@ -49,7 +49,7 @@ def test_two_steps_are_those_of_the_plain_loop(config, changes):
     for _ in range(2):
         ours.train_step()
         losses.append(plain_step(plain))
-    means = ours.window.means()
+    means = ours.window.means(ours.config.out, ours.step)
     assert means["loss_f"] == pytest.approx(np.mean([f for f, _ in losses]), rel=1e-4)
     assert means["loss_T"] == pytest.approx(np.mean([t for _, t in losses]), rel=1e-4)
     for name in ("walk", "estimator"):
@@ -78,7 +78,7 @@ def test_t_climbs_the_loss_that_f_descends(config):
     assert loss_now() > before + 1e-3
     still = trainer_of(config, batch_size=16, lr_walk=1e-12, lr_f=1e-4, pixel_views="none")
     still.train_step()
-    means = still.window.means()
+    means = still.window.means(still.config.out, still.step)
     assert means["loss_T"] < means["loss_f"] - 1e-3  # the same images, before and after f's step
 
 
