@@ -36,13 +36,15 @@ class Records:
             kept = [line for line in read_lines(self.path) if line["step"] <= after_step]
             write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
             self.board = _tensorboard(out / "tensorboard", after_step)
-        self.values: list[dict[str, Tensor]] = []  # of each step since the last line; on the device
+        self.values: list[dict[str, Tensor]] = []  # of each step since the last line, over all processes; on the device
         self.embeddings: Tensor | None = None
         self.images, self.waited, self.since = 0, 0.0, time.monotonic()
 
     def add(self, output: Output, images: int, waited: float) -> None:
-        """Remember a step; its numbers stay on the device."""
-        self.values.append({"loss": output.loss, **output.metrics})
+        """Remember a step: the means over the processes, which a checkpoint by the first one alone can then hold."""
+        values = {"loss": output.loss, **output.metrics}
+        means = self.processes.mean(torch.stack([value.detach().double() for value in values.values()]))
+        self.values.append(dict(zip(values, means.unbind())))
         self.embeddings = output.embeddings
         self.images += images
         self.waited += waited
@@ -52,9 +54,10 @@ class Records:
         if not self.values:
             return None
         assert self.embeddings is not None
-        means = {name: torch.stack([step[name] for step in self.values]).double().mean() for name in self.values[0]}
-        means |= {name: value.double() for name, value in measures(self.embeddings).items()}
-        numbers = dict(zip(means, self.processes.mean(torch.stack(list(means.values()))).tolist()))
+        spread = {name: value.double() for name, value in measures(self.embeddings).items()}
+        means = {name: torch.stack([step[name] for step in self.values]).mean() for name in self.values[0]}
+        means |= dict(zip(spread, self.processes.mean(torch.stack(list(spread.values()))).unbind()))
+        numbers = dict(zip(means, torch.stack(list(means.values())).tolist()))
         seconds = max(time.monotonic() - self.since, 1e-9)
         line = {
             "step": step,
@@ -88,9 +91,12 @@ class Records:
         return [{name: float(value) for name, value in step.items()} for step in self.values]
 
     def restore(self, state: list[dict[str, float]]) -> None:
-        """Go on from ``state``; every process's own numbers are then the first one's, which are all that is kept."""
+        """Go on from ``state``, with any number of processes."""
         device = self.processes.device  # that of the steps to come
-        self.values = [{name: torch.tensor(value, device=device) for name, value in step.items()} for step in state]
+        self.values = [
+            {name: torch.tensor(value, dtype=torch.float64, device=device) for name, value in step.items()}
+            for step in state
+        ]
 
     def close(self) -> None:
         """Flush TensorBoard's file."""
