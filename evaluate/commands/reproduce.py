@@ -79,6 +79,7 @@ def _encoders(context: click.Context, parameter: click.Parameter, value: tuple[s
     "--encoder",
     "encoders",
     multiple=True,
+    type=PATH_TEXT,
     callback=_encoders,
     metavar="NAME=FILE|MODULE:FACTORY",
     help="An encoder that a row only measures: bigbigan (genrep-table4 at scale full).",
@@ -87,6 +88,7 @@ def _encoders(context: click.Context, parameter: click.Parameter, value: tuple[s
 @click.option("--jobs", type=COUNT, metavar="N", help="Tasks at a time.  [default: one per GPU; one on a CPU]")
 @click.option(
     "--hardware",
+    type=PATH_TEXT,
     metavar="a100|h100|FILE",
     help="With --dry-run: tell the times of this hardware; FILE is TOML with measured images/s.  [default: a100 at scale full, "
     "else this machine]",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass
 
 from genrep.datasets_manifest import MANIFEST_NAME
 from genrep.errors import RecipeError
+from genrep.progress import note
 
 from ..generators.base import Generator
 from ..generators.load import open_generator
@@ -54,7 +54,7 @@ def _warn_of_still_positives(build: _Build) -> None:
     if there or build.config.filter is not None or not plan.recipe["num_positives"] or not is_learned(view):
         return
     if (said := warning(change_of_build(build.source(), int(plan.recipe["num_pairs"])))) is not None:
-        print(f"warning: --views: {said}", file=sys.stderr)
+        note(f"warning: --views: {said}")
 
 
 def plan_dataset(config: BuildConfig) -> Estimate:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from genrep.errors import GeneratorError
+from genrep.progress import note
 
 from .base import Generator
 
@@ -125,7 +125,7 @@ def _check_range(generator: Generator, images: Tensor, device: str | torch.devic
         return  # nearly one gray: nothing to tell a range by
     if float(together.quantile(0.01)) < NEAR_ZERO:
         raise GeneratorError(f"{where}: {found}, {wanted}; {MEND.format(range='[0, 1]', formula='2x - 1')}")
-    print(f"{where}: {found}: bright images, or the range [0, 1] ({MEND_OF_UNIT})", file=sys.stderr)
+    note(f"{where}: {found}: bright images, or the range [0, 1] ({MEND_OF_UNIT})")
 
 
 def require_gradient(generator: Generator, name: str, device: str | torch.device) -> None:

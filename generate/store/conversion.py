@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 
 from genrep.errors import WeightsError
 from genrep.files import canonical_json, digest_json
+from genrep.progress import note
 from genrep.untrusted import one_line
 
 from ..generators import families
@@ -189,8 +189,8 @@ def _recognise(name: str, content: object, path: Path, *, named: bool) -> Checkp
         if found is None:
             return None
         config = json.loads(canonical_json(found.config))
-        for note in found.notes:
-            print(f"weights {path}: {note}", file=sys.stderr)
+        for remark in found.notes:
+            note(f"weights {path}: {remark}")
         return Checkpoint(family=found.family, tensors=found.tensors, config=config)
     except _FAULTS as error:  # of a file that looks like one of the family until something in it does not
         text = one_line(f"{type(error).__name__}: {error}")

@@ -31,7 +31,7 @@ def full_disk():
 
 
 def write_shard(path):
-    with ShardWriter(path, field_table((64, 64), "raw", num_positives=0, z_anchor=[4]), 1) as writer:
+    with ShardWriter(path, field_table((64, 64), "raw", num_positives=0, z_anchor=[4]), 1, 1 << 21) as writer:
         writer.finish()
 
 

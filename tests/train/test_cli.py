@@ -65,7 +65,7 @@ def test_presets_that_cannot_be_read_are_one_line(tmp_path: Path, capsys: Captur
         assert invoke(command, ["--preset", str(path), "--data", "x", "--out", "x"]) == 2
         assert message in capsys.readouterr().err
     assert invoke(command, ["--preset", "nowhere.toml", "--data", "x", "--out", "x"]) == 2
-    assert "nowhere.toml: cannot be read (No such file" in capsys.readouterr().err
+    assert "nowhere.toml: cannot be read (missing)" in capsys.readouterr().err
     for text, message in (
         ('epochs = "ten"', "epochs is 'ten'; wanted int"),
         ("epochs = 2.5", "epochs is 2.5; wanted int"),
