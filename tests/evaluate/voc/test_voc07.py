@@ -145,7 +145,7 @@ def test_a_class_that_only_one_split_has(encoder: Path, shapes: Path, tmp_path: 
         (["--data", "d", "--out", "o"], 2, "--encoder or --random-init"),
         (["--data", "d", "--out", "o", "--encoder", "e", "--split", "test/train"], 2, "--split"),
         (["--data", "d", "--out", "o", "--encoder", "e", "--classes", "a,a"], 2, "names a class twice"),
-        (["--data", "nowhere", "--out", "o", "--random-init", "--arch", "resnet18"], 1, "nowhere: has no Annotations"),
+        (["--data", "nowhere", "--out", "o", "--random-init", "--arch", "resnet18"], 1, "nowhere: no such folder"),
         (["--data", "d", "--out", "o", "--encoder", "nowhere"], 1, "nowhere"),
     ],
 )
