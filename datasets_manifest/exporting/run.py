@@ -95,19 +95,20 @@ def _state(config: ExportConfig, manifest: Manifest, writer: Format) -> dict[str
 def _claim(out: Path, state: dict[str, Any], name: str) -> bool:
     """Make an empty folder this export's, or find that it is; returns whether it was complete. Raises ResumeError."""
     path = out / name
-    if name != Format.state_name and os.path.lexists(out / Format.state_name) and not os.path.lexists(path):
-        os.rename(out / Format.state_name, path)  # of an earlier version
-    if not os.path.lexists(path):
+    names = (name, *sorted({kind.state_name for kind in FORMATS.values()} - {name}))
+    present = next((out / other for other in names if os.path.lexists(out / other)), None)
+    if present is None:
         entries = [name for name in os.listdir(out) if not is_clutter(name)]
         if any(not (name.startswith(".") and name.endswith(".tmp")) for name in entries):
             raise ResumeError(f"--out {out}: not empty, and no export of this program ({name} is missing)")
         write_json(path, {**state, "complete": False})
         return False
-    found = read_json(path, MAX_STATE_BYTES)
+    found = read_json(present, MAX_STATE_BYTES)
     there = {key: found.get(key) for key in state} if isinstance(found, dict) else {}
     for key in ("format", "per_file"):
         if there.get(key) != state[key]:
             raise ResumeError(f"--out {out}: an export with {key} {there.get(key)}, wanted {state[key]}")
     if there["dataset"] != state["dataset"]:
         raise ResumeError(f"--out {out}: an export of another dataset")
+    os.rename(present, path)  # what an earlier version wrote may have the other name
     return found.get("complete") is True

@@ -69,7 +69,7 @@ def other_jpeg(size: tuple[int, int], mode: str, length: int) -> bytes:
 
 @pytest.mark.parametrize(
     ("size", "mode", "reason"),
-    [((24, 17), "RGB", "a JPEG of 17 x 24 RGB, wanted 16 x 24 RGB"), ((24, 16), "L", "a JPEG of 16 x 24 L")],
+    [((24, 17), "RGB", "a JPEG of 17 x 24, wanted 16 x 24"), ((24, 16), "L", "a JPEG of 16 x 24 L")],
 )
 def test_jpegs_of_another_size_or_mode(
     jpeg: Path, reseal: Reseal, size: tuple[int, int], mode: str, reason: str

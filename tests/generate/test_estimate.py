@@ -56,7 +56,10 @@ def test_a_plan_tells_the_bytes_of_the_build(toy_folder, monkeypatch, probe_seco
     told = plan_dataset(config)
     assert not config.out.exists()
     built = build_dataset(config).manifest
-    assert (told.num_pairs, told.num_shards, told.bytes) == (100, 4, built.num_bytes)
+    assert (told.num_pairs, told.num_shards) == (100, 4)
+    # How JPEGs of different sizes fill small pages shows only when they are written: about a page a shard.
+    slack = 4 * built.build["page_size"] if "encoding" in options and not probe_seconds else 0
+    assert abs(told.bytes - built.num_bytes) <= slack
 
 
 def test_the_command_prints_it(toy_folder, capsys):
@@ -64,4 +67,6 @@ def test_the_command_prints_it(toy_folder, capsys):
     assert invoke(cli, options.split()) == 0
     shown = capsys.readouterr().out
     assert "pairs          20\n" in shown and "shards         20 of 1 pairs\n" in shown
-    assert int(re.search(r"bytes +about (\d+) \(", shown)[1]) == 20 * (2 * 2**21 + 24 * 4)
+    assert int(re.search(r"bytes +about (\d+) \(", shown)[1]) == 20 * (
+        3 * 4096 + 24 * 4
+    )  # two pages of tables, one of data
