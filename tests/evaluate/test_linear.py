@@ -198,7 +198,8 @@ def test_another_precision_is_another_protocol(
             super().__init__(*args, **kwargs)
 
     monkeypatch.setattr(torch, "autocast", Spy)
-    options = {"preset": preset, "size": 16, "batch_size": 12}
+    # At 48 pixels no layer's input is narrower than its stride: every convolution is of the precision that was asked for.
+    options = {"preset": preset, "size": 48, "batch_size": 12}
     exact = evaluate_linear(config(encoder, images, tmp_path, **options))
     assert not any(used)
     used.clear()
@@ -222,12 +223,18 @@ def test_a_classifier_that_diverged_is_no_result(
     assert not (tmp_path / "linear.json").exists()
 
 
+def amplified(encoder: Path, path: Path, *blocks: str) -> None:
+    """An encoder whose every weight is one that training may leave, but whose blocks multiply by 1e10 each."""
+    loaded = load_encoder(encoder)
+    for block in blocks:
+        for name in ("bn1", "bn2"):
+            loaded.module.get_parameter(f"{block}.{name}.weight").data.fill_(1e5)
+    save_encoder(path, loaded.module, loaded.facts)
+
+
 @pytest.mark.parametrize("preset", ["frozen", "genrep", "simclr-lbfgs"])
 def test_features_that_are_not_finite_are_no_result(encoder: Path, images: Path, tmp_path: Path, preset: str) -> None:
-    loaded = load_encoder(encoder)
-    loaded.module.get_parameter("layer4.1.bn2.weight").data.fill_(3e38)
-    loaded.module.get_buffer("layer4.1.bn2.running_var").zero_()
-    save_encoder(tmp_path / "huge.safetensors", loaded.module, loaded.facts)
+    amplified(encoder, tmp_path / "huge.safetensors", *(f"layer{i}.{j}" for i in (1, 2, 3, 4) for j in (0, 1)))
     options = {"preset": preset, "size": 16, "epochs": None if preset == "simclr-lbfgs" else 1}
     with pytest.raises(WeightsError, match="features are not finite: the encoder has diverged"):
         evaluate_linear(config(tmp_path / "huge.safetensors", images, tmp_path, **options))
@@ -238,9 +245,7 @@ def test_features_that_are_not_finite_are_no_result(encoder: Path, images: Path,
 def test_features_too_large_to_be_squared_are_no_result(
     encoder: Path, images: Path, tmp_path: Path, preset: str
 ) -> None:
-    loaded = load_encoder(encoder)
-    loaded.module.get_parameter("layer4.1.bn2.bias").data.fill_(1e25)
-    save_encoder(tmp_path / "large.safetensors", loaded.module, loaded.facts)
+    amplified(encoder, tmp_path / "large.safetensors", "layer3.1", "layer4.0", "layer4.1")
     options = {"preset": preset, "size": 16, "epochs": None if preset == "simclr-lbfgs" else 1}
     with pytest.raises(TrainingError, match="the features are too large for float32: the encoder has diverged"):
         evaluate_linear(config(tmp_path / "large.safetensors", images, tmp_path, **options))
@@ -334,7 +339,10 @@ def test_images_of_several_sizes_need_a_size(encoder: Path, images: Path, tmp_pa
         (lambda data: (data / "test/new").mkdir(), r"new: a class that .*train lacks"),
         (lambda data: [f.unlink() for f in (data / "train/dark").iterdir()], r"train/dark: no images"),
         (lambda data: (data / "test/dark/0.png").write_bytes(b"x"), r"test/dark/0.png: not a readable image"),
-        (lambda data: shutil.rmtree(data / "test"), r"no test/ or val/ subfolder"),
+        (
+            lambda data: shutil.rmtree(data / "test"),
+            r"data: no test/ or val/ or valid/ or validation/ subfolder beside train/",
+        ),
         (lambda data: [shutil.rmtree(data / s / c) for s in ("train", "test") for c in CLASSES[:2]], "one class only"),
     ],
 )

@@ -158,7 +158,8 @@ def test_a_table_without_real_images_needs_no_root(tmp_path: Path, capsys: Captu
     out = ["--out", str(tmp_path), "--device", "cpu"]
     assert invoke(command, ["hl-table1", "--scale", "full", *out, "--dry-run"]) == 0
     shown = capsys.readouterr().out
-    assert "16 tasks, 16 to do, of unknown time." in shown and "0 s" not in shown
+    assert "16 tasks, 16 to do: about " in shown and "unknown" not in shown and " 0 s" not in shown
+    assert "Times are those of one NVIDIA A100" in shown
     assert "fits/navigator-bigbigan-chunks-5-" in shown
 
 
@@ -167,7 +168,7 @@ def test_before_anything_ran_a_plan_has_rough_times(tmp_path: Path, capsys: Capt
     assert invoke(command, ["genrep-fig9", "--scale", "cpu", *out]) == 0
     shown = capsys.readouterr().out
     (run_,) = [line for line in shown.splitlines() if " runs/simclr-real-fashion_mnist-anchor-s0-" in line]
-    assert run_.endswith("about 5 min") and " to do: about " in shown and " of unknown time." in shown
+    assert run_.endswith("  about 5 min  134.4 MB") and " to do: about " in shown and " of unknown time;" in shown
     assert "Those with about were measured on another machine" in shown
 
 
