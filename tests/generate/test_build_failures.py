@@ -250,11 +250,11 @@ def test_two_runs_in_one_folder_do_not_mix(toy_folder):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A disk of 8 MB."""
+    """A disk of 1 MB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, check=False
     ).returncode:
         pytest.skip("mounting a tmpfs needs root")
     yield folder
@@ -263,14 +263,14 @@ def small_disk(tmp_path):
 
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_a_full_disk_is_said_and_done_shards_stay(toy_folder, small_disk, processes):
-    # Each shard takes 4 MB (a page for the tables, one for the data), so the second does not fit.
+    # Each shard takes more than half of the disk, so the second does not fit.
     options = [
         "--gen",
         "toygen:plain",
         "--num-pairs",
-        "100",
+        "5000",
         "--shard-size",
-        "20",
+        "1000",
         "--out",
         str(small_disk / "out"),
         "--processes",
@@ -285,4 +285,5 @@ def test_a_full_disk_is_said_and_done_shards_stay(toy_folder, small_disk, proces
     subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
     again = run(toy_folder, *options)
     assert again.returncode == 0, again.stderr
-    assert len(list((small_disk / "out").glob("*.beton"))) == 5
+    sizes = [path.stat().st_size for path in (small_disk / "out").glob("*.beton")]
+    assert len(sizes) == 5 and 2**19 < min(sizes) <= max(sizes) < 2**20
