@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from genrep.errors import DatasetError
 from genrep.files import faults_named, fsync_folder, write_atomic
-from genrep.untrusted import open_regular, read_at, shown
+from genrep.untrusted import read_bounded, shown
 
 from .manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, parse_manifest
 
@@ -135,7 +135,7 @@ def read_public_key(text: str | Path) -> PublicKey:
     try:
         if isinstance(text, str) and text.startswith("RW") and not os.path.exists(path):
             return minisign.PublicKey.from_base64(text)
-        return minisign.PublicKey.from_bytes(_read(path, MAX_TEXT_BYTES))
+        return minisign.PublicKey.from_bytes(read_bounded(path, MAX_TEXT_BYTES))
     except minisign.Error as error:
         raise DatasetError(f"{shown(str(text), 100)}: no public key of minisign: {error}") from None
 
@@ -151,14 +151,14 @@ def _library() -> Any:
 def _manifest(folder: Path) -> tuple[bytes, Manifest]:
     """The manifest's bytes, and what they say: of one reading, so that what was signed is what was checked."""
     path = folder / MANIFEST_NAME
-    data = _read(path, MAX_MANIFEST_BYTES)
+    data = read_bounded(path, MAX_MANIFEST_BYTES)
     return data, parse_manifest(data, str(path))
 
 
 def _secret_key(path: Path, ask: Callable[[], str] | None) -> SecretKey:
     minisign = _library()
     try:
-        secret = minisign.SecretKey.from_bytes(_read(path, MAX_TEXT_BYTES))
+        secret = minisign.SecretKey.from_bytes(read_bounded(path, MAX_TEXT_BYTES))
         if secret.is_encrypted():
             if ask is None:
                 raise DatasetError(f"--key {path}: protected by a password")
@@ -171,7 +171,7 @@ def _secret_key(path: Path, ask: Callable[[], str] | None) -> SecretKey:
 def _signature(path: Path) -> Signature:
     minisign = _library()
     try:
-        return minisign.Signature.from_bytes(_read(path, MAX_TEXT_BYTES))
+        return minisign.Signature.from_bytes(read_bounded(path, MAX_TEXT_BYTES))
     except minisign.Error as error:
         raise DatasetError(f"{path}: no signature of minisign: {error}") from None
 
@@ -181,20 +181,6 @@ def _same_key(signature: Signature, public: PublicKey) -> bool:
     number = slice(2, 10)
     lines = bytes(signature).splitlines()
     return base64.b64decode(lines[1])[number] == base64.b64decode(public.to_base64())[number]
-
-
-def _read(path: Path, limit: int) -> bytes:
-    """A regular file of at most ``limit`` bytes. Raises DatasetError."""
-    descriptor = open_regular(path)
-    try:
-        size = os.fstat(descriptor).st_size
-        if size > limit:
-            raise DatasetError(f"{path}: {size} bytes, wanted at most {limit}")
-        return bytes(read_at(descriptor, size, 0))
-    except OSError as error:
-        raise DatasetError(f"{path}: {error.strerror}") from None
-    finally:
-        os.close(descriptor)
 
 
 def _write_secret(path: Path, data: bytes) -> None:
