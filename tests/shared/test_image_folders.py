@@ -151,7 +151,10 @@ def test_tiny_imagenet_is_read_with_its_list(tiny: Path) -> None:
     )
     labels = {"val_0": 0, "val_2": 0, "val_1": 1, "val_3": 1}
     assert test.names == [f"images/{name}.JPEG" for name in labels] and test.labels.tolist() == list(labels.values())
-    assert test.remarks == ("t/test: without labels; t/val is read",)
+    assert test.remarks == (
+        "t/test: without labels; t/val is read",
+        "t/val: 4 images of 2 classes, labelled with val_annotations.txt",
+    )
     assert test.split == "its val/ folder with val_annotations.txt"
 
 

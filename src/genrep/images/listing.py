@@ -91,6 +91,8 @@ def list_images(folder: Path, split: str, *, name: str | None = None, classes: S
     if over.kinds:
         remarks.append(f"{_shown(base)}: passed over {over.words()}")
     remarks += _nested(base, there, found)
+    if source:
+        remarks.append(f"{_shown(base)}: {len(found)} images of {len(there)} classes, labelled{source}")
     return Listing(
         name=name or folder.resolve().name,
         base=base,
