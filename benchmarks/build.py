@@ -39,20 +39,20 @@ from PIL import Image
 
 from genrep.datasets_manifest.schema import field_table
 from genrep.generate import BuildConfig, build_dataset
-from genrep.generate.builder.dataset import MAX_ENCODERS
-from genrep.generate.builder.folder import claim
-from genrep.generate.builder.job import Job, build_shard
-from genrep.generate.builder.pages import page_size
-from genrep.generate.builder.pairs import OpenPairs
-from genrep.generate.builder.plan import pair_bytes
-from genrep.generate.builder.resolve import make_plan
+from genrep.generate.build.dataset import MAX_ENCODERS
+from genrep.generate.build.folder import claim
+from genrep.generate.build.job import Job, build_shard
 from genrep.generate.generators.checkpoint import Checkpoint, save_checkpoint
-from genrep.generate.generators.load import open_generator
 from genrep.generate.generators.probe import largest_values
 from genrep.generate.generators.stylegan2.config import StyleGAN2Config
 from genrep.generate.generators.stylegan2.networks import StyleGAN2Network
 from genrep.generate.pixels import DEFAULT_JPEG, jpeg_options, to_uint8
-from genrep.generate.recipe import load_recipe
+from genrep.generate.plans.pages import page_size
+from genrep.generate.plans.plan import pair_bytes
+from genrep.generate.plans.resolve import make_plan
+from genrep.generate.recipes.recipe import load_recipe
+from genrep.generate.sources.pairs import OpenPairs
+from genrep.generate.weights.load import open_generator
 
 NULL = """
 import torch
@@ -167,10 +167,7 @@ class Bench:
 
     def store(self, encoding: str) -> tuple[Times, Times, float]:
         """Times of encoding and of writing a pair into a shard, and its bytes."""
-        from genrep.generate.builder.shard import (
-            ShardWriter,
-            encode_jpeg,
-        )  # FFCV: a build's main process has none of it
+        from genrep.generate.build.shard import ShardWriter, encode_jpeg  # FFCV: a build's main process has none of it
 
         images, z, options = self.batch.images, self.batch.latents[0], jpeg_options(encoding)
         table = field_table(images[0].shape[1:3], encoding, num_positives=1, z_anchor=z.shape[1:])

@@ -39,8 +39,8 @@ from typing import Any
 import click
 import numpy as np
 
-from genrep import idx
 from genrep.encoders import ARCHS
+from genrep.images import idx
 
 HERE = Path(__file__).parent
 DATASET, RAW, VIEW = "fashion_mnist", Path("FashionMNIST/raw"), "gaussian:std=0.2,truncation=2"

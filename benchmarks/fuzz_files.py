@@ -65,10 +65,10 @@ def readers(work: Path) -> dict[str, Callable[[bytes], object]]:
     """What is done with a file's bytes, by target."""
     from genrep.evaluate.voc.annotation import read_annotation
     from genrep.generate.generators.base import LatentSpec
-    from genrep.generate.recipe import latent_spec, load_recipe
-    from genrep.generate.store.archive import extract
+    from genrep.generate.recipes.recipe import latent_spec, load_recipe
     from genrep.generate.views import parse_view
-    from genrep.idx import read
+    from genrep.generate.weights.archive import extract
+    from genrep.images.idx import read
     from genrep.train.presets import read_preset
 
     def put(name: str, data: bytes) -> Path:

@@ -25,12 +25,12 @@ import torch
 def main(data: str, root: Path, gen: str, std: float, pairs: int, device: str) -> None:
     """Print a line per group."""
     from genrep.generate.gan.quality import extract, train_classifier
-    from genrep.generate.generators.load import load_generator
     from genrep.generate.pixels import to_uint8
     from genrep.generate.views import parse_view
     from genrep.generate.views.base import Draw
     from genrep.generate.views.synthesis import synthesize_views
-    from genrep.real_images import load_images
+    from genrep.generate.weights.load import load_generator
+    from genrep.images.labelled import load_images
 
     classifier = train_classifier(load_images(data, root, "train", download=True), 0, device)
     generator = load_generator(gen, device=device)

@@ -22,10 +22,10 @@ from genrep.encoders import ARCHS, DEVICES
 from genrep.processes import join
 from genrep.train import TrainConfig
 from genrep.train.config import PRECISIONS
-from genrep.train.engine import Trainer
-from genrep.train.plan import resolve
-from genrep.train.run import timed
-from genrep.train.samples import open_samples
+from genrep.train.data.samples import open_samples
+from genrep.train.engine.plan import resolve
+from genrep.train.engine.run import timed
+from genrep.train.engine.trainer import Trainer
 
 WARM_UP = 3  # steps: compilation, cuDNN's choices, the first touch of memory
 

@@ -27,8 +27,7 @@ COMMANDS = {
 @click.group(
     name="genrep-manifest",
     cls=LazyGroup,
-    package="genrep.datasets_manifest.commands",
-    summaries=COMMANDS,
+    packages={"genrep.datasets_manifest.commands": COMMANDS},
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genrep.sheet import contact_sheet, save_png
+from genrep.images.sheet import contact_sheet, save_png
 
 from .beton import Beton
 from .contents import read_field

@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 
 from genrep.datasets_manifest.cli import group as manifest
-from genrep.evaluate.cli import group as evaluate
 from genrep.generate.cli import cli as generate
+from genrep.papers.cli import group as evaluate
 from genrep.train.cli import command as train
 
 FOLDER = Path(__file__).parent / "help"

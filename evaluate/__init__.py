@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from .knn import KnnConfig, evaluate_knn
     from .linear.config import LinearConfig
     from .linear.run import LinearResult, evaluate_linear
-    from .report import ReportConfig, write_report
     from .transfer import TransferConfig, evaluate_transfer
     from .voc.config import Voc07Config
     from .voc.run import Voc07Result, evaluate_voc07
@@ -25,7 +24,6 @@ __all__ = [
     "KnnConfig",
     "LinearConfig",
     "LinearResult",
-    "ReportConfig",
     "TransferConfig",
     "Voc07Config",
     "Voc07Result",
@@ -35,7 +33,6 @@ __all__ = [
     "evaluate_linear",
     "evaluate_transfer",
     "evaluate_voc07",
-    "write_report",
 ]
 
 # Found when asked for, so that `genrep-evaluate --help` does not wait for torch.
@@ -43,13 +40,11 @@ _LAZY = {
     "DetectionConfig": "detection.config",
     "DetectionResult": "detection.run",
     "KnnConfig": "knn",
-    "ReportConfig": "report",
     "Voc07Config": "voc.config",
     "Voc07Result": "voc.run",
     "evaluate_detection": "detection.run",
     "evaluate_knn": "knn",
     "evaluate_voc07": "voc.run",
-    "write_report": "report",
     "FinetuneConfig": "finetune.config",
     "LinearConfig": "linear.config",
     "LinearResult": "linear.run",

@@ -1,4 +1,4 @@
-"""``python -m genrep.evaluate``: the same as ``genrep-evaluate``."""
+"""``python -m genrep.evaluate``: the protocols of ``genrep-evaluate``."""
 
 from .cli import main
 

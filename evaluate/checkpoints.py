@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from genrep.checkpoints import FAULTS, read_state, reason_of, write_state
 from genrep.files import digest_json
 from genrep.progress import note
+from genrep.runs.checkpoints import FAULTS, read_state, reason_of, write_state
 
 FOLDER = "checkpoints"
 

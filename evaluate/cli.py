@@ -1,4 +1,4 @@
-"""``genrep-evaluate``: one command per protocol, one library call each."""
+"""The protocols' command lines: one command per protocol, one library call each. ``genrep-evaluate`` adds the papers' verbs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ COMMANDS = {
     "finetune": "Fine-tune an encoder on few labels.",
     "knn": "Accuracy of a weighted nearest-neighbour classifier.",
     "linear": "Accuracy of a linear classifier on a frozen encoder.",
-    "reproduce": "Repeat a paper's table, and report ours beside it.",
-    "report": "One page of results beside the published numbers.",
-    "table": "Print results side by side.",
     "transfer": "The papers' tables of linear probes in one go.",
     "voc07": "AP of linear SVMs on Pascal VOC 2007.",
 }
@@ -25,8 +22,7 @@ COMMANDS = {
 @click.group(
     name="genrep-evaluate",
     cls=LazyGroup,
-    package="genrep.evaluate.commands",
-    summaries=COMMANDS,
+    packages={"genrep.evaluate.commands": COMMANDS},
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__)
@@ -36,10 +32,9 @@ def group() -> None:
     \b
     Example:
       genrep-evaluate linear --encoder runs/x --dataset fashion_mnist --root data --out runs/x
-      genrep-evaluate report runs/* --out report
     """
 
 
 def main() -> None:
-    """The console script."""
+    """``python -m genrep.evaluate``."""
     run(group)

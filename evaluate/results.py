@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from genrep.errors import DataError, ResumeError
 from genrep.files import write_json
-from genrep.inventory import Inventory, remember
+from genrep.images.inventory import Inventory, remember
 from genrep.progress import note
 from genrep.untrusted import content_faults, one_line, printable, read_bounded
 
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 Entry = dict[str, Any]
 KEY = ("dataset", "protocol", "seed")
-DATA = ("train_sha256", "test_sha256")  # in a protocol: digests of the images and their labels (genrep.inventory)
+DATA = (
+    "train_sha256",
+    "test_sha256",
+)  # in a protocol: digests of the images and their labels (genrep.images.inventory)
 MOST_BYTES = 1 << 30  # of a file of results, or of a run's records
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from genrep.encoders import DEVICES
 from genrep.errors import DataError
 from genrep.files import locked_folder
-from genrep.real_images import MissingDataset
+from genrep.images.labelled import MissingDataset
 from genrep.suggestions import one_of
 
 from .encoders import check_encoder_choice

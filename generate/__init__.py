@@ -8,19 +8,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .builder import BuildConfig, BuildReport, build_dataset
+    from .build import BuildConfig, BuildReport, build_dataset
     from .generators.base import Generator, LatentSpec
-    from .generators.load import load_generator
+    from .weights.load import load_generator
 
 __all__ = ["BuildConfig", "BuildReport", "Generator", "LatentSpec", "build_dataset", "load_generator"]
 
 _HOMES = {
-    "BuildConfig": "genrep.generate.builder",
-    "BuildReport": "genrep.generate.builder",
+    "BuildConfig": "genrep.generate.build",
+    "BuildReport": "genrep.generate.build",
     "Generator": "genrep.generate.generators.base",
     "LatentSpec": "genrep.generate.generators.base",
-    "build_dataset": "genrep.generate.builder",
-    "load_generator": "genrep.generate.generators.load",
+    "build_dataset": "genrep.generate.build",
+    "load_generator": "genrep.generate.weights.load",
 }
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from genrep.cli import Group, invoke
 from genrep.datasets_manifest.cli import group as manifest
-from genrep.evaluate.cli import group as evaluate
-from genrep.evaluate.reproduce.subset import command as subset
 from genrep.generate.cli import cli as generate
 from genrep.option_types import PATH, PATH_TEXT, WHOLE, Choice, IntRange, PathTextType, PathType
+from genrep.papers.cli import group as evaluate
+from genrep.papers.reproduce.subset import command as subset
 from genrep.train.cli import command as train
 
 # Text that is never a path. A new option of text is one or the other: it gets PATH_TEXT, or stands here.

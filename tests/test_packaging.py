@@ -13,11 +13,12 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FOLDERS = {
     "genrep": ROOT / "src/genrep",
-    **{f"genrep.{name}": ROOT / name for name in ("generate", "train", "evaluate", "datasets_manifest")},
+    **{f"genrep.{name}": ROOT / name for name in ("papers", "generate", "train", "evaluate", "datasets_manifest")},
 }
 # A folder may import these, besides itself and the root package.
 ALLOWED = {
     "genrep": set(),
+    "genrep.papers": {"genrep.generate", "genrep.train", "genrep.evaluate", "genrep.datasets_manifest"},
     "genrep.generate": {"genrep.datasets_manifest"},
     "genrep.train": {"genrep.datasets_manifest"},
     "genrep.evaluate": set(),
@@ -115,7 +116,7 @@ def test_the_wheel_holds_every_package_and_data_file(wheel):
             if path.suffix in (".py", ".toml", ".safetensors") or path.name == "py.typed":
                 relative = "/".join([*name.split("."), *path.relative_to(folder).parts])
                 assert relative in inside, relative
-    assert not [file for file in inside if file.startswith(("tests/", "benchmarks/", "evaluate/", "train/"))]
+    assert not [file for file in inside if file.startswith(("tests/", "benchmarks/", "evaluate/", "train/", "papers/"))]
 
 
 def test_the_sdist_holds_what_the_wheel_is_built_from(wheel, tmp_path):
@@ -153,7 +154,9 @@ def test_the_wheel_runs_without_the_checkout(wheel, tmp_path):
     ]
     subprocess.run(command, check=True, capture_output=True)
     site = str(tmp_path / "site")
-    code = f"import sys; sys.path.insert(0, {site!r}); import genrep.generate.recipe as r; print(r.__file__, r.known_recipes())"
+    code = f"""import sys; sys.path.insert(0, {site!r})
+from genrep.generate.recipes import recipe
+print(recipe.__file__, recipe.known_recipes())"""
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert "site/genrep/generate/recipe.py" in output.stdout
+    assert "site/genrep/generate/recipes/recipe.py" in output.stdout
     assert "stylegan2_fashion" in output.stdout

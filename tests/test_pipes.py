@@ -9,25 +9,25 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from genrep import photo_sets
-from genrep.checkpoints import read_state
 from genrep.errors import GenRepError, RecipeError, WeightsError
 from genrep.evaluate.finetune.subset import read_subset
 from genrep.files import sha256_file
-from genrep.generate.builder.folder import claim
-from genrep.generate.classes import select_classes
+from genrep.generate.build.folder import claim
+from genrep.generate.fits.navigator.compare import _read as read_navigator_run
 from genrep.generate.gan.trainer import GanTrainer
 from genrep.generate.generators.biggan_deep.structure import read_config
 from genrep.generate.generators.checkpoint import read_safetensors
-from genrep.generate.navigator.compare import _read as read_navigator_run
-from genrep.generate.recipe import load_recipe
-from genrep.generate.store.archive import is_archive
-from genrep.generate.store.conversion import read_checkpoint
+from genrep.generate.recipes.classes import select_classes
+from genrep.generate.recipes.recipe import load_recipe
 from genrep.generate.views import parse_view
 from genrep.generate.views.walks import load_walks
-from genrep.idx import read as read_idx
-from genrep.lines import read_lines
-from genrep.train.folder import check_same_run
+from genrep.generate.weights.archive import is_archive
+from genrep.generate.weights.conversion import read_checkpoint
+from genrep.images import photo_sets
+from genrep.images.idx import read as read_idx
+from genrep.runs.checkpoints import read_state
+from genrep.runs.lines import read_lines
+from genrep.train.engine.folder import check_same_run
 from genrep.train.presets import read_preset
 from genrep.unpickle import read_file
 from genrep.untrusted import read_object

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .config import TrainConfig
-    from .loader import PairLoader
-    from .run import TrainResult, train
+    from .data.loader import PairLoader
+    from .engine.run import TrainResult, train
 
 __all__ = ["PairLoader", "TrainConfig", "TrainResult", "train"]
 
 # Found when asked for, so that `genrep-train --help` does not wait for torch.
-_LAZY = {"PairLoader": "loader", "TrainConfig": "config", "TrainResult": "run", "train": "run"}
+_LAZY = {"PairLoader": "data.loader", "TrainConfig": "config", "TrainResult": "engine.run", "train": "engine.run"}
 
 
 def __getattr__(name: str) -> Any:

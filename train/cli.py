@@ -41,11 +41,11 @@ def command(context: click.Context, /, preset: str | None, dry_run: bool, **opti
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     if dry_run:
-        from .plan import resolve
+        from .engine.plan import resolve
 
         print_config(resolve(config))
         return
-    from .run import train
+    from .engine.run import train
 
     result = train(config)
     if not result.first:

@@ -190,7 +190,7 @@ def _check_choice(name: str, value: object, known: tuple[str | None, ...]) -> No
 
 
 def _check_window(window: str) -> None:
-    from .window import parse_window  # with NumPy, which a help text should not wait for
+    from .data.window import parse_window  # with NumPy, which a help text should not wait for
 
     try:
         parse_window(window)

@@ -62,7 +62,7 @@ def command(source: str, dry_run: bool, timeout: float, retries: int, **options:
       genrep-manifest pull https://example.org/shards --out shards
       genrep-manifest pull hf://datasets/org/name --out shards --shards 0-9
     """
-    from genrep.http import shown
+    from genrep.net import shown
     from genrep.untrusted import printable
 
     from ..transport import Limits, PullConfig, pull

@@ -34,7 +34,7 @@ def command(folder: Path, target: str, dry_run: bool, timeout: float, retries: i
       genrep-manifest push shards/ s3://bucket/shards
       genrep-manifest push shards/ hf://datasets/org/name
     """
-    from genrep.http import shown
+    from genrep.net import shown
     from genrep.untrusted import printable
 
     from ..transport import Limits, PushConfig, push

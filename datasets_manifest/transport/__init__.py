@@ -1,6 +1,6 @@
 """Datasets on their way: from and to folders, web servers, object stores and the Hugging Face Hub.
 
-    source (genrep.http, stores.py) ──► fetch.py: a shard at a time, resumed, checked, renamed ──► pull.py: the whole folder
+    source (genrep.net, stores.py) ──► fetch.py: a shard at a time, resumed, checked, renamed ──► pull.py: the whole folder
     folder ──► push.py ──► a folder (as pull), a store (upload.py) or the Hub (hub.py)
 
 Nothing that comes is believed before its sha256 is the manifest's, and the manifest is read under a bound first.
@@ -8,7 +8,7 @@ Nothing that comes is believed before its sha256 is the manifest's, and the mani
 
 from __future__ import annotations
 
-from genrep.http import Limits
+from genrep.net import Limits
 
 from .fetch import fetch_shards
 from .pull import PullConfig, PullReport, pull, read_remote_manifest, remote_file

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from genrep.errors import DatasetError, ManifestError, ResumeError
 from genrep.files import canonical_json, fsync_folder, sha256_file
-from genrep.http import Limits, Lost, Patience, RangeRefused, Refused, Stop, Stopped
+from genrep.net import Limits, Lost, Patience, RangeRefused, Refused, Stop, Stopped
 from genrep.progress import Progress
 
 from ..manifest import Manifest, Shard, read_manifest, read_shard_record, write_shard_record

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from genrep.errors import DatasetError, ResumeError
-from genrep.http import HttpSource, Limits, Lost, Refused, Stop, persist, shown
+from genrep.net import HttpSource, Limits, Lost, Refused, Stop, persist, shown
 from genrep.progress import Progress, note
 from genrep.untrusted import one_line
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from genrep.http import Lost, Missing, Refused
+from genrep.net import Lost, Missing, Refused
 
 from .stores import asked
 

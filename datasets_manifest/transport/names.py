@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genrep.errors import DatasetError
-from genrep.http import shown
+from genrep.net import shown
 from genrep.suggestions import one_of
 
 from .. import catalogue

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from genrep.errors import DatasetError, ManifestError, ResumeError
 from genrep.files import digest_json, is_clutter, locked_folder, write_atomic
-from genrep.http import Limits, Lost, Missing, Refused, Stop, persist, shown
+from genrep.net import Limits, Lost, Missing, Refused, Stop, persist, shown
 from genrep.untrusted import printable
 
 from ..manifest import (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from genrep.errors import DatasetError, ResumeError
 from genrep.files import is_clutter
-from genrep.http import SCHEMES, Limits, shown
+from genrep.net import SCHEMES, Limits, shown
 
 from ..manifest import MANIFEST_NAME, Manifest
 from ..verify import require_valid

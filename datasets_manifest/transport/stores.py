@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from genrep.errors import DatasetError
-from genrep.http import SCHEMES, HttpSource, Limits, Lost, Missing, RangeRefused, Refused, Stop, shown
+from genrep.net import SCHEMES, HttpSource, Limits, Lost, Missing, RangeRefused, Refused, Stop, shown
 from genrep.untrusted import one_line, open_regular
 
 from ..manifest import MANIFEST_NAME, dataset_folder

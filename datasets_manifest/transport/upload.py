@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from genrep.errors import DatasetError, ResumeError
-from genrep.http import Limits, Lost, Missing, Refused, Stop, persist, shown
+from genrep.net import Limits, Lost, Missing, Refused, Stop, persist, shown
 from genrep.progress import Progress
 from genrep.untrusted import one_line, open_regular
 

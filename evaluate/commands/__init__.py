@@ -1,1 +1,1 @@
-"""The commands of ``genrep-evaluate``, one module each."""
+"""The protocols' commands, a module each, imported when it is asked for."""

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from genrep.checkpoints import own_checkpoint, read_state, write_state
 from genrep.files import digest_json, write_atomic, write_json
-from genrep.lines import append_line, read_lines
+from genrep.runs.checkpoints import own_checkpoint, read_state, write_state
+from genrep.runs.lines import append_line, read_lines
 
 CHECKPOINT_FILE, CONFIG_FILE, METRICS_FILE = "checkpoint.pt", "config.json", "metrics.jsonl"
 

@@ -16,7 +16,7 @@ from genrep.encoders import LoadedEncoder
 from genrep.encoders.devices import pick_device, pick_precision
 from genrep.features import Frozen
 from genrep.files import locked_folder
-from genrep.real_images import NAMED
+from genrep.images.labelled import NAMED
 
 from ..augment import AugmentedBatches
 from ..checkpoints import Checkpoint

@@ -13,8 +13,8 @@ import numpy as np
 from genrep.errors import DataError
 from genrep.files import digest_json
 from genrep.images.folders import image_suffixes
+from genrep.images.inventory import Inventory, inventory_of_files
 from genrep.images.reading import read_rgb, read_size
-from genrep.inventory import Inventory, inventory_of_files
 from genrep.untrusted import printable, shown
 
 from .annotation import Annotated, read_annotation

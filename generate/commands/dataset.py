@@ -12,8 +12,8 @@ from genrep.option_types import PATH, PATH_TEXT, IntRange
 from genrep.quantities import whole_number
 
 if TYPE_CHECKING:
-    from ..builder import BuildReport
-    from ..builder.estimate import Estimate
+    from ..build import BuildReport
+    from ..build.estimate import Estimate
 
 MAX_BATCH_SIZE = 1_000_000
 
@@ -122,13 +122,13 @@ def dataset(dry_run: bool, show_plan: bool, **options: Any) -> None:
     Example:
       genrep-generate dataset --gen stylegan2_fashion --views gaussian:std=.2,truncation=2 --out shards
     """
-    from ..builder.config import BuildConfig
+    from ..plans.config import BuildConfig
 
     config = BuildConfig(**{**options, "batch_size": _batch_size(options["batch_size"])})
     if dry_run:
         print_config(config)
         return
-    from ..builder import build_dataset, plan_dataset
+    from ..build import build_dataset, plan_dataset
 
     if show_plan:
         _show_estimate(plan_dataset(config))

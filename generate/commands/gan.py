@@ -101,9 +101,9 @@ def fit_gan_command(dry_run: bool, **options: Any) -> None:
     if dry_run:
         print_config(FitGanConfig(**options))
         return
-    from genrep.real_images import load_images
+    from genrep.images.labelled import load_images
 
-    from ..builder.dataset import choose_device
+    from ..build.dataset import choose_device
     from ..gan.checks import check_run
     from ..gan.trainer import fit_gan
 
@@ -136,7 +136,7 @@ def fit_gan_command(dry_run: bool, **options: Any) -> None:
 @click.option("--device", default="auto", show_default=True)
 def measure_gan_command(device: str, **options: Any) -> None:
     """Fréchet distance, precision and recall in the features of a small classifier of the real training images."""
-    from ..builder.dataset import choose_device
+    from ..build.dataset import choose_device
     from ..gan.quality import measure_gan
 
     result = measure_gan(device=choose_device(device), **options)

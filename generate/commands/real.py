@@ -54,12 +54,12 @@ def from_folder(dry_run: bool, **options: Any) -> None:
       genrep-generate from-folder lsun-cars/ --size 384x512 --out shards-cars
       genrep-generate from-folder fashion_mnist --root data --download --out shards-real
     """
-    from ..real.config import FolderConfig
+    from ..build.from_folder_config import FolderConfig
 
     config = FolderConfig(**options)
     if dry_run:
         print_config(config)
         return
-    from ..real.folder import build_from_folder
+    from ..build.from_folder import build_from_folder
 
     show_build(build_from_folder(config), "image")

@@ -20,7 +20,7 @@ from genrep.option_types import PATH, PATH_TEXT
 )
 def weights_command(name: str, out: Path | None) -> None:
     """Get the weights of the recipe NAME: download, resume, check."""
-    from ..store.weights import get_weights
+    from ..weights.finding import get_weights
 
     say(get_weights(name, out))
 
@@ -28,7 +28,7 @@ def weights_command(name: str, out: Path | None) -> None:
 @click.command("list")
 def list_recipes() -> None:
     """List the recipes that ship with the package."""
-    from ..recipe import known_recipes, load_recipe
+    from ..recipes.recipe import known_recipes, load_recipe
 
     for name in known_recipes():
         recipe = load_recipe(name)

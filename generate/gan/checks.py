@@ -6,7 +6,7 @@ from genrep.errors import ResumeError, WeightsError
 from genrep.files import require_writable
 from genrep.untrusted import read_object
 
-from ..fitting.settings import differences
+from ..fits.settings import differences
 from .config import FitGanConfig
 
 

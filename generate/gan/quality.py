@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 from genrep.errors import DataError
 from genrep.files import require_writable, sha256_file, write_json
-from genrep.real_images import RealImages, load_images
+from genrep.images.labelled import RealImages, load_images
 from genrep.seeding import derive
 
 from ..generators.base import Generator
-from ..generators.load import load_generator
 from ..pixels import to_uint8
-from ..real.listing import require_images
+from ..sources.listing import require_images
+from ..weights.load import load_generator
 
 FEATURES = 128
 EPOCHS = 4

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from genrep.checkpoints import write_state
 from genrep.files import sha256_file, write_atomic, write_json
-from genrep.lines import append_line
-from genrep.real_images import RealImages
+from genrep.images.labelled import RealImages
+from genrep.runs.checkpoints import write_state
+from genrep.runs.lines import append_line
 from genrep.sanity import check_training
 from genrep.tensor_files import safetensors_bytes
 
-from ..store.records import GAN_FACTS, GAN_WEIGHTS
+from ..weights.records import GAN_FACTS, GAN_WEIGHTS
 
 if TYPE_CHECKING:
     from .trainer import GanTrainer
@@ -27,7 +27,7 @@ WAY = "try a lower --lr"  # out of a training that has diverged
 def export_generator(trainer: GanTrainer, data: RealImages) -> Path:
     """Write ``generator.safetensors`` (averaged weights, fp16, ADA names) and ``generator.json`` into the run folder.
 
-    ``store/records.py`` reads its name, data, licence and classes where the weights are used.
+    ``weights/records.py`` reads its name, data, licence and classes where the weights are used.
     """
     config = trainer.config
     path = config.out / GAN_WEIGHTS

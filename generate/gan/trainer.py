@@ -18,16 +18,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genrep.checkpoints import FAULTS, own_checkpoint, read_state, reason_of
 from genrep.encoders.devices import pick_precision
 from genrep.errors import ResumeError, WeightsError
 from genrep.files import locked_folder, write_json
-from genrep.inventory import inventory_of_pixels
+from genrep.images.inventory import inventory_of_pixels
+from genrep.images.labelled import RealImages
+from genrep.images.sheet import contact_sheet, save_png
 from genrep.progress import Progress
-from genrep.real_images import RealImages
+from genrep.runs.checkpoints import FAULTS, own_checkpoint, read_state, reason_of
 from genrep.sanity import LARGEST_GRADIENT, check_training, diverged, gradients
 from genrep.seeding import derive
-from genrep.sheet import contact_sheet, save_png
 
 from ..generators.stylegan2.networks import StyleGAN2Config, StyleGAN2Network, channel_schedule
 from .augment import adjust_probability, augment

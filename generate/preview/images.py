@@ -11,13 +11,13 @@ import torch
 
 from genrep.errors import GeneratorError
 
-from ..builder.conditions import class_count, make_conditions
-from ..builder.resolve import class_names
-from ..classes import select_classes
 from ..generators.base import Generator
 from ..generators.probe import LARGEST_VALUE, check_images, first_insane, largest_values
 from ..pixels import to_uint8
-from ..recipe import Recipe
+from ..plans.resolve import class_names
+from ..recipes.classes import select_classes
+from ..recipes.conditions import class_count, make_conditions
+from ..recipes.recipe import Recipe
 from ..views import View
 from ..views.synthesis import synthesize_views
 

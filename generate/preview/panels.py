@@ -10,7 +10,7 @@ from typing import Any
 from genrep.errors import RecipeError
 
 from ..generators.base import Generator, LatentSpec
-from ..recipe import Recipe
+from ..recipes.recipe import Recipe
 from ..views import GeneratorFacts, View, parse_view
 from ..views.composed import HierarchicalView, Part
 from ..views.learned import LearnedView

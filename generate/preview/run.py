@@ -11,13 +11,13 @@ import torch
 
 from genrep import seeding
 from genrep.files import require_writable
-from genrep.sheet import save_png
+from genrep.images.sheet import save_png
 
-from ..builder.dataset import choose_device
+from ..build.dataset import choose_device
 from ..generators.base import LatentSpec
-from ..generators.load import open_generator
-from ..recipe import framed_shape, latent_spec, load_recipe
+from ..recipes.recipe import framed_shape, latent_spec, load_recipe
 from ..views import parse_view
+from ..weights.load import open_generator
 from .config import PreviewConfig
 from .drawing import Sheet
 from .images import ImageSource

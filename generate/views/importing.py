@@ -96,8 +96,8 @@ def _save_navigator(content: Any, path: Path, out: Path, chunks: str, layers: st
     """Write the linear layers of a module, or of a state dict, as a navigator."""
     import torch
 
-    from ..navigator.network import Walk
-    from ..navigator.weights import WalkFacts, save_walk
+    from .navigator_network import Walk
+    from .navigator_weights import WalkFacts, save_walk
 
     tensors: dict[str, Tensor] = {}
     kinds: set[str] = set()

@@ -169,8 +169,8 @@ class NavigatorView(LearnedView):
     def network(self) -> _Network:
         """The file's content. Raises WeightsError, RecipeError."""
         from ..generators.checkpoint import Checkpoint
-        from ..navigator.network import ROUNDING
-        from ..navigator.weights import load_walk
+        from .navigator_network import ROUNDING
+        from .navigator_weights import load_walk
 
         loaded = load_walk(self.want_file(self.weights))
         walk, state = loaded.walk, loaded.walk.state_dict()

@@ -1,0 +1,1 @@
+"""Where weights lie: downloads and their converted forms, in one cache."""

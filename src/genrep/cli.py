@@ -46,15 +46,16 @@ class Group(click.Group):
 
 
 class LazyGroup(Group):
-    """A group whose commands are modules of one package, imported only to be run or to show their own help.
+    """A group whose commands are modules of packages, imported only to be run or to show their own help.
 
     Each command is ``command`` of ``<package>.<name>``, with ``_`` for ``-``.
     """
 
-    def __init__(self, *args: Any, package: str, summaries: dict[str, str], **attributes: Any) -> None:
-        """``summaries``: the commands' names, in the order of the help text, with a line about each."""
+    def __init__(self, *args: Any, packages: dict[str, dict[str, str]], **attributes: Any) -> None:
+        """``packages``: for each package its commands' names, in the order of the help text, with a line about each."""
         super().__init__(*args, **attributes)
-        self.package, self.summaries = package, summaries
+        self.summaries = {name: line for commands in packages.values() for name, line in commands.items()}
+        self.homes = {name: package for package, commands in packages.items() for name in commands}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names."""
@@ -64,7 +65,7 @@ class LazyGroup(Group):
         """The command of this name; None if there is none."""
         if cmd_name not in self.summaries:
             return None
-        command: click.Command = import_module(f"{self.package}.{cmd_name.replace('-', '_')}").command
+        command: click.Command = import_module(f"{self.homes[cmd_name]}.{cmd_name.replace('-', '_')}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

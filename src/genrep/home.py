@@ -1,6 +1,6 @@
 """The folder of caches: ``$GENREP_HOME``, else ``$XDG_CACHE_HOME/genrep``, else ``~/.cache/genrep``.
 
-    weights/ converted/   of generators (genrep.generate.store)
+    weights/ converted/   of generators (genrep.generate.weights)
     contents/             digests of image files (genrep.contents)
 
 Everything in it can be removed at any time, and an administrator may fill it and make it read-only.

@@ -1,4 +1,4 @@
-"""The one place where training meets a generator: what it sees of ``genrep.generate.online``, which is found at run time."""
+"""The one place where training meets a generator, found at run time: ``genrep.generate.sources.online``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-HOME = "genrep.generate.online"
+HOME = "genrep.generate.sources.online"
 
 
 class OnlineSource(Protocol):
@@ -63,12 +63,12 @@ class Decoder(Protocol):
 
 
 def open_online(gen: str, **options: Any) -> OnlineSource:
-    """A source of pairs; the options are those of ``genrep.generate.online.open_online``, and so are the errors."""
+    """A source of pairs; the options are those of ``genrep.generate.sources.online.open_online``, and so are the errors."""
     source: OnlineSource = import_module(HOME).open_online(gen, **options)
     return source
 
 
 def open_decoder(gen: str, **options: Any) -> Decoder:
-    """A frozen generator as a function; options and errors are those of ``genrep.generate.online.open_decoder``."""
+    """A frozen generator as a function; options and errors are those of ``genrep.generate.sources.online.open_decoder``."""
     decoder: Decoder = import_module(HOME).open_decoder(gen, **options)
     return decoder

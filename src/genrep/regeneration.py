@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-MAKER = "genrep.generate.regeneration"
+MAKER = "genrep.generate.build.regeneration"
 
 
 @dataclass(frozen=True, kw_only=True)

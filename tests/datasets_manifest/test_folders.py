@@ -145,7 +145,7 @@ def test_a_name_in_the_catalogue_is_suggested(capsys: Capture, tmp_path: Path) -
 
 def test_a_manifest_of_an_address() -> None:
     from genrep.datasets_manifest.transport.stores import open_source
-    from genrep.http import Limits, Stop
+    from genrep.net import Limits, Stop
 
     for url in ("https://example.org/set", "https://example.org/set/manifest.json"):
         assert open_source(url, Limits(), Stop()).where == "https://example.org/set"

@@ -20,7 +20,7 @@ Patch = Callable[..., Any]
 
 def readers(folder: Path) -> list[Callable[[], object]]:
     """All that read a dataset, as they would begin after a verification."""
-    from genrep.train.shards import Shards
+    from genrep.train.data.shards import Shards
 
     return [lambda: Shards(folder), lambda: datasets_manifest.open(folder)[0]]
 

@@ -15,9 +15,9 @@ from PIL import Image
 from genrep.cli import invoke
 from genrep.evaluate import frozen
 from genrep.evaluate.checkpoints import Checkpoint
-from genrep.evaluate.cli import group
 from genrep.evaluate.finetune import run as finetune_module
 from genrep.evaluate.linear import run as linear_module
+from genrep.papers.cli import group
 
 Captured = pytest.CaptureFixture[str]
 

@@ -13,9 +13,9 @@ from genrep.cli import invoke
 from genrep.errors import DataError, TrainingError
 from genrep.evaluate import FinetuneConfig, evaluate_finetune
 from genrep.evaluate.checkpoints import Checkpoint
-from genrep.evaluate.cli import group
 from genrep.evaluate.finetune.subset import choose_labelled, read_subset
 from genrep.evaluate.images import load_pair
+from genrep.papers.cli import group
 
 
 def config(encoder: Path, images: Path, out: Path, **options: Any) -> FinetuneConfig:

@@ -13,10 +13,10 @@ import torchvision
 
 from genrep.cli import invoke
 from genrep.evaluate import TransferConfig, evaluate_transfer
-from genrep.evaluate.cli import group
 from genrep.evaluate.images import DATASETS
 from genrep.evaluate.linear.presets import PRESETS
 from genrep.evaluate.transfer import SUITES
+from genrep.papers.cli import group
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import textwrap
 
 import pytest
 
-from genrep.generate.filtering.network import new_scorer
-from genrep.generate.filtering.weights import FilterFacts, save_filter
+from genrep.generate.views.filter_network import new_scorer
+from genrep.generate.views.filter_weights import FilterFacts, save_filter
 
 TOY = '''
 import torch

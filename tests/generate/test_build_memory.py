@@ -10,12 +10,12 @@ import tracemalloc
 import pytest
 
 from genrep.generate import BuildConfig
-from genrep.generate.builder.job import Job
-from genrep.generate.builder.pairs import OpenPairs
-from genrep.generate.builder.resolve import make_plan
-from genrep.generate.builder.run import run_build
-from genrep.generate.generators.load import open_generator
-from genrep.generate.recipe import load_recipe
+from genrep.generate.build.job import Job
+from genrep.generate.build.run import run_build
+from genrep.generate.plans.resolve import make_plan
+from genrep.generate.recipes.recipe import load_recipe
+from genrep.generate.sources.pairs import OpenPairs
+from genrep.generate.weights.load import open_generator
 
 PAIRS_PER_SHARD = 2_000  # what a process keeps of a shard is a matter of the shard, so all have one size
 FEW, MANY = 20_000, 200_000

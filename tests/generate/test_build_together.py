@@ -15,7 +15,7 @@ from genrep.datasets_manifest.cli import group
 from genrep.datasets_manifest.locks import FolderLocks
 from genrep.errors import RecipeError
 from genrep.generate import BuildConfig, build_dataset
-from genrep.generate.builder.config import parse_part
+from genrep.generate.plans.config import parse_part
 
 OPTIONS = ["--gen", "toygen:plain", "--device", "cpu", "--num-pairs", "90", "--shard-size", "20", "--batch-size", "8"]
 ENVIRONMENT = {**os.environ, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}

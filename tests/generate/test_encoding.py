@@ -8,7 +8,7 @@ from genrep import datasets_manifest
 from genrep.datasets_manifest.verify import verify
 from genrep.errors import RecipeError
 from genrep.generate import BuildConfig, build_dataset
-from genrep.generate.builder.shard import encode_jpeg
+from genrep.generate.build.shard import encode_jpeg
 from genrep.generate.pixels import default_encoding, jpeg_options, parse_encoding
 
 

@@ -8,11 +8,11 @@ import pytest
 from genrep.cli import invoke
 from genrep.datasets_manifest.schema import field_table
 from genrep.generate import BuildConfig, build_dataset
-from genrep.generate.builder import estimate, plan_dataset
-from genrep.generate.builder.pages import page_size, shard_bytes
-from genrep.generate.builder.shard import ShardWriter
-from genrep.generate.builder.source import Batch
+from genrep.generate.build import estimate, plan_dataset
+from genrep.generate.build.shard import ShardWriter
 from genrep.generate.cli import cli
+from genrep.generate.plans.pages import page_size, shard_bytes
+from genrep.generate.sources.base import Batch
 
 
 def write(folder, table, count, side):

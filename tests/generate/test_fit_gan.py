@@ -10,7 +10,6 @@ import torch
 from genrep.cli import invoke
 from genrep.datasets_manifest import read_manifest
 from genrep.errors import ResumeError, TrainingError, WeightsError
-from genrep.evaluate.report.facts import DataFacts
 from genrep.files import sha256_file
 from genrep.generate.cli import cli
 from genrep.generate.gan.augment import adjust_probability, augment
@@ -18,9 +17,10 @@ from genrep.generate.gan.config import FitGanConfig
 from genrep.generate.gan.discriminator import Discriminator, minibatch_stddev
 from genrep.generate.gan.quality import compare, coverage, frechet_distance
 from genrep.generate.gan.trainer import GanTrainer, fit_gan
-from genrep.generate.generators.load import load_generator
-from genrep.generate.store.records import describe
-from genrep.real_images import RealImages
+from genrep.generate.weights.load import load_generator
+from genrep.generate.weights.records import describe
+from genrep.images.labelled import RealImages
+from genrep.papers.report.facts import DataFacts
 
 
 def toy_data(gray=True):

@@ -12,7 +12,7 @@ from genrep.generate.generators.biggan import family as biggan
 from genrep.generate.generators.biggan_deep import family as biggan_deep
 from genrep.generate.generators.finding import find_network
 from genrep.generate.generators.stylegan2 import family
-from genrep.generate.store.conversion import read_checkpoint
+from genrep.generate.weights.conversion import read_checkpoint
 from genrep.unpickle import read_file
 
 GOLDENS = Path(__file__).parent.parent / "goldens"

@@ -10,7 +10,7 @@ import torch
 from genrep.errors import RecipeError, WeightsError
 from genrep.generate import load_generator
 from genrep.generate.generators.families import FAMILIES
-from genrep.generate.recipe import known_recipes, load_recipe
+from genrep.generate.recipes.recipe import known_recipes, load_recipe
 
 GOLDENS = Path(__file__).parent.parent / "goldens"
 FILES = {

@@ -10,11 +10,11 @@ from genrep.cli import invoke
 from genrep.errors import RecipeError, WeightsError
 from genrep.generate import Generator, load_generator
 from genrep.generate.cli import cli
-from genrep.generate.fitting.source import open_source
-from genrep.generate.online import open_decoder
+from genrep.generate.fits.source import open_source
 from genrep.generate.pixels import to_uint8
-from genrep.generate.recipe import known_recipes, load_recipe
-from genrep.generate.resolved_recipe import recipe_of
+from genrep.generate.plans.resolved_recipe import recipe_of
+from genrep.generate.recipes.recipe import known_recipes, load_recipe
+from genrep.generate.sources.online import open_decoder
 from genrep.regeneration import RegenerationConfig
 
 RECIPE = """
@@ -58,7 +58,7 @@ def test_a_toml_file_is_a_recipe_with_weights_beside_it(tmp_path):
     import shutil
 
     (tmp_path / "mine.toml").write_text(RECIPE)
-    weights = importlib.resources.files("genrep.generate.weights").joinpath("stylegan2_fashion.safetensors")
+    weights = importlib.resources.files("genrep.generate.weights.embedded").joinpath("stylegan2_fashion.safetensors")
     shutil.copy(weights, tmp_path / "w.safetensors")
     generator = load_generator(str(tmp_path / "mine.toml"))
     assert generator.truncation == 0.7

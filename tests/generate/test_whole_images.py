@@ -21,9 +21,9 @@ from genrep.datasets_manifest.cli import group as manifest_cli
 from genrep.datasets_manifest.schema import field_table
 from genrep.datasets_manifest.verify import verify
 from genrep.errors import DatasetError, ManifestError, RecipeError
+from genrep.generate.build.from_folder import FolderConfig, build_from_folder
 from genrep.generate.cli import cli
-from genrep.generate.real import FolderConfig, build_from_folder
-from genrep.generate.real.source import whole_shapes
+from genrep.generate.sources.real import whole_shapes
 
 SIZES = ((40, 60), (90, 30), (20, 24), (33, 100), (64, 64))  # height, width
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from genrep import lines
-from genrep.checkpoints import write_state
 from genrep.cli import describe
 from genrep.datasets_manifest.exporting.files import whole_file
 from genrep.datasets_manifest.schema import field_table
 from genrep.files import write_atomic, write_json
-from genrep.generate.builder.shard import ShardWriter
-from genrep.sheet import save_png
+from genrep.generate.build.shard import ShardWriter
+from genrep.images.sheet import save_png
+from genrep.runs import lines
+from genrep.runs.checkpoints import write_state
 
 
 @contextlib.contextmanager

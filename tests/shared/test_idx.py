@@ -7,8 +7,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from genrep import idx
 from genrep.errors import DataError
+from genrep.images import idx
 
 
 def file_of(*shape, values=None, kind=8):

@@ -13,7 +13,7 @@ import pytest
 from genrep import contents
 from genrep.contents import digest_bytes, digest_files
 from genrep.errors import DataError
-from genrep.inventory import FOLDER, Inventory, inventory_of_files, inventory_of_pixels, remember
+from genrep.images.inventory import FOLDER, Inventory, inventory_of_files, inventory_of_pixels, remember
 
 FILES = {"cat/1.png": b"one", "cat/2.png": b"two", "dog/3.png": b"three", "dog/4.png": b"four"}
 

@@ -11,14 +11,14 @@ from genrep.errors import TrainingError
 from genrep.generate import BuildConfig, build_dataset
 from genrep.online import open_decoder, open_online
 from genrep.train import PairLoader
+from genrep.train.data.online import OnlineLoader
 from genrep.train.objectives.autoencoder import Autoencoder
 from genrep.train.objectives.base import Setup
-from genrep.train.online import OnlineLoader
 
 
 def test_importing_the_bridge_and_the_loader_imports_no_generator():
     code = (
-        "import sys, genrep.online; assert 'torch' not in sys.modules; import genrep.train.online; "
+        "import sys, genrep.online; assert 'torch' not in sys.modules; import genrep.train.data.online; "
         "assert not [name for name in sys.modules if name.startswith('genrep.generate')]"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

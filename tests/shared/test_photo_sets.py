@@ -14,10 +14,10 @@ import pytest
 import torchvision
 
 from genrep.errors import DataError
-from genrep.image_files import ImageFiles
-from genrep.inventory import inventory_of_files, words_of
-from genrep.photo_sets import MEAN_PER_CLASS, PHOTO_SETS, TOP1, load_photo_set
-from genrep.real_images import MissingDataset, load_images
+from genrep.images.files import ImageFiles
+from genrep.images.inventory import inventory_of_files, words_of
+from genrep.images.labelled import MissingDataset, load_images
+from genrep.images.photo_sets import MEAN_PER_CLASS, PHOTO_SETS, TOP1, load_photo_set
 
 Patch = pytest.MonkeyPatch
 
@@ -217,7 +217,7 @@ def test_sun397_by_partition_or_by_share(tmp_path: Path) -> None:
 def test_imagenet100_is_a_folder_or_the_papers_part_of_imagenet(tmp_path: Path) -> None:
     from importlib.resources import files
 
-    lines = (files("genrep.generate.classes") / "imagenet100.txt").read_text().splitlines()
+    lines = (files("genrep.generate.recipes.classes") / "imagenet100.txt").read_text().splitlines()
     ids = [line.split("\t")[1] for line in lines]
     for name in [*ids, "n09999999"]:
         for split in ("train", "val"):

@@ -7,10 +7,10 @@ from genrep.encoders.networks import build_encoder
 from genrep.errors import GenRepError
 from genrep.evaluate.images import load_pair
 from genrep.evaluate.linear.config import LinearConfig
-from genrep.generate.navigator.config import NavigatorConfig
-from genrep.generate.recipe import load_recipe
+from genrep.generate.fits.navigator.config import NavigatorConfig
+from genrep.generate.recipes.recipe import load_recipe
 from genrep.generate.views import parse_view
-from genrep.real_images import load_images
+from genrep.images.labelled import load_images
 from genrep.suggestions import one_of, suggestion
 from genrep.train.config import TrainConfig
 from genrep.train.presets import read_preset
@@ -57,7 +57,7 @@ def test_home_folders_from_python_and_toml(tmp_path, monkeypatch):
     (tmp_path / "recipe.toml").write_text(
         '[generator]\nfamily = "stylegan2"\nweights = "~/none.pkl"\n[views]\nname = "none"\n'
     )
-    from genrep.generate.store.weights import locate
+    from genrep.generate.weights.finding import locate
 
     with pytest.raises(GenRepError, match=f"{tmp_path}/none.pkl: no such file"):
         locate(load_recipe("~/recipe.toml"))

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from genrep.train.kernels import BROKEN, GOOD, MANY_SCANS, NO_JPEG, OTHER_SIZE, jpeg_decoder
+from genrep.train.data.kernels import BROKEN, GOOD, MANY_SCANS, NO_JPEG, OTHER_SIZE, jpeg_decoder
 
 SIDE = 32
 MARKERS = {"RST0": b"\xff\xd0", "RST7": b"\xff\xd7", "TEM": b"\xff\x01", "fill": b"\xff\xff\xff", "none": b""}

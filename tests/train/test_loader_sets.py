@@ -14,7 +14,7 @@ from PIL import Image
 
 from genrep.errors import DataError, DatasetError, ManifestError, ResumeError
 from genrep.train import PairLoader
-from genrep.train.sets import open_sets
+from genrep.train.data.sets import open_sets
 
 MakeDataset = Callable[..., Path]
 
@@ -157,7 +157,7 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("size", [8, (12, 24)])
 def test_an_image_folder_gives_what_its_conversion_gives(photos: Path, tmp_path: Path, size: Any) -> None:
-    from genrep.generate.real import FolderConfig, build_from_folder
+    from genrep.generate.build.from_folder import FolderConfig, build_from_folder
 
     height, width = (size, size) if isinstance(size, int) else size
     config = FolderConfig(

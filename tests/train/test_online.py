@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genrep.errors import GeneratorError, RecipeError, ResumeError
 from genrep.online import open_online
-from genrep.train.online import OnlineLoader
+from genrep.train.data.online import OnlineLoader
 
 
 class Formula:

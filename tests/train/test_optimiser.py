@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from genrep.train.lars import LARS, TRUST
+from genrep.train.engine.lars import LARS, TRUST
+from genrep.train.engine.optimiser import build_optimiser, set_rate
 from genrep.train.objectives import Setup, build_objective
-from genrep.train.optimiser import build_optimiser, set_rate
 
 
 def test_lars_is_the_plain_loop() -> None:

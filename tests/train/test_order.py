@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from genrep.train.order import epoch_order, subset
+from genrep.train.data.order import epoch_order, subset
 
 
 def test_an_epoch_is_a_permutation_and_pinned() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from genrep.errors import DatasetError, TrainingError
 from genrep.train.config import TrainConfig
-from genrep.train.plan import Plan, resolve
+from genrep.train.engine.plan import Plan, resolve
 
 MakeDataset = Callable[..., Path]
 

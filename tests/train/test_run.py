@@ -18,9 +18,9 @@ from genrep.encoders import load_encoder
 from genrep.errors import DatasetError, ResumeError, TrainingError
 from genrep.processes import Processes
 from genrep.train import TrainConfig, train
-from genrep.train import run as run_module
+from genrep.train.engine import run as run_module
+from genrep.train.engine.records import Records
 from genrep.train.objectives import Output
-from genrep.train.records import Records
 
 MakeDataset = Callable[..., Path]
 

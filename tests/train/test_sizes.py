@@ -14,18 +14,18 @@ from PIL import Image
 
 from genrep.cli import invoke
 from genrep.errors import DataError, DatasetError
-from genrep.generate.real import FolderConfig, build_from_folder
+from genrep.generate.build.from_folder import FolderConfig, build_from_folder
 from genrep.pixel_views import PIXEL_VIEWS
 from genrep.pixel_views.parameters import draw
 from genrep.processes import Processes
 from genrep.train import PairLoader, TrainConfig, train
-from genrep.train import run as run_module
 from genrep.train.cli import command
-from genrep.train.crops import Crops
-from genrep.train.engine import Trainer
-from genrep.train.plan import resolve
-from genrep.train.samples import open_samples
-from genrep.train.sets import open_sets
+from genrep.train.data.crops import Crops
+from genrep.train.data.samples import open_samples
+from genrep.train.data.sets import open_sets
+from genrep.train.engine import run as run_module
+from genrep.train.engine.plan import resolve
+from genrep.train.engine.trainer import Trainer
 
 MakeDataset = Callable[..., Path]
 CROPS = Crops(views=PIXEL_VIEWS["simclr"], seed=3, size=12, num_views=2)

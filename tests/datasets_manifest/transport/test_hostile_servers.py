@@ -396,7 +396,7 @@ def test_redirects_to_where_nobody_is_sent(location: str, script: Script, refuse
 
 
 def test_a_public_server_sends_nobody_inside(script: Script, hasty: Limits, monkeypatch: pytest.MonkeyPatch) -> None:
-    from genrep.http import client
+    from genrep.net import client
 
     def rank(text: str) -> int:
         return 0 if not inside else http_rank(text)

@@ -18,7 +18,7 @@ from genrep.datasets_manifest.manifest import read_manifest
 from genrep.datasets_manifest.transport import Limits, PullConfig, PushConfig, pull, push, stores
 from genrep.datasets_manifest.transport.hub import check_advice
 from genrep.errors import DatasetError, ResumeError
-from genrep.http import Refused
+from genrep.net import Refused
 
 Command = Callable[..., tuple[int, str, str]]
 Same = Callable[[Path, Path], None]

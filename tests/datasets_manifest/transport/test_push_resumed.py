@@ -17,7 +17,7 @@ import pytest
 
 from genrep.datasets_manifest.transport import Limits, PullConfig, PushConfig, multipart, pull, push
 from genrep.errors import DatasetError
-from genrep.http import Refused
+from genrep.net import Refused
 
 PART = 5 << 20  # the smallest that S3 takes
 SHARD = 16 << 20  # and a little more: four parts

@@ -6,10 +6,10 @@ import torch
 
 from genrep import datasets_manifest
 from genrep.generate import BuildConfig, build_dataset, load_generator
-from genrep.generate.navigator.network import Walk
-from genrep.generate.navigator.weights import WalkFacts, save_walk
 from genrep.generate.pixels import to_uint8
 from genrep.generate.views import Draw, parse_view
+from genrep.generate.views.navigator_network import Walk
+from genrep.generate.views.navigator_weights import WalkFacts, save_walk
 
 LAYERS = "hierarchical:over=layers,0-1=genrep-gaussian-conditional,6=gaussian"
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from genrep.generate.generators.base import LatentSpec
-from genrep.generate.navigator.network import Walk
-from genrep.generate.navigator.weights import WalkFacts, save_walk
 from genrep.generate.views import Draw
+from genrep.generate.views.navigator_network import Walk
+from genrep.generate.views.navigator_weights import WalkFacts, save_walk
 from genrep.generate.views.walks import save_walks
 
 

@@ -9,9 +9,9 @@ from safetensors.numpy import load_file, save_file
 
 from genrep.errors import GenRepError, RecipeError
 from genrep.generate.generators.base import LatentSpec
-from genrep.generate.navigator.weights import load_walk
 from genrep.generate.views import Draw, GeneratorFacts, parse_view, view_from_json
 from genrep.generate.views.arithmetic import affine
+from genrep.generate.views.navigator_weights import load_walk
 from genrep.generate.views.walks import WALKS
 
 from .conftest import draw

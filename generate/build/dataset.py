@@ -1,0 +1,125 @@
+"""``genrep-generate dataset``: from options to a finished dataset of pairs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from genrep.datasets_manifest import MANIFEST_NAME
+from genrep.errors import RecipeError
+from genrep.progress import note
+
+from ..generators.base import Generator
+from ..weights.load import open_generator
+from ..recipes.recipe import Recipe, load_recipe
+from ..plans.config import BuildConfig, parse_part
+from .encoders import EncoderPool
+from .estimate import Estimate, estimate
+from .job import Job
+from ..sources.pairs import OpenPairs
+from .pool import WorkerPool, build_here
+from .ranks import Rank, this_rank
+from ..plans.resolve import check_options, make_plan, resolve_views
+from .run import ALL, BuildReport, Events, part_of, run_build
+from ..sources.base import LaunchSource
+
+MAX_ENCODERS = 8  # that one generating process feeds; more do not encode faster than a GPU makes images
+
+
+def build_dataset(config: BuildConfig) -> BuildReport:
+    """Build a dataset folder, or finish one that an earlier call with the same recipe left.
+
+    Under torchrun every rank calls this and takes the next open shard; with ``part`` only this part's shards are built.
+
+    Raises:
+        RecipeError: the options name no possible dataset.
+        ResumeError: the folder belongs to something else.
+        GeneratorError: the generator failed; shards that were done stay done.
+    """
+    rank = this_rank()
+    build = _prepare(config, rank)
+    k, n = parse_part(config.part)
+    if k == 0 and (rank is None or os.environ.get("RANK") == "0"):
+        _warn_of_still_positives(build)
+    share = rank.share(build.job.plan) if rank is not None else part_of(k, n) if n > 1 else ALL
+    return run_build(build.job, build.events(build.job), share)
+
+
+def _warn_of_still_positives(build: _Build) -> None:
+    """Say on stderr if a learned view makes the anchor again. Of a filter's pairs nothing is known before a whole block."""
+    from ..fits.navigator.visibility import change_of_build, is_learned, warning
+
+    view, plan = resolve_views(build.config, build.recipe), build.job.plan
+    there = (build.job.out / MANIFEST_NAME).exists()
+    if there or build.config.filter is not None or not plan.recipe["num_positives"] or not is_learned(view):
+        return
+    if (said := warning(change_of_build(build.source(), int(plan.recipe["num_pairs"])))) is not None:
+        note(f"warning: --views: {said}")
+
+
+def plan_dataset(config: BuildConfig) -> Estimate:
+    """What ``build_dataset`` would make, and how long it would take here; leaves nothing behind."""
+    build = _prepare(config, None)
+    return estimate(build.job, build.source(), build.events)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Build:
+    """A build that is ready to begin."""
+
+    config: BuildConfig
+    job: Job
+    opener: OpenPairs
+    recipe: Recipe
+    generator: Generator
+    alone: bool  # not one of torchrun's ranks
+
+    def source(self) -> LaunchSource:
+        """The source in this process."""
+        return self.opener.around(self.recipe, self.generator)
+
+    def events(self, job: Job) -> Events:
+        """The way of building that suits the device: encoders beside one process on a GPU, a shard per core on CPUs."""
+        cores, shards = len(os.sched_getaffinity(0)), job.plan.num_shards
+        on_gpu = job.device.startswith("cuda")
+        encoders = self.config.encoders
+        if encoders is None:
+            encoders = min(max(1, cores - 1), MAX_ENCODERS if self.alone else 2) if on_gpu else 0
+        processes = min(self.config.processes or (1 if on_gpu or encoders or not self.alone else cores), shards)
+        if processes > 1:
+            return WorkerPool(job, processes).run
+        source = self.source()
+        if encoders:
+            return EncoderPool(job, source, min(encoders, shards)).run
+        return lambda numbers: build_here(job, source, numbers)
+
+
+def _prepare(config: BuildConfig, rank: Rank | None) -> _Build:
+    device = choose_device(config.device if rank is None else rank.device(config.device))
+    recipe = load_recipe(config.gen)
+    check_options(config)
+    loaded = open_generator(recipe, config.weights, device, config.generator_options())
+    plan = make_plan(config, recipe, loaded)
+    opener = OpenPairs(config=config, plan=plan, device=device)
+    job = Job(
+        out=config.out,
+        plan=plan,
+        open_source=opener,
+        device=device,
+        threads=config.threads,
+        first_batch=opener.batch_size() if config.batch_size is None else None,
+    )
+    return _Build(config=config, job=job, opener=opener, recipe=recipe, generator=loaded.generator, alone=rank is None)
+
+
+def choose_device(name: str) -> str:
+    """Resolve ``auto``, and refuse a device that is not there, in one line."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise RecipeError(f"--device {name}: not usable here ({str(error).splitlines()[0]})") from None
+    return name

@@ -1,0 +1,226 @@
+"""A manifest's recipe followed again: whole shards, or single pairs. What is made is the recipe's, or nothing is made.
+
+A manifest may be a stranger's. Its recipe is data: it names a generator by a name that this package knows, or by one that
+the user gives; the weights that are read must have the digest that it states; and the plan that comes of it must be the
+manifest's recipe again, key for key.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from genrep.datasets_manifest.finish import done_shard
+from genrep.errors import RecipeError
+from genrep.progress import Progress
+from genrep.regeneration import RegenerationConfig
+
+from ..plans.config import BuildConfig
+from .dataset import choose_device
+from .encoders import EncoderPool
+from .folder import claimed_folder, differences
+from .job import Job, remove_leftovers
+from ..sources.pairs import LARGEST_BATCH, OpenPairs
+from ..plans.plan import Plan
+from .pool import WorkerPool, build_here
+from ..plans.resolve import make_plan
+from .run import Events
+from ..sources.base import Batch, LaunchSource, PendingBatch
+from ..weights.load import LoadedGenerator, open_generator
+from ..pixels import jpeg_options
+from ..recipes.recipe import Recipe
+from ..plans.resolved_recipe import build_config, draw_one, recipe_of, recipes_faults, short
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MAX_BATCH, MAX_THREADS = 4096, 256  # that a manifest's word is taken for
+MAX_ENCODERS = 8
+
+
+def build_shards(manifest: dict[str, Any], numbers: Sequence[int], out: Path, config: RegenerationConfig) -> None:
+    """See ``genrep.regeneration.build_shards``."""
+    again = _Again.of(manifest, config)
+    with claimed_folder(out, again.plan, shared=False):
+        remove_leftovers(out)
+        todo = [number for number in numbers if done_shard(out, again.plan.recipe, number) is None]
+        wanted = sum(again.plan.shard(number).count for number in todo)
+        try:
+            with Progress(wanted, "pair", f"making {len(todo)} shards again") as progress:
+                for kind, value in again.events(out, len(todo))(iter(todo)):
+                    if kind == "pairs":
+                        progress.update(value)
+        except BaseException:
+            remove_leftovers(out)
+            raise
+
+
+def stored_pairs(
+    manifest: dict[str, Any], indices: Sequence[int], config: RegenerationConfig
+) -> Iterator[tuple[int, dict[str, NDArray[np.uint8]]]]:
+    """See ``genrep.regeneration.stored_pairs``."""
+    again = _Again.of(manifest, config)
+    source = again.source()
+    for size in sorted(set(again.sizes)):
+        of_size = [i for i in sorted(indices) if again.sizes[i // again.per_shard] == size]
+        source.batch_size = size
+        for start in range(0, len(of_size), size):
+            batch = source.inner.launch(np.array(of_size[start : start + size], dtype=np.int64)).result()
+            for row, index in enumerate(batch.indices.tolist()):
+                yield index, _stored(again.plan, batch, row)
+
+
+def _stored(plan: Plan, batch: Batch, row: int) -> dict[str, NDArray[np.uint8]]:
+    """The bytes of a pair's images, latents and label, in the order of the plan's fields."""
+    from .shard import encode_jpeg
+
+    options = jpeg_options(plan.fields[0]["encoding"])
+    values = [
+        images[row].reshape(-1) if options is None else encode_jpeg(images[row], options) for images in batch.images
+    ]
+    values += [np.ascontiguousarray(z[row], dtype="<f4").reshape(-1).view(np.uint8) for z in batch.latents]
+    values.append(np.array([batch.labels[row]], dtype="<i8").view(np.uint8))
+    return {field["name"]: value for field, value in zip(plan.fields, values)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OpenAgain:
+    """Opens the source of what is made again, in any process."""
+
+    build: BuildConfig
+    recipe: Recipe
+    plan: Plan
+    device: str
+    sizes: tuple[int, ...]  # of the batches, by shard
+
+    def __call__(self) -> _AsRecorded:
+        loaded = open_generator(self.recipe, self.build.weights, self.device, self.build.generator_options())
+        return self.around(loaded)
+
+    def around(self, loaded: LoadedGenerator) -> _AsRecorded:
+        """The source of a generator that is loaded already."""
+        pairs = OpenPairs(config=self.build, plan=self.plan, device=self.device)
+        inner = pairs.around(self.recipe, loaded.generator)
+        return _AsRecorded(inner, self.sizes, int(self.plan.recipe["pairs_per_shard"]))
+
+
+class _AsRecorded:
+    """A source whose batches have, in each shard, the size that the shard was made with: its bytes depend on it."""
+
+    def __init__(self, inner: LaunchSource, sizes: tuple[int, ...], per_shard: int) -> None:
+        self.inner, self.sizes, self.per_shard = inner, sizes, per_shard
+        self.batch_size = sizes[0]
+
+    @property
+    def batch_size(self) -> int:
+        """Of the batches that are made now."""
+        return self.inner.batch_size
+
+    @batch_size.setter
+    def batch_size(self, size: int) -> None:
+        wrapped = getattr(self.inner, "source", None)  # of a filter, which makes its pairs by another source
+        for part in (self.inner, wrapped):
+            if part is not None:
+                part.batch_size = size
+
+    def batches(self, first: int, count: int) -> Iterator[Batch]:
+        """See ``Source.batches``."""
+        self.batch_size = self.sizes[first // self.per_shard]
+        yield from self.inner.batches(first, count)
+
+    def ranges(self, first: int, count: int) -> Iterator[NDArray[np.int64]]:
+        """See ``LaunchSource.ranges``; only for shards of one size."""
+        return self.inner.ranges(first, count)
+
+    def launch(self, indices: NDArray[np.int64]) -> PendingBatch:
+        """See ``LaunchSource.launch``."""
+        return self.inner.launch(indices)
+
+    def halve_batch(self) -> None:
+        """Never asked for: a size that does not fit is said."""
+        raise AssertionError
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Again:
+    """A manifest's recipe, ready to be followed."""
+
+    opener: _OpenAgain
+    loaded: LoadedGenerator
+    plan: Plan
+    sizes: tuple[int, ...]
+    device: str
+    threads: int
+    processes: int | None
+
+    @property
+    def per_shard(self) -> int:
+        return int(self.plan.recipe["pairs_per_shard"])
+
+    @classmethod
+    def of(cls, manifest: dict[str, Any], config: RegenerationConfig) -> _Again:
+        """Resolve. Raises RecipeError, WeightsError: it is not followed to the letter here."""
+        recipe = recipe_of(manifest["recipe"], config)
+        device = choose_device(_device(manifest["shards"], config.device))
+        threads = _number(manifest["shards"][0].get("threads"), MAX_THREADS) or 1
+        build = build_config(manifest["recipe"], config, threads)
+        with recipes_faults():
+            loaded = open_generator(recipe, build.weights, device, build.generator_options())
+            plan = make_plan(build, recipe, loaded)
+            draw_one(build, recipe, loaded)
+        if plan.recipe != manifest["recipe"]:
+            raise RecipeError(short(f"not the manifest's recipe: {differences(manifest['recipe'], plan.recipe)}"))
+        if plan.fields != manifest["fields"]:
+            raise RecipeError("its fields are not those that its recipe makes")
+        facts = dict(plan.facts)
+        if facts.get("page_size") != manifest["build"].get("page_size"):
+            facts.pop("page_size", None)  # of a version that gave all shards the usual page
+        plan = replace(plan, classes=tuple(manifest["classes"]), facts=facts)
+        usual = min(LARGEST_BATCH["cuda" if device.startswith("cuda") else "cpu"], int(plan.recipe["pairs_per_shard"]))
+        sizes = tuple(
+            config.batch_size or _number(shard.get("batch_size"), MAX_BATCH) or usual for shard in manifest["shards"]
+        )
+        opener = _OpenAgain(build=build, recipe=recipe, plan=plan, device=device, sizes=sizes)
+        return cls(
+            opener=opener,
+            loaded=loaded,
+            plan=plan,
+            sizes=sizes,
+            device=device,
+            threads=threads,
+            processes=config.processes,
+        )
+
+    def source(self) -> _AsRecorded:
+        """The source in this process."""
+        return self.opener.around(self.loaded)
+
+    def events(self, out: Path, shards: int) -> Events:
+        """The way of building that suits the device, as ``builder.dataset`` chooses it."""
+        job = Job(out=out, plan=self.plan, open_source=self.opener, device=self.device, threads=self.threads)
+        cores, on_gpu = len(os.sched_getaffinity(0)), self.device.startswith("cuda")
+        processes = min(self.processes or (1 if on_gpu else cores), max(shards, 1))
+        if processes > 1:
+            return WorkerPool(job, processes).run
+        source = self.source()
+        if on_gpu and len(set(self.sizes)) == 1:
+            return EncoderPool(job, source, min(max(1, cores - 1), MAX_ENCODERS, max(shards, 1))).run
+        return lambda numbers: build_here(job, source, numbers)
+
+
+def _device(shards: list[dict[str, Any]], wanted: str) -> str:
+    """``auto`` becomes the kind of device that the shards were made on, unless they were made on several."""
+    kinds = {str(shard.get("device")).partition(":")[0] for shard in shards}
+    if wanted != "auto" or kinds != {"cpu"}:
+        return wanted
+    return "cpu"
+
+
+def _number(value: Any, most: int) -> int | None:
+    """A stranger's number if it is one that is sensible."""
+    return value if type(value) is int and 1 <= value <= most else None

@@ -1,0 +1,194 @@
+"""A whole run of ``fit-filter``: from settings to ``filter.safetensors``.
+
+A run's folder: config.json · metrics.jsonl · checkpoint.pt · extremes.png · filter.safetensors and filter.json (last: the
+result, and how it came to be).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from genrep.encoders.devices import pick_device
+from genrep.errors import TrainingError
+from genrep.files import locked_folder, require_writable, write_json
+from genrep.progress import Progress
+from genrep.sanity import LARGEST_GRADIENT, check_training, gradients
+from genrep.seeding import derive
+
+from ...sources.listing import require_images
+from ...views.filter_weights import FILTER_FILE, FilterFacts, save_filter
+from ..checkpoints import made_with, open_checkpoint, write_checkpoint
+from ..records import Metrics
+from ..source import Source
+from .config import FilterConfig
+from .data import Material, load_real, open_source
+from .measure import score_held_out
+from .real import RealSet
+from .sheet import save_extremes
+from .trainer import WAY, FilterTrainer
+
+CONFIG_FILE, FACTS_FILE, SHEET_FILE = "config.json", "filter.json", "extremes.png"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterResult:
+    """What a run left behind."""
+
+    path: Path  # filter.safetensors
+    sheet: Path
+    images: int  # real images shown, and as many generated ones
+    seconds: float  # of training
+    held_out: dict[str, Any]  # as ``measure.HeldOut.to_json``
+
+
+def fit_filter(config: FilterConfig) -> FilterResult:
+    """Fit a discriminator for one epoch (or ``images``), from the checkpoint in ``out`` if there is one.
+
+    Raises:
+        RecipeError: the options name no generator, or its images are too small.
+        GeneratorError, WeightsError: the generator cannot be used.
+        DataError: the real images cannot be read or are of another shape.
+        ResumeError: ``out`` holds another run, or its checkpoint cannot be read.
+        TrainingError: the loss is not finite, or a batch does not fit the device's memory.
+    """
+    require_writable(config.out, "--out")
+    require_images(config.data)
+    device = pick_device(config.device)
+    source = open_source(config, device)
+    real = load_real(config, source.pixel_shape)
+    # A generator's own noise comes from torch's stream, which each step seeds; the caller's is left as it was.
+    forked = [device] if device.type == "cuda" else []
+    with locked_folder(config.out), torch.random.fork_rng(devices=forked):
+        try:
+            return Run(config, source, real).go_on()
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(f"--batch-size {config.batch_size}: does not fit the device's memory") from error
+
+
+class Run:
+    """A run at work in its folder."""
+
+    def __init__(self, config: FilterConfig, source: Source, real: RealSet) -> None:
+        self.config, self.source, self.real, self.out = config, source, real, config.out
+        self.material = Material(source, real, config.seed)
+        self.trainer = FilterTrainer(config, self.material)
+        self.total = config.images or len(self.material.shown)
+        self.seconds = 0.0  # of training, over all processes of the run
+        self.last: dict[str, Any] = {}
+        self.identity = {
+            **config.identity(),
+            "data": real.sha256,
+            "generator": source.digest,
+            "features": source.features_digest,
+            "latent": source.latent.to_json(),
+            "crop": None if source.recipe.crop is None else list(source.recipe.crop),
+            **({"resize": list(source.recipe.resize)} if source.recipe.resize else {}),
+            "uint8": source.recipe.uint8,
+        }
+        self._load()
+        self.mark, self.timed_steps = time.monotonic(), 0
+        self.metrics = Metrics(self.out, after_step=self.trainer.step)
+        settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(config).items()}
+        write_json(
+            self.out / CONFIG_FILE, {**settings, "identity": self.identity, "made_with": made_with(self.source.device)}
+        )
+
+    def go_on(self) -> FilterResult:
+        """Train from where the trainer stands, and write the result."""
+        config, trainer = self.config, self.trainer
+        with Progress(self.total, "image", "fit-filter", initial=trainer.images) as progress:
+            while trainer.images < self.total:
+                trainer.train_step()
+                self.timed_steps += 1
+                if trainer.step % config.log_every == 0:
+                    self._log()
+                every = config.checkpoint_images
+                if trainer.images // every > (trainer.images - config.batch_size) // every:
+                    self._save()
+                shown = {name: f"{self.last[name]:.3f}" for name in ("loss", "accuracy_generated") if name in self.last}
+                progress.update(config.batch_size, **shown)
+        if trainer.window.steps:
+            self._log()
+        self._save()
+        return self._export()
+
+    def _log(self) -> None:
+        """A line of metrics: means over the steps since the last one. The only place that waits for the device."""
+        trainer = self.trainer
+        self._check()
+        means, sections = trainer.window.means(self.out, trainer.step), trainer.watch.collect()
+        now = time.monotonic()
+        elapsed, self.mark = max(now - self.mark, 1e-9), now
+        self.seconds += elapsed
+        self.last = {
+            "step": trainer.step,
+            "images": trainer.images,
+            **means,
+            "seconds": round(self.seconds, 3),
+            "fraction_G": round(sections.get("G", 0.0) / elapsed, 4),
+            "fraction_D": round(sections.get("D", 0.0) / elapsed, 4),
+            "images_per_s": round(2 * self.timed_steps * self.config.batch_size / elapsed, 1),
+        }
+        self.timed_steps = 0
+        self.metrics.write(self.last)
+
+    def _save(self) -> None:
+        self._check()  # a checkpoint of weights that have diverged would end every later run too
+        state = {
+            "trainer": self.trainer.state_dict(),
+            "last": json.dumps(self.last),
+            "seconds": self.seconds + time.monotonic() - self.mark,
+        }
+        write_checkpoint(self.out, self.identity, state)
+
+    def _check(self) -> None:
+        """Raises TrainingError if the discriminator or its gradients are not those of a training that goes well."""
+        trainer = self.trainer
+        check_training(self.out, trainer.step, trainer.scorer.state_dict(), way=WAY)
+        check_training(self.out, trainer.step, gradients([trainer.scorer]), way=WAY, largest=LARGEST_GRADIENT)
+
+    def _load(self) -> None:
+        """Take the checkpoint's state, if there is one of the same settings."""
+        with open_checkpoint(self.out, self.identity, self.source.device) as state:
+            if state is None:
+                return
+            self.trainer.load_state_dict(state["trainer"])
+            self.last, self.seconds = json.loads(state["last"]), state["seconds"]
+
+    def _export(self) -> FilterResult:
+        """Measure, draw, and write the file; its facts come last."""
+        config, trainer = self.config, self.trainer
+        torch.manual_seed(derive("filter-measure", config.seed))
+        found = score_held_out(trainer.scorer, self.material, config.batch_size)
+        save_extremes(self.out / SHEET_FILE, self.material, found)
+        path = self.out / FILTER_FILE
+        save_filter(path, trainer.scorer, FilterFacts(gen=config.gen, data=self.real.name, images=str(trainer.images)))
+        facts = {
+            "settings": self.identity,
+            "images": trainer.images,
+            "last": self.last,
+            "held_out": found.to_json(),
+            "seconds": round(self.seconds, 1),
+            **made_with(self.source.device),
+            "generator": {"gen": config.gen, "weights_digest": self.source.digest},
+            "data": {
+                "name": self.real.name,
+                "images": len(self.real),
+                "licence": self.real.licence,
+                "sha256": self.real.sha256,
+            },
+        }
+        write_json(self.out / FACTS_FILE, facts)
+        return FilterResult(
+            path=path,
+            sheet=self.out / SHEET_FILE,
+            images=trainer.images,
+            seconds=self.seconds,
+            held_out=facts["held_out"],
+        )

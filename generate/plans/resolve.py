@@ -1,0 +1,137 @@
+"""From options, a recipe and its generator to the plan of a build."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from genrep.datasets_manifest.schema import field_table
+from genrep.errors import RecipeError
+from genrep.files import require_writable
+
+from ..pixels import default_encoding, parse_encoding
+from ..recipes.classes import ClassSelection, select_classes
+from ..recipes.conditions import class_count, make_conditions
+from ..recipes.recipe import Recipe, framed_shape, latent_spec
+from ..views import GeneratorFacts, View, parse_view
+from ..views.filter_spec import FilterSpec, parse_filter
+from ..weights.load import LoadedGenerator
+from .config import BuildConfig, parse_part
+from .pages import small_page
+from .plan import Plan, pair_bytes, shard_pairs
+
+
+def resolve_views(config: BuildConfig, recipe: Recipe) -> View:
+    """The view of ``--views``, else the recipe's."""
+    return parse_view(config.views) if config.views is not None else recipe.views
+
+
+def resolve_filter(config: BuildConfig) -> FilterSpec | None:
+    """The filter of ``--filter``."""
+    return None if config.filter is None else parse_filter(config.filter)
+
+
+def check_options(config: BuildConfig) -> None:
+    """Find what is wrong with a build's options whatever the generator: before its weights are downloaded and read.
+
+    Raises:
+        RecipeError, WeightsError: there is no such view, filter, encoding, shard size, part or file.
+        ResumeError: ``out`` cannot be written.
+    """
+    if config.views is not None:
+        parse_view(config.views).files()
+    if (filtering := resolve_filter(config)) is not None:
+        filtering.files()
+    if config.encoding is not None:
+        parse_encoding(config.encoding)
+    shard_pairs(config.shard_size, config.num_pairs, 1.0)
+    parse_part(config.part)
+    require_writable(config.out, "--out")
+
+
+def make_plan(config: BuildConfig, recipe: Recipe, loaded: LoadedGenerator) -> Plan:
+    """Resolve a build.
+
+    Raises:
+        RecipeError: options that contradict each other or the generator.
+    """
+    generator = loaded.generator
+    views = resolve_views(config, recipe)
+    height, width = framed_shape(recipe, generator.image_shape)
+    encoding = config.encoding or recipe.encoding or default_encoding(height, width)
+    parse_encoding(encoding)
+    latent = latent_spec(recipe, generator.latent)
+    views.check(latent, GeneratorFacts.of(generator))
+    num_positives = config.num_positives if views.has_positive else 0
+    selection = select_classes(config.classes, class_count(generator))
+    conditions = make_conditions(selection.numbers, generator)
+    filtering = resolve_filter(config)
+    if filtering is not None:
+        filtering.check((height, width), len(conditions.choices))
+    fields = field_table(
+        (height, width),
+        encoding,
+        num_positives=num_positives,
+        z_anchor=[latent.dim],
+        z_positive=list(views.positive_shape(latent)),
+        instances=conditions.by_row,
+    )
+    options = {**recipe.options, **config.generator_options()}
+    if "features" in options:
+        options["features"] = loaded.features_digest
+    per_pair = pair_bytes(fields)
+    per_shard = shard_pairs(config.shard_size, config.num_pairs, per_pair)
+    resolved = {
+        "generator": {
+            "name": recipe.name,
+            "family": recipe.family,
+            "weights": loaded.weights_digest,
+            "config": loaded.config,
+            "options": options,
+            "precision": "fp32",
+        },
+        "latent": latent.to_json(),
+        "views": views.to_json(),
+        "num_positives": num_positives,
+        "classes": list(selection.numbers),
+        "image": {
+            "height": height,
+            "width": width,
+            "crop": list(recipe.crop) if recipe.crop else None,
+            "uint8": recipe.uint8,
+            "encoding": encoding,
+            **({"resize": list(recipe.resize)} if recipe.resize else {}),  # without one the identity stays what it was
+        },
+        "num_pairs": config.num_pairs,
+        "pairs_per_shard": per_shard,
+        "seed": config.seed,
+    }
+    if filtering is not None:  # an unfiltered recipe has no such key: its identity stays what it was
+        resolved["filter"] = filtering.to_json()
+    files = (*views.files(), *(filtering.files() if filtering is not None else ()))
+    return Plan(
+        recipe=resolved,
+        fields=fields,
+        classes=class_names(_with_own_classes(recipe, loaded), selection, class_count(generator)),
+        facts={
+            "weights": {key: value for key, value in loaded.weights_facts.items() if key != "classes"},
+            "licence": loaded.weights_facts.get("licence", recipe.licence),
+            **small_page(fields, per_shard * per_pair),
+            "views": [{"digest": file.digest, "file": file.path.name, "sha256": file.sha256} for file in files],
+        },
+    )
+
+
+def _with_own_classes(recipe: Recipe, loaded: LoadedGenerator) -> Recipe:
+    """The recipe with the class names of a generator of one's own, where its weights come with such."""
+    own = tuple(loaded.weights_facts.get("classes", ()))
+    return replace(recipe, class_names=own) if own and len(own) == class_count(loaded.generator) else recipe
+
+
+def class_names(recipe: Recipe, selection: ClassSelection, count: int) -> tuple[str, ...]:
+    """Names of the labels 0 .. count - 1: the selection's own, else the recipe's, else their numbers."""
+    if recipe.class_names and len(recipe.class_names) != count:
+        raise RecipeError(
+            f"recipe {recipe.name}: {len(recipe.class_names)} class_names, the generator has {count} classes"
+        )
+    names = {**dict(enumerate(recipe.class_names)), **selection.names}
+    return tuple(names.get(number, str(number)) for number in range(count))

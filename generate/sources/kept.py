@@ -1,0 +1,228 @@
+"""Pairs through a filter: candidates are judged block by block, and pair i is made of the candidate that it fell to."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from genrep.errors import GeneratorError, WeightsError
+
+from ..generators.probe import LARGEST_VALUE, check_images, first_insane, largest_values
+from ..pixels import to_uint8
+from ..views.filter_blocks import Blocks
+from .base import Batch, OutOfMemoryError
+from .pairs import Copier, Pending, is_out_of_memory
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from ..views.filter_network import Scorer
+    from .pairs import PairSource
+
+LARGEST_CANDIDATES = 64  # that are made and judged at a time
+CANDIDATE_PIXELS = 1 << 22  # of them together, at most: 64 images of 256x256, 16 of 512x512
+MAX_REMEMBERED = 1024  # blocks whose choice is kept: a few KB each, so that shards that share one judge it once
+
+
+class Filter:
+    """A discriminator on a device, and the part that it keeps. The caller's discriminator stays where it is."""
+
+    def __init__(self, *, keep: float, scorer: Scorer, device: torch.device) -> None:
+        import torch
+
+        self.keep = keep
+        self.scorer = copy.deepcopy(scorer).eval().requires_grad_(False)
+        self.scorer = self.scorer.to(device).to(memory_format=torch.channels_last)
+
+    def log_odds(self, levels: Tensor) -> Tensor:
+        """Of being real: the score before the sigmoid, which would round the best ones to 1.
+
+        Shape: ``(B, H, W, 3)`` uint8 -> ``(B,)`` float32.
+        """
+        import torch
+
+        with torch.no_grad():
+            scores: Tensor = self.scorer(levels)
+            return scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Judging:
+    """A block that the device is at work on."""
+
+    candidates: NDArray[np.int64]  # (M,)
+    log_odds: Tensor  # (M,), on their way to the host
+    largest: Tensor  # (M,)
+    done: torch.cuda.Event | None
+
+
+class FilteredSource:
+    """Gives the pairs of a source whose anchors a filter likes; a ``Source`` like the one that it wraps.
+
+    Only the anchor is judged: a positive follows its anchor. The images that are judged are made in batches of one size and one
+    content per block, whatever ``batch_size`` says, and judged in the same batches in evaluation mode: neither the size of a
+    batch nor a shard's limits can turn a close decision. Another kind of device may, by its rounding.
+    """
+
+    def __init__(self, source: PairSource, filter: Filter) -> None:
+        self.source, self.filter = source, filter
+        self.batch_size = source.batch_size
+        self.blocks = Blocks(keep=filter.keep, conditions=max(1, len(source.conditions.choices)))
+        height, width = source.generator.image_shape
+        self.candidate_batch = max(1, min(LARGEST_CANDIDATES, CANDIDATE_PIXELS // (height * width)))
+        self.copier = Copier(source.device)  # a stream beside that of the pairs: scores do not queue behind images
+        self.too_many_candidates = False  # it was they that the device could not hold
+        self.begun: dict[int, _Judging] = {}
+        self.chosen: dict[int, NDArray[np.int64]] = {}  # by block: the candidate of each of its pairs
+
+    def halve_batch(self) -> None:
+        """Go on with half the batch size: of the candidates, if these were too many, else of the pairs.
+
+        Candidates in smaller batches than the fixed one are for devices that hold no others; there rounding may decide
+        otherwise between two scores that are as good as equal.
+        """
+        if self.too_many_candidates and self.candidate_batch > 1:
+            self.candidate_batch //= 2
+        else:
+            self.source.halve_batch()
+            self.batch_size = self.source.batch_size
+        self.too_many_candidates = False
+
+    def batches(self, first: int, count: int) -> Iterator[Batch]:
+        """See ``Source.batches``. The next batch is under way on the device while the caller has the last one."""
+        before: _Numbered | None = None
+        for indices in self.ranges(first, count):
+            following = self.launch(indices)
+            if before is not None:
+                yield before.result()
+            before = following
+        if before is not None:
+            yield before.result()
+
+    def ranges(self, first: int, count: int) -> Iterator[NDArray[np.int64]]:
+        """Indices of the batches that a range is made in; only the last may be shorter.
+
+        The candidates of a batch and of the one after it are given to the device first, so that it is at work on pairs
+        while the host waits for scores.
+        """
+        last = first + count - 1
+        for indices in self.source.ranges(first, count):
+            for block in range(
+                indices[0] // self.blocks.pairs, self._block_of(indices[-1] + self.batch_size, last) + 1
+            ):
+                self._begin(block)
+            yield indices
+
+    def _block_of(self, index: int, last: int) -> int:
+        return int(min(index, last)) // self.blocks.pairs
+
+    def launch(self, indices: NDArray[np.int64]) -> _Numbered:
+        """Begin the batch of these pairs on the device, without waiting for it; waits for the scores of their blocks."""
+        candidates = np.empty_like(indices)
+        places = indices // self.blocks.pairs
+        for block in np.unique(places):
+            inside = places == block
+            candidates[inside] = self.choice(int(block))[indices[inside] % self.blocks.pairs]
+        with _numbers_of_candidates():
+            return _Numbered(self.source.launch(candidates), indices)
+
+    def choice(self, block: int) -> NDArray[np.int64]:
+        """The candidate of each pair of a block. Shape: ``(pairs,)``.
+
+        Raises:
+            GeneratorError: a candidate is no sane image; names it.
+            WeightsError: the filter's score of one is not a number.
+        """
+        if block not in self.chosen:
+            self._begin(block)
+            scores = self._wait(self.begun[block])
+            del self.begun[block]
+            while len(self.chosen) >= MAX_REMEMBERED:
+                del self.chosen[next(iter(self.chosen))]
+            self.chosen[block] = self.blocks.select(block, scores.reshape(self.blocks.drawn, -1))
+        return self.chosen[block]
+
+    def _begin(self, block: int) -> None:
+        """Put the candidates of a block on the device's list, unless that has been done."""
+        import torch
+
+        if block in self.chosen or block in self.begun:
+            return
+        candidates, size = self.blocks.candidates(block).ravel(), self.candidate_batch
+        judged = [self._judge(candidates[start : start + size]) for start in range(0, len(candidates), size)]
+        log_odds, largest = (self.copier.to_host(torch.cat(column)) for column in zip(*judged))
+        done = self.copier.event()
+        self.begun[block] = _Judging(candidates=candidates, log_odds=log_odds, largest=largest, done=done)
+
+    def _judge(self, candidates: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Log-odds and largest values of the anchors of up to a batch of candidates. Shape: ``(B,) -> (B,), (B,)``."""
+        import torch
+
+        from genrep.pixel_views.upload import to_device
+
+        source, count = self.source, len(candidates)
+        padded = np.concatenate([candidates, np.repeat(candidates[-1:], self.candidate_batch - count)])
+        y, name = source.conditions.y(padded), source.recipe.name
+        z = to_device(source.latent.sample(source.seed, padded), source.device)
+        where = f"generator {name}: candidates {candidates[0]} to {candidates[-1]} of --filter"
+        try:
+            with torch.no_grad():
+                rows = None if y is None else torch.from_numpy(y).to(source.device)
+                images = check_images(source.generator.synthesize(z, rows), z, source.generator, where)
+                recipe = source.recipe
+                log_odds = self.filter.log_odds(to_uint8(images, recipe.uint8, recipe.crop, recipe.resize))
+        except GeneratorError:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                self.too_many_candidates = True
+                raise OutOfMemoryError(
+                    f"--filter: {source.device} is out of memory at {self.candidate_batch} candidates, "
+                    "try --batch-size auto"
+                ) from error
+            raise GeneratorError(f"{where}: raised {type(error).__name__}: {error}") from error
+        return log_odds[:count], largest_values(images)[:count]
+
+    def _wait(self, judging: _Judging) -> NDArray[np.float32]:
+        """The block's log-odds, once its candidates are known to be images. Shape: ``(M,)``."""
+        if judging.done is not None:
+            judging.done.synchronize()
+        if (insane := first_insane(judging.largest)) is not None:
+            raise GeneratorError(
+                f"generator {self.source.recipe.name}: candidate {judging.candidates[insane[0]]} of --filter: "
+                f"image values up to {insane[1]}, wanted finite and <= {LARGEST_VALUE:.0f}"
+            )
+        scores: NDArray[np.float32] = judging.log_odds.numpy()
+        if not np.isfinite(scores).all():
+            raise WeightsError("--filter: its weights give scores that are not finite")
+        return scores
+
+
+class _Numbered:
+    """A batch that the device is at work on, whose candidates get the numbers of their pairs."""
+
+    def __init__(self, pending: Pending, indices: NDArray[np.int64]) -> None:
+        self.pending, self.indices = pending, indices
+
+    def result(self) -> Batch:
+        """See ``Pending.result``."""
+        with _numbers_of_candidates():
+            return replace(self.pending.result(), indices=self.indices)
+
+
+@contextmanager
+def _numbers_of_candidates() -> Iterator[None]:
+    """A fault of the wrapped source names indices that are candidates': say so."""
+    try:
+        yield
+    except OutOfMemoryError:
+        raise
+    except GeneratorError as error:
+        raise GeneratorError(f"{error} (with --filter these are numbers of candidates)") from error.__cause__

@@ -1,0 +1,233 @@
+"""Batches of pairs from a generator, on its device: samples of a dataset that is never written."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from genrep.errors import GeneratorError, RecipeError
+from genrep.files import digest_json
+
+from ...generators import base
+from ...generators.probe import LARGEST_VALUE, first_insane
+from ...plans.config import BuildConfig
+from ...plans.plan import Plan
+from ...plans.resolve import make_plan, resolve_filter, resolve_views
+from ...recipes.recipe import Recipe, load_recipe
+from ...views import View
+from ...weights.load import open_generator
+from ..pairs import Copier, PairSource
+from .latents import Choice, Inputs, Latents
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+NOT_ONLINE = ("num_pairs", "pairs_per_shard")  # of a dataset's recipe: how many are written, and where
+
+
+def open_online(
+    gen: str = "stylegan2_fashion",
+    *,
+    views: str | None = None,
+    weights: str | Path | None = None,
+    features: str | None = None,
+    classes: str = "all",
+    truncation: float | None = None,
+    num_positives: int = 1,
+    filter: str | Path | None = None,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+) -> GeneratedSource:
+    """A source of the pairs that ``genrep-generate dataset`` would make of the same options.
+
+    Args:
+        filter: a discriminator of ``fit-filter``, of whose candidates the better half is kept; or ``keep=PART,weights=FILE``.
+        device: the trainer's; a torch device.
+        others: as in ``BuildConfig``. None leaves the choice to the recipe.
+
+    Raises:
+        RecipeError: no such generator, or options that contradict each other or it.
+        WeightsError: its weights, or the filter's, are missing, damaged or of another kind.
+        GeneratorError: someone's own generator is not what the protocol asks for.
+    """
+    import torch
+
+    if filter is not None and "=" not in str(filter):
+        filter = f"weights={filter}"
+    config = BuildConfig(
+        gen=gen,
+        views=views,
+        weights=None if weights is None else str(weights),
+        features=features,
+        classes=classes,
+        truncation=truncation,
+        num_positives=num_positives,
+        filter=None if filter is None else str(filter),
+        seed=seed,
+        num_pairs=1,
+    )
+    device = torch.device(device)
+    recipe = load_recipe(gen)
+    loaded = open_generator(recipe, config.weights, device, config.generator_options())
+    plan = make_plan(config, recipe, loaded)
+    pairs = DevicePairs(plan, resolve_views(config, recipe), recipe, loaded.generator, device)
+    filtering = resolve_filter(config)
+    return GeneratedSource(plan, pairs, None if filtering is None else Choice(pairs, filtering.open(device)))
+
+
+class DevicePairs(PairSource):
+    """The builder's pairs, whose images stay on the device."""
+
+    def __init__(
+        self, plan: Plan, views: View, recipe: Recipe, generator: base.Generator, device: torch.device
+    ) -> None:
+        import torch
+
+        super().__init__(plan, views, recipe, generator, batch_size=1, device=device)
+        self.copier = Copier(torch.device("cpu"))  # which leaves tensors where they are
+
+    def images(self, inputs: Inputs, z: dict[int, Tensor], view: int) -> tuple[Tensor, Tensor]:
+        """One view's uint8 images ``(B, H, W, 3)`` and their largest values ``(B,)``, on the device like the latents z."""
+        import torch
+
+        self.batch_size = len(inputs.indices)
+        y = None if inputs.y is None else self.upload(inputs.y)
+        with torch.autocast(self.device.type, enabled=False):  # the trainer's, if it asks for a batch inside it
+            return self._launch_view(z[0], z[view] if view else None, y, inputs.indices)
+
+    def upload(self, values: Tensor) -> Tensor:
+        """On the device, once what it has to do before is done; the host does not wait."""
+        return values.to(self.device, non_blocking=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Judged:
+    """Largest values on their way to the host."""
+
+    indices: NDArray[np.int64]
+    largest: Tensor  # (B,), over the views
+    done: torch.cuda.Event | None
+
+
+class GeneratedSource:
+    """Makes any pairs of a recipe on demand; ``genrep.online.OnlineSource`` says what a trainer sees of it.
+
+    Pair i has the latents, and on the same device in batches of the same size the bytes, that pair i of the dataset has
+    before encoding.
+
+    Attributes:
+        recipe: resolved, as in a manifest, without what concerns storage.
+        identity: sha256 of ``recipe``.
+        facts: licence of the weights and where files came from, as in a manifest.
+        fields: what a batch can hold.
+        image_shape: (height, width).
+        num_positives: per anchor; 0 for views that make none.
+        classes: names of the labels 0, 1, …
+        labels: those that the pairs can have; none without classes.
+        latent_shape: of ``z_anchor``.
+    """
+
+    def __init__(self, plan: Plan, pairs: DevicePairs, choice: Choice | None) -> None:
+        image = {name: value for name, value in plan.recipe["image"].items() if name != "encoding"}
+        self.recipe: dict[str, Any] = {
+            **{name: value for name, value in plan.recipe.items() if name not in NOT_ONLINE},
+            "image": image,
+        }
+        self.identity, self.facts = digest_json(self.recipe), plan.facts
+        self.image_shape: tuple[int, int] = (image["height"], image["width"])
+        self.num_positives: int = plan.recipe["num_positives"]
+        self.classes = plan.classes
+        self.labels = tuple(int(label) for label in np.unique(pairs.conditions.labels) if label >= 0)
+        self.latent_shape: tuple[int, ...] = pairs.latent.shape
+        self.pairs, self.latents = pairs, Latents(pairs, choice)
+        self._images = {name: view for view, name in enumerate(_image_names(self.num_positives))}
+        self._zs = {f"z_{name}": view for name, view in self._images.items()}
+        self.fields = (*self._images, *self._zs, "label", "index")
+        self._copier = Copier(pairs.device)
+        self._judged: deque[_Judged] = deque()
+
+    def batch(self, indices: NDArray[np.int64], fields: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """One batch; see ``batches``."""
+        with closing(self.batches([np.asarray(indices, dtype=np.int64)], fields)) as batches:
+            return next(batches)
+
+    def batches(
+        self, batches: Iterable[NDArray[np.int64]], fields: Sequence[str] | None = None
+    ) -> Generator[dict[str, Tensor], None, None]:
+        """The pairs with these indices, batch by batch, while the latents of the next ones are drawn in a thread.
+
+        ``anchor``, ``positive``, ``positive_1``, … uint8 ``(B, H, W, 3)``, ``z_anchor``, ``z_positive``, … float32 ``(B, …)``
+        and ``label`` int64 ``(B,)`` (-1 = none) lie on the device; ``index`` int64 ``(B,)`` lies in host memory, where pixel
+        views draw by it. An image that ``fields`` (None: all) does not name is not made.
+
+        Values are looked at when the device has them, without waiting: on a GPU a fault ends a later batch, or ``check``.
+
+        Raises:
+            RecipeError: there is no such field.
+            GeneratorError: the generator failed, or an image is not finite or far out of range; names the pair.
+        """
+        names = self._names(fields)
+        shown = sorted({self._images[name] for name in names if name in self._images})
+        drawn = sorted({*shown, *(self._zs[name] for name in names if name in self._zs)})
+        with closing(self.latents.ahead(batches, tuple(drawn))) as ahead:
+            for inputs in ahead:
+                yield self._make(inputs, names, shown)
+
+    def check(self, wait: bool = True) -> None:
+        """Look at the values of the images made so far; without ``wait`` only of those that the device has done.
+
+        Raises:
+            GeneratorError: see ``batches``.
+        """
+        while self._judged:
+            judged = self._judged[0]
+            if judged.done is not None:
+                if not wait and not judged.done.query():
+                    return
+                judged.done.synchronize()
+            self._judged.popleft()
+            if (insane := first_insane(judged.largest)) is not None:
+                raise GeneratorError(
+                    f"generator {self.pairs.recipe.name}: pair {judged.indices[insane[0]]}: image values up to "
+                    f"{insane[1]}, wanted finite and <= {LARGEST_VALUE:.0f}"
+                )
+
+    def _make(self, inputs: Inputs, names: Sequence[str], shown: list[int]) -> dict[str, Tensor]:
+        import torch
+
+        z = {view: self.pairs.upload(values) for view, values in inputs.latents.items()}
+        images = {view: self.pairs.images(inputs, z, view) for view in shown}
+        if images:
+            worst = torch.stack([largest for _, largest in images.values()]).amax(dim=0)  # NaN wins
+            worst, done = self._copier.to_host(worst), self._copier.event()
+            self._judged.append(_Judged(indices=inputs.indices, largest=worst, done=done))
+            self.check(wait=False)
+        batch: dict[str, Tensor] = {}
+        for name in names:
+            if name in self._images:
+                batch[name], _ = images[self._images[name]]
+            elif name in self._zs:
+                batch[name] = z[self._zs[name]]
+            else:
+                batch[name] = self.pairs.upload(inputs.labels) if name == "label" else torch.tensor(inputs.indices)
+        return batch
+
+    def _names(self, fields: Sequence[str] | None) -> tuple[str, ...]:
+        for name in fields or ():
+            if name not in self.fields:
+                raise RecipeError(
+                    f"--views {self.recipe['views']['name']}: give no field {name!r}; there are {', '.join(self.fields)}"
+                )
+        return self.fields if fields is None else tuple(fields)
+
+
+def _image_names(num_positives: int) -> list[str]:
+    return ["anchor", *(f"positive_{k}" if k else "positive" for k in range(num_positives))]

@@ -1,0 +1,244 @@
+"""The pairs of an index range: latents from frozen streams, images from the generator.
+
+Pair i is a pure function of (recipe, i): nothing here depends on a batch's other rows, on processes or on restarts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from genrep.errors import GeneratorError
+
+from ..generators.base import Generator, LatentSpec
+from ..generators.probe import LARGEST_VALUE, check_images, first_insane, largest_values
+from ..pixels import to_uint8
+from ..plans.config import BuildConfig
+from ..plans.plan import Plan
+from ..plans.resolve import resolve_filter, resolve_views
+from ..recipes.conditions import make_conditions
+from ..recipes.recipe import Recipe, latent_spec, load_recipe
+from ..views import View
+from ..views.base import Draw
+from ..views.synthesis import synthesize_views
+from ..weights.load import open_generator
+from .base import Batch, LaunchSource, OutOfMemoryError
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+LARGEST_BATCH = {"cpu": 64, "cuda": 256}  # that --batch-size auto begins with; beyond it nothing gets faster
+
+
+class PairSource:
+    """Makes the pairs of a plan with a generator on a device."""
+
+    def __init__(
+        self, plan: Plan, views: View, recipe: Recipe, generator: Generator, *, batch_size: int, device: torch.device
+    ) -> None:
+        self.views, self.recipe, self.generator = views, recipe, generator
+        self.seed, self.num_positives = int(plan.recipe["seed"]), int(plan.recipe["num_positives"])
+        self.batch_size, self.device = batch_size, device
+        self.latent: LatentSpec = latent_spec(recipe, generator.latent)
+        self.conditions = make_conditions(tuple(plan.recipe["classes"]), generator)
+        self.copier = Copier(device)
+
+    def halve_batch(self) -> None:
+        """Go on with half the batch size, on a device whose cache is empty."""
+        import torch
+
+        self.batch_size //= 2
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def latents(self, indices: NDArray[np.int64]) -> list[NDArray[np.float32]]:
+        """Latents of every view of the pairs, the anchors' first.
+
+        Shapes: ``(B,) -> [(B, d), ...]``; for views on groups of W layers the positives' are ``(B, G, d)``.
+        """
+        anchors = self.latent.sample(self.seed, indices)
+        views = [
+            self.views.transform(anchors, self.latent, Draw(seed=self.seed, indices=indices, k=k))
+            for k in range(self.num_positives)
+        ]
+        return [anchors, *views]
+
+    def batches(self, first: int, count: int) -> Iterator[Batch]:
+        """See ``Source.batches``. The next batch is under way on the device while the caller has the last one."""
+        before: Pending | None = None
+        for indices in self.ranges(first, count):
+            following = self.launch(indices)
+            if before is not None:
+                yield before.result()
+            before = following
+        if before is not None:
+            yield before.result()
+
+    def ranges(self, first: int, count: int) -> Iterator[NDArray[np.int64]]:
+        """Indices of the batches that a range is made in; only the last may be shorter."""
+        start, end = first, first + count
+        while start < end:
+            size = self.batch_size
+            yield np.arange(start, min(start + size, end), dtype=np.int64)
+            start += size
+
+    def launch(self, indices: NDArray[np.int64]) -> Pending:
+        """Begin the batch of these pairs on the device, copies to the host included, without waiting for it."""
+        latents, y = self.latents(indices), self.conditions.y(indices)
+        batch = Batch(
+            indices=indices,
+            labels=self.conditions.label(indices),
+            rows=y if self.conditions.by_row else None,
+            latents=latents,
+            images=[],
+        )
+        padded = None if y is None else self._padded(y)
+        anchors = self._padded(latents[0])
+        views = [self._launch_view(anchors, None, padded, indices)]
+        views += [self._launch_view(anchors, self._padded(z), padded, indices) for z in latents[1:]]
+        return Pending(batch, views, f"generator {self.recipe.name}", self.copier.event())
+
+    def _padded(self, values: NDArray[Any]) -> Tensor:
+        """On the device, the last row repeated to the full batch: the last bit of a sum depends on a batch's shape."""
+        from genrep.pixel_views.upload import to_device
+
+        pad = self.batch_size - len(values)
+        return to_device(np.concatenate([values, np.repeat(values[-1:], pad, axis=0)]), self.device)
+
+    def _launch_view(
+        self, anchors: Tensor, positives: Tensor | None, y: Tensor | None, indices: NDArray[np.int64]
+    ) -> tuple[Tensor, Tensor]:
+        """uint8 images and largest values of one view (the anchors' without ``positives``), on their way to the host."""
+        import torch
+
+        name = self.recipe.name
+        try:
+            with torch.no_grad():
+                found: object = (
+                    self.generator.synthesize(anchors, y)
+                    if positives is None
+                    else synthesize_views(self.generator, self.views, anchors, positives, y)
+                )
+                where = f"generator {name}: pair {indices[0]}"
+                images = check_images(found, anchors, self.generator, where)[: len(indices)]
+                levels = to_uint8(images, self.recipe.uint8, self.recipe.crop, self.recipe.resize)
+        except GeneratorError:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise OutOfMemoryError(
+                    f"--batch-size {self.batch_size}: {self.device} is out of memory, try a smaller one"
+                ) from error
+            span = f"pairs {indices[0]} to {indices[-1]}"
+            raise GeneratorError(f"generator {name} raised at {span}: {type(error).__name__}: {error}") from error
+        return self.copier.to_host(levels), self.copier.to_host(largest_values(images))
+
+
+class Pending:
+    """A batch that the device is at work on."""
+
+    def __init__(
+        self, batch: Batch, views: list[tuple[Tensor, Tensor]], where: str, done: torch.cuda.Event | None
+    ) -> None:
+        self.batch, self.views, self.where, self.done = batch, views, where, done
+
+    def result(self) -> Batch:
+        """Wait, look at the values, and give the batch.
+
+        Raises:
+            GeneratorError: an image is not finite or far out of range; names the pair.
+        """
+        if self.done is not None:
+            self.done.synchronize()
+        for _, largest in self.views:
+            if (insane := first_insane(largest)) is not None:
+                raise GeneratorError(
+                    f"{self.where}: pair {self.batch.indices[insane[0]]}: image values up to {insane[1]}, "
+                    f"wanted finite and <= {LARGEST_VALUE:.0f}"
+                )
+        self.batch.images.extend(levels.numpy() for levels, _ in self.views)
+        return self.batch
+
+
+class Copier:
+    """Copies results to the host on a stream of its own, beside what the device computes next."""
+
+    def __init__(self, device: torch.device) -> None:
+        import torch
+
+        self.device = device
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def to_host(self, tensor: Tensor) -> Tensor:
+        """The tensor in host memory; from a GPU into pinned memory, there once ``event`` has passed."""
+        import torch
+
+        if self.stream is None:
+            return tensor
+        host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)  # torch keeps pinned blocks for reuse
+        self.stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self.stream):
+            host.copy_(tensor, non_blocking=True)
+        tensor.record_stream(self.stream)  # its memory is not given away before the copy is done
+        return host
+
+    def event(self) -> torch.cuda.Event | None:
+        """Passes when all copies so far are done; None where nothing is to be waited for."""
+        import torch
+
+        if self.stream is None:
+            return None
+        event = torch.cuda.Event()
+        event.record(self.stream)
+        return event
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenPairs:
+    """Opens the pair source of a build in any process."""
+
+    config: BuildConfig
+    plan: Plan
+    device: str
+
+    def __call__(self) -> LaunchSource:
+        """Load the generator and be ready."""
+        recipe = load_recipe(self.config.gen)
+        loaded = open_generator(recipe, self.config.weights, self.device, self.config.generator_options())
+        return self.around(recipe, loaded.generator)
+
+    def around(self, recipe: Recipe, generator: Generator) -> LaunchSource:
+        """The source of a generator that is loaded already."""
+        import torch
+
+        torch.set_num_threads(self.config.threads)
+        device = torch.device(self.device)
+        views = resolve_views(self.config, recipe)
+        pairs = PairSource(self.plan, views, recipe, generator, batch_size=self.batch_size(), device=device)
+        filtering = resolve_filter(self.config)
+        if filtering is None:
+            return pairs
+        from .kept import FilteredSource
+
+        return FilteredSource(pairs, filtering.open(device))
+
+    def batch_size(self) -> int:
+        """What was asked for; with ``auto`` the first try, no larger than a shard, since a short batch is padded."""
+        if self.config.batch_size is not None:
+            return self.config.batch_size
+        largest = LARGEST_BATCH["cuda" if self.device.startswith("cuda") else "cpu"]
+        return min(largest, int(self.plan.recipe["pairs_per_shard"]))
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Did this allocation fail for want of memory, on a GPU or in torch's CPU allocator?"""
+    import torch
+
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)

@@ -1,1 +1,0 @@
-"""Where weights lie: downloads and their converted forms, in one cache."""

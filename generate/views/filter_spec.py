@@ -1,0 +1,101 @@
+"""``--filter keep=0.5,weights=FILE``, and what of it stands in a recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genrep.errors import RecipeError
+from genrep.files import user_path
+
+from .base import ViewFile
+from .filter_blocks import BLOCK, Blocks
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..sources.kept import Filter
+    from .filter_weights import LoadedFilter
+
+MIN_KEEP = 0.01  # a hundred candidates for a pair
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterSpec:
+    """A filter as it was asked for; its file is read when it is first needed."""
+
+    keep: float  # part of the candidates that is kept
+    weights: Path  # file, or run folder of fit-filter
+
+    def __post_init__(self) -> None:
+        if not MIN_KEEP <= self.keep < 1:
+            raise RecipeError(f"--filter: keep={self.keep}, wanted at least {MIN_KEEP} and less than 1")
+
+    @cached_property
+    def loaded(self) -> LoadedFilter:
+        """The file's content. Raises WeightsError."""
+        from .filter_weights import load_filter
+
+        return load_filter(self.weights)
+
+    def check(self, shape: tuple[int, int], conditions: int) -> None:
+        """Can images of a shape (height, width) be filtered, whose pairs take so many conditions in turn?
+
+        Raises:
+            RecipeError: the filter is for images of another shape, or ``keep`` would drop nothing.
+            WeightsError: its file cannot be read.
+        """
+        scorer = self.loaded.scorer
+        if (scorer.height, scorer.width) != shape:
+            raise RecipeError(
+                f"--filter: {self.weights} scores images of {scorer.height}x{scorer.width}, "
+                f"this recipe's are {shape[0]}x{shape[1]}"
+            )
+        blocks = self.blocks(conditions)
+        if blocks.drawn == blocks.kept:
+            most = blocks.kept / (blocks.kept + 1)
+            raise RecipeError(
+                f"--filter: keep={self.keep} would keep all {blocks.drawn} candidates that compete for "
+                f"{blocks.kept} pairs of each of {conditions} conditions, wanted at most {most:.3g}"
+            )
+
+    def blocks(self, conditions: int) -> Blocks:
+        """The blocks of a dataset whose pairs take so many conditions in turn; 0 or 1 = none."""
+        return Blocks(keep=self.keep, conditions=max(1, conditions))
+
+    def open(self, device: torch.device) -> Filter:
+        """The filter, ready to judge on a device. Raises WeightsError."""
+        from ..sources.kept import Filter
+
+        return Filter(keep=self.keep, scorer=self.loaded.scorer, device=device)
+
+    def files(self) -> tuple[ViewFile, ...]:
+        """The file that the filter was read from."""
+        return (ViewFile(digest=self.loaded.digest, path=self.loaded.path, sha256=self.loaded.sha256),)
+
+    def to_json(self) -> dict[str, Any]:
+        """The filter as it stands in a recipe: all that the choice of pairs depends on. Reads the file."""
+        return {"keep": self.keep, "weights": self.loaded.digest, "block": BLOCK}
+
+
+def parse_filter(text: str) -> FilterSpec:
+    """Read ``keep=0.5,weights=FILE``, in any order; ``keep`` is HL's half if it is not given.
+
+    Raises:
+        RecipeError: an unknown or repeated key, no weights, or a part that is no number inside (0, 1).
+    """
+    values: dict[str, str] = {}
+    for item in text.split(","):
+        key, equals, value = item.partition("=")
+        if not equals or not value or key not in ("keep", "weights") or key in values:
+            raise RecipeError(f"--filter {text!r}: {item!r} is not keep=PART or weights=FILE, each once")
+        values[key] = value
+    if "weights" not in values:
+        raise RecipeError(f"--filter {text!r}: wanted weights=FILE of fit-filter")
+    try:
+        keep = float(values.get("keep", "0.5"))
+    except ValueError:
+        raise RecipeError(f"--filter {text!r}: keep={values['keep']!r} is no number") from None
+    return FilterSpec(keep=keep, weights=user_path(values["weights"]))

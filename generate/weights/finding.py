@@ -1,0 +1,180 @@
+"""From a recipe to its weights on this machine."""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genrep.errors import RecipeError, WeightsError
+from genrep.files import user_path
+
+from .cache import cache_folder, digest_file, make_folder, publish, weights_folder, writable
+from .download import check_digest, download, file_name, is_url
+from .records import GAN_FACTS, GAN_WEIGHTS, describe, read_record, record_path, write_record
+
+if TYPE_CHECKING:
+    from ..recipes.recipe import Recipe
+
+_PACKAGE = "package:"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsSource:
+    """Weights that are on this machine.
+
+    ``facts``: file, source, licence and sha256 (the last not for a folder); ``extra``, the same of each file beside it
+    that was downloaded with it.
+    """
+
+    path: Path  # a file, an archive (.tar.gz) or a folder, as conversion.read_checkpoint takes them
+    facts: dict[str, Any]
+
+
+def locate(recipe: Recipe, weights: str | Path | None = None) -> WeightsSource:
+    """The weights of a recipe, or ``weights`` (a file, a folder or a URL) in their place; downloads what is not there.
+
+    A published sha256 is held to. Without one the first use's is recorded beside the download and held to.
+
+    Raises:
+        RecipeError: a recipe whose weights are not of a form that is known.
+        WeightsError: there are none, they cannot be had, or are other ones than recorded.
+    """
+    _check(recipe)
+    if weights is not None:
+        if is_url(weights):
+            return _fetch(str(weights), weights_folder(recipe.name), sha256=None, licence="unknown")
+        return _local(user_path(weights), recipe)
+    if recipe.weights is None:
+        hint = f" ({recipe.source})" if recipe.source else ""
+        raise WeightsError(f"recipe {recipe.name}: no weights ship with it; give --weights FILE{hint}")
+    if is_url(recipe.weights):
+        return _fetch_all(recipe, weights_folder(recipe.name))
+    return _shipped(recipe)
+
+
+def get_weights(name: str, out: Path | None = None) -> Path:
+    """Bring the weights of the recipe ``name`` into the folder ``out``, or into the cache; returns the file.
+
+    What ships with the package, or beside the recipe's file, is copied. Facts lie beside it in FILE.facts.json. An archive
+    stays packed: ``--weights`` takes it as it is.
+
+    Raises:
+        RecipeError: there is no such recipe.
+        WeightsError: as ``locate``; or ``out`` cannot be written, or holds another file of that name.
+    """
+    from ..recipes.recipe import load_recipe
+
+    recipe = load_recipe(name)
+    _check(recipe)
+    folder = weights_folder(recipe.name) if out is None else out
+    if recipe.weights is not None and is_url(recipe.weights):
+        return _fetch_all(recipe, folder).path
+    source = locate(recipe)
+    if os.path.isdir(source.path):
+        raise WeightsError(f"weights {source.path}: is a folder; copy it as it is")
+    path = _make(folder) / source.path.name
+    if not os.path.exists(path):
+        _copy(source.path, path)
+    if digest_file(path) != source.facts["sha256"]:
+        raise WeightsError(f"weights {path}: is there and differs from {source.path}; remove it to get that")
+    write_record(path, source=source.facts["source"], licence=source.facts["licence"])
+    return path
+
+
+def _check(recipe: Recipe) -> None:
+    texts = (recipe.weights, recipe.weights_sha256, recipe.source)
+    if not all(text is None or isinstance(text, str) for text in texts):
+        raise RecipeError(f"recipe {recipe.name}: [generator] weights, sha256 and source must be strings")
+    if not all(is_url(url) for url in recipe.extra_weights):
+        raise RecipeError(f"recipe {recipe.name}: [generator] extra_weights must be a list of http(s) addresses")
+    try:
+        check_digest(recipe.weights_sha256)
+    except WeightsError as error:
+        raise RecipeError(f"recipe {recipe.name}: [generator] {str(error).removeprefix('weights: ')}") from None
+
+
+def _local(path: Path, recipe: Recipe) -> WeightsSource:
+    """Weights of the user's own."""
+    if os.path.isfile(path / GAN_FACTS) and os.path.isfile(path / GAN_WEIGHTS):
+        path = path / GAN_WEIGHTS
+    if os.path.isdir(path):
+        return WeightsSource(path=path, facts={"source": "a local folder", "licence": "unknown"})
+    if not os.path.isfile(path):
+        raise WeightsError(f"weights {path}: no such file")
+    facts = describe(path)
+    published = check_digest(recipe.weights_sha256)
+    if published and facts["sha256"].startswith(published):
+        facts["licence"] = recipe.licence
+    return WeightsSource(path=path, facts=facts)
+
+
+def _shipped(recipe: Recipe) -> WeightsSource:
+    """Weights in the package, or beside the recipe's file."""
+    text = str(recipe.weights)
+    if text.startswith(_PACKAGE):
+        name = text.removeprefix(_PACKAGE)
+        if not name or Path(name).name != name:
+            raise RecipeError(f"recipe {recipe.name}: [generator] weights = {text!r} names no file of the package")
+        path = Path(str(importlib.resources.files("genrep.generate.weights.embedded").joinpath(name)))
+    else:
+        path = (recipe.folder or Path()) / user_path(text)
+    facts = {"source": text, "licence": recipe.licence}
+    if os.path.isdir(path):
+        return WeightsSource(path=path, facts=facts)
+    if not os.path.isfile(path):
+        raise WeightsError(f"weights {path}: no such file (wanted by recipe {recipe.name})")
+    facts |= {"file": path.name, "sha256": digest_file(path)}
+    published = check_digest(recipe.weights_sha256)
+    if published and not facts["sha256"].startswith(published):
+        raise WeightsError(f"weights {path}: has sha256 {facts['sha256']}, recipe {recipe.name} wants {published}")
+    return WeightsSource(path=path, facts=facts)
+
+
+def _fetch_all(recipe: Recipe, folder: Path) -> WeightsSource:
+    """The download of a recipe, with the files that belong beside it."""
+    source = _fetch(str(recipe.weights), folder, sha256=recipe.weights_sha256, licence=recipe.licence)
+    extra = [_fetch(url, folder, sha256=None, licence=recipe.licence).facts for url in recipe.extra_weights]
+    return WeightsSource(path=source.path, facts={**source.facts, "extra": extra} if extra else source.facts)
+
+
+def _fetch(url: str, folder: Path, *, sha256: str | None, licence: str) -> WeightsSource:
+    """One file: found there, or downloaded; either way it must be the one published, or else the one recorded."""
+    path = folder / file_name(url)
+    record = read_record(path)
+    if not os.path.isfile(path):
+        download(url, _make(folder) / path.name, sha256=sha256)
+    found, wanted = digest_file(path), check_digest(sha256)
+    if wanted and not found.startswith(wanted):
+        raise WeightsError(f"weights {path}: has sha256 {found}, published is {wanted}; remove it to get it from {url}")
+    if record and not wanted and found != record["sha256"]:
+        raise WeightsError(
+            f"weights {path}: has sha256 {found}, but {record['sha256']} at its first use; remove it to get it again, or "
+            f"{record_path(path).name} beside it to take it as it is"
+        )
+    if record and not wanted and record["source"] != url:
+        raise WeightsError(
+            f"weights {path}: came from {record['source']}, wanted is {url}; remove both it and its facts"
+        )
+    if record is None or record != {"file": path.name, "source": url, "licence": licence, "sha256": found}:
+        record = write_record(path, source=url, licence=licence)
+    return WeightsSource(path=path, facts=dict(record))
+
+
+def _make(folder: Path) -> Path:
+    """Make the folder of a download, in the cache or the user's own."""
+    reason = make_folder(folder)
+    if reason is None:
+        return folder
+    if folder.is_relative_to(cache_folder()):
+        return writable(folder)  # says what to do about it
+    raise WeightsError(f"--out {folder}: cannot be written ({reason})")
+
+
+def _copy(source: Path, path: Path) -> None:
+    try:
+        publish(path, source.read_bytes())
+    except OSError as error:
+        raise WeightsError(f"weights {path}: cannot be written ({error.strerror})") from None

@@ -1,0 +1,119 @@
+"""From a recipe and a weights file to a generator ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genrep.errors import RecipeError
+from genrep.files import user_path
+from genrep.suggestions import one_of
+
+from ..generators.base import Generator
+from ..generators.families import family
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..generators.checkpoint import Checkpoint
+    from ..recipes.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedGenerator:
+    """A generator with the facts of its weights."""
+
+    generator: Generator
+    weights_digest: str | None  # sha256 over the converted tensors: what identity is made of
+    config: dict[str, Any] = field(default_factory=dict)  # of the checkpoint: what leaves no trace in the tensors
+    features_digest: str | None = None  # of the instance features, for the families that take them
+    weights_facts: dict[str, Any] = field(default_factory=dict)  # file, its sha256, source, licence
+
+
+def load_generator(
+    gen: str | None = None,
+    weights: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    **options: Any,
+) -> Generator:
+    """Load a generator by recipe name, TOML file, ``package.module:factory``, or (``gen=None``) from a weights file.
+
+    The result is frozen, in eval mode and differentiable in z. Its ``latent`` carries the recipe's law.
+
+    Args:
+        gen: see above.
+        weights: a file or folder to read instead of the recipe's own; with ``gen=None`` its family is recognised.
+        device: torch device.
+        options: of the family, overriding the recipe's: ``truncation`` (psi of StyleGAN2, default 1; the statistics of
+            BigGAN-deep), ``truncation_cutoff``, ``noise`` ("const", "none", "random"), ``conv_clamp``, ``features``
+            (IC-GAN: an array (N, d) or a file).
+
+    Raises:
+        RecipeError: no such generator or option.
+        WeightsError: the weights are missing, damaged or of another kind.
+        GeneratorError: someone's own generator is not what the protocol asks for.
+    """
+    from ..recipes.recipe import latent_spec, load_recipe
+
+    if gen is None:
+        if weights is None:
+            raise RecipeError("load_generator: give gen or weights")
+        from .conversion import read_checkpoint
+
+        path = user_path(weights)
+        checkpoint, _ = read_checkpoint(path, None)
+        return _open(checkpoint, device, options, path.name)
+    recipe = load_recipe(gen)
+    generator = open_generator(recipe, weights, device, options).generator
+    if recipe.family != "module":
+        generator.latent = latent_spec(recipe, generator.latent)
+    return generator
+
+
+def open_generator(
+    recipe: Recipe,
+    weights: str | Path | None,
+    device: str | torch.device,
+    options: Mapping[str, Any] | None = None,
+) -> LoadedGenerator:
+    """Build a recipe's generator; ``options`` override the recipe's."""
+    if recipe.family == "module":
+        from ..generators.module import open_module
+        from ..generators.probe import probe
+
+        if options:
+            raise RecipeError(f"--gen {recipe.name}: takes no option {sorted(options)[0]!r}; its factory decides")
+        generator = open_module(recipe.name, device)
+        probe(generator, recipe.name, device)
+        return LoadedGenerator(generator=generator, weights_digest=None)
+    from .conversion import read_checkpoint
+    from .finding import locate
+
+    family(recipe.family)  # before a download: an unknown family is the recipe's fault
+    source = locate(recipe, weights)
+    checkpoint, facts = read_checkpoint(source.path, recipe.family)
+    given = {key: value for key, value in {**recipe.options, **(options or {})}.items() if value is not None}
+    generator = _open(checkpoint, device, given, recipe.name)
+    instances = getattr(generator, "instances", None)
+    return LoadedGenerator(
+        generator=generator,
+        weights_digest=checkpoint.digest(),
+        config=checkpoint.config,
+        features_digest=None if instances is None else instances.digest(),
+        weights_facts={**facts, **source.facts},
+    )
+
+
+def _open(checkpoint: Checkpoint, device: str | torch.device, options: Mapping[str, Any], name: str) -> Generator:
+    module = family(checkpoint.family)
+    _check_options(options, module.OPTIONS, f"generator {name}")
+    return module.open_checkpoint(checkpoint, device=device, **options)
+
+
+def _check_options(options: Mapping[str, Any], known: frozenset[str], where: str) -> None:
+    unknown = sorted(set(options) - known)
+    if unknown:
+        wanted = one_of(unknown[0], sorted(known)) or "none"
+        raise RecipeError(f"{where}: unknown option {unknown[0]!r}; known: {wanted}")

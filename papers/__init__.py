@@ -1,0 +1,24 @@
+"""The papers' tables: as data, as runs of our commands, and as reports beside the published numbers.
+
+The only folder that knows all others: tasks call generate/, train/ and evaluate/, and a report reads what they left.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .report import ReportConfig, write_report
+    from .reproduce import ReproduceConfig, reproduce
+
+__all__ = ["ReportConfig", "ReproduceConfig", "reproduce", "write_report"]
+
+# Found when asked for, so that `genrep-evaluate --help` does not wait for torch.
+_LAZY = {"ReportConfig": "report", "write_report": "report", "ReproduceConfig": "reproduce", "reproduce": "reproduce"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(f".{_LAZY[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,40 @@
+"""``genrep-evaluate``: the protocols of evaluate/, and the papers' tables made of them."""
+
+from __future__ import annotations
+
+import click
+
+from genrep import __version__
+from genrep.cli import LazyGroup, run
+from genrep.evaluate.cli import COMMANDS as PROTOCOLS
+
+PACKAGES = {
+    "genrep.evaluate.commands": PROTOCOLS,
+    "genrep.papers.commands": {
+        "reproduce": "Repeat a paper's table, and report ours beside it.",
+        "table": "Print results side by side.",
+        "report": "One page of results beside the published numbers.",
+    },
+}
+
+
+@click.group(
+    name="genrep-evaluate",
+    cls=LazyGroup,
+    packages=PACKAGES,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(__version__)
+def group() -> None:
+    """Measure encoders; every number comes with its protocol.
+
+    \b
+    Example:
+      genrep-evaluate linear --encoder runs/x --dataset fashion_mnist --root data --out runs/x
+      genrep-evaluate report runs/* --out report
+    """
+
+
+def main() -> None:
+    """The console script."""
+    run(group)

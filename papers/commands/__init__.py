@@ -1,0 +1,1 @@
+"""The command lines of ``reproduce``, ``table`` and ``report``, verbs of ``genrep-evaluate``."""

@@ -1,0 +1,223 @@
+"""The results of a row: entries of result files, checked, and gathered by what may be compared."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genrep.errors import DataError
+from genrep.evaluate.results import DATA, Entry, read_results
+from genrep.evaluate.table import RESULT_FILES
+from genrep.files import digest_json
+
+FAMILIES = {
+    "linear": "linear probe",
+    "knn": "nearest neighbours",
+    "voc07": "VOC classification",
+    "finetune": "fine-tuning",
+    "detection": "detection",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One entry of a result file."""
+
+    path: Path
+    entry: Entry
+    digest: str  # of dataset and protocol: entries of one digest may be compared
+    quantities: dict[str, float]  # what it measured; the first is the result
+
+    @property
+    def encoder(self) -> str:
+        """What tells encoders apart; a result that does not say its encoder has one of its own."""
+        return str(self.entry.get("encoder_sha256") or f"{self.path}, seed {self.entry['seed']}")
+
+
+def read_measured(paths: Iterable[Path]) -> list[Measured]:
+    """The entries under folders and in files, in their order, each once.
+
+    Raises:
+        DataError: a file is missing or no result file, or two hold different values of one result.
+    """
+    found: dict[tuple[str, str, int], Measured] = {}
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"{path}: no such folder or result file")
+        for file in [path / name for name in RESULT_FILES] if path.is_dir() else [path]:
+            for number, entry in enumerate(read_results(file)):
+                one = _measured(file, number, entry)
+                key = (one.digest, one.encoder, one.entry["seed"])
+                first = found.setdefault(key, one)
+                if first.quantities != one.quantities:
+                    raise DataError(f"{file}: entry {number}: another value than {first.path} has for the same result")
+    return list(found.values())
+
+
+def _measured(path: Path, number: int, entry: Entry) -> Measured:
+    where = f"{path}: entry {number}"
+    for name, kind, wanted in (
+        ("dataset", str, "a name"),
+        ("protocol", dict, "an object"),
+        ("seed", int, "a whole number"),
+    ):
+        if not isinstance(entry[name], kind) or isinstance(entry[name], bool):
+            raise DataError(f"{where}: {name} is {_short(entry[name])}, wanted {wanted}")
+    try:
+        digest = digest_json([entry["dataset"], entry["protocol"]])
+    except ValueError as error:
+        raise DataError(f"{where}: protocol has a number that is not finite") from error
+    quantities = _quantities(entry)
+    for name, value in quantities.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise DataError(f"{where}: {name} is {_short(value)}, wanted a finite number")
+    return Measured(path=path, entry=entry, digest=digest, quantities=quantities)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _quantities(entry: Entry) -> dict[str, Any]:
+    """The numbers of an entry under the names that the papers' columns have; unchecked."""
+    protocol, values = entry["protocol"], entry.get("values")
+    family = protocol.get("name")
+    if family == "detection" and isinstance(values, Mapping) and values.get("voc07"):
+        said: dict[str, Any] = {}
+        for kind, prefix in (("voc07", ""), ("coco", "COCO ")):
+            table = values.get(kind)
+            said |= {prefix + str(key): value for key, value in table.items()} if isinstance(table, Mapping) else {}
+        return said
+    if family == "voc07":
+        return {"mAP": entry["value"]}
+    first = str(protocol.get("metric") or ("top-1" if family == "knn" else entry.get("metric", "value")))
+    top5 = entry.get("top5")
+    return {first: entry["value"], **({} if top5 is None else {"top-5": top5})}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stats:
+    """A quantity of a row: over its encoders where it has several, else over its seeds."""
+
+    values: tuple[float, ...]  # of each encoder (the mean of its seeds), or of each seed
+    count: str  # what they are
+
+    @property
+    def mean(self) -> float:
+        """Their mean."""
+        return statistics.fmean(self.values)
+
+    @property
+    def std(self) -> float | None:
+        """Their deviation (with N - 1); None for one."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+
+def stats_of(entries: Iterable[Measured], pick: Callable[[Measured], float]) -> Stats:
+    """Over encoders if there are several: seeds of a probe on one encoder say nothing of another encoder's training.
+
+    ``pick`` takes the quantity from an entry.
+    """
+    by_encoder: dict[str, list[float]] = {}
+    for one in entries:
+        by_encoder.setdefault(one.encoder, []).append(pick(one))
+    seeds = [len(values) for values in by_encoder.values()]
+    if len(by_encoder) > 1:
+        each = f", {seeds[0]} seeds each" if min(seeds) == max(seeds) > 1 else ""
+        return Stats(
+            values=tuple(statistics.fmean(values) for values in by_encoder.values()),
+            count=f"{len(by_encoder)} encoders{each}",
+        )
+    (values,) = by_encoder.values()
+    return Stats(values=tuple(values), count="1" if len(values) == 1 else f"{len(values)} seeds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Results that may stand in one column: of one dataset, by one protocol."""
+
+    entries: dict[str, list[Measured]]  # by row
+
+    @property
+    def first(self) -> Entry:
+        """An entry, for what all have in common."""
+        return next(iter(self.entries.values()))[0].entry
+
+    @property
+    def dataset(self) -> str:
+        """The test images' set."""
+        return str(self.first["dataset"])
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """What they have in common."""
+        protocol: dict[str, Any] = self.first["protocol"]
+        return protocol
+
+    @property
+    def digest(self) -> str:
+        """Of dataset and protocol."""
+        return next(iter(self.entries.values()))[0].digest
+
+    @property
+    def family(self) -> str:
+        """Linear probe, detection, …"""
+        name = str(self.protocol.get("name", "result"))
+        return FAMILIES.get(name, name)
+
+    @property
+    def quantities(self) -> list[str]:
+        """Those that any entry has; the result first."""
+        every = [one.quantities for entries in self.entries.values() for one in entries]
+        return list(dict.fromkeys(name for quantities in every for name in quantities))
+
+    def stats(self, row: str, quantity: str) -> Stats | None:
+        """Of a row; None if one of its entries does not have the quantity."""
+        entries = self.entries.get(row, [])
+        if not entries or any(quantity not in one.quantities for one in entries):
+            return None
+        return stats_of(entries, lambda one: one.quantities[quantity])
+
+
+def grouped(rows: Mapping[str, list[Measured]]) -> list[Group]:
+    """The results of all rows by dataset and protocol, in the order in which they first occur."""
+    found: dict[str, dict[str, list[Measured]]] = {}
+    for name, entries in rows.items():
+        for one in entries:
+            found.setdefault(one.digest, {}).setdefault(name, []).append(one)
+    return [Group(entries=entries) for entries in found.values()]
+
+
+def other_data(groups: Iterable[Group]) -> list[str]:
+    """A line for each dataset and protocol of which there are results of several sets of images, or of unknown ones."""
+    found: dict[str, list[Group]] = {}
+    for group in groups:
+        rest = {name: value for name, value in group.protocol.items() if name not in DATA}
+        found.setdefault(digest_json([group.dataset, rest]), []).append(group)
+    said = []
+    for like in found.values():
+        if len(like) > 1:
+            unknown = any(name not in group.protocol for group in like for name in DATA)
+            why = "; one of them does not say which images it is of (an earlier version wrote it)" if unknown else ""
+            first = like[0]
+            said.append(
+                f"{first.dataset}, {first.family}: {len(like)} tables by one protocol, of different images or labels "
+                f"({' or '.join(DATA)} differs): they are not to be compared{why}"
+            )
+    return said
+
+
+def differences(tables: list[dict[str, Any]]) -> list[str]:
+    """Of each table, the entries in which it differs from another one, as words; empty where all agree.
+
+    >>> differences([{"epochs": 1, "lr": 2.0}, {"epochs": 5, "lr": 2.0}])
+    ['epochs 1', 'epochs 5']
+    """
+    names = list(dict.fromkeys(name for table in tables for name in table))
+    differing = [name for name in names if any(table.get(name) != tables[0].get(name) for table in tables)]
+    return [", ".join(f"{name} {table.get(name, 'none')}" for name in differing) for table in tables]

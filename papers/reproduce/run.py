@@ -1,0 +1,138 @@
+"""A reproduction from settings to a report."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from genrep.cli import Terminated
+from genrep.errors import DataError, GenRepError
+from genrep.progress import note
+
+from .config import ReproduceConfig
+from .planning import Plan, make_plan
+from .records import Slot, find_slots
+from .reporting import make_report, seeds_there
+from .scheduling import Scheduler
+from .specs import read_scale
+from .tasks import Task, fill, open_tasks
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReproduceResult:
+    """How it went."""
+
+    report: Path | None  # report.md; None: there are no results
+    failed: dict[str, str]  # why, by the task's folder
+
+
+def plan_of(config: ReproduceConfig) -> Plan:
+    """The tasks that a config stands for. Raises ValueError as ``make_plan``."""
+    return make_plan(
+        config.table,
+        config.scale,
+        rows=config.rows,
+        seeds=config.all_seeds,
+        weights=config.weights,
+        encoders=config.encoders,
+    )
+
+
+def whole_plan(config: ReproduceConfig) -> Plan:
+    """All rows of the config's table, with every seed that is asked for, the scale's own, or of a result in ``out``."""
+    seeds = {*config.all_seeds, *read_scale(config.scale).seeds, *seeds_there(config.out)}
+    return make_plan(
+        config.table, config.scale, seeds=tuple(sorted(seeds)), weights=config.weights, encoders=config.encoders
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A config with what it stands for here: nothing is begun, nothing is written."""
+
+    config: ReproduceConfig
+    plan: Plan
+    values: Mapping[str, str]  # of the placeholders in commands
+    slots: list[Slot]
+
+
+def prepare(config: ReproduceConfig) -> Prepared:
+    """Check everything that options can be wrong in.
+
+    Raises:
+        ValueError: names or options that do not go together, or a device that is not there.
+        DataError: real data are wanted and ``root`` is not given.
+    """
+    plan = plan_of(config)
+    values = _values(config, plan)
+    return Prepared(config=config, plan=plan, values=values, slots=find_slots(config.device, config.jobs))
+
+
+def reproduce(config: ReproduceConfig) -> ReproduceResult:
+    """Do what is left to do, and write the report of what is there of the table, whichever rows and seeds were asked for.
+
+    Stopped at any moment, the same call goes on; several calls may share ``out``.
+
+    Raises:
+        ValueError: see ``prepare``.
+        DataError: see ``prepare``; or a result file is damaged.
+    """
+    return carry_out(prepare(config))
+
+
+def carry_out(prepared: Prepared) -> ReproduceResult:
+    """``reproduce`` from where the options are known to be right.
+
+    Raises DataError: real images cannot be downloaded, or a result file is damaged.
+    """
+    config, plan = prepared.config, prepared.plan
+    out = config.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    folder = out / f"{config.table}-{config.scale}"
+    if config.download:
+        _fetch(open_tasks(plan.goals, out), config.root)
+    scheduler = Scheduler(out, prepared.slots, prepared.values, note)
+    asked = frozenset(task.id for task in plan.goals)
+    try:
+        outcome = scheduler.run(plan.goals)
+    except (KeyboardInterrupt, Terminated):
+        with contextlib.suppress(GenRepError):
+            make_report(whole_plan(config), config.scale, out, folder, asked=asked)
+        raise
+    page = make_report(whole_plan(config), config.scale, out, folder, asked=asked)
+    path = page if isinstance(page, Path) or page is None else page.markdown
+    return ReproduceResult(report=path, failed=outcome.failed)
+
+
+def _values(config: ReproduceConfig, plan: Plan) -> dict[str, str]:
+    """Of the placeholders in commands. Raises DataError for one that has none."""
+    values = {f"weights:{name}": str(path.resolve()) for name, path in config.weights.items()}
+    for name, text in config.encoders.items():
+        values[f"encoder:{name}"] = str(Path(text).resolve()) if Path(text).exists() else text
+    if config.root is not None:
+        values["root"] = str(config.root.resolve())
+    commands = open_tasks(plan.goals, config.out)
+    if config.root is None and any("{root}" in word for task in commands for word in task.arguments):
+        raise DataError(f"{config.table} wants real images: give the folder that holds them as --root")
+    if plan.script is not None:
+        checkout = Path(__file__).resolve().parents[2]
+        if not Path(fill(plan.script.module, {"checkout": str(checkout)})).is_file():
+            script = fill(plan.script.module, {"checkout": "."})
+            raise DataError(
+                f"{config.table}: {script} is part of a checkout of genrep and not of the installed package"
+            )
+        values["checkout"] = str(checkout)
+    return values
+
+
+def _fetch(tasks: list[Task], root: Path | None) -> None:
+    """Get the real sets that the tasks name, if they are not there; what nobody can download its tasks will miss."""
+    from genrep.evaluate.images import DOWNLOADABLE, load_pair
+    from genrep.evaluate.transfer import SUITES
+
+    words = {word for task in tasks if "{root}" in task.arguments for word in task.arguments}
+    words |= {name for word in words & SUITES.keys() for name in SUITES[word].datasets}
+    for name in sorted(words & DOWNLOADABLE):
+        load_pair(name, root, download=True)

@@ -1,0 +1,202 @@
+"""Tasks: calls of our own commands, each in a folder that the digest of its settings names."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from genrep.errors import DataError
+from genrep.evaluate.results import read_json, read_results
+from genrep.files import digest_json
+
+FOLDERS = {
+    "subset": "images",
+    "dataset": "datasets",
+    "fit": "fits",
+    "run": "runs",
+    "evaluation": "evaluations",
+    "script": "scripts",
+}
+TASKS = "tasks"  # record and log of each
+RECORD_FILE, LOG_FILE = "task.json", "log.txt"
+OUTPUT_FILE = "output.txt"  # of a script: what its last attempt printed
+DIGITS = 12
+DIGEST = rf"-[0-9a-f]{{{DIGITS}}}$"  # in the end of a folder's name
+_RECORD: Mapping[str, type | tuple[type, ...]] = {
+    **{"task": str, "command": list, "seconds": (int, float), "pieces": list, "finished": bool},
+    **{"device": str, "cores": int, "like": str, "units": (int, float)},
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Task:
+    """A call of a command. Two with equal settings are one: ``id`` compares them.
+
+    ``arguments`` lack ``--out`` and ``--device``, and name the folders of other tasks relative to the whole's. ``{root}``,
+    ``{weights:NAME}`` for a generator's file, and ``{folder}`` for the task's own stand in for paths, on which no digest should
+    depend.
+    """
+
+    kind: str  # of FOLDERS
+    label: str  # for people, and the folder's name
+    module: str  # python -m
+    arguments: tuple[str, ...]
+    final: str  # the command writes it last
+    needs: tuple[Task, ...] = ()
+    has_device: bool = True  # takes --device
+    facts: Mapping[str, str] = field(default_factory=dict)  # further settings that the result depends on
+    views: str | None = None  # content of ``views_file``
+    like: str = ""  # tasks with the same take ``units`` times as long
+    units: float = 1.0
+    seed: int | None = None  # of the training that it is, or measures
+    whole: bool = True  # False: ``final`` does not tell whether everything is there, only the record does
+    parts: tuple[str, ...] = ()  # datasets of which ``final`` has results, once all that could be there is
+
+    @cached_property
+    def digest(self) -> str:
+        """Of everything that the result depends on: the folders of ``needs`` stand in the arguments."""
+        return digest_json([self.module, *self.arguments, dict(self.facts)])[:DIGITS]
+
+    @property
+    def id(self) -> str:
+        """The folder's name."""
+        return f"{self.label}-{self.digest}"
+
+    @property
+    def kin(self) -> str:
+        """``like`` without the digests of settings: about as long, whatever the fine print.
+
+        >>> Task(kind="fit", label="", module="", arguments=(), final="", like="fit-steer biggan 64fb8e").kin
+        'fit-steer biggan'
+        """
+        return self.like.rpartition(" ")[0] if self.kind in ("fit", "run") else re.sub(DIGEST, "", self.like)
+
+    @property
+    def folder(self) -> str:
+        """Relative to the whole's."""
+        return f"{FOLDERS[self.kind]}/{self.id}"
+
+    @property
+    def out(self) -> str:
+        """``--out``: the folder, or the one file that a command writes."""
+        return f"{self.folder}/{self.final}" if self._measures_delta else self.folder
+
+    @property
+    def _measures_delta(self) -> bool:
+        return self.module.endswith(":measure-delta")
+
+    def command(self, values: Mapping[str, str], device: str) -> list[str]:
+        """The argument list of the process; ``values`` are those of the placeholders."""
+        module, _, verb = self.module.partition(":")
+        filled = [fill(argument, {**values, "folder": self.folder}) for argument in self.arguments]
+        if self.kind == "script":
+            return [sys.executable, fill(module, values), *filled, *(["--device", device] if self.has_device else [])]
+        tail = ["--out", self.out, *(["--device", device] if self.has_device else [])]
+        return [sys.executable, "-m", module, *([verb] if verb else []), *filled, *tail]
+
+    def has_result(self, out: Path) -> bool:
+        """Whether what it leaves behind is there, whoever made it."""
+        path = out / self.folder / self.final
+        if self.kind == "dataset" and path.is_file():
+            return _shards_there(path)
+        if self.kind == "evaluation" and not self._measures_delta and path.is_file():
+            return path.read_bytes().strip() != b"[]"  # a list of no results
+        return path.is_file()
+
+    def finished(self, out: Path) -> bool:
+        """Whether its command has done what it could."""
+        record = out / TASKS / self.id / RECORD_FILE
+        return self.has_result(out) and (self.whole or bool(read_record(record).get("finished")))
+
+    def done(self, out: Path) -> bool:
+        """Whether all of it is there."""
+        return self.finished(out) and not self.missing_parts(out)
+
+    def missing_parts(self, out: Path) -> list[str]:
+        """Those of ``parts`` that have no result: they were not under the root when it was asked for."""
+        if not self.parts:
+            return []
+        try:
+            there = {entry["dataset"] for entry in read_results(out / self.folder / self.final)}
+        except (DataError, OSError, TypeError):
+            there = set()
+        return [part for part in self.parts if part not in there]
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A task's record; empty if there is none, or one that lacks what ``records.add_piece`` writes."""
+    try:
+        value = read_json(path)
+    except (DataError, OSError):
+        return {}
+    if not isinstance(value, dict) or not all(isinstance(value.get(key), kind) for key, kind in _RECORD.items()):
+        return {}
+    return value if all(isinstance(piece, (int, float)) for piece in value["pieces"]) else {}
+
+
+def _shards_there(manifest: Path) -> bool:
+    """Whether every shard that a manifest names is beside it; a manifest alone serves a report, not a training."""
+    try:
+        shards = read_json(manifest)["shards"]
+        return all((manifest.parent / shard["name"]).is_file() for shard in shards)
+    except (DataError, OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def fill(text: str, values: Mapping[str, str]) -> str:
+    """Put values in the places of ``{NAME}``; other braces stay."""
+    for name, value in values.items():
+        text = text.replace("{" + name + "}", value)
+    return text
+
+
+def flags(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Options as arguments.
+
+    >>> flags({"num_pairs": 5, "class_head": True, "cache": False, "lr_grid": [2.0, 3.0], "size": None})
+    ('--num-pairs', '5', '--class-head', '--no-cache', '--lr-grid', '2.0', '--lr-grid', '3.0')
+    """
+    words: list[str] = []
+    for name, value in options.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif value is not None:
+            for one in value if isinstance(value, (list, tuple)) else [value]:
+                words += [f"--{flag}", str(one)]
+    return tuple(words)
+
+
+def all_tasks(goals: Iterable[Task]) -> list[Task]:
+    """The goals and everything that they need, each once, what is needed first."""
+    found: dict[str, Task] = {}
+
+    def visit(task: Task) -> None:
+        if task.id not in found:
+            for need in task.needs:
+                visit(need)
+            found[task.id] = task
+
+    for goal in goals:
+        visit(goal)
+    return list(found.values())
+
+
+def open_tasks(goals: Iterable[Task], out: Path) -> list[Task]:
+    """Those that are left to do: what no open task needs is not made again."""
+    found: dict[str, Task] = {}
+
+    def visit(task: Task) -> None:
+        if task.id not in found and not task.done(out):
+            for need in task.needs:
+                visit(need)
+            found[task.id] = task
+
+    for goal in goals:
+        visit(goal)
+    return list(found.values())

@@ -1,0 +1,1 @@
+"""What every long run keeps: checkpoints and metrics."""

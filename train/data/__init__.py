@@ -1,0 +1,1 @@
+"""Where a training's samples come from, and in which order."""

@@ -1,0 +1,154 @@
+"""What a run trains on: stored samples, or samples made while it trains; the trainer sees no difference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from genrep.images.inventory import Inventory
+from genrep.online import OnlineSource, open_online
+
+from ..config import TrainConfig
+from .crops import Crops
+from .folder_images import FolderImages
+from .loader import Batch, PairLoader, default_workers
+from .online import OnlineLoader
+from .sets import Sets, open_sets
+from .shards import VARYING
+
+if TYPE_CHECKING:
+    from ..engine.plan import Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a run has to know of its samples."""
+
+    identity: str  # of the content
+    image_shape: tuple[int, int] | None  # height, width; None: images of several sizes, which the loader cuts to one
+    shorter_side: int  # of an image, in pixels; where they vary, the median
+    num_positives: int  # for each anchor
+    labels: tuple[int, ...]  # that samples have, -1 aside
+    latent_shape: tuple[int, ...] | None  # of z_anchor
+    count: int  # samples of an epoch, before --limit
+
+
+class Loader(Protocol):
+    """Batches of this process, from a cursor on; see ``PairLoader``."""
+
+    epoch: int
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Samples(Protocol):
+    """Where batches come from."""
+
+    facts: Facts
+    inventories: list[Inventory]  # of image folders
+
+    def loader(self, config: Plan, fields: tuple[str, ...], positive: str, rank: int, size: int) -> Loader:
+        """Batches with these fields, for one of ``size`` processes."""
+        ...
+
+
+class StoredSamples:
+    """Datasets and image folders."""
+
+    def __init__(self, sets: Sets, *, mixed: bool) -> None:
+        self.sets = sets
+        self.inventories = [part.inventory for part in sets.parts if isinstance(part, FolderImages)]
+        latents = sets.fields.get("z_anchor")
+        self.facts = Facts(
+            identity=sets.identity,
+            image_shape=None if sets.shape == VARYING else (sets.shape[0], sets.shape[1]),
+            shorter_side=sets.shorter_side,
+            num_positives=sets.num_positives,
+            labels=sets.labels,
+            latent_shape=None if latents is None else latents.shape,
+            count=len(sets.parts[0]) if mixed else len(sets),
+        )
+
+    def loader(self, config: Plan, fields: tuple[str, ...], positive: str, rank: int, size: int) -> PairLoader:
+        """See ``Samples.loader``."""
+        crops = None
+        if config.image_shape is None:
+            crops = Crops(views=config.law_of_views(), seed=config.seed, size=config.crop, num_views=config.num_views)
+        return PairLoader(
+            self.sets,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            fields=fields,
+            positive=positive,
+            mix=config.mix,
+            limit=config.limit,
+            crops=crops,
+            shuffle_window=config.shuffle_window,
+            rank=rank,
+            world_size=size,
+            drop_last=True,
+            workers=config.workers or default_workers(),
+            pin_memory=torch.cuda.is_available() and config.device != "cpu",
+        )
+
+
+class OnlineSamples:
+    """A generator on the device that trains (HL, section 4.1)."""
+
+    def __init__(self, source: OnlineSource, steps_per_epoch: int, batch_size: int) -> None:
+        self.source = source
+        self.inventories: list[Inventory] = []
+        self.facts = Facts(
+            identity=source.identity,
+            image_shape=source.image_shape,
+            shorter_side=min(source.image_shape),
+            num_positives=source.num_positives,
+            labels=source.labels,
+            latent_shape=source.latent_shape,
+            count=steps_per_epoch * batch_size,
+        )
+
+    def loader(self, config: Plan, fields: tuple[str, ...], positive: str, rank: int, size: int) -> OnlineLoader:
+        """See ``Samples.loader``."""
+        assert config.steps_per_epoch is not None
+        return OnlineLoader(
+            self.source,
+            batch_size=config.batch_size,
+            steps_per_epoch=config.steps_per_epoch,
+            fields=fields,
+            positive=positive,
+            rank=rank,
+            world_size=size,
+        )
+
+
+def open_samples(config: TrainConfig, device: torch.device) -> Samples:
+    """Open what the config names.
+
+    Raises:
+        GenRepError: it is missing, unfinished or damaged, or the generator cannot be read.
+    """
+    if config.online:
+        assert config.gen is not None and config.steps_per_epoch is not None
+        source = open_online(
+            config.gen,
+            views=config.views,
+            weights=config.weights,
+            seed=config.seed,
+            device=device,
+            filter=config.filter,
+            num_positives=config.num_positives,
+            classes=config.classes,
+            truncation=config.truncation,
+            features=config.features,
+        )
+        return OnlineSamples(source, config.steps_per_epoch, config.batch_size)
+    sets = open_sets(config.folders, partial=config.partial, size=config.image_size, whole=True)
+    return StoredSamples(sets, mixed=config.mix is not None)

@@ -1,0 +1,62 @@
+"""A live signal: how well an encoder's features name the neighbours of labelled images, every few epochs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from genrep.errors import DataError
+from genrep.features import extract_features
+from genrep.images.labelled import NAMED, MissingDataset, RealImages, load_images
+from genrep.knn import knn_top1
+
+from .plan import Plan
+
+MOST_TRAINING_IMAGES = 50_000  # in the table that neighbours come from: a signal, not a result
+NEIGHBOURS, TEMPERATURE = 20, 0.07
+
+
+class LiveKnn:
+    """Weighted kNN (``genrep.knn``) on the training and test images of ``--knn-data``, whole and without augmentation."""
+
+    def __init__(self, plan: Plan, device: torch.device) -> None:
+        assert plan.knn_data is not None
+        self.train, self.test = _load(plan.knn_data, plan.knn_root, plan.crop)
+        if (self.train.labels < 0).any() or len(self.train.classes) < 2:
+            raise DataError(f"--knn-data {plan.knn_data}: wanted labelled images of two or more classes")
+        self.facts = plan.encoder_facts()
+        self.device = device
+
+    def top1(self, encoder: nn.Module) -> float:
+        """Percent of the test images; the encoder is in training mode again afterwards."""
+        encoder.eval()
+        try:
+            train, test = (
+                extract_features(encoder, self.facts, data.images, self.device, label=f"kNN, {name} images")
+                for name, data in (("train", self.train), ("test", self.test))
+            )
+        finally:
+            encoder.train()
+        labels = torch.from_numpy(self.train.labels), torch.from_numpy(self.test.labels)
+        return knn_top1(
+            train,
+            labels[0],
+            test,
+            labels[1],
+            num_classes=len(self.train.classes),
+            k=NEIGHBOURS,
+            temperature=TEMPERATURE,
+        )
+
+
+def _load(name: str, root: Path | None, crop: int) -> tuple[RealImages, RealImages]:
+    if name in NAMED and root is None:
+        raise DataError(f"--knn-data {name}: give the folder that holds it as --knn-root")
+    size = None if name in NAMED else crop
+    try:
+        return load_images(name, root, "train", size=size), load_images(name, root, "test", size=size)
+    except MissingDataset as error:
+        fetch = f"genrep-generate from-folder {name} --root {root} --download --out DIR"
+        raise DataError(f"--knn-data {name}: not found (or not whole) under {root}; {fetch} fetches it") from error

@@ -1,0 +1,218 @@
+"""From what was asked for to what will be done: the settings of a run with every default and derived value filled in."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+
+from genrep.encoders import EncoderFacts
+from genrep.encoders.devices import pick_device, pick_precision
+from genrep.errors import DatasetError, TrainingError
+from genrep.files import sha256_file
+from genrep.pixel_views import IMAGENET_MEAN, IMAGENET_STD
+
+from ..config import DEFAULT_EPOCHS, OBJECTIVE_OPTIONS, TrainConfig
+from ..data.loader import default_workers
+from ..data.order import subset_size
+from ..data.samples import Facts, open_samples
+from ..objectives import option_defaults
+from .optimiser import DEFAULTS
+from .schedule import Schedule
+
+SMALL_IMAGE = 64  # up to here crops are as large as the stored images
+LARGE_CROP = 112  # GenRep and HL, from 128-px images
+REFERENCE_BATCH = 256  # that ``lr`` is stated for
+WARMUP_EPOCHS = 10  # GenRep, above the reference batch
+# Settings that a resumed run may change: where things are, how fast they are read, how often they are told.
+FREE = (
+    *("data", "out", "weights", "device", "compile", "workers", "log_every"),
+    *("checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "collapse_std", "collapse_steps", "processes"),
+    *("knn_every", "knn_data", "knn_root"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(TrainConfig):
+    """A resolved run: the config with no setting left open, then facts of the samples and numbers derived from both."""
+
+    positive: str
+    crop: int
+    steps_per_epoch: int
+    weight_decay: float
+    processes: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    dataset_id: str
+    image_shape: (
+        tuple[int, int] | None
+    )  # height, width of the stored images; None: several, which the loader cuts to ``crop``
+    num_views: int  # images of each sample that the network sees
+    num_pairs: int  # trained on
+    dropped_per_epoch: int  # pairs of the incomplete last batch
+    total_steps: int
+    warmup_steps: int
+    lr_scaled: float  # the schedule's peak
+
+    def __post_init__(self) -> None:
+        """Nothing: what was asked for has been checked, and derived settings may break its rules."""
+
+    @property
+    def views_per_step(self) -> int:
+        """Images that go through the network in an update, over all processes."""
+        return self.num_views * self.batch_size
+
+    def schedule_of_rates(self) -> Schedule:
+        """The learning rate by steps."""
+        return Schedule(
+            kind=self.schedule,
+            peak=self.lr_scaled,
+            floor=self.lr_floor,
+            warmup_steps=self.warmup_steps,
+            total_steps=self.total_steps,
+            steps_per_epoch=self.steps_per_epoch,
+        )
+
+    def encoder_facts(self) -> EncoderFacts:
+        """What the encoder's file says."""
+        return EncoderFacts(arch=self.arch, stem=self.stem, size=self.crop, mean=self.mean, std=self.std)
+
+    def to_json(self) -> dict[str, Any]:
+        """What config.json holds."""
+        value: dict[str, Any] = json.loads(json.dumps(vars(self), default=str))
+        if self.objective == "autoencoder" and self.weights is not None and self.weights.is_file():
+            value["weights_sha256"] = sha256_file(self.weights)  # its targets, wherever the file lies
+        return value
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that a resumed run must share."""
+        return {name: item for name, item in self.to_json().items() if name not in FREE}
+
+
+def resolve(
+    config: TrainConfig, facts: Facts | None = None, device: torch.device | None = None, processes: int = 1
+) -> Plan:
+    """Settle every setting.
+
+    Defaults: ``positive`` is ``stored`` where the set has positives, else ``anchor``; ``crop`` is the stored size (of images
+    of several sizes the median of their shorter sides) up to 64 px, 112 above (at most the stored size); 20 epochs; a
+    warm-up only above batch 256, of 10 epochs or a tenth of the run; rate and weight decay are the optimiser's
+    (``optimiser.DEFAULTS``).
+
+    Args:
+        facts: of the samples; None: opens them.
+
+    Raises:
+        GenRepError: the dataset is missing, unfinished or damaged, or has not what the settings want of it.
+        TrainingError: the settings make no training.
+    """
+    device = device or pick_device(config.device)
+    facts = facts or open_samples(config, device).facts
+    num_pairs = subset_size(facts.count, config.limit)
+    steps_per_epoch, dropped = divmod(num_pairs, config.batch_size)
+    if not steps_per_epoch:
+        where = ", ".join(map(str, config.folders))
+        raise TrainingError(f"--batch-size {config.batch_size}: {where} gives {num_pairs} pairs, less than one batch")
+    total_steps = config.steps or (config.epochs or DEFAULT_EPOCHS) * steps_per_epoch
+    warmup_epochs = _warmup_epochs(config, total_steps / steps_per_epoch)
+    warmup_steps = round(warmup_epochs * steps_per_epoch)
+    if warmup_steps >= total_steps:
+        raise TrainingError(f"--warmup-epochs {warmup_epochs:g}: {warmup_steps} of {total_steps} steps, wanted fewer")
+    lr, weight_decay = DEFAULTS[config.optimizer]
+    lr = config.lr or lr
+    given = {field.name: getattr(config, field.name) for field in fields(TrainConfig)}
+    settled = {
+        **_objective_options(config),
+        **_views(config, facts),
+        "epochs": None if config.steps else config.epochs or DEFAULT_EPOCHS,
+        "steps_per_epoch": steps_per_epoch,
+        "lr": lr,
+        "weight_decay": weight_decay if config.weight_decay is None else config.weight_decay,
+        "warmup_epochs": warmup_epochs,
+        "crop": config.crop or _default_crop(facts.shorter_side),
+        "device": device.type,
+        "precision": _precision(config.precision, device),
+        "workers": config.workers or default_workers(),
+    }
+    _check_parts(config, processes, device)
+    return Plan(
+        **{**given, **settled},
+        processes=processes,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        dataset_id=facts.identity,
+        image_shape=facts.image_shape,
+        num_pairs=num_pairs,
+        dropped_per_epoch=dropped,
+        total_steps=total_steps,
+        warmup_steps=warmup_steps,
+        lr_scaled=lr * config.batch_size / REFERENCE_BATCH,
+    )
+
+
+def _objective_options(config: TrainConfig) -> dict[str, Any]:
+    """The objective's options with its own defaults filled in. Raises TrainingError for one that it has not."""
+    known = option_defaults(config.objective)
+    for name in config.objective_options():
+        if name not in known:
+            raise TrainingError(
+                f"--{name.replace('_', '-')}: --objective {config.objective} has no such option; it has "
+                f"{', '.join('--' + known_name.replace('_', '-') for known_name in known) or 'none'}"
+            )
+    return {name: known.get(name) for name in OBJECTIVE_OPTIONS} | config.objective_options()
+
+
+def _views(config: TrainConfig, facts: Facts) -> dict[str, Any]:
+    """What the positive is, and how many images of each sample the network sees."""
+    from ..objectives import is_single_view
+
+    if is_single_view(config.objective):
+        return {"positive": "anchor", "num_views": 1}
+    if config.positive not in (None, "anchor") and not facts.num_positives:
+        where = ", ".join(map(str, config.folders)) or f"--views {config.views}"
+        raise DatasetError(f"--positive {config.positive}: {where} stores anchors only; wanted --positive anchor")
+    positive = config.positive or ("stored" if facts.num_positives else "anchor")
+    if positive == "anchor" and config.pixel_views == "none":
+        raise TrainingError(
+            "--positive anchor with --pixel-views none: the two views of a pair would be the same image"
+        )
+    return {"positive": positive, "num_views": 1 + (facts.num_positives if positive == "all" else 1)}
+
+
+def _check_parts(config: TrainConfig, processes: int, device: torch.device) -> None:
+    """Raises TrainingError if a batch cannot be shared as asked."""
+    from ..objectives import compares_samples
+
+    parts = processes * config.accumulate
+    if config.batch_size % parts or config.batch_size // parts < 2:
+        raise TrainingError(
+            f"--batch-size {config.batch_size}: {processes} processes times --accumulate {config.accumulate} need a "
+            f"multiple of {parts}, at least {2 * parts}"
+        )
+    if config.accumulate > 1 and compares_samples(config.objective):
+        raise TrainingError(
+            f"--accumulate {config.accumulate}: --objective {config.objective} compares the samples of a batch, in parts "
+            "it would be another objective; wanted 1, or more processes"
+        )
+    if config.sync_batchnorm and processes > 1 and device.type != "cuda":
+        raise TrainingError(
+            "--sync-batchnorm: PyTorch has it for GPUs only; wanted --no-sync-batchnorm, or --device cuda"
+        )
+
+
+def _precision(name: str, device: torch.device) -> str:
+    if name == "fp16" and device.type != "cuda":
+        raise TrainingError("--precision fp16: wanted a GPU; on a CPU bf16 or fp32")
+    return pick_precision(name, device)
+
+
+def _warmup_epochs(config: TrainConfig, epochs: float) -> float:
+    if config.warmup_epochs is not None:
+        return config.warmup_epochs
+    return min(WARMUP_EPOCHS, epochs / 10) if config.batch_size > REFERENCE_BATCH else 0.0
+
+
+def _default_crop(side: int) -> int:
+    return side if side <= SMALL_IMAGE else min(side, LARGE_CROP)

@@ -1,0 +1,189 @@
+"""The networks, their optimiser and one step."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from genrep.encoders import ARCHS, build_encoder
+from genrep.pixel_views.apply import apply_views
+from genrep.pixel_views.parameters import draw
+from genrep.processes import Processes
+from genrep.sanity import LARGEST_GRADIENT, check_training, gradients
+
+from ..data.samples import Facts
+from ..objectives import Output, Setup, Step, build_objective
+from ..objectives.base import Decoder
+from .optimiser import build_optimiser, set_rate
+from .plan import Plan
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Trainer:
+    """Owns what a step changes. Every random draw of a step is a function of (seed, epoch, index, view) or (seed, step)."""
+
+    def __init__(self, plan: Plan, facts: Facts, processes: Processes, decode: Decoder | None = None) -> None:
+        self.plan, self.processes, self.device = plan, processes, processes.device
+        encoder = build_encoder(plan.arch, plan.stem, plan.seed, zero_init_residual=plan.zero_init_residual)
+        setup = Setup(
+            encoder=encoder,
+            width=ARCHS[plan.arch],
+            seed=plan.seed,
+            num_views=plan.num_views,
+            latent_shape=facts.latent_shape,
+            labels=facts.labels,
+            decode=decode,
+        )
+        self.objective = build_objective(plan.objective, setup, **plan.objective_options())
+        self.module = self._on_device(Step(encoder, self.objective))
+        self.encoder = self.module.encoder
+        self.optimiser = build_optimiser(
+            plan.optimizer,
+            self.encoder,
+            self.objective,
+            lr=plan.lr_scaled,
+            weight_decay=plan.weight_decay,
+            momentum=plan.momentum,
+        )
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=plan.precision == "fp16")
+        self.runner = self._distributed()
+        self.rates = plan.schedule_of_rates()
+        self.views = plan.law_of_views()
+        self.step = 0
+        if self.device.type == "cuda":
+            torch.backends.cudnn.benchmark = True
+
+    def _on_device(self, module: Step) -> Step:
+        if self.plan.sync_batchnorm and self.processes.size > 1:
+            module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        return module.to(self.device).to(memory_format=torch.channels_last)
+
+    def _distributed(self) -> nn.Module:
+        if self.plan.compile:
+            self.encoder.compile()
+        if self.processes.size == 1:
+            return self.module
+        ids = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(
+            self.module, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True
+        )
+
+    @property
+    def lr(self) -> float:
+        """The rate of the step to come."""
+        return self.rates.rate(self.step)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields that a step needs of a batch."""
+        images = ("anchor",) if self.plan.positive == "anchor" else ("anchor", "positive")
+        return tuple(dict.fromkeys((*images, "index", *self.objective.fields)))
+
+    def images(self, batch: dict[str, Tensor], epoch: int) -> Tensor:
+        """The network's input: view 0 of every anchor, then view v of every sample's v-th other image.
+
+        Shape: ``(B, H, W, 3)`` and ``(B, H, W, 3)`` or ``(B, K, H, W, 3)`` -> ``(V·B, 3, crop, crop)``. Of images of several
+        sizes the batch holds cuts (``crops``): of lone anchors ``(B, V, crop, crop, 3)``.
+        """
+        plan, index = self.plan, batch["index"].cpu().numpy()
+        views, shape, pictures = self.views, plan.image_shape, [batch["anchor"]]
+        if shape is None:
+            views, shape = replace(views, random_crop=False, centre=None), (plan.crop, plan.crop)
+        if plan.positive == "anchor":
+            pictures = pictures * plan.num_views if plan.image_shape else list(batch["anchor"].unbind(1))
+        elif plan.positive == "all":
+            pictures += batch["positive"].unbind(1)
+        else:
+            pictures.append(batch["positive"])
+        parameters = draw(
+            views,
+            seed=plan.seed,
+            epoch=epoch,
+            index=np.tile(index, plan.num_views),
+            view=np.repeat(np.arange(plan.num_views), len(index)),
+            image_shape=shape,
+            size=plan.crop,
+        )
+        compiled = plan.compile and self.device.type == "cuda"
+        joined = torch.cat(pictures) if len(pictures) > 1 else pictures[0]
+        return apply_views(joined, parameters, plan.crop, plan.mean, plan.std, compiled=compiled)
+
+    def train_step(self, batch: dict[str, Tensor], epoch: int) -> Output:
+        """One update. The output's loss is this process's mean over its samples; all of it stays on the device."""
+        set_rate(self.optimiser, self.lr, self.plan.lr_scaled)
+        self.optimiser.zero_grad(set_to_none=True)
+        output = self._accumulated(batch, epoch)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.objective.after_step(self.encoder, self.step, self.plan.total_steps)
+        self.step += 1
+        return output
+
+    def _accumulated(self, batch: dict[str, Tensor], epoch: int) -> Output:
+        """Gradients of the whole batch, in ``accumulate`` equal parts; the mean of the parts' outputs."""
+        parts = self.plan.accumulate
+        size = len(batch["index"]) // parts
+        outputs = []
+        for k in range(parts):
+            part = {name: values[k * size : (k + 1) * size] for name, values in batch.items()}
+            with self._synchronised(last=k == parts - 1):
+                outputs.append(self._gradients(part, epoch, parts))
+        return outputs[0] if parts == 1 else _mean(outputs)
+
+    def _synchronised(self, *, last: bool) -> AbstractContextManager[Any]:
+        """Processes exchange gradients in the last part only."""
+        if last or not isinstance(self.runner, DistributedDataParallel):
+            return nullcontext()
+        waiting: AbstractContextManager[Any] = self.runner.no_sync()
+        return waiting
+
+    def _gradients(self, batch: dict[str, Tensor], epoch: int, parts: int) -> Output:
+        batch = {
+            name: values if name == "index" else values.to(self.device, non_blocking=True)
+            for name, values in batch.items()
+        }
+        images = self.images(batch, epoch)
+        dtype = AUTOCAST.get(self.plan.precision)
+        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
+            output: Output = self.runner(images, {name: batch[name] for name in self.objective.fields}, self.step)
+        self.scaler.scale(output.loss / parts if parts > 1 else output.loss).backward()
+        return output._replace(loss=output.loss.detach())
+
+    def check(self) -> None:
+        """Raises TrainingError if weights, buffers or the last step's gradients are not those of a training that goes well."""
+        out, way = self.plan.out, "try a lower --lr"
+        check_training(out, self.step, self.module.state_dict(), way=way)
+        if not self.scaler.is_enabled():  # which finds gradients that overflow, and leaves out their step
+            check_training(out, self.step, gradients([self.module]), way=way, largest=LARGEST_GRADIENT)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain tensors and numbers; the same in every process but for batch norm's running statistics."""
+        return {
+            "model": self.module.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "step": self.step,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from ``state_dict``."""
+        self.module.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.step = state["step"]
+
+
+def _mean(outputs: list[Output]) -> Output:
+    def average(values: list[Tensor]) -> Tensor:
+        return torch.stack(values).mean(dim=0)
+
+    metrics = {name: average([output.metrics[name] for output in outputs]) for name in outputs[0].metrics}
+    embeddings = torch.cat([output.embeddings for output in outputs], dim=1)
+    return Output(average([output.loss for output in outputs]), metrics, embeddings)
