@@ -9,7 +9,7 @@ from genrep.errors import RecipeError
 from genrep.files import require_writable
 
 from ..pixels import default_encoding, parse_encoding
-from ..recipes.classes import ClassSelection, select_classes
+from ..recipes.classes import ClassSelection, check_classes, select_classes
 from ..recipes.conditions import class_count, make_conditions
 from ..recipes.recipe import Recipe, framed_shape, latent_spec
 from ..views import GeneratorFacts, View, parse_view
@@ -34,13 +34,14 @@ def check_options(config: BuildConfig) -> None:
     """Find what is wrong with a build's options whatever the generator: before its weights are downloaded and read.
 
     Raises:
-        RecipeError, WeightsError: there is no such view, filter, encoding, shard size, part or file.
+        RecipeError, WeightsError: there is no such view, filter, class, encoding, shard size, part or file.
         ResumeError: ``out`` cannot be written.
     """
     if config.views is not None:
         parse_view(config.views).files()
     if (filtering := resolve_filter(config)) is not None:
         filtering.files()
+    check_classes(config.classes)
     if config.encoding is not None:
         parse_encoding(config.encoding)
     shard_pairs(config.shard_size, config.num_pairs, 1.0)

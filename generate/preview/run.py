@@ -15,6 +15,7 @@ from genrep.images.sheet import save_png
 
 from ..build.dataset import choose_device
 from ..generators.base import LatentSpec
+from ..recipes.classes import check_classes
 from ..recipes.recipe import framed_shape, latent_spec, load_recipe
 from ..views import parse_view
 from ..weights.load import open_generator
@@ -64,6 +65,7 @@ def preview_views(config: PreviewConfig) -> Preview:
     recipe = load_recipe(config.gen)
     for text in config.views:
         parse_view(text).files()  # before the generator's weights are downloaded
+    check_classes(config.classes)
     require_writable(config.out.parent, "--out")
     generator = open_generator(recipe, config.weights, device, config.generator_options()).generator
     latent = latent_spec(recipe, generator.latent)

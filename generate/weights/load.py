@@ -91,10 +91,15 @@ def open_generator(
     from .conversion import read_checkpoint
     from .finding import locate
 
-    family(recipe.family)  # before a download: an unknown family is the recipe's fault
+    given = {key: value for key, value in {**recipe.options, **(options or {})}.items() if value is not None}
+    # Before a download: an unknown family or option, and a damaged file of features.
+    _check_options(given, family(recipe.family).OPTIONS, f"generator {recipe.name}")
+    if "features" in given:
+        from ..generators.instance_features import load_features
+
+        given["features"] = load_features(given["features"])
     source = locate(recipe, weights)
     checkpoint, facts = read_checkpoint(source.path, recipe.family)
-    given = {key: value for key, value in {**recipe.options, **(options or {})}.items() if value is not None}
     generator = _open(checkpoint, device, given, recipe.name)
     instances = getattr(generator, "instances", None)
     return LoadedGenerator(

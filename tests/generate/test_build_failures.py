@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from genrep.cli import invoke
+from genrep.datasets_manifest.cli import group as manifest_cli
 from genrep.datasets_manifest.verify import verify
 from genrep.generate.cli import cli
 
@@ -104,13 +105,49 @@ def test_a_folder_with_other_things_is_left_alone(toy_folder, capsys):
     assert [path.name for path in toy_folder.iterdir() if path.name != "__pycache__"] == ["toygen.py"]
 
 
+CLUTTER = (".DS_Store", "Thumbs.db", "desktop.ini", "._set")
+
+
+def littered(folder):
+    folder.mkdir(exist_ok=True)
+    for name in CLUTTER:
+        (folder / name).write_bytes(b"\0")
+    return folder
+
+
 def test_what_file_managers_leave_is_nothing(toy_folder, capsys):
-    (toy_folder / "set").mkdir()
-    for name in (".DS_Store", "Thumbs.db", "._set"):
-        (toy_folder / "set" / name).write_bytes(b"\0")
-    options = ["--gen", "toygen:plain", "--num-pairs", "1e1", "--processes", "1", "--shard-size", "1e1"]
+    options = ["--gen", "toygen:plain", "--num-pairs", "1e1", "--processes", "1", "--shard-size", "5"]
+    littered(toy_folder / "set")
+    assert run_here(capsys, *options, "--out", "set", "--part", "0/2").returncode == 0
+    assert len(list((toy_folder / "set").glob("*.beton"))) == 1
+    littered(toy_folder / "set")  # a file manager comes again
     assert run_here(capsys, *options, "--out", "set").returncode == 0
     assert verify(toy_folder / "set", "full") == []
+
+
+def test_what_file_managers_leave_is_nothing_to_finish(toy_folder, capsys):
+    options = ["--gen", "toygen:plain", "--num-pairs", "10", "--processes", "1", "--shard-size", "5", "--out", "set"]
+    assert run_here(capsys, *options).returncode == 0
+    littered(toy_folder / "set")
+    manifest = (toy_folder / "set/manifest.json").read_bytes()
+    (toy_folder / "set/manifest.json").unlink()
+    assert invoke(manifest_cli, ["finish", "set"]) == 0, capsys.readouterr().err
+    assert (toy_folder / "set/manifest.json").read_bytes() == manifest
+    assert sorted(path.name for path in (toy_folder / "set").iterdir() if path.name in CLUTTER) == sorted(CLUTTER)
+    assert verify(toy_folder / "set") == []
+
+
+def test_what_file_managers_leave_is_nothing_to_rebuild(toy_folder, capsys):
+    options = ["--gen", "toygen:plain", "--num-pairs", "10", "--processes", "1", "--shard-size", "5", "--out", "set"]
+    assert run_here(capsys, *options).returncode == 0
+    arguments = ["rebuild", "set", "--gen", "toygen:plain", "--device", "cpu", "--out", "again"]
+    littered(toy_folder / "again")
+    assert invoke(manifest_cli, arguments) == 0, capsys.readouterr().err
+    (toy_folder / "again/manifest.json").unlink()  # as a call that was stopped at its end leaves the folder
+    (toy_folder / "again/shard-00001.json").unlink()
+    assert invoke(manifest_cli, arguments) == 0, capsys.readouterr().err
+    assert hashes(toy_folder / "again") == hashes(toy_folder / "set")
+    assert verify(toy_folder / "again") == []
 
 
 def test_killed_at_random_moments_and_run_again_the_dataset_is_the_same(toy_folder):

@@ -1,5 +1,6 @@
 """Options are looked at before images are read and before weights are downloaded."""
 
+import numpy as np
 import pytest
 
 from genrep.cli import invoke
@@ -23,6 +24,10 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GENREP_HOME", str(tmp_path / "cache"))
     (tmp_path / "far.toml").write_text(RECIPE)
+    (tmp_path / "flow.toml").write_text(RECIPE.replace("stylegan2", "residual_flow"))
+    (tmp_path / "words.txt").write_text("dog\n")
+    (tmp_path / "twice.txt").write_text("3\n1\n3\n")
+    np.save(tmp_path / "flat.npy", np.ones(3, np.float32))
     (tmp_path / "file").touch()
     (tmp_path / "images").mkdir()
     (tmp_path / "images/bad.png").write_text("no image: who reads it says so")
@@ -37,9 +42,19 @@ def here(tmp_path, monkeypatch):
         (["dataset", "--gen", "far.toml", "--filter", "weights=gone"], ["gone"]),
         (["dataset", "--gen", "far.toml", "--encoding", "gif"], ["--encoding 'gif'"]),
         (["dataset", "--gen", "far.toml", "--shard-size", "many"], ["--shard-size 'many'"]),
+        (["dataset", "--gen", "far.toml", "--classes", "some"], ["--classes 'some': wanted all, numbers"]),
+        (["dataset", "--gen", "far.toml", "--classes", "9-1"], ["--classes 9-1: 9-1 runs backwards"]),
+        (["dataset", "--gen", "far.toml", "--classes", "words.txt"], ["words.txt: line 1 begins with 'dog'"]),
+        (["dataset", "--gen", "far.toml", "--classes", "twice.txt"], ["twice.txt: class 3 stands twice"]),
+        (["dataset", "--gen", "far.toml", "--features", "gone.npy"], ["features gone.npy: no such file"]),
+        (["dataset", "--gen", "far.toml", "--features", "words.txt"], ["words.txt: wanted a file that ends in .npy"]),
+        (["dataset", "--gen", "far.toml", "--features", "flat.npy"], ["flat.npy: have shape (3,), wanted (rows, "]),
+        (["dataset", "--gen", "flow.toml", "--truncation", ".5"], ["unknown option 'truncation'"]),
         (["dataset", "--gen", "far.toml", "--part", "3/2"], ["--part"]),
         (["dataset", "--gen", "far.toml", "--out", "file/x"], ["--out file/x: ", "/file is no folder"]),
         (["preview", "--gen", "far.toml", "--views", "gausian", "--out", "x.png"], ["unknown view"]),
+        (["preview", "--gen", "far.toml", "--classes", "words.txt", "--out", "x.png"], ["words.txt: line 1 begins"]),
+        (["preview", "--gen", "far.toml", "--features", "flat.npy", "--out", "x.png"], ["flat.npy: have shape (3,)"]),
         (["preview", "--gen", "far.toml", "--out", "file/x.png"], ["--out file: file is no folder"]),
         (["fit-navigator", "--gen", "far.toml", "--out", "file/x"], ["--out file/x: ", "/file is no folder"]),
         (["fit-steer", "--gen", "far.toml", "--out", "file/x"], ["--out file/x: ", "/file is no folder"]),

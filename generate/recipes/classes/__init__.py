@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.resources
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,9 +44,34 @@ def select_classes(text: str, count: int) -> ClassSelection:
         return ClassSelection(numbers=(), names={})
     if text == "all":
         return ClassSelection(numbers=tuple(range(count)), names={})
+    selection = _read(text)
+    if isinstance(selection, ClassSelection):
+        for number in selection.numbers:
+            _require(number, text, count)
+        return selection
+    numbers: list[int] = []
+    for first, last in selection:
+        _require(last, text, count)  # before a range of a billion is made
+        numbers += range(first, last + 1)
+    _refuse_twice(numbers, text)
+    return ClassSelection(numbers=tuple(numbers), names={})
+
+
+def check_classes(text: str) -> None:
+    """Find what is wrong with ``--classes`` whatever the generator: its form, or the file that it names.
+
+    Raises:
+        RecipeError: as ``select_classes``.
+    """
+    if text != "all":
+        _read(text)
+
+
+def _read(text: str) -> ClassSelection | list[tuple[int, int]]:
+    """The classes of a preset or a file; or the ranges that are written out, as first and last."""
     if all(RANGE.fullmatch(item) for item in text.split(",")):
-        selection = ClassSelection(numbers=tuple(_numbers(text, count)), names={})
-    elif text in known_presets():
+        return [_range(item, text) for item in text.split(",")]
+    if text in known_presets():
         selection = _parse(importlib.resources.files(__name__).joinpath(f"{text}.txt").read_text(), text)
     elif Path(text).is_file():
         try:
@@ -56,21 +82,17 @@ def select_classes(text: str, count: int) -> ClassSelection:
         raise RecipeError(
             f"--classes {text!r}: wanted all, numbers like 0-99 or 3,7, {', '.join(known_presets())}, or an existing file"
         )
-    return _checked(selection, text, count)
+    _refuse_twice(selection.numbers, text)
+    return selection
 
 
-def _numbers(text: str, count: int) -> list[int]:
-    numbers: list[int] = []
-    for item in text.split(","):
-        match = RANGE.fullmatch(item)
-        assert match is not None
-        first, last = int(match[1]), int(match[2] or match[1])
-        if last < first:
-            raise RecipeError(f"--classes {text}: {item} runs backwards")
-        if last >= count:  # before a range of a billion is made
-            raise RecipeError(f"--classes {text}: class {last}, the generator has 0 to {count - 1}")
-        numbers += range(first, last + 1)
-    return numbers
+def _range(item: str, text: str) -> tuple[int, int]:
+    match = RANGE.fullmatch(item)
+    assert match is not None
+    first, last = int(match[1]), int(match[2] or match[1])
+    if last < first:
+        raise RecipeError(f"--classes {text}: {item} runs backwards")
+    return first, last
 
 
 def _parse(content: str, where: str) -> ClassSelection:
@@ -91,12 +113,14 @@ def _parse(content: str, where: str) -> ClassSelection:
     return ClassSelection(numbers=tuple(numbers), names=names)
 
 
-def _checked(selection: ClassSelection, where: str, count: int) -> ClassSelection:
+def _require(number: int, text: str, count: int) -> None:
+    if number >= count:
+        raise RecipeError(f"--classes {text}: class {number}, the generator has 0 to {count - 1}")
+
+
+def _refuse_twice(numbers: Iterable[int], text: str) -> None:
     seen: set[int] = set()
-    for number in selection.numbers:
-        if number >= count:
-            raise RecipeError(f"--classes {where}: class {number}, the generator has 0 to {count - 1}")
+    for number in numbers:
         if number in seen:
-            raise RecipeError(f"--classes {where}: class {number} stands twice")
+            raise RecipeError(f"--classes {text}: class {number} stands twice")
         seen.add(number)
-    return selection

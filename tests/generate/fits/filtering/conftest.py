@@ -24,9 +24,9 @@ import torch
 
 import toygen
 from genrep.generate import LatentSpec
-from genrep.generate.builder.pairs import OpenPairs
-from genrep.generate.filtering.source import FilteredSource
-from genrep.generate.filtering.spec import FilterSpec
+from genrep.generate.sources.kept import FilteredSource
+from genrep.generate.sources.pairs import OpenPairs
+from genrep.generate.views.filter_spec import FilterSpec
 
 
 def hundred():
@@ -93,7 +93,7 @@ def opener(gen="toygen:plain", **options):
 
 
 @pytest.fixture
-def filtered(filter_file):
+def filtered(folder, filter_file):
     """``filtered(gen, keep=..., batch_size=...)``: a source through the filter."""
 
     def make(gen="toygen:plain", *, keep=0.5, **options):
