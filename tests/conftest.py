@@ -1,10 +1,12 @@
-"""What every test needs: a parser that the garbage collector does not break; a labelled image folder and an encoder."""
+"""What all tests need: an end, and a parser that the collector does not break. What many need: labelled images, an encoder."""
 
 from __future__ import annotations
 
 import ast
 import gc
+import signal
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,44 @@ if sys.version_info < (3, 11, 8) or (3, 12) <= sys.version_info < (3, 12, 2):
                 gc.enable()
 
     ast.parse = _parse_uncollected
+
+
+HANGS = 600  # seconds: no test takes a tenth of it
+
+
+@pytest.fixture(autouse=True)
+def _ends() -> Iterator[None]:
+    """What waits for ever fails. No test compares clocks: on a busy machine they say nothing about the code."""
+
+    def hung(*arguments: object) -> None:
+        raise TimeoutError(f"still running after {HANGS} s")
+
+    before = signal.signal(signal.SIGALRM, hung)
+    signal.alarm(HANGS)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def calls() -> Callable[[Callable[[], object]], int]:
+    """How many Python functions a function calls: what it costs, told without a clock."""
+
+    def count(function: Callable[[], object]) -> int:
+        found = 0
+
+        def called(frame: object, event: str, argument: object) -> None:
+            nonlocal found
+            found += event in ("call", "c_call")
+
+        sys.setprofile(called)
+        try:
+            function()
+        finally:
+            sys.setprofile(None)
+        return found
+
+    return count
 
 
 CLASSES = ("dark", "middle", "light")

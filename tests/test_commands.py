@@ -4,7 +4,6 @@ import importlib.util
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -57,17 +56,15 @@ def test_help_loads_nothing_heavy(package):
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_help_takes_under_a_third_of_a_second(package):
-    def seconds(code):
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-        return time.perf_counter() - started
-
-    def best(code):
-        return min(seconds(code) for _ in range(3))
-
-    run = f"import sys; sys.argv = ['x', '--help']; from genrep.{package}.cli import main; main()"
-    assert best(run) - best("pass") < 0.3
+def test_help_imports_few_modules(package):
+    """What makes --help slow is what it imports. A clock would measure the machine."""
+    code = (
+        f"import sys; sys.argv = ['x', '--help']; from genrep.{package}.cli import main\n"
+        "try: main()\nexcept SystemExit: print('modules', len(sys.modules))"
+    )
+    count = int(python(code).rpartition("modules ")[2])
+    assert count < 450
+    assert int(python("import sys, torch; print(len(sys.modules))")) > 450
 
 
 @pytest.mark.parametrize(

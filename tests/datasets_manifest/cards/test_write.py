@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,10 +60,9 @@ def test_a_build_writes_it_before_its_manifest(raw: Path) -> None:
 
 def test_it_costs_a_build_nothing(raw: Path) -> None:
     write_card(CardConfig(folder=raw))
-    started = time.perf_counter()
-    for _ in range(5):
-        write_card(CardConfig(folder=raw, force=True))
-    assert (time.perf_counter() - started) / 5 < 0.05
+    for shard in raw.glob("*.beton"):
+        shard.write_bytes(b"")  # whoever reads pixels for a card would fail
+    write_card(CardConfig(folder=raw, force=True))
 
 
 def test_what_somebody_edited_is_kept(raw: Path, capsys: Capture) -> None:

@@ -24,7 +24,6 @@ from genrep.datasets_manifest.manifest import read_manifest
 from genrep.datasets_manifest.transport import Limits, PullConfig, pull, read_remote_manifest
 from genrep.errors import DatasetError, ResumeError
 
-SECONDS = 15  # in which everything here has to end
 Same = Callable[[Path, Path], None]
 
 
@@ -97,13 +96,6 @@ def script(small: Path) -> Iterator[Script]:
     server = Script(small)
     yield server
     server.close()
-
-
-@pytest.fixture(autouse=True)
-def in_time() -> Iterator[None]:
-    started = time.monotonic()
-    yield
-    assert time.monotonic() - started < SECONDS
 
 
 @pytest.fixture

@@ -199,10 +199,8 @@ def closed_port():
 def test_without_a_network_one_line_says_whence_and_whereto_at_once(tmp_path, refused, monkeypatch, host):
     monkeypatch.setattr(transfer.Patience, "again", lambda *arguments: pytest.fail("it waited"))
     url = f"http://{host or '127.0.0.1'}:{closed_port()}/net.pkl"
-    began = time.monotonic()
     line = refused(download, url, tmp_path / "net.pkl")
     assert url in line and "put it at that path" in line and str(tmp_path / "net.pkl") in line
-    assert time.monotonic() - began < 5
     assert names(tmp_path) == []
 
 
@@ -283,10 +281,8 @@ def drip(head, each, seconds):
 def test_a_server_that_drips_is_left(tmp_path, refused, monkeypatch, head, each):
     monkeypatch.setattr(transfer, "LIMITS", Limits(timeout=0.3, retries=4, backoff=0.005))
     listener, url = drip(head, each, 0.02)
-    began = time.monotonic()
     line = refused(download, url, tmp_path / "net.pkl")
     assert "stands still: less than 4096 bytes/s in 0.3 s" in line
-    assert time.monotonic() - began < 5
     listener.close()
 
 

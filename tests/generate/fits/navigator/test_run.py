@@ -36,7 +36,7 @@ def test_a_run_leaves_walks_metrics_a_strip_and_facts(config):
     assert [line["samples"] for line in lines] == [8, 16, 24]
     for line in lines:
         assert 0 < line["distance_mean"] <= line["distance_max"] <= 0.2
-        assert 0 < line["fraction_G"] < line["fraction_f"] < 1
+        assert 0 < line["fraction_G"] < line["fraction_G"] + line["fraction_f"] <= 1
         assert 0 < line["loss_T"] < math.log(7) + 2
     saved = sorted(path.name for path in (settings.out / "walks").iterdir())
     assert saved == [f"walk-{samples:09d}.safetensors" for samples in (0, 8, 16, 24)]
