@@ -19,7 +19,7 @@ import click
 import torch
 
 from genrep.encoders import ARCHS, DEVICES
-from genrep.processes import join
+from genrep.runs.processes import join
 from genrep.train import TrainConfig
 from genrep.train.config import PRECISIONS
 from genrep.train.data.samples import open_samples

@@ -67,11 +67,11 @@ def open_encoder(
 
 
 def check_learned(encoder: LoadedEncoder) -> None:
-    """Raise WeightsError for weights and statistics that no training leaves: not finite, or absurdly large (``genrep.sanity``).
+    """Raise WeightsError for weights and statistics that no training leaves: not finite, or absurd (``genrep.runs.sanity``).
 
     A number measured with them would look like any other.
     """
-    from genrep.sanity import absurdity
+    from genrep.runs.sanity import absurdity
 
     module = encoder.module
     statistics = {name: value for name, value in module.named_buffers() if "running_" in name}

@@ -13,7 +13,7 @@ from genrep.errors import GenRepError, RecipeError, WeightsError
 from genrep.evaluate.finetune.subset import read_subset
 from genrep.files import sha256_file
 from genrep.generate.build.folder import claim
-from genrep.generate.fits.navigator.compare import _read as read_navigator_run
+from genrep.generate.fits.navigator_measure import _read as read_navigator_run
 from genrep.generate.gan.trainer import GanTrainer
 from genrep.generate.generators.biggan_deep.structure import read_config
 from genrep.generate.generators.checkpoint import read_safetensors
@@ -26,7 +26,7 @@ from genrep.generate.weights.conversion import read_checkpoint
 from genrep.images import photo_sets
 from genrep.images.idx import read as read_idx
 from genrep.runs.checkpoints import read_state
-from genrep.runs.lines import read_lines
+from genrep.runs.metrics import read_lines
 from genrep.train.engine.folder import check_same_run
 from genrep.train.presets import read_preset
 from genrep.unpickle import read_file

@@ -14,7 +14,7 @@ import torch
 
 from genrep.files import digest_json, write_atomic, write_json
 from genrep.runs.checkpoints import own_checkpoint, read_state, write_state
-from genrep.runs.lines import append_line, read_lines
+from genrep.runs.metrics import append_line, read_lines
 
 CHECKPOINT_FILE, CONFIG_FILE, METRICS_FILE = "checkpoint.pt", "config.json", "metrics.jsonl"
 

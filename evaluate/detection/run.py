@@ -18,9 +18,9 @@ from genrep.evaluate.results import Entry, add, data_digests, encoder_facts, fin
 from genrep.evaluate.voc.choice import measured_classes
 from genrep.evaluate.voc.layout import VocSplit, read_split
 from genrep.files import locked_folder, require_writable
-from genrep.processes import Processes, join
 from genrep.progress import Progress, note
-from genrep.sanity import check_training
+from genrep.runs.processes import Processes, join
+from genrep.runs.sanity import check_training
 
 from .config import DetectionConfig
 from .data import check_readable, training_batches

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from genrep.processes import Processes
-from genrep.sanity import diverged
+from genrep.runs.processes import Processes
+from genrep.runs.sanity import diverged
 from genrep.seeding import derive
 
 from .data import Sample

@@ -18,7 +18,7 @@ from genrep.errors import DataError
 from genrep.features import Frozen, out_of_memory
 from genrep.files import locked_folder, sha256_file
 from genrep.progress import Progress
-from genrep.sanity import check_training, diverged
+from genrep.runs.sanity import check_training, diverged
 from genrep.seeding import derive
 
 from ..augment import AugmentedBatches

@@ -57,7 +57,7 @@ def fit_filter_command(dry_run: bool, **options: Any) -> None:
       genrep-generate fit-filter --gen stylegan2_fashion --data fashion_mnist --root data --download --out runs/filter
       genrep-generate dataset --filter keep=0.5,weights=runs/filter --out shards
     """
-    from ..fits.filtering.config import FilterConfig
+    from ..fits.config import FilterConfig
 
     try:
         config = FilterConfig(**options)
@@ -66,7 +66,7 @@ def fit_filter_command(dry_run: bool, **options: Any) -> None:
     if dry_run:
         print_config(config)
         return
-    from ..fits.filtering.run import fit_filter
+    from ..fits.filtering import fit_filter
 
     result = fit_filter(config)
     held_out = result.held_out

@@ -104,7 +104,7 @@ def fit_gan_command(dry_run: bool, **options: Any) -> None:
     from genrep.images.labelled import load_images
 
     from ..build.dataset import choose_device
-    from ..gan.checks import check_run
+    from ..gan.config import check_run
     from ..gan.trainer import fit_gan
 
     config = FitGanConfig(**{**options, "device": choose_device(options["device"])})

@@ -66,7 +66,7 @@ def fit_navigator_command(preset: str, dry_run: bool, **options: Any) -> None:
       genrep-generate fit-navigator --gen stylegan2_fashion --max-distance 1.5 --samples 30000 --out runs/navigator
       genrep-generate dataset --views navigator:weights=runs/navigator/navigator.safetensors --out shards
     """
-    from ..fits.navigator.config import NavigatorConfig
+    from ..fits.config import NavigatorConfig
 
     try:
         config = NavigatorConfig.of_preset(preset, **options)
@@ -75,8 +75,8 @@ def fit_navigator_command(preset: str, dry_run: bool, **options: Any) -> None:
     if dry_run:
         print_config(config)
         return
-    from ..fits.navigator.run import fit_navigator
-    from ..fits.navigator.visibility import warning
+    from ..fits.navigator import fit_navigator
+    from ..fits.navigator_scope import warning
 
     result = fit_navigator(config)
     say(f"navigator      {result.path}")
@@ -104,13 +104,13 @@ def measure_delta_command(walks: tuple[Path, ...], **options: Any) -> None:
     Example:
       genrep-generate measure-delta runs/navigator-* --out delta.json
     """
-    from ..fits.navigator.config import DeltaConfig
+    from ..fits.config import DeltaConfig
 
     try:
         config = DeltaConfig(walks=walks, **options)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    from ..fits.navigator.delta import measure_delta
+    from ..fits.navigator_measure import measure_delta
 
     measure_delta(config)
     say(f"written to {config.out} and {config.out.with_suffix('.png')}")
@@ -125,6 +125,6 @@ def compare_navigator_command(run: Path, **options: Any) -> None:
     """InfoNCE of a run's estimator on positives of T, against random walks of the same length."""
     import json
 
-    from ..fits.navigator.compare import compare_run
+    from ..fits.navigator_measure import compare_run
 
     click.echo(json.dumps(compare_run(run, **options), indent=2, sort_keys=True, default=str))

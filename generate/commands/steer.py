@@ -50,7 +50,7 @@ def fit_steer_command(dry_run: bool, **options: Any) -> None:
       genrep-generate fit-steer --gen stylegan2_fashion --lr 0.003 --samples 48000 --out runs/steer
       genrep-generate dataset --views steered:walks=runs/steer/walks.safetensors --out shards
     """
-    from ..fits.steering.config import SteerConfig
+    from ..fits.config import SteerConfig
 
     try:
         config = SteerConfig(**options)
@@ -59,7 +59,7 @@ def fit_steer_command(dry_run: bool, **options: Any) -> None:
     if dry_run:
         print_config(config)
         return
-    from ..fits.steering.run import fit_steer
+    from ..fits.steering import fit_steer
 
     result = fit_steer(config)
     say(f"walks          {result.path}")

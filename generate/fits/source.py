@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +16,10 @@ import torch
 from torch import Tensor
 
 from genrep import seeding
+from genrep.errors import ResumeError
+from genrep.files import write_atomic
+from genrep.runs.checkpoints import own_checkpoint, read_state, write_state
+from genrep.runs.metrics import append_line, read_lines
 
 from ..generators.base import Generator, LatentSpec
 from ..generators.probe import require_gradient
@@ -17,6 +27,7 @@ from ..pixels import framed
 from ..recipes.conditions import Conditions, class_count, make_conditions
 from ..recipes.recipe import Recipe, framed_shape, latent_spec, load_recipe
 from ..weights.load import open_generator
+from .config import differences
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,3 +106,88 @@ def open_source(
         digest=loaded.weights_digest,
         features_digest=loaded.features_digest,
     )
+
+
+CHECKPOINT_FILE = "checkpoint.pt"
+
+
+def write_checkpoint(out: Path, identity: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Write ``state`` (tensors, numbers, text and containers of them) beside the settings that it belongs to."""
+    write_state(out / CHECKPOINT_FILE, {"identity": json.dumps(identity, sort_keys=True), **state})
+
+
+@contextmanager
+def open_checkpoint(out: Path, identity: Mapping[str, Any], device: torch.device) -> Iterator[dict[str, Any] | None]:
+    """The state in a run's folder, None if there is none. What goes wrong in the block is the checkpoint's fault.
+
+    Raises:
+        ResumeError: it is of other settings (which), or cannot be read.
+    """
+    path = out / CHECKPOINT_FILE
+    if not path.exists():
+        yield None
+        return
+    with own_checkpoint(path):
+        state: dict[str, Any] = read_state(path, device)
+        if found := differences(identity, json.loads(state["identity"])):
+            raise ResumeError(f"--out {out}: holds another run ({found})")
+        yield state
+
+
+def made_with(device: torch.device) -> dict[str, Any]:
+    """On what a run runs."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "device": str(device),
+        "device_name": name,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class Stopwatch:
+    """Seconds spent in named sections. On a GPU they are measured by events, which are read only in ``collect``."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.on_gpu = device.type == "cuda"
+        self.totals: dict[str, float] = {}
+        self.pending: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
+
+    @contextmanager
+    def section(self, name: str) -> Iterator[None]:
+        """Count the time inside towards ``name``."""
+        if not self.on_gpu:
+            started = time.perf_counter()
+            yield
+            self.totals[name] = self.totals.get(name, 0.0) + time.perf_counter() - started
+            return
+        first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        first.record()
+        yield
+        last.record()
+        self.pending.append((name, first, last))
+
+    def collect(self) -> dict[str, float]:
+        """Seconds of each section since the last call; waits for the device."""
+        for name, first, last in self.pending:
+            last.synchronize()
+            self.totals[name] = self.totals.get(name, 0.0) + first.elapsed_time(last) / 1000
+        totals, self.totals, self.pending = self.totals, {}, []
+        return totals
+
+
+class Metrics:
+    """metrics.jsonl: a JSON object per line, whole lines only."""
+
+    def __init__(self, out: Path, *, after_step: int) -> None:
+        """Keep the lines up to ``after_step``: a resumed run repeats what came after its checkpoint."""
+        self.path = out / METRICS_FILE
+        kept = [line for line in read_lines(self.path) if line["step"] <= after_step]
+        write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Append a line."""
+        append_line(self.path, line)

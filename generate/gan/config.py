@@ -1,4 +1,4 @@
-"""What a run of ``genrep-generate fit-gan`` is fixed by."""
+"""What a run of ``genrep-generate fit-gan`` is fixed by, and what can be wrong with it before its images are read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from genrep.files import sha256_file
+from genrep.errors import ResumeError, WeightsError
+from genrep.files import require_writable, sha256_file
+from genrep.untrusted import read_object
+
+from ..fits.config import differences
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,3 +50,22 @@ class FitGanConfig:
         free = {"out", "root", "download", "device", "compile", "snapshot_images", "total_images"}
         settings = {name: value for name, value in vars(self).items() if name not in free}
         return {**settings, "init": None if self.init is None else sha256_file(self.init)}
+
+
+def check_run(config: FitGanConfig) -> None:
+    """See whether the folder can be this run's. Its checkpoint has the last word, when it is read.
+
+    Raises:
+        ResumeError: ``out`` cannot be written, or holds a run with other settings.
+        WeightsError: there is no file ``init``.
+    """
+    require_writable(config.out, "--out")
+    if config.init is not None and not config.init.is_file():
+        raise WeightsError(f"--init {config.init}: no such file; wanted checkpoint.pt of another run of fit-gan")
+    try:
+        there = read_object(config.out / "config.json", ResumeError)
+    except ResumeError:  # missing or damaged
+        return
+    ours = {name: value for name, value in config.identity().items() if name != "init"}
+    if changed := differences(ours, {name: there.get(name) for name in ours}):
+        raise ResumeError(f"--out {config.out}: holds another run ({changed})")

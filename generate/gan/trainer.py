@@ -26,14 +26,13 @@ from genrep.images.labelled import RealImages
 from genrep.images.sheet import contact_sheet, save_png
 from genrep.progress import Progress
 from genrep.runs.checkpoints import FAULTS, own_checkpoint, read_state, reason_of
-from genrep.sanity import LARGEST_GRADIENT, check_training, diverged, gradients
+from genrep.runs.sanity import LARGEST_GRADIENT, check_training, diverged, gradients
 from genrep.seeding import derive
 
 from ..generators.stylegan2.networks import StyleGAN2Config, StyleGAN2Network, channel_schedule
-from .augment import adjust_probability, augment
 from .config import FitGanConfig
-from .discriminator import Discriminator
-from .snapshot import CHECKPOINT_FILE, WAY, export_generator, write_snapshot
+from .discriminator import Discriminator, adjust_probability, augment
+from .run import CHECKPOINT_FILE, WAY, export_generator, write_snapshot
 
 SHEET_COLUMNS, SHEET_ROWS = 16, 8
 ADA_INTERVAL = 4  # steps between two adjustments of the augmentation probability

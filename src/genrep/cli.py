@@ -135,7 +135,7 @@ def say(text: object, *, err: bool = False) -> None:
 
 def say_leftovers(paths: Iterable[Path], needed: str = "to go on") -> None:
     """Say on stderr what a finished run leaves that nothing needs any more, if it leaves such."""
-    from .leftovers import leftovers
+    from .runs.leftovers import leftovers
 
     if (text := leftovers(paths, needed)) is not None:
         say(f"note: {text}", err=True)

@@ -10,7 +10,7 @@ import torchvision
 from genrep.cli import invoke
 from genrep.datasets_manifest import open as open_dataset
 from genrep.generate.cli import cli
-from genrep.generate.fits.filtering.config import FilterConfig
+from genrep.generate.fits.config import FilterConfig
 from genrep.generate.gan.config import FitGanConfig
 
 WEIGHTS = str(importlib.resources.files("genrep.generate.weights.embedded") / "stylegan2_fashion.safetensors")

@@ -12,9 +12,8 @@ from genrep.datasets_manifest import read_manifest
 from genrep.errors import ResumeError, TrainingError, WeightsError
 from genrep.files import sha256_file
 from genrep.generate.cli import cli
-from genrep.generate.gan.augment import adjust_probability, augment
 from genrep.generate.gan.config import FitGanConfig
-from genrep.generate.gan.discriminator import Discriminator, minibatch_stddev
+from genrep.generate.gan.discriminator import Discriminator, adjust_probability, augment, minibatch_stddev
 from genrep.generate.gan.quality import compare, coverage, frechet_distance
 from genrep.generate.gan.trainer import GanTrainer, fit_gan
 from genrep.generate.weights.load import load_generator

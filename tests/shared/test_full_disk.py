@@ -15,7 +15,7 @@ from genrep.datasets_manifest.schema import field_table
 from genrep.files import write_atomic, write_json
 from genrep.generate.build.shard import ShardWriter
 from genrep.images.sheet import save_png
-from genrep.runs import lines
+from genrep.runs import metrics as lines
 from genrep.runs.checkpoints import write_state
 
 

@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from genrep.leftovers import leftovers
 from genrep.quantities import size_text
+from genrep.runs.leftovers import leftovers
 
 
 @pytest.mark.parametrize(

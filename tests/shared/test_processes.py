@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from genrep.errors import TrainingError
-from genrep.processes import join
+from genrep.runs.processes import join
 
 
 def test_a_process_alone_is_the_first_of_one() -> None:

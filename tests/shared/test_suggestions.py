@@ -7,7 +7,7 @@ from genrep.encoders.networks import build_encoder
 from genrep.errors import GenRepError
 from genrep.evaluate.images import load_pair
 from genrep.evaluate.linear.config import LinearConfig
-from genrep.generate.fits.navigator.config import NavigatorConfig
+from genrep.generate.fits.config import NavigatorConfig
 from genrep.generate.recipes.recipe import load_recipe
 from genrep.generate.views import parse_view
 from genrep.images.labelled import load_images

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from genrep.train.engine.preemption import requests
+from genrep.runs.signals import requests
 
 MakeDataset = Callable[..., Path]
 OPTIONS = ["--batch-size", "8", "--lr", "1", "--device", "cpu", "--precision", "fp32", "--log-every", "4"]
@@ -82,7 +82,7 @@ def test_a_signal_that_comes_twice_is_one(dataset: MakeDataset, tmp_path: Path) 
 
 
 def test_after_a_while_another_signal_ends_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("genrep.train.engine.preemption.ECHO", 0.0)
+    monkeypatch.setattr("genrep.runs.signals.ECHO", 0.0)
     ended = []
     before = signal.signal(signal.SIGTERM, lambda *_: ended.append(True))
     try:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from genrep.encoders import load_encoder
 from genrep.errors import DatasetError, ResumeError, TrainingError
-from genrep.processes import Processes
+from genrep.runs.processes import Processes
 from genrep.train import TrainConfig, train
 from genrep.train.engine import run as run_module
 from genrep.train.engine.records import Records

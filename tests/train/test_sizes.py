@@ -17,7 +17,7 @@ from genrep.errors import DataError, DatasetError
 from genrep.generate.build.from_folder import FolderConfig, build_from_folder
 from genrep.pixel_views import PIXEL_VIEWS
 from genrep.pixel_views.parameters import draw
-from genrep.processes import Processes
+from genrep.runs.processes import Processes
 from genrep.train import PairLoader, TrainConfig, train
 from genrep.train.cli import command
 from genrep.train.data.crops import Crops

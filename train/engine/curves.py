@@ -8,7 +8,7 @@ from typing import Any
 
 from genrep.files import write_atomic
 from genrep.progress import note
-from genrep.runs.lines import read_lines
+from genrep.runs.metrics import read_lines
 
 from .records import METRICS_FILE, Line
 

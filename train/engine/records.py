@@ -13,10 +13,10 @@ from torch import Tensor
 
 from genrep.errors import TrainingError
 from genrep.files import write_atomic
-from genrep.processes import Processes
 from genrep.progress import note
-from genrep.runs.lines import append_line, read_lines
-from genrep.sanity import diverged
+from genrep.runs.metrics import append_line, read_lines
+from genrep.runs.processes import Processes
+from genrep.runs.sanity import diverged
 
 from ..objectives import Output
 from ..objectives.measures import measures

@@ -15,8 +15,9 @@ from genrep.cli import Terminated
 from genrep.encoders import ENCODER_FILE, save_encoder
 from genrep.errors import TrainingError
 from genrep.files import locked_folder
-from genrep.processes import Processes, join
 from genrep.progress import Progress, note
+from genrep.runs.processes import Processes, join
+from genrep.runs.signals import Requests, requests
 
 from ..config import TrainConfig
 from ..data.loader import Batch
@@ -33,7 +34,6 @@ from .folder import (
     write_config,
 )
 from .plan import Plan, resolve
-from .preemption import Requests, requests
 from .records import Alarms, Line, Records
 from .trainer import Trainer
 

@@ -14,8 +14,8 @@ from torch.nn.parallel import DistributedDataParallel
 from genrep.encoders import ARCHS, build_encoder
 from genrep.pixel_views.apply import apply_views
 from genrep.pixel_views.parameters import draw
-from genrep.processes import Processes
-from genrep.sanity import LARGEST_GRADIENT, check_training, gradients
+from genrep.runs.processes import Processes
+from genrep.runs.sanity import LARGEST_GRADIENT, check_training, gradients
 
 from ..data.samples import Facts
 from ..objectives import Output, Setup, Step, build_objective

@@ -15,7 +15,7 @@ from genrep.evaluate.detection.network import build_detector
 from genrep.evaluate.detection.presets import PRESETS, Preset
 from genrep.evaluate.detection.training import Trainer, learning_rate, parameter_groups
 from genrep.evaluate.voc.layout import read_split
-from genrep.processes import Processes
+from genrep.runs.processes import Processes
 
 CPU = torch.device("cpu")
 

@@ -12,7 +12,7 @@ import pytest
 from genrep.cli import invoke
 from genrep.evaluate.images import DATASETS
 from genrep.generate.cli import cli as generate
-from genrep.generate.fits.navigator.config import NavigatorConfig
+from genrep.generate.fits.config import NavigatorConfig
 from genrep.generate.sources.listing import list_real
 from genrep.generate.views.grammar import parse_view
 from genrep.papers.cli import group as evaluate

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from genrep.generate import BuildConfig
-from genrep.generate.fits.filtering.config import FilterConfig
+from genrep.generate.fits.config import FilterConfig
 from genrep.generate.plans.resolve import make_plan
 from genrep.generate.recipes.recipe import load_recipe
 from genrep.generate.sources.kept import FilteredSource

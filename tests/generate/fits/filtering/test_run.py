@@ -11,18 +11,17 @@ from PIL import Image
 from genrep.cli import invoke
 from genrep.errors import DataError, RecipeError, ResumeError, TrainingError
 from genrep.generate.commands.filter import fit_filter_command
-from genrep.generate.fits.filtering.config import FilterConfig
-from genrep.generate.fits.filtering.measure import auc
-from genrep.generate.fits.filtering.real import InFiles
-from genrep.generate.fits.filtering.run import fit_filter
-from genrep.generate.fits.filtering.trainer import FilterTrainer
+from genrep.generate.fits.config import FilterConfig
+from genrep.generate.fits.filtering import FilterTrainer, fit_filter
+from genrep.generate.fits.filtering_data import InFiles
+from genrep.generate.fits.filtering_measure import auc
 from genrep.generate.sources.kept import FilteredSource
 from genrep.generate.sources.listing import list_images
 from genrep.generate.views.filter_spec import FilterSpec
 from genrep.generate.views.filter_weights import load_filter
 from genrep.images import labelled as real_images
 from genrep.images.labelled import RealImages, load_folder
-from genrep.runs.lines import read_lines
+from genrep.runs.metrics import read_lines
 
 from .conftest import opener
 
@@ -143,7 +142,7 @@ def test_what_cannot_be_is_said_in_one_line(config, changes, error, line):
 
 
 def test_real_images_of_another_shape_and_too_few_are_refused(config, monkeypatch, folder):
-    from genrep.generate.fits.filtering import data
+    from genrep.generate.fits import filtering_data as data
 
     with pytest.raises(DataError, match=r"real/\d+\.png: 8x8 pixels, those of filtergen:wide are 8x12"):
         fit_filter(config(gen="filtergen:wide"))

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from genrep.encoders import Projector
-from genrep.generate.fits.navigator import compare, trainer
-from genrep.generate.fits.navigator.config import NavigatorConfig
+from genrep.generate.fits import navigator as trainer
+from genrep.generate.fits import navigator_measure as compare
+from genrep.generate.fits.config import NavigatorConfig
 from genrep.generate.fits.source import Source, open_source
 from genrep.generate.generators.base import LatentSpec
 from genrep.generate.generators.stylegan2.generator import StyleGAN2Generator

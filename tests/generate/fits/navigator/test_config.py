@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from genrep.errors import RecipeError
-from genrep.generate.fits.navigator.config import DeltaConfig, NavigatorConfig
-from genrep.generate.fits.settings import differences
+from genrep.generate.fits.config import DeltaConfig, NavigatorConfig, differences
 from genrep.generate.views.ranges import check_range, parse_range
 
 OUT = Path("run")

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from genrep.generate.fits.navigator.losses import sup_con
+from genrep.generate.fits.navigator import sup_con
 from genrep.infonce import info_nce
 
 

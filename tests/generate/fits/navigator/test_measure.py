@@ -9,12 +9,10 @@ import torch.nn.functional as F
 from PIL import Image
 
 from genrep.errors import WeightsError
-from genrep.generate.fits.navigator.compare import compare_run, compare_walks, random_shift
-from genrep.generate.fits.navigator.config import POLICIES, DeltaConfig
-from genrep.generate.fits.navigator.delta import Moments, measure_delta
-from genrep.generate.fits.navigator.pixels import PixelPolicy
-from genrep.generate.fits.navigator.run import fit_navigator
-from genrep.generate.fits.navigator.scope import make_scope
+from genrep.generate.fits.config import POLICIES, DeltaConfig
+from genrep.generate.fits.navigator import fit_navigator
+from genrep.generate.fits.navigator_measure import Moments, compare_run, compare_walks, measure_delta, random_shift
+from genrep.generate.fits.navigator_scope import PixelPolicy, make_scope
 from genrep.generate.generators.base import LatentSpec
 from genrep.generate.views.navigator_network import Walk, new_walk
 from genrep.generate.views.navigator_weights import WalkFacts, load_walk, save_walk

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from genrep.generate.fits.navigator.config import POLICIES
-from genrep.generate.fits.navigator.pixels import PixelPolicy, differentiable_views
+from genrep.generate.fits.config import POLICIES
+from genrep.generate.fits.navigator_scope import PixelPolicy, differentiable_views
 from genrep.pixel_views import IMAGENET_MEAN, IMAGENET_STD
 from genrep.pixel_views.apply import apply_views
 from genrep.pixel_views.parameters import draw

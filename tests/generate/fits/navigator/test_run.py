@@ -10,11 +10,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from genrep.errors import GeneratorError, RecipeError, ResumeError, TrainingError
-from genrep.generate.fits.navigator.run import fit_navigator
-from genrep.generate.fits.navigator.trainer import NavigatorTrainer
-from genrep.generate.fits.navigator.windows import StopRule, Window
+from genrep.generate.fits.navigator import NavigatorTrainer, StopRule, Window, fit_navigator
 from genrep.generate.views.navigator_weights import load_walk
-from genrep.runs.lines import read_lines
+from genrep.runs.metrics import read_lines
 
 pytestmark = pytest.mark.usefixtures("small_estimator")
 TIMES = ("seconds", "fraction_G", "fraction_f", "images_per_s")

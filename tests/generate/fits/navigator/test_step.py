@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from genrep.generate.fits.navigator.scope import Scope, make_scope, styles
-from genrep.generate.fits.navigator.trainer import NavigatorTrainer
+from genrep.generate.fits.navigator import NavigatorTrainer
+from genrep.generate.fits.navigator_scope import Scope, make_scope, styles
 from genrep.generate.fits.source import open_source
 from genrep.infonce import info_nce
 from genrep.seeding import derive

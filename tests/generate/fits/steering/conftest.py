@@ -5,8 +5,8 @@ import textwrap
 import pytest
 import torch
 
+from genrep.generate.fits.config import SteerConfig
 from genrep.generate.fits.source import open_source
-from genrep.generate.fits.steering.config import SteerConfig
 
 MODULE = '''
 import torch

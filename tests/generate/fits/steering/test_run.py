@@ -13,12 +13,11 @@ import torch
 
 from genrep.cli import Terminated
 from genrep.errors import GeneratorError, RecipeError, ResumeError, TrainingError, WeightsError
+from genrep.generate.fits.config import SteerConfig
 from genrep.generate.fits.source import open_source
-from genrep.generate.fits.steering.alphas import ROWS
-from genrep.generate.fits.steering.config import SteerConfig
-from genrep.generate.fits.steering.export import load_walks
-from genrep.generate.fits.steering.run import fit_steer
-from genrep.generate.fits.steering.trainer import SteerTrainer
+from genrep.generate.fits.steering import SteerTrainer, fit_steer
+from genrep.generate.fits.steering_targets import ROWS
+from genrep.generate.fits.steering_walks import load_walks
 
 CPU = torch.device("cpu")
 
@@ -115,8 +114,8 @@ import sys, torch
 torch.set_num_threads(1)
 sys.path.insert(0, ".")
 from pathlib import Path
-from genrep.generate.steering.config import SteerConfig
-from genrep.generate.steering.run import fit_steer
+from genrep.generate.fits.config import SteerConfig
+from genrep.generate.fits.steering import fit_steer
 fit_steer(SteerConfig(gen="discgen:slow", out=Path("killed"), samples=1600, batch_size=16, measure_images=0,
                       checkpoint_samples=160, device="cpu"))
 """
@@ -205,9 +204,7 @@ def test_a_noisy_generator_shows_both_images_of_a_sample_the_same_noise(config, 
     source = open_source("discgen:noisy", None, CPU)
     trainer = SteerTrainer(config(gen="discgen:noisy"), source)
     seen = []
-    monkeypatch.setattr(
-        "genrep.generate.fits.steering.trainer.draw_alphas", lambda seed, i: np.zeros((len(i), 8), np.float32)
-    )
+    monkeypatch.setattr("genrep.generate.fits.steering.draw_alphas", lambda seed, i: np.zeros((len(i), 8), np.float32))
     kept = source.generator.synthesize
     monkeypatch.setattr(
         type(source.generator), "synthesize", lambda self, z, y=None: seen.append(kept(z, y)) or seen[-1]

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from genrep.generate.fits.steering.alphas import ROWS, UNITS, draw_alphas
-from genrep.generate.fits.steering.targets import inverse_stages, masked_error, warp
+from genrep.generate.fits.steering_targets import ROWS, UNITS, draw_alphas, inverse_stages, masked_error, warp
 
 H, W = 12, 10
 

@@ -1,8 +1,9 @@
-"""What runs of ``genrep-generate fit-navigator`` and ``genrep-generate measure-delta`` are asked for."""
+"""What fit-steer, fit-navigator, measure-delta and fit-filter are asked for."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,74 @@ from genrep.errors import RecipeError
 from genrep.pixel_views import PIXEL_VIEWS
 from genrep.suggestions import one_of
 
-from ...views.ranges import parse_range
-from ..settings import option
+from ..views.ranges import parse_range
+
+
+def option(name: str) -> str:
+    """A field's option on the command line."""
+    return "--" + name.replace("_", "-")
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    """The settings that differ, for a refusal; empty if none do."""
+    names = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+    return ", ".join(f"{name} {theirs.get(name)!r} there, {ours.get(name)!r} asked for" for name in names)
+
+
+MAX_SEED = 1 << 63
+
+
+@dataclass(frozen=True, kw_only=True)
+class SteerConfig:
+    """Settings of a fit of walks; lengths are counted in samples, of which each is one z with one composed transform.
+
+    The defaults are GenRep's (Jahanian et al. 2022, section 3.2 and the released code).
+    """
+
+    gen: str
+    out: Path
+    weights: Path | None = None  # of the generator, instead of the recipe's own
+    features: Path | None = None  # instance features (IC-GAN)
+    truncation: float | None = None  # the generator's own
+    samples: int = 160_000
+    batch_size: int = 32
+    lr: float = 1e-3  # of Adam
+    seed: int = 0
+    device: str = "auto"
+    checkpoint_samples: int = 20_000  # a checkpoint and a new picture
+    log_every: int = 50  # steps
+    measure_images: int = 256  # anchors on which the effect of the walks is measured in the end; 0 = not at all
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, naming the option."""
+        minima = {
+            "samples": 1,
+            "batch_size": 1,
+            "seed": 0,
+            "checkpoint_samples": 1,
+            "log_every": 1,
+            "measure_images": 0,
+        }
+        for name, minimum in minima.items():
+            if getattr(self, name) < minimum:
+                raise ValueError(f"{option(name)} {getattr(self, name)}: wanted at least {minimum}")
+        if self.seed >= MAX_SEED:
+            raise ValueError(f"--seed {self.seed}: wanted less than 2**63")
+        for name in ("lr", "truncation"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{option(name)} {value}: wanted a positive number")
+
+    def generator_options(self) -> dict[str, Any]:
+        """Options of the generator that the command line gives."""
+        given = {"features": self.features, "truncation": self.truncation}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that a resumed run must share; weights and features enter by their digests."""
+        free = {"out", "weights", "features", "device", "samples", "checkpoint_samples", "measure_images"}
+        return {name: value for name, value in vars(self).items() if name not in free}
+
 
 POLICIES = {name: PIXEL_VIEWS[name] for name in ("simclr", "no-color", "no-crop", "none")}  # differentiable ones
 WALKS = ("mlp", "linear")
@@ -173,3 +240,53 @@ def _check_positive(config: object, *names: str) -> None:
         value = getattr(config, name)
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"{option(name)} {value}: wanted a positive number")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterConfig:
+    """Settings of a discriminator of real against generated images; lengths are counted in real images shown to it."""
+
+    gen: str
+    data: str  # an image folder, or a dataset's name (then ``root`` holds it)
+    out: Path
+    root: Path | None = None
+    download: bool = False  # fetch a named dataset that is not under root
+    weights: Path | None = None  # of the generator, instead of the recipe's own
+    features: Path | None = None  # instance features (IC-GAN)
+    truncation: float | None = None  # the generator's own
+    images: int | None = None  # None = HL's one epoch: each real image once, but for those that are held out
+    batch_size: int = 64  # real images, and as many generated ones
+    lr: float = 1e-3  # of Adam
+    seed: int = 0
+    device: str = "auto"
+    checkpoint_images: int = 20_000
+    log_every: int = 20  # steps
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, naming the option."""
+        for name, minimum in (
+            ("images", 1),
+            ("batch_size", 1),
+            ("seed", 0),
+            ("checkpoint_images", 1),
+            ("log_every", 1),
+        ):
+            value = getattr(self, name)
+            if value is not None and value < minimum:
+                raise ValueError(f"{option(name)} {value}: wanted at least {minimum}")
+        if self.seed >= 1 << 63:
+            raise ValueError(f"--seed {self.seed}: wanted less than 2**63")
+        for name in ("lr", "truncation"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{option(name)} {value}: wanted a positive number")
+
+    def generator_options(self) -> dict[str, Any]:
+        """Options of the generator that the command line gives."""
+        given = {"features": self.features, "truncation": self.truncation}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that a resumed run must share; weights, features and real images enter by their digests."""
+        free = {"data", "out", "root", "download", "weights", "features", "device", "images", "checkpoint_images"}
+        return {name: value for name, value in vars(self).items() if name not in free}

@@ -11,8 +11,8 @@ import torch
 from genrep.files import sha256_file, write_atomic, write_json
 from genrep.images.labelled import RealImages
 from genrep.runs.checkpoints import write_state
-from genrep.runs.lines import append_line
-from genrep.sanity import check_training
+from genrep.runs.metrics import append_line
+from genrep.runs.sanity import check_training
 from genrep.tensor_files import safetensors_bytes
 
 from ..weights.records import GAN_FACTS, GAN_WEIGHTS

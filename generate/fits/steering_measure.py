@@ -31,10 +31,8 @@ from torch import Tensor
 
 from genrep.seeding import derive
 
-from ..source import Source
-from .alphas import COLOR, MAX_SHIFT, ROWS, UNITS, ZOOM, Unit
-from .targets import pixel_middles, sampling_grid
-from .trainer import anchors, frames
+from .source import Source
+from .steering_targets import COLOR, MAX_SHIFT, ROWS, UNITS, ZOOM, Unit, anchors, frames, pixel_middles, sampling_grid
 
 POINTS = 9  # strengths per curve, evenly from the weakest to the strongest
 BATCH = 32

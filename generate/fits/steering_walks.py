@@ -18,8 +18,8 @@ from genrep.errors import WeightsError
 from genrep.files import sha256_file, write_atomic
 from genrep.tensor_files import safetensors_bytes
 
-from ...generators.checkpoint import read_safetensors
-from .alphas import COLOR, ROWS
+from ..generators.checkpoint import read_safetensors
+from .steering_targets import COLOR, ROWS
 
 FORMAT = "walks/1"
 WALKS_FILE = "walks.safetensors"

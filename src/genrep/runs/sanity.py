@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .errors import TrainingError
+from ..errors import TrainingError
 
 # Trained weights stay far below; uninitialised memory, read as floating point, is mostly beyond. Variances are squares of
 # activations, which inputs of 0 to 255 make large.

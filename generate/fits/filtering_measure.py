@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ...views.filter_network import Scorer
-from .data import Material
+from ..views.filter_network import Scorer
+from .filtering_data import Material
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,35 +1,126 @@
-"""A whole run of ``fit-steer``: from settings to ``walks.safetensors``.
+"""One step of steering (GenRep, section 3.2): w = argmin E ‖mask (G(z + α w) - T(G(z), α))‖² / |mask|.
 
-A run's folder: config.json · metrics.jsonl · checkpoint.pt · walks.png (the picture of now) · effects.json and effects.png ·
-walks.safetensors and walks.json (last: the result, and how it came to be).
+Every random draw of a step is a function of (seed, number of the sample), so a resumed run goes on as if it had not stopped.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from genrep.encoders.devices import pick_device
 from genrep.errors import TrainingError
 from genrep.files import locked_folder, require_writable, write_json
 from genrep.progress import Progress
-from genrep.sanity import LARGEST_GRADIENT, check_training
+from genrep.runs.sanity import LARGEST_GRADIENT, check_training, diverged
 from genrep.seeding import derive
 
-from ..checkpoints import made_with, open_checkpoint, write_checkpoint
-from ..records import Metrics
-from ..source import Source, open_source
-from .alphas import ROWS
 from .config import SteerConfig
-from .export import WALKS_FILE, save_walks
-from .measure import Curve, measure_walks
-from .sheet import save_curves, save_sheet
-from .trainer import WAY, SteerTrainer
+from .pictures import save_curves, save_sheet
+from .source import Metrics, Source, Stopwatch, made_with, open_checkpoint, open_source, write_checkpoint
+from .steering_measure import Curve, measure_walks
+from .steering_targets import ROWS, anchors, draw_alphas, frames, masked_error, warp
+from .steering_walks import WALKS_FILE, save_walks
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+INIT_STD = 0.1
+WAY = "try a lower --lr"  # out of a training that has diverged
+
+
+class Losses:
+    """Sums over the steps since the last line of metrics, on the device: a step never waits for them."""
+
+    NAMES = ("loss", "loss_still", "known")
+
+    def __init__(self, device: torch.device) -> None:
+        self.sums = torch.zeros(len(self.NAMES), dtype=torch.float64, device=device)
+        self.steps = 0
+
+    def add(self, *values: Tensor) -> None:
+        """Remember a step's values, each ``()``."""
+        self.sums += torch.stack([value.detach().double() for value in values])
+        self.steps += 1
+
+    def means(self, out: Path, step: int) -> dict[str, float]:
+        """Means over the window, of which a new one begins. Raises TrainingError if one is not finite."""
+        values = dict(zip(self.NAMES, (self.sums / self.steps).tolist()))
+        if not math.isfinite(values["loss"]):
+            raise diverged(out, f"at step {step:,} the loss is {values['loss']}", WAY)
+        self.sums, self.steps = torch.zeros_like(self.sums), 0
+        return values
+
+
+class SteerTrainer:
+    """Owns the walks, their optimiser and the step counter of one run."""
+
+    def __init__(self, config: SteerConfig, source: Source) -> None:
+        self.config, self.source = config, source
+        generator = torch.Generator().manual_seed(derive("steer-init", config.seed))
+        init = torch.randn(len(ROWS), source.latent.dim, generator=generator) * INIT_STD
+        self.walks = init.to(source.device).requires_grad_()  # (8, d)
+        self.optimiser = torch.optim.Adam([self.walks], lr=config.lr)
+        self.step = 0
+        self.window = Losses(source.device)
+        self.watch = Stopwatch(source.device)
+
+    @property
+    def samples(self) -> int:
+        """Samples seen so far."""
+        return self.step * self.config.batch_size
+
+    def train_step(self) -> None:
+        """One step of Adam on a batch of composed transforms.
+
+        Logged beside the loss: ``loss_still``, that of walks of length zero, and the part of the target's pixels that is known.
+        """
+        seed, batch = self.config.seed, self.config.batch_size
+        indices = np.arange(self.samples, self.samples + batch, dtype=np.int64)
+        z, y = anchors(self.source, seed, indices)
+        alphas = torch.from_numpy(draw_alphas(seed, indices)).to(self.source.device)
+        noise = derive("steer-step", seed, self.step)  # for generators with noise of their own: the same in both images
+        with self.watch.section("G"), torch.no_grad():
+            torch.manual_seed(noise)
+            images = frames(self.source, z, y)
+        with torch.no_grad():
+            target, mask = warp(images, alphas)
+            still = masked_error(images, target, mask)
+        self.optimiser.zero_grad(set_to_none=True)
+        with self.watch.section("G"):
+            torch.manual_seed(noise)
+            loss = masked_error(frames(self.source, z + alphas @ self.walks, y), target, mask)
+            torch.autograd.backward(loss, inputs=[self.walks])  # a generator that is not frozen gathers no gradients
+        self.optimiser.step()
+        self.window.add(loss, still, mask.float().mean())
+        self.step += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain tensors and numbers."""
+        return {
+            "walks": self.walks.detach(),
+            "optimiser": self.optimiser.state_dict(),
+            "window": {"sums": self.window.sums, "steps": self.window.steps},
+            "step": self.step,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from ``state_dict``."""
+        with torch.no_grad():
+            self.walks.copy_(state["walks"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.window.sums, self.window.steps = state["window"]["sums"], state["window"]["steps"]
+        self.step = state["step"]
+
 
 CONFIG_FILE, FACTS_FILE = "config.json", "walks.json"
 SHEET_FILE, EFFECTS_FILE, CURVES_FILE = "walks.png", "effects.json", "effects.png"

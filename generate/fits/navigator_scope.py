@@ -1,0 +1,177 @@
+"""What a navigator moves and what is seen of it: the part of the latent, T_x of float images, and the change of pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from genrep.errors import RecipeError
+from genrep.pixel_views import IMAGENET_MEAN, IMAGENET_STD, PixelViews
+from genrep.pixel_views.dense import differentiable_views
+from genrep.pixel_views.parameters import draw
+from genrep.seeding import derive
+
+from ..generators.base import LatentSpec
+from ..pixels import to_uint8
+from ..views.base import View
+from ..views.composed import HierarchicalView, MixView
+from ..views.learned import NavigatorView
+from ..views.ranges import check_range
+from .source import Anchors, Source
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..sources.base import LaunchSource
+    from ..views.navigator_network import Walk
+    from .navigator_scope import Scope
+    from .source import Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scope:
+    """What T moves: components ``start`` to ``stop`` of z, for all of the network or for layers ``layers`` only."""
+
+    start: int
+    stop: int
+    layers: tuple[int, int] | None = None  # first and last
+
+    @property
+    def dim(self) -> int:
+        """F: the number of components."""
+        return self.stop - self.start
+
+    def part(self, z: Tensor) -> Tensor:
+        """What T gets. Shape: ``(B, dim of z) -> (B, F)``."""
+        return z[:, self.start : self.stop]
+
+    def move(self, z: Tensor, shift: Tensor) -> Tensor:
+        """``z' = z + T(z)`` on the components that T moves. Shapes: ``(B, dim of z), (B, F) -> (B, dim of z)``."""
+        return z + F.pad(shift, (self.start, z.shape[1] - self.stop))
+
+    def positives(self, source: Source, anchors: Anchors, shift: Tensor) -> Tensor:
+        """Images of the moved latents: G(z'), or, on layers, g of w = f(z) with f(z') in place of these layers' w (HL).
+
+        Shape: shift ``(B, F)`` -> ``(B, 3, H, W)``, differentiable in ``shift``.
+        """
+        moved = self.move(anchors.z, shift)
+        if self.layers is None:
+            return source.generator.synthesize(moved, anchors.y)
+        generator: Any = source.generator
+        kept, other = styles(generator, anchors.z, anchors.y), styles(generator, moved, anchors.y)
+        first, last = self.layers
+        images: Tensor = generator.synthesize_w(
+            torch.cat([kept[:, :first], other[:, first : last + 1], kept[:, last + 1 :]], dim=1)
+        )
+        return images
+
+
+def styles(generator: Any, z: Tensor, y: Tensor | None) -> Tensor:
+    """StyleGAN2's w of every layer, truncated as for its own images. Shape: ``(B, z_dim) -> (B, num_ws, w_dim)``."""
+    ws: Tensor = generator.network.broadcast(generator.mapping(z, y), generator.truncation, generator.truncation_cutoff)
+    return ws
+
+
+def chunk_scope(latent: LatentSpec, chunks: str | None, name: str) -> Scope:
+    """The components of a range of chunks, all without one. Raises RecipeError if the latent of ``name`` has none such."""
+    if not chunks:
+        return Scope(start=0, stop=latent.dim)
+    if not latent.chunks:
+        raise RecipeError(f"--chunks {chunks}: the latent of {name} has no chunks, it enters at once")
+    first, last = check_range(chunks, len(latent.chunks), "--chunks", "chunks")
+    return Scope(start=sum(latent.chunks[:first]), stop=sum(latent.chunks[: last + 1]))
+
+
+def make_scope(source: Source, chunks: str | None, layers: str | None) -> Scope:
+    """The scope that ``--chunks`` or ``--layers`` name; all of z without them.
+
+    Raises:
+        RecipeError: the generator has no such chunks or layers.
+    """
+    if not layers:
+        return chunk_scope(source.latent, chunks, source.recipe.name)
+    generator: Any = source.generator
+    if not hasattr(generator, "synthesize_w"):
+        raise RecipeError(f"--layers {layers}: {source.recipe.name} has no W; wanted a StyleGAN2, or --chunks")
+    found = check_range(layers, generator.config.num_ws, "--layers", "layers")
+    return Scope(start=0, stop=source.latent.dim, layers=found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelPolicy:
+    """A law of pixel views with the size and the seed that they are drawn for."""
+
+    views: PixelViews
+    size: int  # pixels, of the output's sides
+    seed: int
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def __call__(self, anchors: Tensor, positives: Tensor, indices: NDArray[np.int64]) -> Tensor:
+        """View 0 of every anchor, then view 1 of every positive, normalised.
+
+        Shapes: ``(B, 3, H, W)`` in [0, 1] each, indices ``(B,)`` -> ``(2B, 3, size, size)``.
+        """
+        images = torch.cat([anchors, positives])
+        parameters = draw(
+            self.views,
+            seed=self.seed,
+            epoch=0,
+            index=np.concatenate([indices, indices]),
+            view=np.repeat([0, 1], len(indices)),
+            image_shape=(images.shape[2], images.shape[3]),
+            size=self.size,
+        )
+        return differentiable_views(images, parameters, self.size, self.mean, self.std)
+
+
+LEAST_CHANGE = 1.0  # level of 255: the step of uint8 pixels
+FIT_ANCHORS, BUILD_ANCHORS = 32, 8
+
+
+def mean_change(anchors: NDArray[np.uint8], positives: NDArray[np.uint8]) -> float:
+    """Mean of |positive - anchor| over all values, in levels of 255. Shapes: ``(B, H, W, 3)`` each."""
+    return float(np.abs(anchors.astype(np.int16) - positives.astype(np.int16)).mean())
+
+
+def is_learned(view: View) -> bool:
+    """Whether it is a navigator, or is made of views of which one is."""
+    if isinstance(view, HierarchicalView):
+        return any(is_learned(part) for _, part in view.moved)
+    if isinstance(view, MixView):
+        return any(is_learned(part.view) for part in view.parts)
+    return isinstance(view, NavigatorView)
+
+
+@torch.no_grad()
+def change_of_fit(source: Source, scope: Scope, walk: Walk, seed: int) -> float:
+    """``mean_change`` of T on anchors of its own, as a recipe makes pixels of images."""
+    anchors = source.anchors(derive("navigator-change", seed), np.arange(FIT_ANCHORS, dtype=np.int64))
+    recipe = source.recipe
+    images = source.images(anchors), scope.positives(source, anchors, walk.to(source.device)(scope.part(anchors.z)))
+    one, other = (to_uint8(each, recipe.uint8, recipe.crop, recipe.resize).cpu().numpy() for each in images)
+    return mean_change(one, other)
+
+
+def change_of_build(source: LaunchSource, num_pairs: int) -> float:
+    """``mean_change`` of the first pairs of a build, whose views are learned. torch's random stream is left as it was."""
+    count = min(BUILD_ANCHORS, num_pairs, source.batch_size)
+    with torch.random.fork_rng():
+        batch = source.launch(np.arange(count, dtype=np.int64)).result()
+    return mean_change(np.stack(list(batch.images[0])), np.stack(list(batch.images[1])))
+
+
+def warning(change: float) -> str | None:
+    """What to say of positives that pixels do not tell from their anchors; None where they do."""
+    if change >= LEAST_CHANGE:
+        return None
+    return (
+        f"the navigator changes pixels by {change:.2f} of 255 levels on average, less than rounding shows: anchor and positive "
+        "are one image. Fit it longer (--samples), with a larger --max-distance or --lr-walk, or with --init torch"
+    )
