@@ -140,8 +140,8 @@ def write(root: Path, study: Study) -> None:
     """The generator's images as PNG files, one FFCV file, and shards."""
     from loading import PICTURES, write_sets
 
+    from genrep.across import open_online
     from genrep.generate.pixels import default_encoding
-    from genrep.online import open_online
 
     source = open_online(study.gen, device=study.device)
     images = source.batch(np.arange(PICTURES), ["anchor"])["anchor"].cpu().numpy()

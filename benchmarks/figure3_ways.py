@@ -97,7 +97,7 @@ def ours(root: Path, batch_size: int, study: Study) -> Iterable[Any]:
 
 def online(root: Path, batch_size: int, study: Study) -> Iterable[Any]:
     """``OnlineLoader``."""
-    from genrep.online import open_online
+    from genrep.across import open_online
     from genrep.train.data.online import OnlineLoader
 
     source = open_online(study.gen, views=study.views, device=study.device)

@@ -27,13 +27,13 @@ from pathlib import Path
 from typing import Any
 
 from genrep import datasets_manifest
+from genrep.across import RegenerationConfig, stored_pairs
 from genrep.datasets_manifest import Manifest, layout, read_manifest
 from genrep.datasets_manifest.describe import describe
 from genrep.datasets_manifest.recovery.compare import compare
 from genrep.datasets_manifest.verify import verify
 from genrep.errors import DatasetError, GenRepError
 from genrep.files import canonical_json
-from genrep.regeneration import RegenerationConfig, stored_pairs
 
 MEMORY = 4 << 30  # bytes
 SLOW = 5.0  # seconds of processor time that one case may take

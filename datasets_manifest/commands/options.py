@@ -11,8 +11,8 @@ import click
 from genrep.option_types import PATH, PATH_TEXT, IntRange, PathType
 
 if TYPE_CHECKING:
+    from genrep.across import RegenerationConfig
     from genrep.progress import Progress
-    from genrep.regeneration import RegenerationConfig
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 LEVELS = ("quick", "bytes", "full")  # verify.LEVELS, which is not imported before it is needed
@@ -78,7 +78,7 @@ def making_config(options: dict[str, Any]) -> RegenerationConfig:
     """Take these options out of a command's."""
     from dataclasses import fields
 
-    from genrep.regeneration import RegenerationConfig
+    from genrep.across import RegenerationConfig
 
     return RegenerationConfig(**{field.name: options.pop(field.name) for field in fields(RegenerationConfig)})
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from genrep.across import RegenerationConfig, build_shards
 from genrep.errors import DatasetError, ManifestError, ResumeError
 from genrep.files import digest_json, locked_folder, require_writable
 from genrep.progress import Progress
-from genrep.regeneration import RegenerationConfig, build_shards
 
 from ..finish import MAX_BYTES, RECIPE_NAME, done_shards, finish
 from ..manifest import MANIFEST_NAME, Manifest, Shard, read_manifest

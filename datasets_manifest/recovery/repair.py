@@ -16,9 +16,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from genrep.across import RegenerationConfig, build_shards
 from genrep.errors import DatasetError
 from genrep.files import fsync_folder, lock
-from genrep.regeneration import RegenerationConfig, build_shards
 from genrep.untrusted import printable
 
 from ..cards import CardConfig, write_card

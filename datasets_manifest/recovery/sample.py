@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from genrep.across import RegenerationConfig, stored_pairs
 from genrep.errors import DatasetError
-from genrep.regeneration import RegenerationConfig, stored_pairs
 from genrep.seeding import derive
 
 from .. import layout

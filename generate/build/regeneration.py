@@ -18,7 +18,7 @@ import numpy as np
 from genrep.datasets_manifest.finish import done_shard
 from genrep.errors import RecipeError
 from genrep.progress import Progress
-from genrep.regeneration import RegenerationConfig
+from genrep.across import RegenerationConfig
 
 from ..plans.config import BuildConfig
 from .dataset import choose_device
@@ -44,7 +44,7 @@ MAX_ENCODERS = 8
 
 
 def build_shards(manifest: dict[str, Any], numbers: Sequence[int], out: Path, config: RegenerationConfig) -> None:
-    """See ``genrep.regeneration.build_shards``."""
+    """See ``genrep.across.build_shards``."""
     again = _Again.of(manifest, config)
     with claimed_folder(out, again.plan, shared=False):
         remove_leftovers(out)
@@ -63,7 +63,7 @@ def build_shards(manifest: dict[str, Any], numbers: Sequence[int], out: Path, co
 def stored_pairs(
     manifest: dict[str, Any], indices: Sequence[int], config: RegenerationConfig
 ) -> Iterator[tuple[int, dict[str, NDArray[np.uint8]]]]:
-    """See ``genrep.regeneration.stored_pairs``."""
+    """See ``genrep.across.stored_pairs``."""
     again = _Again.of(manifest, config)
     source = again.source()
     for size in sorted(set(again.sizes)):

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from genrep.across import RegenerationConfig
 from genrep.errors import RecipeError
-from genrep.regeneration import RegenerationConfig
 
 from ..pixels import FORMULAS
 from ..recipes.recipe import Recipe, known_recipes, latent_spec, load_recipe

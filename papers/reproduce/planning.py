@@ -9,7 +9,7 @@ from pathlib import Path
 from genrep.files import digest_json, sha256_file
 from genrep.images.labelled import NAMED
 from genrep.images.photo_sets import PHOTO_SETS
-from genrep.presets import preset_settings
+from genrep.train.presets import preset as preset_settings
 from genrep.suggestions import one_of
 
 from .sources import GENERATE, Sources

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from genrep.encoders import ARCHS
-from genrep.presets import preset_settings
+from genrep.train.presets import preset as preset_settings
 
 from ..report.papers import dataset_facts
 from .specs import image_shape

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from genrep.across import RegenerationConfig
 from genrep.cli import invoke
 from genrep.datasets_manifest import cli, read_manifest
 from genrep.datasets_manifest.recovery.rebuild import RebuildConfig, RebuildReport, rebuild
 from genrep.datasets_manifest.verify import verify
 from genrep.errors import DatasetError, GenRepError, RecipeError, ResumeError
-from genrep.regeneration import RegenerationConfig
 
 Rewrite = Callable[..., None]
 

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
+from genrep.across import RegenerationConfig
 from genrep.cli import invoke
 from genrep.datasets_manifest import cli, read_manifest
 from genrep.datasets_manifest.recovery.repair import RepairConfig, RepairReport, repair
 from genrep.datasets_manifest.verify import verify
 from genrep.errors import DatasetError, RecipeError, ResumeError
-from genrep.regeneration import RegenerationConfig
 
 Contents = Callable[[Path], dict[str, bytes]]
 Rewrite = Callable[..., None]

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from genrep.across import RegenerationConfig
 from genrep.cli import invoke
 from genrep.datasets_manifest import cli, read_manifest
 from genrep.datasets_manifest.recovery.sample import SampleConfig, SampleReport, compare_sample
 from genrep.errors import DatasetError
-from genrep.regeneration import RegenerationConfig
 
 Patch = Callable[..., Any]
 

@@ -145,7 +145,7 @@ def test_bad_input_ends_in_one_line(tmp_path, monkeypatch, capsys, options, stat
 
 def test_imagenet100_is_a_folder_or_the_papers_part_of_imagenet(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    lines = (files("genrep.generate.recipes.classes") / "imagenet100.txt").read_text().splitlines()
+    lines = (files("genrep.images") / "imagenet100.txt").read_text().splitlines()
     ids = sorted(line.split("\t")[1] for line in lines)
     for k, name in enumerate(["n00000001", *ids]):
         (tmp_path / "imagenet/train" / name).mkdir(parents=True)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from genrep.across import RegenerationConfig
 from genrep.cli import invoke
 from genrep.errors import RecipeError, WeightsError
 from genrep.generate import Generator, load_generator
@@ -15,7 +16,6 @@ from genrep.generate.pixels import to_uint8
 from genrep.generate.plans.resolved_recipe import recipe_of
 from genrep.generate.recipes.recipe import known_recipes, load_recipe
 from genrep.generate.sources.online import open_decoder
-from genrep.regeneration import RegenerationConfig
 
 RECIPE = """
 [generator]

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from genrep.across import open_decoder, open_online
 from genrep.errors import TrainingError
 from genrep.generate import BuildConfig, build_dataset
-from genrep.online import open_decoder, open_online
 from genrep.train import PairLoader
 from genrep.train.data.online import OnlineLoader
 from genrep.train.objectives.autoencoder import Autoencoder
@@ -18,7 +18,7 @@ from genrep.train.objectives.base import Setup
 
 def test_importing_the_bridge_and_the_loader_imports_no_generator():
     code = (
-        "import sys, genrep.online; assert 'torch' not in sys.modules; import genrep.train.data.online; "
+        "import sys, genrep.across; assert 'torch' not in sys.modules; import genrep.train.data.online; "
         "assert not [name for name in sys.modules if name.startswith('genrep.generate')]"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

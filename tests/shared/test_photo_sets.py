@@ -217,7 +217,7 @@ def test_sun397_by_partition_or_by_share(tmp_path: Path) -> None:
 def test_imagenet100_is_a_folder_or_the_papers_part_of_imagenet(tmp_path: Path) -> None:
     from importlib.resources import files
 
-    lines = (files("genrep.generate.recipes.classes") / "imagenet100.txt").read_text().splitlines()
+    lines = (files("genrep.images") / "imagenet100.txt").read_text().splitlines()
     ids = [line.split("\t")[1] for line in lines]
     for name in [*ids, "n09999999"]:
         for split in ("train", "val"):

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from genrep.across import open_online
 from genrep.errors import GeneratorError, RecipeError, ResumeError
-from genrep.online import open_online
 from genrep.train.data.online import OnlineLoader
 
 

@@ -333,7 +333,7 @@ def test_the_autoencoder_decodes_as_its_samples_were_made(
         opened.append((gen, options["truncation"]))
         raise Killed
 
-    monkeypatch.setattr("genrep.online.open_decoder", open_decoder)
+    monkeypatch.setattr("genrep.across.open_decoder", open_decoder)
     given = {**ONLINE, "data": ()} if online else {"data": dataset(), "gen": "stylegan2_fashion"}
     with pytest.raises(Killed):
         train(config(**{"out": tmp_path, **given, "objective": "autoencoder", "truncation": 0.3}))

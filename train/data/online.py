@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from genrep.across import OnlineSource
 from genrep.errors import RecipeError, ResumeError
-from genrep.online import OnlineSource
 from genrep.suggestions import one_of
 
 from .order import share
@@ -30,7 +30,7 @@ class OnlineLoader:
     the same one, and any number of ranks, before and after a resume, sees the same ones.
 
     Args:
-        source: see ``genrep.online.open_online``.
+        source: see ``genrep.across.open_online``.
         batch_size: samples of a step, over all ranks; a multiple of ``world_size``.
         steps_per_epoch: steps after which an epoch is said to be over.
         fields: those to make; None: all. Positives that are not among them are not generated.

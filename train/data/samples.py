@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from genrep.across import OnlineSource, open_online
 from genrep.images.inventory import Inventory
-from genrep.online import OnlineSource, open_online
 
 from ..config import TrainConfig
 from .crops import Crops

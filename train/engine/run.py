@@ -237,7 +237,7 @@ def _live_knn(plan: Plan, processes: Processes) -> LiveKnn | None:
 def _decoder(plan: Plan, facts: Facts, device: torch.device) -> Decoder | None:
     if plan.objective != "autoencoder" or plan.gen is None:
         return None
-    from genrep.online import open_decoder
+    from genrep.across import open_decoder
 
     decoder: Decoder = open_decoder(plan.gen, weights=plan.weights, truncation=plan.truncation, device=device)
     return decoder

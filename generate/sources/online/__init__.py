@@ -4,7 +4,7 @@ latents.py  what the generator gets for the pairs of a batch: drawn on the CPU i
 source.py   those pairs as tensors on the device: open_online
 decoder.py  a generator to learn through: open_decoder
 
-Trainers come here through ``genrep.online``.
+Trainers come here through ``genrep.across``.
 """
 
 from __future__ import annotations

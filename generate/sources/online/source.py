@@ -118,7 +118,7 @@ class _Judged:
 
 
 class GeneratedSource:
-    """Makes any pairs of a recipe on demand; ``genrep.online.OnlineSource`` says what a trainer sees of it.
+    """Makes any pairs of a recipe on demand; ``genrep.across.OnlineSource`` says what a trainer sees of it.
 
     Pair i has the latents, and on the same device in batches of the same size the bytes, that pair i of the dataset has
     before encoding.

@@ -233,7 +233,7 @@ def find_folder(name: str, root: Path | None) -> tuple[Path, list[str] | None]:
         raise _missing(name, f"{root / name}/train/")
     if has_split(root / name, "train"):
         return root / name, None
-    lines = (importlib.resources.files("genrep.generate.recipes.classes") / "imagenet100.txt").read_text().splitlines()
+    lines = (importlib.resources.files("genrep.images") / "imagenet100.txt").read_text().splitlines()
     wanted = sorted(line.split("\t")[1] for line in lines if line.strip() and not line.startswith("#"))
     for base in (root / "imagenet", root):
         if has_split(base, "train"):

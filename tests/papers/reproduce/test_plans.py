@@ -267,10 +267,7 @@ def test_finetuning_is_vissls_at_full_scale() -> None:
 
 @pytest.mark.parametrize("table", table_names())
 def test_training_finds_the_real_images_where_evaluation_does(table: str, tmp_path: Path) -> None:
-    wnids = [
-        line.split("\t")[1]
-        for line in (files("genrep.generate.recipes.classes") / "imagenet100.txt").read_text().splitlines()
-    ]
+    wnids = [line.split("\t")[1] for line in (files("genrep.images") / "imagenet100.txt").read_text().splitlines()]
     for name in wnids:
         (tmp_path / "imagenet/train" / name).mkdir(parents=True)
         (tmp_path / "imagenet/train" / name / "1.JPEG").touch()

@@ -182,7 +182,7 @@ def test_images_of_files_are_those_of_the_folder_in_memory(folder):
 
 
 def test_the_data_may_be_the_hundred_classes_of_imagenet(config, folder):
-    lines = (files("genrep.generate.recipes.classes") / "imagenet100.txt").read_text().splitlines()
+    lines = (files("genrep.images") / "imagenet100.txt").read_text().splitlines()
     ids = [line.split("\t")[1] for line in lines]
     for name in [*ids, "n09999999"]:
         (folder / "imagenet/train" / name).mkdir(parents=True)

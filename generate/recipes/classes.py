@@ -1,7 +1,7 @@
 """Which of a generator's classes a dataset holds: ``--classes all | 0-99 | 3,7,10-12 | imagenet100 | FILE``.
 
-A file (or preset of this folder) has one class per line: its number, then anything; tab-separated, the last column is its
-name. Lines that are empty or begin with ``#`` do not count.
+A file has one class per line: its number, then anything; tab-separated, the last column is its name. Lines that are empty or
+begin with ``#`` do not count. Presets are such files of ``genrep.images``, which sorts real images by the same lists.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from genrep.errors import RecipeError
 from genrep.untrusted import MAX_TEXT, read_bounded
 
+PRESETS = "genrep.images"  # the package whose text files they are
 RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
 
 
@@ -28,7 +29,7 @@ class ClassSelection:
 
 def known_presets() -> list[str]:
     """Class lists that ship with the package."""
-    files = importlib.resources.files(__name__)
+    files = importlib.resources.files(PRESETS)
     return sorted(entry.name.removesuffix(".txt") for entry in files.iterdir() if entry.name.endswith(".txt"))
 
 
@@ -72,7 +73,7 @@ def _read(text: str) -> ClassSelection | list[tuple[int, int]]:
     if all(RANGE.fullmatch(item) for item in text.split(",")):
         return [_range(item, text) for item in text.split(",")]
     if text in known_presets():
-        selection = _parse(importlib.resources.files(__name__).joinpath(f"{text}.txt").read_text(), text)
+        selection = _parse(importlib.resources.files(PRESETS).joinpath(f"{text}.txt").read_text(), text)
     elif Path(text).is_file():
         try:
             selection = _parse(read_bounded(Path(text), MAX_TEXT, RecipeError, follow=True).decode(), text)

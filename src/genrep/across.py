@@ -1,0 +1,127 @@
+"""What a lower folder asks of a higher one: the only imports of the tree that point up, made when they are first needed.
+
+Training reads shards and no generator, and so do repair and verification; few of their verbs need one nevertheless. They ask
+here. ``REACHED`` is all that is found so. A lab that only got the shards lacks these verbs and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+REACHED = {
+    "open_online": "genrep.generate.sources.online",  # genrep-train --online
+    "open_decoder": "genrep.generate.sources.online",  # the autoencoder objective
+    "build_shards": "genrep.generate.build.regeneration",  # genrep-manifest repair, rebuild
+    "stored_pairs": "genrep.generate.build.regeneration",  # genrep-manifest verify --regenerate
+}
+
+
+def _reach(name: str) -> Any:
+    return getattr(import_module(REACHED[name]), name)
+
+
+class OnlineSource(Protocol):
+    """Makes any pairs of a recipe on its device."""
+
+    image_shape: tuple[int, int]  # height, width
+    num_positives: int
+    classes: tuple[str, ...]  # names of the labels; empty: none
+    labels: tuple[int, ...]  # that the pairs can have
+    latent_shape: tuple[int, ...]  # of z_anchor
+    fields: tuple[str, ...]  # anchor, positive, positive_1, …, z_anchor, z_positive, …, label, index
+    recipe: dict[str, Any]  # resolved: all that the pairs are a function of, besides their indices
+    identity: str  # sha256 of it: what a resumed run must share
+
+    def batch(self, indices: NDArray[np.int64], fields: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """The pairs with these indices; see ``batches``."""
+        ...
+
+    def batches(
+        self, batches: Iterable[NDArray[np.int64]], fields: Sequence[str] | None = None
+    ) -> Generator[dict[str, Tensor], None, None]:
+        """Batch by batch: images uint8 ``(B, H, W, 3)``, latents float32 ``(B, …)``, ``label`` and ``index`` int64 ``(B,)``.
+
+        All on the source's device but ``index``, which is in host memory. Images that no field names are not made.
+
+        Raises:
+            GeneratorError: the generator failed, now or, on a GPU, in an earlier batch.
+        """
+        ...
+
+    def check(self) -> None:
+        """Wait for the images made so far. Raises GeneratorError if one is not finite or far out of range."""
+        ...
+
+
+class Decoder(Protocol):
+    """A frozen generator as a function."""
+
+    latent_shape: tuple[int, ...]  # of one latent
+    image_shape: tuple[int, int]  # height, width
+    num_classes: int  # 0: labels are not looked at
+
+    def __call__(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Images, differentiable in z.
+
+        Shapes: z ``(B, *latent_shape)`` float, labels ``(B,)`` int64 -> ``(B, 3, H, W)`` float, nominally in [-1, 1].
+        """
+        ...
+
+
+def open_online(gen: str, **options: Any) -> OnlineSource:
+    """A source of pairs; the options are those of ``genrep.generate.sources.online.open_online``, and so are the errors."""
+    source: OnlineSource = _reach("open_online")(gen, **options)
+    return source
+
+
+def open_decoder(gen: str, **options: Any) -> Decoder:
+    """A frozen generator as a function; options and errors are those of ``genrep.generate.sources.online.open_decoder``."""
+    decoder: Decoder = _reach("open_decoder")(gen, **options)
+    return decoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegenerationConfig:
+    """What a manifest does not tell, or what shall be otherwise; None leaves it to the manifest, or to the machine."""
+
+    gen: str | None = (
+        None  # recipe's name, TOML file or package.module:factory (which is never run on a manifest's word)
+    )
+    weights: str | None = None  # file, folder or URL
+    features: str | None = None  # file of instance features (IC-GAN)
+    views: str | None = None  # as --views of genrep-generate: names the file of a learned view
+    filter: str | None = None  # as --filter
+    device: str = "auto"  # the kind that each shard was made on, if it is here
+    batch_size: int | None = None  # that of each shard's record
+    processes: int | None = None
+
+
+def build_shards(manifest: dict[str, Any], numbers: Sequence[int], out: Path, config: RegenerationConfig) -> None:
+    """Build these shards of a manifest (its JSON, checked) with their records in the folder ``out``; shards that are done
+    there stay. No manifest is written.
+
+    Raises:
+        GenRepError: the recipe cannot be followed here (says what differs or lacks), or the generator failed.
+    """
+    _reach("build_shards")(manifest, numbers, out, config)
+
+
+def stored_pairs(
+    manifest: dict[str, Any], indices: Sequence[int], config: RegenerationConfig
+) -> Iterator[tuple[int, dict[str, NDArray[np.uint8]]]]:
+    """The bytes that a shard would hold of these pairs, in any order: index, and by field's name (images, latents, label)
+    uint8 of shape ``(size,)``; images are encoded, numbers little-endian.
+
+    Raises GenRepError as ``build_shards``.
+    """
+    found: Iterator[tuple[int, dict[str, NDArray[np.uint8]]]] = _reach("stored_pairs")(manifest, indices, config)
+    return found
