@@ -9,8 +9,8 @@ from pathlib import Path
 from genrep.files import digest_json, sha256_file
 from genrep.images.labelled import NAMED
 from genrep.images.photo_sets import PHOTO_SETS
-from genrep.train.presets import preset as preset_settings
 from genrep.suggestions import one_of
+from genrep.train.presets import preset as preset_settings
 
 from .sources import GENERATE, Sources
 from .specs import RowSpec, ScaleSpec, Settings, read_method, read_scale, read_table
