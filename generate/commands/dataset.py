@@ -27,7 +27,9 @@ MAX_BATCH_SIZE = 1_000_000
     show_default=True,
     help="The generator.",
 )
-@click.option("--weights", metavar="FILE", type=PATH_TEXT, help="Weights to read instead of the recipe's own.")
+@click.option(
+    "--weights", metavar="FILE[#NETWORK]", type=PATH_TEXT, help="Weights to read instead of the recipe's own."
+)
 @click.option(
     "--features",
     metavar="FILE",

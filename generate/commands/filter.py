@@ -29,7 +29,7 @@ from .root import root_options
 )
 @root_options
 @click.option("--out", metavar="DIR", type=PATH, required=True, help="The run's folder.")
-@click.option("--weights", metavar="FILE", type=PATH, help="Weights instead of the recipe's own.")
+@click.option("--weights", metavar="FILE[#NETWORK]", type=PATH, help="Weights instead of the recipe's own.")
 @click.option("--features", metavar="FILE", type=PATH, help="Instance features, for IC-GAN.")
 @click.option("--truncation", type=float, help="The generator's own: psi of StyleGAN2.  [default: the recipe's]")
 @click.option("--images", metavar="N", type=WHOLE, help="Real images shown.  [default: each once, one epoch]")

@@ -19,7 +19,7 @@ from genrep.option_types import PATH, PATH_TEXT, WHOLE, IntRange
     required=True,
     help="The generator; it stays as it is.",
 )
-@click.option("--weights", metavar="FILE", type=PATH, help="Weights instead of the recipe's own.")
+@click.option("--weights", metavar="FILE[#NETWORK]", type=PATH, help="Weights instead of the recipe's own.")
 @click.option("--features", metavar="FILE", type=PATH, help="Instance features, for IC-GAN.")
 @click.option("--truncation", type=float, help="The generator's own: psi of StyleGAN2.  [default: the recipe's]")
 @click.option("--out", metavar="DIR", type=PATH, required=True, help="The run's folder.")

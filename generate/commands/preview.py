@@ -19,7 +19,7 @@ from genrep.option_types import PATH, PATH_TEXT, WHOLE
     show_default=True,
     help="The generator.",
 )
-@click.option("--weights", metavar="FILE", type=PATH, help="Weights instead of the recipe's own.")
+@click.option("--weights", metavar="FILE[#NETWORK]", type=PATH, help="Weights instead of the recipe's own.")
 @click.option("--features", metavar="FILE", type=PATH, help="Instance features, for IC-GAN.")
 @click.option(
     "--classes",

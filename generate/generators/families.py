@@ -36,11 +36,12 @@ class Family(Protocol):
         """The weights file in a folder that its authors publish or their training writes; None if there is none."""
         ...
 
-    def recognise(self, content: object, path: Path, *, named: bool) -> Checkpoint | None:
+    def recognise(self, content: object, path: Path, *, named: bool, network: str | None = None) -> Checkpoint | None:
         """The checkpoint in what ``unpickle.read_file`` (or safetensors) found at ``path``; None if it is not of this family.
 
-        ``named``: the user said that it is, so that a doubt is settled in favour. Raises WeightsError for a file that is of
-        this family but damaged or not supported.
+        ``named``: the user said that it is, so that a doubt is settled in favour. ``network``: which of the file's networks is
+        meant, as ``find_network`` takes it. Raises WeightsError for a file that is of this family but damaged or not
+        supported, NoSuchNetwork for one that has others of this family than the one that is meant.
         """
         ...
 

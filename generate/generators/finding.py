@@ -13,6 +13,7 @@ from genrep.state_dicts import (
     AVERAGES,
     WRAPPERS,
     Content,
+    as_choice,
     bare,
     below,
     equal,
@@ -53,11 +54,16 @@ class FoundNetwork:
         return (*found, *((f"left out: {', '.join(rest)}",) if rest else ()))
 
 
-def find_network(content: object, marks: Iterable[str], where: str, *, every: bool = False) -> FoundNetwork | None:
+def find_network(
+    content: object, marks: Iterable[str], where: str, *, every: bool = False, network: str | None = None
+) -> FoundNetwork | None:
     """The generator that has one of these names (with ``every``: all of them); None if there is none.
 
-    Of several the averaged one is meant. Raises WeightsError if it is not clear which, or if a training's file has only the
-    one that is not averaged.
+    Of several the averaged one is meant, or the one that the user names (``network``: its prefix, or the last parts of it).
+
+    Raises:
+        WeightsError: it is not clear which, or a training's file has only the one that is not averaged.
+        NoSuchNetwork: there are some, but none of the user's name.
     """
     if not isinstance(content, Mapping) and not hasattr(content, "state"):
         return None
@@ -79,10 +85,13 @@ def find_network(content: object, marks: Iterable[str], where: str, *, every: bo
         mine, theirs = states[one], states[other]
         return mine.keys() == theirs.keys() and all(equal(tensors[mine[name]], tensors[theirs[name]]) for name in mine)
 
-    prefix = pick(known, same, averaged=True, choice=None, where=where, what="generator")
+    prefix = pick(known, same, averaged=True, choice=network, where=where, what="generator")
     last = next((part for part in reversed(prefix.rstrip(".").split(".")) if part not in WRAPPERS), "")
-    if last in ("g", "G") and AVERAGES.isdisjoint(words(prefix)):
-        raise WeightsError(f"{where}: a training's file without '{last}_ema', the averaged generator that is wanted")
+    if network is None and last in ("g", "G") and AVERAGES.isdisjoint(words(prefix)):
+        raise WeightsError(
+            f"{where}: a training's file without '{last}_ema', the averaged generator that is wanted; "
+            f"{as_choice(where, prefix)} takes the other"
+        )
     return FoundNetwork(
         tensors={name: tensors[path] for name, path in states[prefix].items()},
         modules={

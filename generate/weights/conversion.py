@@ -11,13 +11,15 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from genrep.errors import WeightsError
 from genrep.files import canonical_json, digest_json
 from genrep.progress import note
-from genrep.untrusted import one_line
+from genrep.state_dicts import NoSuchNetwork
+from genrep.untrusted import label, one_line
 
 from ..generators import families
 from ..generators.checkpoint import Checkpoint, checkpoint_from_safetensors, read_safetensors
@@ -33,12 +35,15 @@ _FAULTS = (KeyError, IndexError, TypeError, ValueError, AttributeError, Arithmet
 T = TypeVar("T")
 
 
-def read_checkpoint(path: Path, family: str | None = None) -> tuple[Checkpoint, dict[str, Any]]:
+def read_checkpoint(
+    path: Path, family: str | None = None, network: str | None = None
+) -> tuple[Checkpoint, dict[str, Any]]:
     """The checkpoint in a weights file of any known format, in a .tar.gz of one, or in a folder that holds one.
 
     Args:
         path: of the file or folder.
         family: which it is said to be; None = the first that knows it.
+        network: which of several networks in the file is meant (``state_dicts.file_and_network``).
 
     Returns:
         The checkpoint, and the facts of the file: file, source, licence, sha256.
@@ -50,15 +55,15 @@ def read_checkpoint(path: Path, family: str | None = None) -> tuple[Checkpoint, 
     if family is not None:
         families.family(family)
     if os.path.isdir(path):
-        return _first(path, family, _read_file)
+        return _first(path, family, partial(_read_file, network=network))
     if not os.path.isfile(path):
         raise WeightsError(f"weights {path}: no such file")
-    return _read_file(path, family)
+    return _read_file(path, family, network)
 
 
-def _read_file(path: Path, family: str | None) -> tuple[Checkpoint, dict[str, Any]]:
-    facts = describe(path)
-    checkpoint = _own(path, family)
+def _read_file(path: Path, family: str | None, network: str | None) -> tuple[Checkpoint, dict[str, Any]]:
+    facts = describe(path) if network is None else {**describe(path), "network": network}
+    checkpoint = _own(path, family, network)
     if checkpoint is not None:
         return checkpoint, facts
     inputs = {
@@ -67,6 +72,7 @@ def _read_file(path: Path, family: str | None) -> tuple[Checkpoint, dict[str, An
         "neighbours": _neighbours(path),
         "family": family,
         "conversion": CONVERSION,
+        **({} if network is None else {"network": network}),
     }
     key = digest_json(inputs)
     checkpoint = converted.load(key)
@@ -74,7 +80,10 @@ def _read_file(path: Path, family: str | None) -> tuple[Checkpoint, dict[str, An
         with converted.workshop() as folder:
             checkpoint = converted.load(key)  # another process may have made it meanwhile
             if checkpoint is None:
-                checkpoint = _convert_archive(path, family, folder) if is_archive(path) else _convert(path, family)
+                if is_archive(path):
+                    checkpoint = _convert_archive(path, family, network, folder)
+                else:
+                    checkpoint = _convert(path, family, network)
                 if folder is not None:
                     converted.save(folder, key, checkpoint, {**facts, "inputs": inputs})
     return checkpoint, facts
@@ -119,7 +128,7 @@ def _candidates(folder: Path, family: str | None) -> Iterator[Path]:
             yield found
 
 
-def _convert_archive(path: Path, family: str | None, folder: Path | None) -> Checkpoint:
+def _convert_archive(path: Path, family: str | None, network: str | None, folder: Path | None) -> Checkpoint:
     """Of the weights file in a .tar.gz, which is unpacked into ``folder`` (None: the system's) for that time only."""
     try:
         unpacked = tempfile.TemporaryDirectory(prefix=".unpacked-", dir=folder, ignore_cleanup_errors=True)
@@ -131,37 +140,41 @@ def _convert_archive(path: Path, family: str | None, folder: Path | None) -> Che
         while len(entries := list(inner.iterdir())) == 1 and entries[0].is_dir():
             inner = entries[0]
         try:
-            return _first(inner, family, _convert)
+            return _first(inner, family, partial(_convert, network=network))
         except WeightsError as error:
             raise WeightsError(str(error).replace(root, str(path))) from None
 
 
-def _convert(path: Path, family: str | None) -> Checkpoint:
+def _convert(path: Path, family: str | None, network: str | None) -> Checkpoint:
     """Read a file and offer it to the families."""
-    own = _own(path, family)
+    own = _own(path, family, network)
     if own is not None:
         return own
-    content = _content(path)
-    if family is not None:
-        checkpoint = _recognise(family, content, path, named=True)
+    content, others = _content(path), None
+    for name in (*([] if family is None else [family]), *(name for name in families.FAMILIES if name != family)):
+        try:
+            checkpoint = _recognise(name, content, path, named=name == family, network=network)
+        except NoSuchNetwork as error:  # the one that is meant may be of another family
+            others = others or error
+            continue
         if checkpoint is not None:
-            return checkpoint
-    for name in families.FAMILIES:
-        checkpoint = _recognise(name, content, path, named=False) if name != family else None
-        if checkpoint is not None:
-            return _wanted(checkpoint, path, family)
+            return checkpoint if name == family else _wanted(checkpoint, path, family)
+    if others is not None:
+        raise others
     known = ", ".join(families.FAMILIES)
     wanted = known if family is None else f"a {family} file; it is of none of the others either ({known})"
     raise WeightsError(f"weights {path}: holds {_outline(content)}; wanted {wanted}")
 
 
-def _own(path: Path, family: str | None) -> Checkpoint | None:
+def _own(path: Path, family: str | None, network: str | None) -> Checkpoint | None:
     """The checkpoint in a file that this project wrote; None if it is another's."""
     if path.suffix != ".safetensors":
         return None
     checkpoint = checkpoint_from_safetensors(path)
     if checkpoint is None:
         return None
+    if network not in (None, "."):
+        raise WeightsError(f"weights {path}#{label(network)}: a file of genrep's holds one network; wanted {path}")
     if checkpoint.family not in families.FAMILIES:
         known = ", ".join(families.FAMILIES)
         raise WeightsError(f"weights {path}: of the unknown family {one_line(checkpoint.family)!r}; known: {known}")
@@ -182,10 +195,10 @@ def _content(path: Path) -> object:
     return read_file(path)
 
 
-def _recognise(name: str, content: object, path: Path, *, named: bool) -> Checkpoint | None:
+def _recognise(name: str, content: object, path: Path, *, named: bool, network: str | None) -> Checkpoint | None:
     """What a family makes of a file, with its config as it will come from the cache."""
     try:
-        found = families.family(name).recognise(content, path, named=named)
+        found = families.family(name).recognise(content, path, named=named, network=network)
         if found is None:
             return None
         config = json.loads(canonical_json(found.config))

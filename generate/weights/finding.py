@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib.resources
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrep.errors import RecipeError, WeightsError
-from genrep.files import user_path
+from genrep.files import file_and_network, user_path
 
 from .cache import cache_folder, digest_file, make_folder, publish, weights_folder, writable
 from .download import check_digest, download, file_name, is_url
@@ -31,10 +31,13 @@ class WeightsSource:
 
     path: Path  # a file, an archive (.tar.gz) or a folder, as conversion.read_checkpoint takes them
     facts: dict[str, Any]
+    network: str | None = None  # which of several in the file; None: no choice was made
 
 
 def locate(recipe: Recipe, weights: str | Path | None = None) -> WeightsSource:
     """The weights of a recipe, or ``weights`` (a file, a folder or a URL) in their place; downloads what is not there.
+
+    Behind a ``#`` in ``weights`` stands which of several networks is meant.
 
     A published sha256 is held to. Without one the first use's is recorded beside the download and held to.
 
@@ -45,8 +48,11 @@ def locate(recipe: Recipe, weights: str | Path | None = None) -> WeightsSource:
     _check(recipe)
     if weights is not None:
         if is_url(weights):
-            return _fetch(str(weights), weights_folder(recipe.name), sha256=None, licence="unknown")
-        return _local(user_path(weights), recipe)
+            url, _, choice = str(weights).partition("#")
+            source = _fetch(url, weights_folder(recipe.name), sha256=None, licence="unknown")
+            return replace(source, network=choice or None)
+        path, network = file_and_network(weights)
+        return replace(_local(path, recipe), network=network)
     if recipe.weights is None:
         hint = f" ({recipe.source})" if recipe.source else ""
         raise WeightsError(f"recipe {recipe.name}: no weights ship with it; give --weights FILE{hint}")

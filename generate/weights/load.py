@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrep.errors import RecipeError
-from genrep.files import user_path
+from genrep.files import file_and_network
 from genrep.suggestions import one_of
 
 from ..generators.base import Generator
@@ -44,7 +44,8 @@ def load_generator(
 
     Args:
         gen: see above.
-        weights: a file or folder to read instead of the recipe's own; with ``gen=None`` its family is recognised.
+        weights: a file or folder to read instead of the recipe's own; with ``gen=None`` its family is recognised. Of several
+            networks in one file ``FILE#NETWORK`` takes that one, by what stands before its tensors' names.
         device: torch device.
         options: of the family, overriding the recipe's: ``truncation`` (psi of StyleGAN2, default 1; the statistics of
             BigGAN-deep), ``truncation_cutoff``, ``noise`` ("const", "none", "random"), ``conv_clamp``, ``features``
@@ -62,8 +63,8 @@ def load_generator(
             raise RecipeError("load_generator: give gen or weights")
         from .conversion import read_checkpoint
 
-        path = user_path(weights)
-        checkpoint, _ = read_checkpoint(path, None)
+        path, network = file_and_network(weights)
+        checkpoint, _ = read_checkpoint(path, None, network)
         return _open(checkpoint, device, options, path.name)
     recipe = load_recipe(gen)
     generator = open_generator(recipe, weights, device, options).generator
@@ -99,7 +100,7 @@ def open_generator(
 
         given["features"] = load_features(given["features"])
     source = locate(recipe, weights)
-    checkpoint, facts = read_checkpoint(source.path, recipe.family)
+    checkpoint, facts = read_checkpoint(source.path, recipe.family, source.network)
     generator = _open(checkpoint, device, given, recipe.name)
     instances = getattr(generator, "instances", None)
     return LoadedGenerator(

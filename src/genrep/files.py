@@ -31,6 +31,15 @@ def user_path(path: str | os.PathLike[str]) -> Path:
     return Path(expanded)
 
 
+def file_and_network(source: str | os.PathLike[str]) -> tuple[Path, str | None]:
+    """A weights file, and which of its networks is wanted: what stands behind the last ``#``, unless a file has that name."""
+    path = user_path(source)
+    name, _, network = os.fspath(source).rpartition("#")
+    if name and not path.exists() and user_path(name).exists():
+        return user_path(name), network or "."
+    return path, None
+
+
 def require_writable(folder: Path, option: str) -> None:
     """Raise ResumeError, naming the ``option``, where no folder can be made or written there.
 

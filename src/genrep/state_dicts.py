@@ -53,6 +53,10 @@ class Content:
     modules: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
+class NoSuchNetwork(WeightsError):
+    """A file has networks of the wanted kind, but not the one that was asked for."""
+
+
 def flatten(content: object, where: str) -> Content:
     """Every tensor, and array of numbers, by its dotted name. Each container is visited once: none can hold itself.
 
@@ -178,11 +182,12 @@ def pick(
     Args:
         same: whether two prefixes stand before one network, which is in the file twice.
         averaged: take the average of the trained network (a generator's), not the trained one (an encoder's).
-        choice: the user's, a prefix or its last parts; "." is the top level.
+        choice: the user's, a prefix or its last parts, with or without those of wrappers; "." is the top level.
         where, what: the file and the kind of network, for messages.
 
     Raises:
-        WeightsError: it is not clear which, or the choice is none of them.
+        WeightsError: it is not clear which.
+        NoSuchNetwork: the choice is none of them.
     """
     if choice is not None:
         return _chosen(found, choice, where, what)
@@ -195,8 +200,7 @@ def pick(
         more = ", …" if len(wanted) > _SHOWN else ""
         names = ", ".join(shown_prefix(prefix) for prefix in sorted(wanted)[:_SHOWN]) + more
         options = " or ".join(as_choice(where, prefix) for prefix in sorted(wanted)[:_SHOWN])
-        hint = "wanted one, or one that is named an average (ema)" if averaged else f"name one: {options}"
-        raise WeightsError(f"{where}: it holds {len(wanted)} different {what}s ({names}); {hint}")
+        raise WeightsError(f"{where}: it holds {len(wanted)} different {what}s ({names}); name one: {options}")
     return first
 
 
@@ -209,19 +213,19 @@ def shown_prefix(prefix: str) -> str:
 
 
 def as_choice(where: str, prefix: str) -> str:
-    """How a user names this network of a file."""
-    return f"{where}#{label(prefix.rstrip('.')) or '.'}"
+    """How a user names this network of a file. ``where`` is the file, or begins a message with it ("weights FILE")."""
+    return f"{where.removeprefix('weights ')}#{label(prefix.rstrip('.')) or '.'}"
 
 
 def _chosen(found: Sequence[str], choice: str, where: str, what: str) -> str:
     wanted = "" if choice == "." else f"{choice.strip('.')}."
-    fits = [prefix for prefix in found if prefix == wanted] or [
-        prefix for prefix in found if f".{prefix}".endswith(f".{wanted}") and wanted
-    ]
+    fits = [prefix for prefix in found if prefix == wanted]
+    for form in (str, bare):  # a user need not know of what wraps a network
+        fits = fits or [prefix for prefix in found if wanted and f".{form(prefix)}".endswith(f".{form(wanted)}")]
     if len(fits) == 1:
         return fits[0]
     options = ", ".join(as_choice(where, prefix) for prefix in sorted(found)[:_SHOWN])
-    raise WeightsError(
+    raise NoSuchNetwork(
         f"{where}#{label(choice)}: names {len(fits)} of its {len(found)} {what}s; wanted one of {options}"
     )
 

@@ -11,7 +11,7 @@ import torch
 from genrep.encoders import EncoderFacts
 from genrep.encoders.devices import pick_device, pick_precision
 from genrep.errors import DatasetError, TrainingError
-from genrep.files import sha256_file
+from genrep.files import file_and_network, sha256_file
 from genrep.pixel_views import IMAGENET_MEAN, IMAGENET_STD
 
 from ..config import DEFAULT_EPOCHS, OBJECTIVE_OPTIONS, TrainConfig
@@ -82,8 +82,11 @@ class Plan(TrainConfig):
     def to_json(self) -> dict[str, Any]:
         """What config.json holds."""
         value: dict[str, Any] = json.loads(json.dumps(vars(self), default=str))
-        if self.objective == "autoencoder" and self.weights is not None and self.weights.is_file():
-            value["weights_sha256"] = sha256_file(self.weights)  # its targets, wherever the file lies
+        if self.objective == "autoencoder" and self.weights is not None:
+            file, network = file_and_network(self.weights)
+            if file.is_file():
+                value["weights_sha256"] = sha256_file(file)  # its targets, wherever the file lies
+                value |= {} if network is None else {"weights_network": network}
         return value
 
     def identity(self) -> dict[str, Any]:

@@ -42,9 +42,9 @@ def find(folder: Path) -> Path | None:
     )
 
 
-def recognise(content: object, path: Path, *, named: bool) -> Checkpoint | None:
+def recognise(content: object, path: Path, *, named: bool, network: str | None = None) -> Checkpoint | None:
     """See ``Family.recognise``. Unless named, the class embedding's rows must be equal, or the file be called BigBiGAN."""
-    found = looks_like_biggan(content, f"weights {path}")
+    found = looks_like_biggan(content, f"weights {path}", network)
     if found is None or DEEP_MARK in found.tensors or "shared_feat.weight" in found.tensors:
         return None
     table = found.tensors.get("shared.weight")

@@ -34,9 +34,9 @@ class BigGANGenerator(BigGANBase):
         return self.network(z, self.network.embed_classes(y))
 
 
-def recognise(content: object, path: Path, *, named: bool) -> Checkpoint | None:
+def recognise(content: object, path: Path, *, named: bool, network: str | None = None) -> Checkpoint | None:
     """See ``Family.recognise``. The options come from ``state_dict*.pth`` beside the weights, if that is there."""
-    found = looks_like_biggan(content, f"weights {path}")
+    found = looks_like_biggan(content, f"weights {path}", network)
     if found is None:
         return None
     if DEEP_MARK in found.tensors:

@@ -87,11 +87,11 @@ def find(folder: Path) -> Path | None:
     return find_weights(folder) or stylegan2.find(folder)
 
 
-def recognise(content: object, path: Path, *, named: bool) -> Checkpoint | None:
+def recognise(content: object, path: Path, *, named: bool, network: str | None = None) -> Checkpoint | None:
     """See ``Family.recognise``. The options come from ``state_dict*.pth`` beside the weights, if that is there."""
-    found = looks_like_biggan(content, f"weights {path}")
+    found = looks_like_biggan(content, f"weights {path}", network)
     if found is None or "shared_feat.weight" not in found.tensors:
-        return _stylegan2_backbone(content, path) if named else None
+        return _stylegan2_backbone(content, path, network) if named else None
     settings = read_settings(path)
     with naming(f"weights {path}"):
         if not infer_layout(canonical(found.tensors), settings)[0].feature_dim:
@@ -99,9 +99,9 @@ def recognise(content: object, path: Path, *, named: bool) -> Checkpoint | None:
         return convert("icgan", found, settings)
 
 
-def _stylegan2_backbone(content: object, path: Path) -> Checkpoint | None:
+def _stylegan2_backbone(content: object, path: Path, network: str | None) -> Checkpoint | None:
     """IC-GAN's other backbone is a StyleGAN2 with an embedding of instance features, and goes on as that family."""
-    found = stylegan2.recognise(content, path, named=False)
+    found = stylegan2.recognise(content, path, named=False, network=network)
     return found if found is not None and "mapping.embed_feats.weight" in found.tensors else None
 
 

@@ -101,9 +101,9 @@ class Layout:
         return self.class_width + self.feature_width
 
 
-def looks_like_biggan(content: object, where: str) -> FoundNetwork | None:
-    """The network in a file that has the marks of this graph's generator, below any prefix; else None."""
-    return find_network(content, MARKS, where, every=True)
+def looks_like_biggan(content: object, where: str, network: str | None = None) -> FoundNetwork | None:
+    """The network in a file that has the marks of this graph's generator, below any prefix; else None. See ``find_network``."""
+    return find_network(content, MARKS, where, every=True, network=network)
 
 
 def canonical(names: Mapping[str, object]) -> dict[str, Tensor]:

@@ -31,12 +31,12 @@ def find(folder: Path) -> Path | None:
     return named[0] if named else None
 
 
-def recognise(content: object, path: Path, *, named: bool) -> Checkpoint | None:
+def recognise(content: object, path: Path, *, named: bool, network: str | None = None) -> Checkpoint | None:
     """See ``Family.recognise``. Which blocks double the resolution is in the config alone.
 
     Without a config it is taken to be every second one, as in all published networks.
     """
-    found = find_network(content, SIGNATURE, f"weights {path}", every=True)
+    found = find_network(content, SIGNATURE, f"weights {path}", every=True, network=network)
     if found is None:
         return None
     tensors = found.tensors

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 import torch
 
 from genrep.errors import WeightsError
+from genrep.state_dicts import NoSuchNetwork, as_choice
+from genrep.untrusted import label
 
 from ..base import Generator
 from ..checkpoint import Checkpoint
 from .generator import ResidualFlowGenerator
-from .structure import is_residual_flow, read_structure
+from .structure import find_training, read_structure
 
 FAMILY = "residual_flow"
 OPTIONS: frozenset[str] = frozenset()
 WRITTEN = ("most_recent.pth", "models/most_recent.pth")  # by the authors' training, in or below its folder
 PUBLISHED = "*_resflow_*.pth"
+NETWORKS = ("ema", "state_dict")  # in a training's file
 
 
 def find(folder: Path) -> Path | None:
@@ -33,12 +35,16 @@ def find(folder: Path) -> Path | None:
     return published[0] if published else None
 
 
-def recognise(content: object, path: Path, *, named: bool) -> Checkpoint | None:
-    """See ``Family.recognise``. The averaged weights (EMA) are taken, as for the published samples."""
-    if not is_residual_flow(content):
+def recognise(content: object, path: Path, *, named: bool, network: str | None = None) -> Checkpoint | None:
+    """See ``Family.recognise``. The averaged weights ("ema") are taken, as for the published samples, or "state_dict"."""
+    training = find_training(content)
+    if training is None:
         return None
+    if network not in (None, *NETWORKS):
+        options = ", ".join(as_choice(str(path), name) for name in NETWORKS)
+        raise NoSuchNetwork(f"weights {path}#{label(network)}: names none of its networks; wanted one of {options}")
     try:
-        tensors, config = read_structure(cast("dict[str, object]", content))
+        tensors, config = read_structure(training, averaged=network != "state_dict")
     except WeightsError as error:
         raise WeightsError(f"weights {path}: {error}") from None
     except (TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:  # RecursionError is one

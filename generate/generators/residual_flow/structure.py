@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from genrep.errors import WeightsError
+from genrep.state_dicts import WRAPPERS, bare, below, shown_prefix
 from genrep.unpickle.records import Opaque
 
 AFFINE = {
@@ -31,19 +32,27 @@ ACTIVATIONS: dict[str, tuple[str, dict[str, float]]] = {
 NO_OPS = ("Identity", "Dropout", "Dropout2d")  # at test time
 ACT_NORMS = ("ActNorm1d", "ActNorm2d")
 MIXINGS = ("InvertibleLinear", "InvertibleConv2d")
-NETWORK_KEY = re.compile(r"(module\.)?transforms\.\d+\.chain\.\d+\..+")
+NETWORK_KEY = re.compile(r"((?:.+\.)?)transforms\.\d+\.chain\.\d+\..+")  # and what stands before it
+WHERE = "Residual Flow weights"
+MAX_WRAPPERS = 8  # one in another
 
 
-def is_residual_flow(content: object) -> bool:
-    """Whether this is what the training writes: ``{"state_dict": ..., "ema": ..., "args": ...}``, or a state dict of it."""
-    if not isinstance(content, Mapping):
-        return False
-    state = content.get("state_dict", content)
-    return isinstance(state, Mapping) and any(isinstance(key, str) and NETWORK_KEY.fullmatch(key) for key in state)
+def find_training(content: object) -> Mapping[str, Any] | None:
+    """What the training writes, ``{"state_dict": ..., "ema": ..., "args": ...}`` or a state dict of it, in any container."""
+    left, seen = [content], set()
+    for one in left:  # which grows
+        if not isinstance(one, Mapping) or id(one) in seen:
+            continue
+        seen.add(id(one))
+        state = one.get("state_dict", one)
+        if isinstance(state, Mapping) and any(isinstance(key, str) and NETWORK_KEY.match(bare(key)) for key in state):
+            return one
+        left += one.values()
+    return None
 
 
-def read_structure(content: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors (averaged weights in place of the raw ones) and config of a checkpoint.
+def read_structure(content: Mapping[str, Any], *, averaged: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors (with ``averaged``: the averaged weights in place of the raw ones) and config of a checkpoint.
 
     The config lists the layers of each scale in the order of the forward pass, as the pickled network has them, with the
     constants of the spectral normalisation. Raises WeightsError, in one line, for what cannot be run.
@@ -56,21 +65,43 @@ def read_structure(content: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[
             "Residual Flow weights: no 'ema' object with module and shadow_params in the file; "
             "wanted the checkpoint that its training writes, not a bare state dict"
         )
-    if _class(module) in ("DataParallel", "DistributedDataParallel"):
-        module = _child(module, "module")
-    network = _Network(module, _averaged(content["state_dict"], shadow))
+    state = _tensors(content["state_dict"])
+    network = _Network(_unwrapped(module), _averaged(state, shadow) if averaged else state)
     config = network.config(content.get("args"))
     return network.tensors, config
 
 
-def _averaged(state: Mapping[str, Any], shadow: Mapping[str, Any]) -> dict[str, Tensor]:
-    tensors = {key.removeprefix("module."): value for key, value in state.items() if isinstance(value, Tensor)}
-    for key, value in shadow.items():
-        name = key.removeprefix("module.")
-        if name not in tensors or not isinstance(value, Tensor) or value.shape != tensors[name].shape:
-            raise WeightsError(f"Residual Flow weights: the averaged {name!r} has no counterpart in the state dict")
-        tensors[name] = value
-    return tensors
+def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """By the network's own names, whatever wraps it: they may stand below one prefix."""
+    tensors = {key: value for key, value in state.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    names = below(tensors, "", WHERE)
+    before = {found[1] for name in names if (found := NETWORK_KEY.fullmatch(name))}
+    if len(before) > 1:
+        shown = ", ".join(shown_prefix(prefix) for prefix in sorted(before)[:3])
+        raise WeightsError(f"{WHERE}: the state dict holds {len(before)} networks ({shown}); wanted one")
+    prefix = "".join(before)
+    return {name.removeprefix(prefix): tensors[full] for name, full in names.items() if name.startswith(prefix)}
+
+
+def _averaged(state: Mapping[str, Tensor], shadow: Mapping[str, Any]) -> dict[str, Tensor]:
+    averages = _tensors(shadow)
+    strange = next((key for key, value in shadow.items() if not isinstance(value, Tensor)), None)
+    for name, value in averages.items():
+        if name not in state or value.shape != state[name].shape:
+            strange = name
+    if strange is not None:
+        raise WeightsError(f"{WHERE}: the averaged {strange!r} has no counterpart in the state dict")
+    return {**state, **averages}
+
+
+def _unwrapped(module: Opaque) -> Opaque:
+    """The network in what wraps it (DataParallel, torch.compile, FSDP and others), told by its only part's name."""
+    for _ in range(MAX_WRAPPERS):
+        children = module.state.get("_modules") if isinstance(module.state, Mapping) else None
+        if not isinstance(children, Mapping) or len(children) != 1 or WRAPPERS.isdisjoint(children):
+            break
+        module = _child(module, next(iter(children)))
+    return module
 
 
 def _class(module: Opaque) -> str:
@@ -81,20 +112,20 @@ def _child(module: Opaque, name: str) -> Opaque:
     children = module.state.get("_modules") if isinstance(module.state, Mapping) else None
     child = children.get(name) if isinstance(children, Mapping) else None
     if not isinstance(child, Opaque):
-        raise WeightsError(f"Residual Flow weights: {_class(module)} without its part {name!r}")
-    return child
+        raise WeightsError(f"{WHERE}: {_class(module)} without its part {name!r}")
+    return child if name in WRAPPERS else _unwrapped(child)
 
 
 def _children(module: Opaque) -> dict[str, Opaque]:
     children = module.state.get("_modules") if isinstance(module.state, Mapping) else None
     if not isinstance(children, Mapping) or not all(isinstance(child, Opaque) for child in children.values()):
-        raise WeightsError(f"Residual Flow weights: {_class(module)} is no container of layers")
-    return dict(children)
+        raise WeightsError(f"{WHERE}: {_class(module)} is no container of layers")
+    return {name: _unwrapped(child) for name, child in children.items()}
 
 
 def _attribute(module: Opaque, name: str) -> Any:
     if not isinstance(module.state, Mapping) or name not in module.state:
-        raise WeightsError(f"Residual Flow weights: {_class(module)} without its attribute {name!r}")
+        raise WeightsError(f"{WHERE}: {_class(module)} without its attribute {name!r}")
     return module.state[name]
 
 
@@ -109,18 +140,16 @@ class _Network:
 
     def config(self, args: object) -> dict[str, Any]:
         if _class(self.module) != "ResidualFlow":
-            raise WeightsError(f"Residual Flow weights: the network is a {_class(self.module)}, wanted a ResidualFlow")
+            raise WeightsError(f"{WHERE}: the network is a {_class(self.module)}, wanted a ResidualFlow")
         vnorms = str(_attribute(self.module, "vnorms"))
         learned = isinstance(self.module.state, Mapping) and self.module.state.get("learn_p")
         if learned or set(vnorms) != {"2"}:
-            raise WeightsError(
-                f"Residual Flow weights: vnorms {vnorms!r}, learn_p {bool(learned)}: supported: 2222, False"
-            )
+            raise WeightsError(f"{WHERE}: vnorms {vnorms!r}, learn_p {bool(learned)}: supported: 2222, False")
         stages = _children(_child(self.module, "transforms"))
         chains: list[list[Any]] = []
         for s, stage in stages.items():
             if _class(stage) != "StackediResBlocks":
-                raise WeightsError(f"Residual Flow weights: {_class(stage)} is not supported")
+                raise WeightsError(f"{WHERE}: {_class(stage)} is not supported")
             layers = _children(_child(stage, "chain"))
             chains.append([self._layer(layer, f"transforms.{s}.chain.{i}.") for i, layer in layers.items()])
         iterations = _attribute(self.module, "n_lipschitz_iters")
@@ -144,7 +173,7 @@ class _Network:
     def _take(self, source: str, target: str, *names: str) -> None:
         for name in names:
             if source + name not in self.state:
-                raise WeightsError(f"Residual Flow weights: no tensor {source + name!r}")
+                raise WeightsError(f"{WHERE}: no tensor {source + name!r}")
             self.tensors[target + name] = self.state[source + name].float()
 
     def _layer(self, layer: Opaque, prefix: str, target: str | None = None) -> Any:
@@ -169,7 +198,7 @@ class _Network:
         if kind == "Normalize":
             mean, std = (self.state.get(prefix + name, torch.empty(0)).tolist() for name in ("mean", "std"))
             return {"normalize": [mean, std]}
-        raise WeightsError(f"Residual Flow weights: layer {prefix[:-1]} is a {kind}: not supported")
+        raise WeightsError(f"{WHERE}: layer {prefix[:-1]} is a {kind}: not supported")
 
     def _residual(self, branch: Opaque, prefix: str) -> dict[str, list[str]]:
         source = prefix + "nnet."
@@ -191,14 +220,14 @@ class _Network:
                 if name == "Swish":
                     self._take(f"{source}{i}.", target, "beta")
             else:
-                raise WeightsError(f"Residual Flow weights: layer {source}{i} is a {name}: not supported")
+                raise WeightsError(f"{WHERE}: layer {source}{i} is a {name}: not supported")
         self.image_shape = self.image_shape or shape
         return {"residual": kinds}
 
     def _seen(self, source: str) -> list[int]:
         size = self.state.get(source + "spatial_dims")
         if size is None or size.numel() != 2:
-            raise WeightsError(f"Residual Flow weights: no tensor {source + 'spatial_dims'!r} of height and width")
+            raise WeightsError(f"{WHERE}: no tensor {source + 'spatial_dims'!r} of height and width")
         return [self.state[source + "weight"].shape[1], *(int(n) for n in size.tolist())]
 
 
@@ -210,7 +239,7 @@ def _activation(layer: Opaque) -> str:
     kind, constants = ACTIVATIONS[_class(layer)]
     for name, wanted in constants.items():
         if (found := _attribute(layer, name)) != wanted:
-            raise WeightsError(f"Residual Flow weights: {_class(layer)} with {name} {found}: supported: {wanted:g}")
+            raise WeightsError(f"{WHERE}: {_class(layer)} with {name} {found}: supported: {wanted:g}")
     return kind
 
 

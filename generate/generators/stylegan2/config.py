@@ -42,6 +42,7 @@ class StyleGAN2Config:
     conv_clamp: float | None = None  # activations are clamped to +-conv_clamp, in every precision
     resample_taps: Taps = (1.0, 3.0, 3.0, 1.0)  # low-pass filter, separable or a square matrix
     use_noise: bool = True
+    mean_per_layer: bool = False  # the mean of W, which truncation pulls towards, differs from layer to layer
 
     @property
     def num_ws(self) -> int:
@@ -190,6 +191,7 @@ def infer_config(state: Mapping[str, Tensor], **traceless: Any) -> StyleGAN2Conf
         mapping_width=width if layers > 1 else None,
         architecture=architecture,
         use_noise="synthesis.b4.conv1.noise_strength" in state,
+        mean_per_layer="mapping.w_avg" in state and state["mapping.w_avg"].dim() == 2,
         **{name: _frozen(value) for name, value in traceless.items()},
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrep.errors import DataError, RecipeError, WeightsError
-from genrep.state_dicts import flatten, module_attributes
+from genrep.state_dicts import NoSuchNetwork, as_choice, flatten, module_attributes
 from genrep.untrusted import label
 
 from ..checkpoint import Checkpoint
@@ -51,30 +51,38 @@ def find(folder: Path) -> Path | None:
     return None
 
 
-def recognise(content: object, path: Path, *, named: bool) -> Checkpoint | None:
+def recognise(content: object, path: Path, *, named: bool, network: str | None = None) -> Checkpoint | None:
     """See ``Family.recognise``. All formats come out with the names of the ADA release in PyTorch, so that the same weights
     are the same checkpoint; filters are left out, since the config tells them where they are not the usual ones.
     """
     del named  # the names of the tensors leave no doubt
     where = f"weights {path}"
-    if ada_pickle.lacks_average(content):
-        raise WeightsError(f"{where}: a snapshot of a training without 'G_ema', the averaged generator that is wanted")
-    found = find_network(content, state_dict.MARKS, where)
-    reader: Reader = state_dict.read if found is None or not found.modules else ada_pickle.read
-    if found is None:
-        found, reader = find_network(content, rosinality.MARKS, where), rosinality.read
+    if network is None and ada_pickle.lacks_average(content):
+        raise WeightsError(
+            f"{where}: a snapshot of a training without 'G_ema', the averaged generator that is wanted; "
+            f"{as_choice(where, 'G')} takes the other"
+        )
+    found = find_network(content, (*state_dict.MARKS, *rosinality.MARKS), where, network=network)
     try:
         if found is not None:
-            state, config, used = reader(found)
+            state, config, used = _reader(found)(found)
             return _checkpoint(state, config, found.notes(used))
-        if (variables := tf_pickle.read(content)) is not None:
+        if (variables := tf_pickle.read(content, where, network)) is not None:
             return _checkpoint(*variables)
         if isinstance(content, Mapping) or module_attributes(content) is not None:
             held = flatten(content, where)
             refuse_other_networks(held.tensors, "pickle" if held.modules else "state dict")
+    except NoSuchNetwork:
+        raise
     except (WeightsError, ValueError) as error:
         raise WeightsError(f"{where}: {str(error).removeprefix(f'{where}: ')}") from None
     return None
+
+
+def _reader(found: FoundNetwork) -> Reader:
+    if found.tensors.keys().isdisjoint(state_dict.MARKS):
+        return rosinality.read
+    return ada_pickle.read if found.modules else state_dict.read
 
 
 def _checkpoint(state: dict[str, Tensor], config: dict[str, Any], notes: tuple[str, ...] = ()) -> Checkpoint:
@@ -91,11 +99,14 @@ def _checkpoint(state: dict[str, Tensor], config: dict[str, Any], notes: tuple[s
 
 
 def mean_of_w(value: Tensor) -> Tensor:
-    """The mean of W, also where it stands once per layer. Shape: ``(w_dim,)`` or ``(…, num_ws, w_dim) -> (w_dim,)``."""
-    rows = value.reshape(-1, value.shape[-1]) if value.dim() > 1 else value[None]
-    if value.dim() and not bool((rows == rows[:1]).all()):
-        raise WeightsError("its mean of W differs from layer to layer: not supported")
-    return rows[0] if value.dim() else value
+    """The mean of W: one for all layers, also where a file repeats it for each, or one for each where they differ.
+
+    Shape: ``(w_dim,)`` or ``(…, num_ws, w_dim)`` -> ``(w_dim,)`` or ``(num_ws, w_dim)``.
+    """
+    if value.dim() < 2:
+        return value
+    rows = value.reshape(-1, value.shape[-1])
+    return rows[0] if bool((rows == rows[:1]).all()) else rows
 
 
 def check_fit(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> StyleGAN2Config:

@@ -89,7 +89,7 @@ class StyleGAN2Generator:
         with torch.device("meta"):  # no time for random weights
             network = StyleGAN2Network(config)
         fir = ops.up_kernel(config.resample_taps)
-        ours = {"mapping.w_avg": torch.zeros(config.w_dim), **state}
+        ours = {"mapping.w_avg": torch.zeros_like(network.mapping.w_avg, device="cpu"), **state}
         ours.update({name: fir for name in network.state_dict() if name.endswith("resample_filter")})
         try:
             network.load_state_dict(ours, assign=True)

@@ -62,7 +62,8 @@ class MappingNetwork(nn.Module):
                 nonlinearity=config.mapping_activation,
             )
             self.add_module(f"fc{i}", layer)
-        self.register_buffer("w_avg", torch.zeros(config.w_dim))
+        layers = (config.num_ws,) if config.mean_per_layer else ()
+        self.register_buffer("w_avg", torch.zeros(*layers, config.w_dim))
 
     def forward(self, z: Tensor, c: Tensor | None = None, h: Tensor | None = None) -> Tensor:
         """Shapes: z ``(B, z_dim)``, c ``(B, c_dim)`` one-hot or soft, h ``(B, h_dim)``, each None or ignored where the
@@ -279,7 +280,10 @@ class StyleGAN2Network(nn.Module):
         ws = w[:, None].expand(-1, self.config.num_ws, -1)
         if psi == 1.0:
             return ws
-        truncated = self.mapping.w_avg.lerp(w, psi)[:, None].expand(-1, self.config.num_ws, -1)
+        if self.config.mean_per_layer:
+            truncated = self.mapping.w_avg.lerp(ws, psi)
+        else:
+            truncated = self.mapping.w_avg.lerp(w, psi)[:, None].expand(-1, self.config.num_ws, -1)
         if cutoff is None:
             return truncated
         return torch.cat([truncated[:, :cutoff], ws[:, cutoff:]], dim=1)

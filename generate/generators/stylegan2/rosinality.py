@@ -1,4 +1,4 @@
-"""Checkpoints with the names of rosinality's and of davidbau's PyTorch networks: ``{"g_ema": ..., "latent_avg": ...}``."""
+"""Checkpoints with the names of rosinality's networks (``{"g_ema": ..., "latent_avg": ...}``), davidbau's and BasicSR's."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from .config import common_taps, traceless
 
 _NOISE_SEED = 1  # of the noise that davidbau's networks take where a file of before 2020-01-15 has none
 
-# davidbau's names -> rosinality's; the numbers count from 3, 2 and 1. One of that network's two forms adds ".dconv".
+# Others' names -> rosinality's. davidbau's numbers count from 3, 2 and 1; one of that network's two forms adds ".dconv".
+# BasicSR's networks do the same as rosinality's, but have no tensors for their filters.
 _RENAMES = (
     (re.compile(r"layer2\.conv\.mconv\."), "conv1.conv."),
     (re.compile(r"layer2\.conv\."), "conv1."),
@@ -27,12 +28,29 @@ _RENAMES = (
     (re.compile(r"to_rgb(\d{1,2})\.rgb\."), "to_rgbs.{1}."),
     (re.compile(r"up_rgb(\d{1,2})\."), "to_rgbs.{2}.upsample."),
     (re.compile(r"latents\.latent_avg"), "latent_avg"),
+    (re.compile(r"constant_input\.weight"), "input.input"),
+    (re.compile(r"style_mlp\."), "style."),
+    (re.compile(r"style_conv1\.weight"), "conv1.noise.weight"),
+    (re.compile(r"style_conv1\.modulated_conv\."), "conv1.conv."),
+    (re.compile(r"style_conv1\."), "conv1."),
+    (re.compile(r"style_convs\.(\d{1,2})\.weight"), "convs.{3}.noise.weight"),
+    (re.compile(r"style_convs\.(\d{1,2})\.modulated_conv\."), "convs.{3}.conv."),
+    (re.compile(r"style_convs\.(\d{1,2})\."), "convs.{3}."),
+    (re.compile(r"to_rgb1\.modulated_conv\."), "to_rgb1.conv."),
+    (re.compile(r"to_rgbs\.(\d{1,2})\.modulated_conv\."), "to_rgbs.{3}.conv."),
+    (re.compile(r"noises\.noise(\d{1,2})$"), "noises.noise_{3}"),
 )
 
 
-MARKS = ("input.input", "conv1.conv.modulation.weight", "layer2.conv.mconv.modulation.weight")
+MARKS = (
+    "input.input",
+    "conv1.conv.modulation.weight",
+    "layer2.conv.mconv.modulation.weight",
+    "style_conv1.modulated_conv.modulation.weight",
+)
 _TOP = re.compile(
-    r"(?:style|input|conv1|convs|to_rgb1|to_rgbs|noises|latent_avg|latents|layer\d+|to_rgb\d+|up_rgb\d+)(?:\.|$)"
+    r"(?:style|input|conv1|convs|to_rgb1|to_rgbs|noises|latent_avg|latents|layer\d+|to_rgb\d+|up_rgb\d+"
+    r"|style_mlp|constant_input|style_conv1|style_convs)(?:\.|$)"
 )
 
 
@@ -42,6 +60,10 @@ def read(found: FoundNetwork) -> tuple[dict[str, Tensor], dict[str, Any], list[s
     ``mapping.w_avg`` is missing if the file has no mean of W, and noise that it lacks is drawn as davidbau's networks do.
     Raises WeightsError for names that do not belong.
     """
+    if "style_conv1.bias" in found.tensors:
+        raise WeightsError(
+            "BasicSR's StyleGAN2 of the 'clean' kind, whose layers are scaled differently: not supported"
+        )
     own = {name: tensor for name, tensor in found.tensors.items() if _TOP.match(name)}
     state = {_rename(name): tensor for name, tensor in own.items()}
     around = found.nearest("latent_avg")
@@ -65,7 +87,7 @@ def _rename(name: str) -> str:
         found = pattern.match(name)
         if found:
             number = int(found[1]) if pattern.groups else 0
-            return target.format(number - 3, number - 2, number - 1) + name[found.end() :]
+            return target.format(number - 3, number - 2, number - 1, number) + name[found.end() :]
     return name
 
 

@@ -11,28 +11,37 @@ import torch
 from torch import Tensor
 
 from genrep.errors import WeightsError
+from genrep.state_dicts import NoSuchNetwork, as_choice
 from genrep.unpickle.records import Opaque
+from genrep.untrusted import label
 
 from .config import taps_of, traceless
 from .other_networks import refuse_other_networks
 
-_AVERAGED = 2  # the place of Gs in (G, D, Gs)
+_PLACES = {"G": 0, "Gs": 2}  # in (G, D, Gs)
+_AVERAGED = _PLACES["Gs"]
 _PARTS = ("mapping", "synthesis")
 _DEFAULT_KERNEL = [1, 3, 3, 1]
 
 
-def read(content: object) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+def read(content: object, where: str, choice: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """Tensors under ADA's names, and the config of what they do not tell; None if it is no pickle of a TensorFlow network.
 
+    ``choice``: "G" is the network that was trained, "Gs" (None) its average.
     Truncation is left to the caller: the 0.5 that TensorFlow's generator defaults to is no property of the weights.
 
-    Raises WeightsError if it is a network of another kind.
+    Raises WeightsError if it is a network of another kind, NoSuchNetwork for another choice.
     """
     if isinstance(content, list | tuple) and len(content) > _AVERAGED:
-        content = content[_AVERAGED]
+        content = content[_PLACES.get(choice or "", _AVERAGED)]
     network = _network(content)
     if network is None:
         return None
+    if choice not in (None, *_PLACES):
+        raise NoSuchNetwork(
+            f"{where}#{label(choice)}: names none of its generators; wanted one of "
+            f"{', '.join(as_choice(where, name) for name in _PLACES)}"
+        )
     variables = dict(_variables(network))
     refuse_other_networks(variables, "pickle")
     if "synthesis/4x4/Conv/mod_weight" not in variables:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from genrep.errors import WeightsError
-from genrep.files import sha256_file, user_path, write_atomic
+from genrep.files import file_and_network, sha256_file, write_atomic
 from genrep.tensor_files import is_safetensors, read_safetensors, safetensors_bytes
 from genrep.untrusted import content_faults, label, printable
 
@@ -69,7 +69,7 @@ def load_encoder(
     Raises:
         WeightsError: there is none, it is not finite, or not complete: nothing is ever left at its random initialisation.
     """
-    path, network = _network(source)
+    path, network = file_and_network(source)
     if not path.exists() and _FACTORY.fullmatch(str(source)):
         from .factories import open_factory
 
@@ -86,15 +86,6 @@ def load_encoder(
         if metadata.keys().isdisjoint({"arch", "stem"}) or network is not None:
             return _foreign(path, content, digest, network, size=size, mean=mean, std=std)
         return _ours(path, content, metadata, digest, size=size, mean=mean, std=std)
-
-
-def _network(source: str | Path) -> tuple[Path, str | None]:
-    """The file, and which of its networks is wanted: what stands behind the last #, unless that is in the file's name."""
-    path = user_path(source)
-    name, _, network = str(source).rpartition("#")
-    if name and not path.exists() and user_path(name).exists():
-        return user_path(name), network or "."
-    return path, None
 
 
 def _read(path: Path) -> tuple[Any, dict[str, str], str]:
