@@ -18,9 +18,8 @@ from pathlib import Path
 from threading import Event, Lock, RLock
 from typing import Any
 
-from genrep.errors import DatasetError, ManifestError
+from genrep.errors import DatasetError, ManifestError, one_of
 from genrep.files import canonical_json
-from genrep.suggestions import one_of
 from genrep.untrusted import printable
 
 from .manifest import Manifest, Shard, dataset_folder, read_manifest, read_shard_record

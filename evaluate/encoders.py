@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrep.encoders import ARCHS, STEMS
-from genrep.errors import WeightsError
+from genrep.errors import WeightsError, one_of
 from genrep.progress import note
-from genrep.suggestions import one_of
 
 if TYPE_CHECKING:
     from genrep.encoders import LoadedEncoder

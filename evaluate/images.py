@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from genrep.errors import DataError
+from genrep.errors import DataError, one_of
 from genrep.images.files import ImageFiles, list_folder_pair
 from genrep.images.inventory import Inventory, inventory_of_files, inventory_of_pixels, words_of
 from genrep.images.labelled import NAMED, load_images
 from genrep.images.photo_sets import MEAN_PER_CLASS, PHOTO_SETS, TOP1, load_photo_set
 from genrep.images.reading import read_rgb
-from genrep.suggestions import one_of
 
 from .transforms import Pixels, Transform
 

@@ -11,10 +11,9 @@ import torch
 
 from genrep.encoders import DEVICES, PRECISIONS, LoadedEncoder
 from genrep.encoders.devices import pick_device, pick_precision
-from genrep.errors import DataError
+from genrep.errors import DataError, one_of
 from genrep.files import locked_folder, require_writable
 from genrep.knn import NEIGHBOURS, TEMPERATURE, knn_score
-from genrep.suggestions import one_of
 
 from .encoders import check_encoder_choice, open_encoder
 from .frozen import COMPUTED, frozen_features

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genrep.encoders import DEVICES
-from genrep.errors import DataError
+from genrep.errors import DataError, one_of
 from genrep.files import locked_folder
 from genrep.images.labelled import MissingDataset
-from genrep.suggestions import one_of
 
 from .encoders import check_encoder_choice
 from .linear.config import LinearConfig

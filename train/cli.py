@@ -9,9 +9,11 @@ from click.core import ParameterSource
 
 from genrep import __version__
 from genrep.cli import print_config, run, say, say_leftovers
+from genrep.errors import ConfigError
+from genrep.option_types import PATH_TEXT
+from genrep.settings import from_options, options
 
 from .config import TrainConfig
-from .options import all_options
 from .presets import DESCRIPTIONS, read_preset
 
 EPILOG = "\b\nPresets:\n" + "\n".join(f"  {name:34}{text}" for name, text in DESCRIPTIONS.items())
@@ -19,10 +21,17 @@ EPILOG = "\b\nPresets:\n" + "\n".join(f"  {name:34}{text}" for name, text in DES
 
 @click.command(name="genrep-train", epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
-@all_options
+@options(TrainConfig, "out")
+@click.option(
+    "--preset",
+    metavar="NAME|FILE",
+    type=PATH_TEXT,
+    help="Settings of a paper's row, or of a TOML file; options given beside it come first.",
+)
+@options(TrainConfig, without=("out",))
 @click.option("--dry-run", is_flag=True, help="Print the resolved settings as JSON and exit.")
 @click.pass_context
-def command(context: click.Context, /, preset: str | None, dry_run: bool, **options: Any) -> None:
+def command(context: click.Context, /, preset: str | None, dry_run: bool, **given: Any) -> None:
     """Train an encoder on pairs of anchors and positives.
 
     Leaves encoder.safetensors in the run's folder, with torchvision's key names. The same command again goes on after an
@@ -36,10 +45,7 @@ def command(context: click.Context, /, preset: str | None, dry_run: bool, **opti
       genrep-train --online --gen bigbigan --views independent --steps-per-epoch 5000 --out runs/online
       torchrun --nproc-per-node 8 -m genrep.train --data shards/ --out runs/x --batch-size 2048
     """
-    try:
-        config = TrainConfig(**_with_preset(context, preset, options))
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
+    config = from_options(TrainConfig, _with_preset(context, preset, given))
     if dry_run:
         from .engine.plan import resolve
 
@@ -68,7 +74,10 @@ def _with_preset(context: click.Context, preset: str | None, options: dict[str, 
     given = {name for name in options if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
     if given & {"epochs", "steps"}:
         given |= {"epochs", "steps"}  # one length replaces the other
-    settings = read_preset(preset)
+    try:
+        settings = read_preset(preset)
+    except ConfigError as error:
+        raise click.UsageError(error.in_shell()) from error
     return {name: value if name in given else settings.get(name, value) for name, value in options.items()}
 
 

@@ -19,9 +19,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from genrep.errors import DataError
+from genrep.errors import ConfigError, DataError, one_of, suggestion
 from genrep.files import user_path
-from genrep.suggestions import one_of, suggestion
 from genrep.untrusted import MAX_TEXT, parse_toml, read_bounded
 
 from .config import TrainConfig
@@ -166,10 +165,10 @@ def preset(name: str) -> Settings:
     """The settings of a preset: option names with ``_`` for ``-``, and values that TOML and JSON can hold; the caller's own.
 
     Raises:
-        ValueError: there is none of this name; lists the names.
+        ConfigError: there is none of this name; lists the names.
     """
     if name not in _PRESETS:
-        raise ValueError(f"--preset {name!r}: wanted one of {one_of(name, _PRESETS)}")
+        raise ConfigError.naming("{preset} {!r}: wanted one of {}", name, one_of(name, _PRESETS))
     return dict(_PRESETS[name][1])
 
 
@@ -177,7 +176,7 @@ def read_preset(source: str) -> Settings:
     """A preset by name, or the settings of a TOML file in the same form.
 
     Raises:
-        ValueError: no such name or file, or a setting that ``genrep-train`` has not; names it.
+        ConfigError: no such name or file, or a setting that ``genrep-train`` has not; names it.
     """
     if not source.endswith(".toml"):
         return preset(source)
@@ -185,17 +184,19 @@ def read_preset(source: str) -> Settings:
         settings = parse_toml(read_bounded(user_path(source), MAX_TEXT, DataError, follow=True), source, DataError)
     except DataError as error:
         reason = str(error).removeprefix(f"{user_path(source)}: ").removeprefix(f"{source}: ")
-        raise ValueError(f"--preset {source}: cannot be read ({reason})") from error
+        raise ConfigError.naming("{preset} {}: cannot be read ({})", source, reason) from error
     types = get_type_hints(TrainConfig)
     for name, value in settings.items():
         if name not in types.keys() - {"out"}:
-            raise ValueError(
-                f"--preset {source}: unknown setting {name!r}; wanted names of genrep-train's options with _"
-                f"{suggestion(name, types)}"
+            raise ConfigError.naming(
+                "{preset} {}: unknown setting {!r}; wanted names of genrep-train's options with _{}",
+                source,
+                name,
+                suggestion(name, types),
             )
         if not _is_of(value, types[name]):
             wanted = getattr(types[name], "__name__", str(types[name])).removesuffix(" | None")
-            raise ValueError(f"--preset {source}: {name} is {value!r}; wanted {wanted}")
+            raise ConfigError.naming("{preset} {}: {} is {!r}; wanted {}", source, name, value, wanted)
     return settings
 
 

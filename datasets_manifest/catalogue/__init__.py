@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from genrep.errors import DatasetError, ManifestError
-from genrep.suggestions import one_of
+from genrep.errors import DatasetError, ManifestError, one_of
 from genrep.untrusted import shown
 
 from ..strict_json import parse_json, want_integer, want_list, want_object, want_sha256, want_text

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genrep.errors import DatasetError, ResumeError
+from genrep.errors import DatasetError, ResumeError, one_of
 from genrep.files import is_clutter, locked_folder, write_json
 from genrep.progress import Progress
-from genrep.suggestions import one_of
 
 from ..manifest import Manifest, read_manifest
 from ..strays import refuse_inside

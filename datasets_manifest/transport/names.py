@@ -6,9 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from genrep.errors import DatasetError
+from genrep.errors import DatasetError, one_of
 from genrep.net import shown
-from genrep.suggestions import one_of
 
 from .. import catalogue
 from .stores import scheme_of

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from genrep.encoders import DEVICES, PRECISIONS
+from genrep.errors import one_of
 from genrep.evaluate.encoders import check_encoder_choice
 from genrep.evaluate.voc.choice import MEASURABLE
-from genrep.suggestions import one_of
 
 from .presets import PRESETS, Preset
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genrep.encoders import DEVICES, PRECISIONS
-from genrep.suggestions import one_of
+from genrep.errors import one_of
 
 from ..encoders import check_encoder_choice
 from .presets import PRESETS

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genrep.encoders import DEVICES
+from genrep.errors import one_of
 from genrep.evaluate.encoders import check_encoder_choice
-from genrep.suggestions import one_of
 
 from .choice import MEASURABLE
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from genrep.datasets_manifest.schema import MAX_SIDE, MIN_VARYING_SIDE
 from genrep.errors import RecipeError
-from genrep.suggestions import one_of
+from genrep.errors import one_of
 
 SIZE = re.compile(r"(\d{1,4})(?:x(\d{1,4}))?")
 CROPS = ("center", "none")

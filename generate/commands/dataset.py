@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from genrep.cli import print_config, say
-from genrep.option_types import PATH, PATH_TEXT, IntRange
-from genrep.quantities import whole_number
+from genrep.option_types import PATH, PATH_TEXT, IntRange, whole_number
 
 if TYPE_CHECKING:
     from ..build import BuildReport

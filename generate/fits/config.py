@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from genrep.encoders import ARCHS, PRECISIONS, STEMS
-from genrep.errors import RecipeError
+from genrep.errors import RecipeError, one_of
 from genrep.pixel_views import PIXEL_VIEWS
-from genrep.suggestions import one_of
 
 from ..views.ranges import parse_range
 

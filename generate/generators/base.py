@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from genrep import seeding
-from genrep.errors import RecipeError
-from genrep.suggestions import one_of
+from genrep.errors import RecipeError, one_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

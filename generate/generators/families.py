@@ -6,8 +6,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from genrep.errors import RecipeError
-from genrep.suggestions import one_of
+from genrep.errors import RecipeError, one_of
 
 if TYPE_CHECKING:
     import torch

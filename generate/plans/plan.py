@@ -10,7 +10,7 @@ from typing import Any
 from genrep.datasets_manifest.layout import largest_shape
 from genrep.errors import RecipeError
 from genrep.files import digest_json
-from genrep.quantities import whole_number
+from genrep.option_types import whole_number
 
 from .pages import page_size
 

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from genrep.errors import RecipeError
+from genrep.errors import RecipeError, one_of
 from genrep.files import user_path
-from genrep.suggestions import one_of
 from genrep.untrusted import parse_toml, read_bounded, shown
 
 from ..generators.base import LatentSpec

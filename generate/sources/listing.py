@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from genrep.errors import DataError
+from genrep.errors import DataError, one_of
 from genrep.images.labelled import NAMED
 from genrep.images.listing import Listing, list_images
 from genrep.images.photo_sets import FOLDER_SETS, find_folder
-from genrep.suggestions import one_of
 
 
 def is_listed(data: str) -> bool:

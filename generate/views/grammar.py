@@ -15,9 +15,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from genrep.errors import RecipeError
+from genrep.errors import RecipeError, one_of, suggestion
 from genrep.files import user_path
-from genrep.suggestions import one_of, suggestion
 from genrep.untrusted import parse_toml, read_bounded, shown
 
 from .base import View

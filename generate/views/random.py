@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from genrep import seeding
-from genrep.errors import RecipeError
-from genrep.suggestions import one_of
+from genrep.errors import RecipeError, one_of
 
 from ..generators.base import LatentSpec
 from .arithmetic import row_norms, row_sums, sin_cos

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrep.errors import RecipeError
+from genrep.errors import RecipeError, one_of
 from genrep.files import file_and_network
-from genrep.suggestions import one_of
 
 from ..generators.base import Generator
 from ..generators.families import family

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from genrep.encoders import DEVICES
-from genrep.suggestions import one_of
+from genrep.errors import one_of
 
 from .planning import known_encoders, usable_generators
 from .specs import SCALES, read_scale, read_table

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from genrep.errors import one_of
 from genrep.files import digest_json, sha256_file
 from genrep.images.labelled import NAMED
 from genrep.images.photo_sets import PHOTO_SETS
-from genrep.suggestions import one_of
 from genrep.train.presets import preset as preset_settings
 
 from .sources import GENERATE, Sources

@@ -9,7 +9,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from genrep.suggestions import one_of
+from genrep.errors import one_of
 
 SCALES = ("tiny", "cpu", "small", "full")
 Settings = dict[str, Any]

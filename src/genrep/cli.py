@@ -19,8 +19,7 @@ from typing import Any, NoReturn
 
 import click
 
-from .errors import GenRepError
-from .suggestions import one_of
+from .errors import GenRepError, one_of
 from .untrusted import line
 
 LONGEST_ERROR = 2000  # characters
@@ -110,7 +109,7 @@ def invoke(command: click.Command, args: list[str]) -> int:
 def describe(error: Exception) -> str:
     """One line for any exception."""
     if isinstance(error, (GenRepError, click.ClickException)):
-        text = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        text = error.format_message() if isinstance(error, click.ClickException) else error.in_shell()
     elif isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     else:

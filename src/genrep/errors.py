@@ -1,6 +1,7 @@
 """Every error that a user can cause, under one base class.
 
 GenRepError
+  x ConfigError         a setting that is no such value, or does not go with another
   x RecipeError         a recipe, view string or generator name that cannot be resolved
   x WeightsError        a weights file that is missing, damaged, or of another kind than named
   x GeneratorError      a generator that raised, or returned something that is no image
@@ -10,13 +11,67 @@ GenRepError
   x DataError           real images that are missing or cannot be read
   x TrainingError       a training run that cannot go on (NaN loss, collapse)
 
-Commands print ``str(error)`` as one line on stderr and exit with status 1. Messages name the option or file, what was
-found, and what was wanted.
+Commands print an error as one line on stderr and exit with status 1 (2 for a ``ConfigError`` of the command line). Messages
+name the setting or file, what was found, and what was wanted.
 """
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from string import Formatter
+from typing import Self
 
 
 class GenRepError(Exception):
     """Base class: anything a user can mend."""
+
+    parts: tuple[str, ...] = ()  # of a message about settings: text, a setting's name, text, a name, …
+
+    @classmethod
+    def naming(cls, text: str, *values: object) -> Self:
+        """An error about settings: in ``text``, ``{lr}`` is the setting ``lr`` and ``{}`` (``{!r}``, ``{:g}``) the next value.
+
+        >>> error = ConfigError.naming("{lr} {}: wanted a positive number", -1)
+        >>> str(error), error.in_shell()
+        ('lr -1: wanted a positive number', '--lr -1: wanted a positive number')
+        """
+        parts = _parts(text, values)
+        error = cls(_joined(parts, str))
+        error.parts = parts
+        return error
+
+    def in_shell(self, flags: Mapping[str, str] | None = None) -> str:
+        """The message as a command says it, with ``--num-pairs`` for the setting ``num_pairs``.
+
+        ``flags``: options that are not called as their settings.
+        """
+        return _joined(self.parts, lambda name: (flags or {}).get(name) or flag(name)) if self.parts else str(self)
+
+
+def _parts(text: str, values: Iterable[object]) -> tuple[str, ...]:
+    rest = iter(values)
+    parts = [""]
+    for literal, name, form, conversion in Formatter().parse(text):
+        parts[-1] += literal
+        if name:
+            parts += [name, ""]
+        elif name is not None:
+            value = next(rest)
+            parts[-1] += format(repr(value) if conversion == "r" else value, form or "")
+    return tuple(parts)
+
+
+def _joined(parts: Iterable[str], named: Callable[[str], str]) -> str:
+    return "".join(named(part) if number % 2 else part for number, part in enumerate(parts))
+
+
+def flag(name: str) -> str:
+    """The command line's option for a setting: ``--num-pairs`` for ``num_pairs``."""
+    return "--" + name.replace("_", "-")
+
+
+class ConfigError(GenRepError, ValueError):
+    """A setting is not what it may be, or does not go with another. See ``genrep.settings``."""
 
 
 class RecipeError(GenRepError):
@@ -49,3 +104,18 @@ class DataError(GenRepError):
 
 class TrainingError(GenRepError):
     """A training run cannot go on: a loss that is not finite, or a collapsed representation."""
+
+
+def suggestion(found: object, known: Iterable[object]) -> str:
+    """`` (did you mean NAME?)`` for the known name that is most like ``found``; empty where none is."""
+    from difflib import get_close_matches
+
+    names = {str(name).casefold(): str(name) for name in known}
+    close = get_close_matches(str(found)[:100].casefold(), names, n=1)
+    return f" (did you mean {names[close[0]]}?)" if close else ""
+
+
+def one_of(found: object, known: Iterable[object]) -> str:
+    """The known names with commas between, as a message lists them, and the one that ``found`` may have meant."""
+    names = [str(name) for name in known if name is not None]
+    return ", ".join(names) + suggestion(found, names)

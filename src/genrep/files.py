@@ -40,6 +40,16 @@ def file_and_network(source: str | os.PathLike[str]) -> tuple[Path, str | None]:
     return path, None
 
 
+def size_text(size: int) -> str:
+    """Bytes in the largest decimal unit that leaves a number from 1 on: ``130 MB``."""
+    number, unit = float(size), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if number < 999.5:
+            break
+        number, unit = number / 1000, larger
+    return f"{number:.0f} {unit}" if number >= 10 or unit == "bytes" else f"{number:.1f} {unit}"
+
+
 def require_writable(folder: Path, option: str) -> None:
     """Raise ResumeError, naming the ``option``, where no folder can be made or written there.
 

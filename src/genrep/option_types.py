@@ -6,20 +6,33 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .errors import GenRepError
+from .errors import GenRepError, suggestion
 from .files import user_path
-from .quantities import whole_number
-from .suggestions import suggestion
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 HOME = re.compile(
     r"(?:^|(?<==))~[^/,=]*"
 )  # where a path may begin: at the start, or behind the = of NAME=DIR or key=value
+MOST_DIGITS = 19  # what 64 bits hold
+
+
+def whole_number(text: str) -> int:
+    """Read ``1000000``, ``1_000_000`` or ``1e6``. Raises ValueError for anything else, which says what is wanted."""
+    wrong = ValueError(f"{text!r}: wanted a whole number, such as 1000000, 1_000_000 or 1e6")
+    try:
+        number = Decimal(text.strip())
+    except InvalidOperation:
+        raise wrong from None
+    if not number.is_finite() or number.adjusted() >= MOST_DIGITS or number != number.to_integral_value():
+        raise wrong
+    return int(number)
 
 
 class PathType(click.Path):
@@ -69,6 +82,20 @@ def _whole(kind: click.ParamType[Any], value: Any, param: click.Parameter | None
         return value if isinstance(value, int) else whole_number(str(value))
     except ValueError as error:
         kind.fail(str(error), param, ctx)
+
+
+class Parsed(click.types.StringParamType):
+    """Text that a function makes a value of; what it raises as ValueError is the error."""
+
+    def __init__(self, parse: Callable[[str], Any]) -> None:
+        self.parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The value; a default that is one already stays."""
+        try:
+            return self.parse(value) if isinstance(value, str) else value
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Choice(click.Choice[str]):

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from genrep.quantities import size_text
+from genrep.files import size_text
 from genrep.runs.leftovers import leftovers
 
 

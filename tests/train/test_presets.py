@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from genrep.encoders import ARCHS, STEMS
+from genrep.errors import ConfigError
 from genrep.pixel_views import PIXEL_VIEWS
 from genrep.pixel_views.apply import apply_views
 from genrep.pixel_views.parameters import draw, draw_boxes
@@ -89,9 +90,10 @@ def test_a_preset_is_the_callers_own() -> None:
 
 def test_an_unknown_preset_is_one_line_with_the_names() -> None:
     with pytest.raises(
-        ValueError, match=r"--preset 'genrep': wanted one of genrep-in1k, .*hl-byol.*small-simclr"
+        ConfigError, match=r"^preset 'genrep': wanted one of genrep-in1k, .*hl-byol.*small-simclr"
     ) as caught:
         preset("genrep")
+    assert caught.value.in_shell() == f"--{caught.value}"
     assert "\n" not in str(caught.value)
 
 

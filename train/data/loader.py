@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from genrep.errors import ResumeError
+from genrep.errors import ResumeError, one_of
 from genrep.seeding import derive, uniforms
-from genrep.suggestions import one_of
 
 from .buffers import Buffers
 from .crops import Crops, Cuts

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from genrep.across import OnlineSource
-from genrep.errors import RecipeError, ResumeError
-from genrep.suggestions import one_of
+from genrep.errors import RecipeError, ResumeError, one_of
 
 from .order import share
 from .outputs import PAIRED

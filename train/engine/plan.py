@@ -117,12 +117,16 @@ def resolve(
     steps_per_epoch, dropped = divmod(num_pairs, config.batch_size)
     if not steps_per_epoch:
         where = ", ".join(map(str, config.folders))
-        raise TrainingError(f"--batch-size {config.batch_size}: {where} gives {num_pairs} pairs, less than one batch")
+        raise TrainingError.naming(
+            "{batch_size} {}: {} gives {} pairs, less than one batch", config.batch_size, where, num_pairs
+        )
     total_steps = config.steps or (config.epochs or DEFAULT_EPOCHS) * steps_per_epoch
     warmup_epochs = _warmup_epochs(config, total_steps / steps_per_epoch)
     warmup_steps = round(warmup_epochs * steps_per_epoch)
     if warmup_steps >= total_steps:
-        raise TrainingError(f"--warmup-epochs {warmup_epochs:g}: {warmup_steps} of {total_steps} steps, wanted fewer")
+        raise TrainingError.naming(
+            "{warmup_epochs} {:g}: {} of {} steps, wanted fewer", warmup_epochs, warmup_steps, total_steps
+        )
     lr, weight_decay = DEFAULTS[config.optimizer]
     lr = config.lr or lr
     given = {field.name: getattr(config, field.name) for field in fields(TrainConfig)}
@@ -160,9 +164,9 @@ def _objective_options(config: TrainConfig) -> dict[str, Any]:
     known = option_defaults(config.objective)
     for name in config.objective_options():
         if name not in known:
-            raise TrainingError(
-                f"--{name.replace('_', '-')}: --objective {config.objective} has no such option; it has "
-                f"{', '.join('--' + known_name.replace('_', '-') for known_name in known) or 'none'}"
+            options = ", ".join(f"{{{option}}}" for option in known) or "none"
+            raise TrainingError.naming(
+                f"{{{name}}}: {{objective}} {{}} has no such option; it has {options}", config.objective
             )
     return {name: known.get(name) for name in OBJECTIVE_OPTIONS} | config.objective_options()
 
@@ -174,12 +178,16 @@ def _views(config: TrainConfig, facts: Facts) -> dict[str, Any]:
     if is_single_view(config.objective):
         return {"positive": "anchor", "num_views": 1}
     if config.positive not in (None, "anchor") and not facts.num_positives:
-        where = ", ".join(map(str, config.folders)) or f"--views {config.views}"
-        raise DatasetError(f"--positive {config.positive}: {where} stores anchors only; wanted --positive anchor")
+        online, where = "{views} {}", ", ".join(map(str, config.folders))
+        raise DatasetError.naming(
+            f"{{positive}} {{}}: {'{}' if where else online} stores anchors only; wanted {{positive}} anchor",
+            config.positive,
+            where or config.views,
+        )
     positive = config.positive or ("stored" if facts.num_positives else "anchor")
     if positive == "anchor" and config.pixel_views == "none":
-        raise TrainingError(
-            "--positive anchor with --pixel-views none: the two views of a pair would be the same image"
+        raise TrainingError.naming(
+            "{positive} anchor with {pixel_views} none: the two views of a pair would be the same image"
         )
     return {"positive": positive, "num_views": 1 + (facts.num_positives if positive == "all" else 1)}
 
@@ -190,24 +198,28 @@ def _check_parts(config: TrainConfig, processes: int, device: torch.device) -> N
 
     parts = processes * config.accumulate
     if config.batch_size % parts or config.batch_size // parts < 2:
-        raise TrainingError(
-            f"--batch-size {config.batch_size}: {processes} processes times --accumulate {config.accumulate} need a "
-            f"multiple of {parts}, at least {2 * parts}"
+        raise TrainingError.naming(
+            "{batch_size} {}: {} processes times {accumulate} {} need a multiple of {}, at least {}",
+            config.batch_size,
+            processes,
+            config.accumulate,
+            parts,
+            2 * parts,
         )
     if config.accumulate > 1 and compares_samples(config.objective):
-        raise TrainingError(
-            f"--accumulate {config.accumulate}: --objective {config.objective} compares the samples of a batch, in parts "
-            "it would be another objective; wanted 1, or more processes"
+        raise TrainingError.naming(
+            "{accumulate} {}: {objective} {} compares the samples of a batch, in parts it would be another objective; "
+            "wanted 1, or more processes",
+            config.accumulate,
+            config.objective,
         )
     if config.sync_batchnorm and processes > 1 and device.type != "cuda":
-        raise TrainingError(
-            "--sync-batchnorm: PyTorch has it for GPUs only; wanted --no-sync-batchnorm, or --device cuda"
-        )
+        raise TrainingError.naming("{sync_batchnorm}: PyTorch has it for GPUs only; wanted it off, or {device} cuda")
 
 
 def _precision(name: str, device: torch.device) -> str:
     if name == "fp16" and device.type != "cuda":
-        raise TrainingError("--precision fp16: wanted a GPU; on a CPU bf16 or fp32")
+        raise TrainingError.naming("{precision} fp16: wanted a GPU; on a CPU bf16 or fp32")
     return pick_precision(name, device)
 
 

@@ -22,8 +22,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from genrep.errors import TrainingError
-from genrep.suggestions import one_of
+from genrep.errors import TrainingError, one_of
 
 if TYPE_CHECKING:
     from .base import Objective, Output, Setup, Step

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from genrep.errors import TrainingError
-from genrep.suggestions import one_of
+from genrep.errors import TrainingError, one_of
 
 from .base import Objective, Output, Setup, require_views, unit
 from .heads import mlp

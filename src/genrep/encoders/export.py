@@ -11,9 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from genrep.errors import WeightsError
+from genrep.errors import WeightsError, one_of
 from genrep.files import write_atomic
-from genrep.suggestions import one_of
 from genrep.tensor_files import safetensors_bytes
 
 from . import EXPORT_FORMATS

@@ -10,9 +10,8 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from genrep.errors import WeightsError
+from genrep.errors import WeightsError, one_of
 from genrep.seeding import derive
-from genrep.suggestions import one_of
 
 from . import ARCHS, STEMS
 from .convolutions import guard_convolutions

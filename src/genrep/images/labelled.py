@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import DataError
-from ..suggestions import one_of
+from ..errors import DataError, one_of
 from . import idx
 from .listing import list_images
 from .reading import read_rgb

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..quantities import size_text
+from ..files import size_text
 
 
 def leftovers(paths: Iterable[Path], needed: str = "to go on") -> str | None:
