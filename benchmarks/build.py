@@ -44,7 +44,7 @@ from genrep.generate.build.folder import claim
 from genrep.generate.build.job import Job, build_shard
 from genrep.generate.generators.checkpoint import Checkpoint, save_checkpoint
 from genrep.generate.generators.probe import largest_values
-from genrep.generate.generators.stylegan2.config import StyleGAN2Config
+from genrep.generate.generators.stylegan2.network_config import StyleGAN2Config
 from genrep.generate.generators.stylegan2.networks import StyleGAN2Network
 from genrep.generate.pixels import DEFAULT_JPEG, jpeg_options, to_uint8
 from genrep.generate.plans.pages import page_size

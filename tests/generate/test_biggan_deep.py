@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from genrep.errors import GeneratorError, WeightsError
-from genrep.generate.generators.biggan_deep import family, fold
+from genrep.generate.generators.biggan_deep import family
+from genrep.generate.generators.biggan_deep import network as fold
 from genrep.generate.generators.checkpoint import checkpoint_from_safetensors, save_checkpoint
 from genrep.unpickle import read_file
 

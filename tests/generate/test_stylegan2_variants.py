@@ -9,7 +9,7 @@ import torch
 from genrep.errors import DataError, GeneratorError, RecipeError, WeightsError
 from genrep.generate.generators.checkpoint import Checkpoint, checkpoint_from_safetensors, save_checkpoint
 from genrep.generate.generators.stylegan2 import family, ops
-from genrep.generate.generators.stylegan2.config import taps_of
+from genrep.generate.generators.stylegan2.network_config import taps_of
 
 _spec = importlib.util.spec_from_file_location("plain_stylegan2", Path(__file__).with_name("plain_stylegan2.py"))
 plain = importlib.util.module_from_spec(_spec)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..checkpoint import Checkpoint
-from .generator import BigGANBase, check_choices, open_network
+from .networks import BigGANBase, check_choices, open_network
 from .state import DEEP_MARK, Settings, convert, looks_like_biggan, naming
 
 OPTIONS: frozenset[str] = frozenset()

@@ -13,9 +13,8 @@ from genrep.errors import GeneratorError
 from ..checkpoint import Checkpoint
 from ..instance_features import InstanceFeatures, load_features
 from ..stylegan2 import family as stylegan2
-from .files import find_weights, read_settings
-from .generator import BigGANBase, check_choices, open_network
-from .networks import BigGANNetwork
+from .family import find_weights, read_settings
+from .networks import BigGANBase, BigGANNetwork, check_choices, open_network
 from .state import canonical, convert, infer_layout, looks_like_biggan, naming
 
 if TYPE_CHECKING:

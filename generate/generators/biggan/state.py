@@ -15,7 +15,7 @@ from torch import Tensor
 from genrep.errors import WeightsError
 
 from ..checkpoint import Checkpoint
-from ..finding import FoundNetwork, find_network
+from ..found_network import FoundNetwork, find_network
 
 # Not part of the function in eval mode: logged singular values, further singular vectors, counters of PyTorch's own BN.
 UNUSED = re.compile(r".*\.(sv\d+|u[1-9]\d*|num_batches_tracked)")

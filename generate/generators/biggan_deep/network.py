@@ -1,17 +1,78 @@
-"""BigGAN-deep (Brock et al. 2019), with everything folded that a fixed truncation allows."""
+"""BigGAN-deep (Brock et al. 2019), with everything folded that a fixed truncation allows.
+
+What depends on neither z nor y is computed once: spectral norms, batch statistics, biases.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import fold
 from .structure import Block, Structure
 
 RGB = 3  # the last layer makes `width` channels, of which the first three are the image
+
+
+def normed(tensors: Mapping[str, Tensor], prefix: str) -> Tensor:
+    """``W / sigma`` with ``sigma = u^T W v`` of the stored u and v, as spectral normalisation is at test time; float64."""
+    weight = tensors[prefix + "weight_orig"].double()
+    matrix = weight.flatten(1)
+    return weight / (tensors[prefix + "weight_u"].double() @ (matrix @ tensors[prefix + "weight_v"].double()))
+
+
+def upsampling(weight: Tensor) -> Tensor:
+    """The 4x4 kernel of a transposed convolution of stride 2 that equals nearest-neighbour upsampling and a 3x3 convolution.
+
+    It costs 4/9 of the multiplications. Shape: ``(O, I, 3, 3) -> (I, O, 4, 4)``.
+    """
+    taps = weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])  # of the 3 that each of the 4 sums
+    return torch.einsum("ar,oirs,bs->ioab", taps, weight, taps)
+
+
+def statistics(table: Tensor, truncation: float) -> Tensor:
+    """The row of batch statistics for a truncation in (0, 1].
+
+    The published code interpolates between two rows with the weights exchanged (and so do the samples that people know
+    of these networks): row i counts by the fraction that lies above it. Floating-point residues are part of that: 0.14
+    gives row 8, not 7. Shape: ``(S, C) -> (C,)``, float64.
+    """
+    fraction, whole = math.modf(truncation / (1.0 / (table.shape[0] - 1)))
+    row = int(whole)
+    if fraction == 0.0:
+        return table[row].double()
+    above = min(row + 1, table.shape[0] - 1)
+    return table[row].double() * fraction + table[above].double() * (1 - fraction)
+
+
+def unconditional_norm(
+    tensors: Mapping[str, Tensor], prefix: str, truncation: float, eps: float
+) -> tuple[Tensor, Tensor]:
+    """Gain and shift of a batch norm with plain affine parameters. Shapes: ``(C,)``."""
+    mean = statistics(tensors[prefix + "running_means"], truncation)
+    variance = statistics(tensors[prefix + "running_vars"], truncation)
+    gain = tensors[prefix + "weight"].double() * (variance + eps).rsqrt()
+    return gain, tensors[prefix + "bias"].double() - mean * gain
+
+
+def conditional_norm(
+    tensors: Mapping[str, Tensor], prefix: str, truncation: float, eps: float, input_bias: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the one linear layer from the condition to gain and shift of a batch norm, gains first.
+
+    ``((x + b) - m) / sqrt(v + eps) (1 + S c) + O c`` becomes ``x gain(c) + shift(c)``; ``input_bias`` is b, of the layer
+    before. Shapes: ``(2 C, condition_dim)``, ``(2 C,)``.
+    """
+    mean = statistics(tensors[prefix + "running_means"], truncation)
+    if input_bias is not None:
+        mean = mean - input_bias.double()
+    scale = (statistics(tensors[prefix + "running_vars"], truncation) + eps).rsqrt()
+    gain = normed(tensors, prefix + "scale.") * scale[:, None]
+    shift = normed(tensors, prefix + "offset.") - mean[:, None] * gain
+    return torch.cat([gain, shift]), torch.cat([scale, -mean * scale])
 
 
 def _image_layout(weight: Tensor) -> Tensor:
@@ -30,9 +91,9 @@ class ResidualBlock(nn.Module):
     def __init__(self, tensors: Mapping[str, Tensor], prefix: str, block: Block) -> None:
         super().__init__()
         self.out_channels, self.upsample = block.out_channels, block.upsample
-        weights = [fold.normed(tensors, f"{prefix}conv_{i}.") for i in range(4)]
+        weights = [normed(tensors, f"{prefix}conv_{i}.") for i in range(4)]
         if block.upsample:
-            weights[1] = fold.upsampling(weights[1])
+            weights[1] = upsampling(weights[1])
         for i, weight in enumerate(weights):
             self.register_buffer(f"conv_{i}", _image_layout(weight))
         self.register_buffer("bias", tensors[f"{prefix}conv_3.bias"].clone())  # the others are in the norms that follow
@@ -66,10 +127,10 @@ class Attention(nn.Module):
     def __init__(self, tensors: Mapping[str, Tensor], prefix: str, channels: int) -> None:
         super().__init__()
         self.sizes = (channels // 8, channels // 8, channels // 2)
-        parts = [fold.normed(tensors, f"{prefix}snconv1x1_{name}.") for name in ("theta", "phi", "g")]
+        parts = [normed(tensors, f"{prefix}snconv1x1_{name}.") for name in ("theta", "phi", "g")]
         self.register_buffer("project", _image_layout(torch.cat(parts)))
         gamma = tensors[f"{prefix}gamma"].double()
-        self.register_buffer("output", _image_layout(fold.normed(tensors, f"{prefix}snconv1x1_o_conv.") * gamma))
+        self.register_buffer("output", _image_layout(normed(tensors, f"{prefix}snconv1x1_o_conv.") * gamma))
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape: ``(B, C, H, W)``, kept."""
@@ -101,7 +162,7 @@ class BigGANDeepNetwork(nn.Module):
         super().__init__()
         self.structure = structure
         self.register_buffer("embeddings", tensors["embeddings.weight"].t().contiguous())
-        self.register_buffer("stem_weight", fold.normed(tensors, "generator.gen_z.").float())
+        self.register_buffer("stem_weight", normed(tensors, "generator.gen_z.").float())
         self.register_buffer("stem_bias", tensors["generator.gen_z.bias"].clone())
         self.layers = nn.ModuleList()
         self.norm_sizes: list[int] = []  # of the blocks' norms in order: C gains and C shifts each
@@ -115,16 +176,16 @@ class BigGANDeepNetwork(nn.Module):
             self.layers.append(ResidualBlock(tensors, prefix, layer))
             for i in range(4):
                 before = tensors[f"{prefix}conv_{i - 1}.bias"] if i else None
-                weight, bias = fold.conditional_norm(tensors, f"{prefix}bn_{i}.", truncation, structure.eps, before)
+                weight, bias = conditional_norm(tensors, f"{prefix}bn_{i}.", truncation, structure.eps, before)
                 weights.append(weight.float())
                 biases.append(bias.float())
                 self.norm_sizes += [len(bias) // 2] * 2
         self.register_buffer("norm_weight", torch.cat(weights))
         self.register_buffer("norm_bias", torch.cat(biases))
-        gain, shift = fold.unconditional_norm(tensors, "generator.bn.", truncation, structure.eps)
+        gain, shift = unconditional_norm(tensors, "generator.bn.", truncation, structure.eps)
         self.register_buffer("gain", gain.float()[:, None, None])
         self.register_buffer("shift", shift.float()[:, None, None])
-        self.register_buffer("rgb_weight", _image_layout(fold.normed(tensors, "generator.conv_to_rgb.")[:RGB]))
+        self.register_buffer("rgb_weight", _image_layout(normed(tensors, "generator.conv_to_rgb.")[:RGB]))
         self.register_buffer("rgb_bias", tensors["generator.conv_to_rgb.bias"][:RGB].clone())
 
     def forward(self, z: Tensor, embedding: Tensor) -> Tensor:

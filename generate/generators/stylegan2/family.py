@@ -12,13 +12,12 @@ from genrep.state_dicts import NoSuchNetwork, as_choice, flatten, module_attribu
 from genrep.untrusted import label
 
 from ..checkpoint import Checkpoint
-from ..finding import FoundNetwork, find_network
+from ..found_network import FoundNetwork, find_network
 from ..instance_features import InstanceFeatures, load_features
-from . import ada_pickle, rosinality, state_dict, tf_pickle
-from .config import TRACELESS, StyleGAN2Config, common_taps, infer_config, is_number
+from . import ada, rosinality, tf_pickle
 from .generator import StyleGAN2Generator, expected_shapes
+from .network_config import TRACELESS, StyleGAN2Config, common_taps, infer_config, is_number, refuse_other_networks
 from .networks import NoiseMode
-from .other_networks import refuse_other_networks
 
 if TYPE_CHECKING:
     import torch
@@ -57,12 +56,12 @@ def recognise(content: object, path: Path, *, named: bool, network: str | None =
     """
     del named  # the names of the tensors leave no doubt
     where = f"weights {path}"
-    if network is None and ada_pickle.lacks_average(content):
+    if network is None and ada.lacks_average(content):
         raise WeightsError(
             f"{where}: a snapshot of a training without 'G_ema', the averaged generator that is wanted; "
             f"{as_choice(where, 'G')} takes the other"
         )
-    found = find_network(content, (*state_dict.MARKS, *rosinality.MARKS), where, network=network)
+    found = find_network(content, (*ada.MARKS, *rosinality.MARKS), where, network=network)
     try:
         if found is not None:
             state, config, used = _reader(found)(found)
@@ -80,9 +79,9 @@ def recognise(content: object, path: Path, *, named: bool, network: str | None =
 
 
 def _reader(found: FoundNetwork) -> Reader:
-    if found.tensors.keys().isdisjoint(state_dict.MARKS):
+    if found.tensors.keys().isdisjoint(ada.MARKS):
         return rosinality.read
-    return ada_pickle.read if found.modules else state_dict.read
+    return ada.read_pickle if found.modules else ada.read_state_dict
 
 
 def _checkpoint(state: dict[str, Tensor], config: dict[str, Any], notes: tuple[str, ...] = ()) -> Checkpoint:

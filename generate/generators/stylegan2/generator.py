@@ -13,7 +13,7 @@ from genrep.errors import GeneratorError, WeightsError
 
 from ..base import LatentSpec
 from . import ops
-from .config import StyleGAN2Config, common_taps, infer_config
+from .network_config import StyleGAN2Config, common_taps, infer_config
 from .networks import NoiseMode, StyleGAN2Network
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from . import ops
-from .config import StyleGAN2Config, infer_config
+from .network_config import StyleGAN2Config, infer_config
 from .ops import Dense
 
 __all__ = [

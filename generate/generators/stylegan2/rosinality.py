@@ -12,8 +12,8 @@ from torch import Tensor
 from genrep.errors import WeightsError
 from genrep.untrusted import label
 
-from ..finding import FoundNetwork
-from .config import common_taps, traceless
+from ..found_network import FoundNetwork
+from .network_config import common_taps, traceless
 
 _NOISE_SEED = 1  # of the noise that davidbau's networks take where a file of before 2020-01-15 has none
 

@@ -15,8 +15,7 @@ from genrep.state_dicts import NoSuchNetwork, as_choice
 from genrep.unpickle.records import Opaque
 from genrep.untrusted import label
 
-from .config import taps_of, traceless
-from .other_networks import refuse_other_networks
+from .network_config import refuse_other_networks, taps_of, traceless
 
 _PLACES = {"G": 0, "Gs": 2}  # in (G, D, Gs)
 _AVERAGED = _PLACES["Gs"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor
 
 from genrep.errors import WeightsError
+from genrep.state_dicts import bare
 
 from . import ops
 
@@ -198,3 +199,13 @@ def infer_config(state: Mapping[str, Tensor], **traceless: Any) -> StyleGAN2Conf
 
 def _frozen(value: Any) -> Any:
     return tuple(_frozen(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+def refuse_other_networks(names: Iterable[str], container: str) -> None:
+    """Raise WeightsError if these are the tensors of StyleGAN3, StyleGAN-XL or StyleGAN1. ``container``: "pickle", ..."""
+    found = [f".{bare(name)}" for name in names]
+    if any(".synthesis.input." in name or ".synthesis.L0_" in name for name in found):
+        large = any(".mapping.embed_proj." in name for name in found)
+        raise WeightsError(f"this is a {'StyleGAN-XL' if large else 'StyleGAN3'} {container}: not supported")
+    if any("/StyleMod/" in name for name in found):
+        raise WeightsError(f"this is a StyleGAN1 {container} (config-a of StyleGAN2's paper): not supported")

@@ -1,8 +1,8 @@
-"""Pickles of StyleGAN2-ADA in PyTorch, of the stylegan3 repository and of IC-GAN: trees of modules with their attributes.
+"""Weights with the names of StyleGAN2-ADA in PyTorch: bare state dicts, and the pickles of that and its descendants.
 
-Such a pickle is ``{"G": ..., "D": ..., "G_ema": ...}``. Each network is a call that hands over source text (which is never
-looked at) and the module's ``__dict__``. What the function depends on stands there, constructor defaults included, whereas
-the constructor's arguments do not tell those.
+A pickle of ADA, of the stylegan3 repository or of IC-GAN is ``{"G": ..., "D": ..., "G_ema": ...}``. Each network is a call
+that hands over source text (which is never looked at) and the module's ``__dict__``. What the function depends on stands
+there, constructor defaults included, whereas the constructor's arguments do not tell those.
 """
 
 from __future__ import annotations
@@ -18,8 +18,19 @@ from genrep.errors import WeightsError
 from genrep.state_dicts import module_attributes
 from genrep.untrusted import label, shown
 
-from ..finding import FoundNetwork
-from .config import common_taps, is_number, traceless
+from ..found_network import FoundNetwork
+from .network_config import common_taps, is_number, traceless
+
+MARKS = ("synthesis.b4.const", *(f"synthesis.b{4 << i}.conv1.weight" for i in range(9)))
+
+
+def read_state_dict(found: FoundNetwork) -> tuple[dict[str, Tensor], dict[str, Any], list[str]]:
+    """The tensors, the config that their filters tell, and the file's names that were taken.
+
+    Such a file does not tell its ``conv_clamp``: an option of the generator does.
+    """
+    state = {name: tensor for name, tensor in found.tensors.items() if name.startswith(("mapping.", "synthesis."))}
+    return state, traceless(resample_taps=common_taps(state)), list(state)
 
 
 def lacks_average(content: object) -> bool:
@@ -31,7 +42,7 @@ def lacks_average(content: object) -> bool:
     )
 
 
-def read(found: FoundNetwork) -> tuple[dict[str, Tensor], dict[str, Any], list[str]]:
+def read_pickle(found: FoundNetwork) -> tuple[dict[str, Tensor], dict[str, Any], list[str]]:
     """Tensors under their names in ``state_dict()``, the config of what they do not tell, and the names that were taken."""
     modules = {name: dict(attributes) for name, attributes in found.modules.items()}
     state = {name: tensor for name, tensor in found.tensors.items() if name.startswith(("mapping.", "synthesis."))}
