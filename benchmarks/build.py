@@ -51,7 +51,7 @@ from genrep.generate.plans.pages import page_size
 from genrep.generate.plans.plan import pair_bytes
 from genrep.generate.plans.resolve import make_plan
 from genrep.generate.recipes.recipe import load_recipe
-from genrep.generate.sources.pairs import OpenPairs
+from genrep.generate.sources.open import OpenPairs
 from genrep.generate.weights.load import open_generator
 
 NULL = """

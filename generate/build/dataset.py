@@ -16,7 +16,7 @@ from ..plans.config import BuildConfig, parse_part
 from .encoders import EncoderPool
 from .estimate import Estimate, estimate
 from .job import Job
-from ..sources.pairs import OpenPairs
+from ..sources.open import OpenPairs
 from .pool import WorkerPool, build_here
 from .ranks import Rank, this_rank
 from ..plans.resolve import check_options, make_plan, resolve_views
@@ -47,7 +47,7 @@ def build_dataset(config: BuildConfig) -> BuildReport:
 
 def _warn_of_still_positives(build: _Build) -> None:
     """Say on stderr if a learned view makes the anchor again. Of a filter's pairs nothing is known before a whole block."""
-    from ..fits.navigator_scope import change_of_build, is_learned, warning
+    from ..sources.visibility import change_of_build, is_learned, warning
 
     view, plan = resolve_views(build.config, build.recipe), build.job.plan
     there = (build.job.out / MANIFEST_NAME).exists()

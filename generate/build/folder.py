@@ -17,9 +17,8 @@ from genrep.files import is_clutter, lock, locked_folder, write_json
 from genrep.untrusted import read_object
 
 from ..plans.plan import Plan
+from ..sources.census import CENSUS_NAME, UNREADABLE_NAME
 
-CENSUS_NAME = "census.json"  # of a folder of real images: which of them can be read
-UNREADABLE_NAME = "unreadable.jsonl"
 BEGINNINGS = {BUILD_NAME, RECIPE_NAME, CENSUS_NAME, UNREADABLE_NAME}
 MAX_NAMED_DIFFERENCES = 5
 

@@ -17,7 +17,7 @@ from genrep.files import locked_folder, require_writable
 from genrep.progress import note
 from genrep.images.labelled import NAMED, load_images
 
-from .folder import UNREADABLE_NAME, refuse_strangers
+from .folder import refuse_strangers
 from .job import Job
 from ..plans.pages import small_page
 from ..plans.plan import Plan, pair_bytes, shard_pairs
@@ -25,9 +25,9 @@ from .pool import WorkerPool, build_here
 from .run import BuildReport, run_build
 from ..sources.base import OpenSource
 from ..pixels import default_encoding, parse_encoding
-from ..sources.census import take_census
+from ..sources.census import UNREADABLE_NAME, take_census
 from .from_folder_config import FolderConfig
-from ..sources.listing import list_real, require_images
+from ..sources.real import list_real, require_images
 from ..sources.real import Fitting, OpenArrays, OpenFiles, whole_shapes
 
 MAX_NAMED = 3

@@ -25,7 +25,7 @@ from .dataset import choose_device
 from .encoders import EncoderPool
 from .folder import claimed_folder, differences
 from .job import Job, remove_leftovers
-from ..sources.pairs import LARGEST_BATCH, OpenPairs
+from ..sources.open import OpenPairs, largest_batch
 from ..plans.plan import Plan
 from .pool import WorkerPool, build_here
 from ..plans.resolve import make_plan
@@ -34,7 +34,7 @@ from ..sources.base import Batch, LaunchSource, PendingBatch
 from ..weights.load import LoadedGenerator, open_generator
 from ..pixels import jpeg_options
 from ..recipes.recipe import Recipe
-from ..plans.resolved_recipe import build_config, draw_one, recipe_of, recipes_faults, short
+from ..plans.from_manifest import build_config, draw_one, recipe_of, recipes_faults, short
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,9 +68,9 @@ def stored_pairs(
     source = again.source()
     for size in sorted(set(again.sizes)):
         of_size = [i for i in sorted(indices) if again.sizes[i // again.per_shard] == size]
-        source.batch_size = size
+        source.set_batch_size(size)
         for start in range(0, len(of_size), size):
-            batch = source.inner.launch(np.array(of_size[start : start + size], dtype=np.int64)).result()
+            batch = source.launch(np.array(of_size[start : start + size], dtype=np.int64)).result()
             for row, index in enumerate(batch.indices.tolist()):
                 yield index, _stored(again.plan, batch, row)
 
@@ -114,23 +114,20 @@ class _AsRecorded:
 
     def __init__(self, inner: LaunchSource, sizes: tuple[int, ...], per_shard: int) -> None:
         self.inner, self.sizes, self.per_shard = inner, sizes, per_shard
-        self.batch_size = sizes[0]
+        self.inner.set_batch_size(sizes[0])
 
     @property
     def batch_size(self) -> int:
         """Of the batches that are made now."""
         return self.inner.batch_size
 
-    @batch_size.setter
-    def batch_size(self, size: int) -> None:
-        wrapped = getattr(self.inner, "source", None)  # of a filter, which makes its pairs by another source
-        for part in (self.inner, wrapped):
-            if part is not None:
-                part.batch_size = size
+    def set_batch_size(self, size: int) -> None:
+        """See ``LaunchSource.set_batch_size``."""
+        self.inner.set_batch_size(size)
 
     def batches(self, first: int, count: int) -> Iterator[Batch]:
         """See ``Source.batches``."""
-        self.batch_size = self.sizes[first // self.per_shard]
+        self.set_batch_size(self.sizes[first // self.per_shard])
         yield from self.inner.batches(first, count)
 
     def ranges(self, first: int, count: int) -> Iterator[NDArray[np.int64]]:
@@ -181,7 +178,7 @@ class _Again:
         if facts.get("page_size") != manifest["build"].get("page_size"):
             facts.pop("page_size", None)  # of a version that gave all shards the usual page
         plan = replace(plan, classes=tuple(manifest["classes"]), facts=facts)
-        usual = min(LARGEST_BATCH["cuda" if device.startswith("cuda") else "cpu"], int(plan.recipe["pairs_per_shard"]))
+        usual = largest_batch(device, plan)
         sizes = tuple(
             config.batch_size or _number(shard.get("batch_size"), MAX_BATCH) or usual for shard in manifest["shards"]
         )

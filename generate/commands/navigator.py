@@ -76,7 +76,7 @@ def fit_navigator_command(preset: str, dry_run: bool, **options: Any) -> None:
         print_config(config)
         return
     from ..fits.navigator import fit_navigator
-    from ..fits.navigator_scope import warning
+    from ..sources.visibility import warning
 
     result = fit_navigator(config)
     say(f"navigator      {result.path}")

@@ -20,7 +20,7 @@ from genrep.progress import Progress
 from genrep.runs.sanity import LARGEST_GRADIENT, check_training, diverged, gradients
 from genrep.seeding import derive
 
-from ..sources.listing import require_images
+from ..sources.real import require_images
 from ..views.filter_network import discriminator_loss, new_scorer
 from ..views.filter_weights import FILTER_FILE, FilterFacts, save_filter
 from .config import FilterConfig

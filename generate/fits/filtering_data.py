@@ -24,7 +24,7 @@ from ..generators.probe import check_images
 from ..pixels import to_uint8
 from ..recipes.conditions import class_count, make_conditions
 from ..recipes.recipe import latent_spec, load_recipe
-from ..sources.listing import is_listed, list_real
+from ..sources.real import is_listed, list_real
 from ..views.filter_network import MIN_SIDE
 from ..weights.load import open_generator
 from .config import FilterConfig

@@ -23,7 +23,7 @@ from genrep.seeding import derive
 
 from ..generators.base import Generator
 from ..pixels import to_uint8
-from ..sources.listing import require_images
+from ..sources.real import require_images
 from ..weights.load import load_generator
 
 FEATURES = 128

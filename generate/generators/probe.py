@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from genrep.errors import GeneratorError
@@ -53,6 +54,14 @@ def first_insane(largest: Tensor) -> tuple[int, float] | None:
 
     bad = torch.nonzero(~(largest <= LARGEST_VALUE))  # also true for NaN
     return (int(bad[0]), float(largest[int(bad[0])])) if len(bad) else None
+
+
+def require_sane(largest: Tensor, named: Callable[[int], str]) -> None:
+    """Raise GeneratorError at the first of ``largest_values`` that is not sane; ``named(row)`` says whose image it is."""
+    if (insane := first_insane(largest)) is not None:
+        raise GeneratorError(
+            f"{named(insane[0])}: image values up to {insane[1]}, wanted finite and <= {LARGEST_VALUE:.0f}"
+        )
 
 
 def probe(generator: Generator, name: str, device: str | torch.device) -> None:

@@ -12,7 +12,7 @@ import torch
 from genrep.errors import GeneratorError
 
 from ..generators.base import Generator
-from ..generators.probe import LARGEST_VALUE, check_images, first_insane, largest_values
+from ..generators.probe import check_images, largest_values, require_sane
 from ..pixels import to_uint8
 from ..plans.resolve import class_names
 from ..recipes.classes import select_classes
@@ -83,11 +83,7 @@ class ImageSource:
         except Exception as error:
             raise GeneratorError(f"{where}: raised {type(error).__name__}: {error}") from error
         images = check_images(found, latents, self.generator, where)
-        if (insane := first_insane(largest_values(images))) is not None:
-            raise GeneratorError(
-                f"generator {self.recipe.name}: pair {rows.start + insane[0]}: image values up to {insane[1]}, "
-                f"wanted finite and <= {LARGEST_VALUE:.0f}"
-            )
+        require_sane(largest_values(images), lambda row: f"generator {self.recipe.name}: pair {rows.start + row}")
         return to_uint8(images, self.recipe.uint8, self.recipe.crop, self.recipe.resize)
 
     def _to(self, values: NDArray[Any]) -> Tensor:

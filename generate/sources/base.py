@@ -1,8 +1,8 @@
-"""What shards are made from: anything that gives the pairs of an index range, batch by batch."""
+"""What shards are made from: anything that gives the samples of an index range, batch by batch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -32,7 +32,10 @@ class Batch:
 class Source(Protocol):
     """Gives the samples of any index range; the same ones whoever asks."""
 
-    batch_size: int
+    @property
+    def batch_size(self) -> int:
+        """Samples of a batch, but for the last."""
+        ...
 
     def batches(self, first: int, count: int) -> Iterator[Batch]:
         """The samples ``first`` .. ``first + count - 1``, in order."""
@@ -62,6 +65,10 @@ class LaunchSource(Source, Protocol):
         """Begin the batch of these pairs on the device."""
         ...
 
+    def set_batch_size(self, size: int) -> None:
+        """Make batches of this size from now on: what was begun stays."""
+        ...
+
 
 class OpenSource(Protocol):
     """Opens a source in the process that calls it; travels to worker processes."""
@@ -69,3 +76,14 @@ class OpenSource(Protocol):
     def __call__(self) -> Source:
         """The source, ready to be asked."""
         ...
+
+
+def one_ahead(launched: Iterable[PendingBatch]) -> Iterator[Batch]:
+    """The batches, in order; the next is under way on the device while the caller has the last one."""
+    before: PendingBatch | None = None
+    for following in launched:
+        if before is not None:
+            yield before.result()
+        before = following
+    if before is not None:
+        yield before.result()

@@ -23,8 +23,8 @@ from genrep.images.reading import UnknownRange, image_faults, open_image, to_rgb
 from genrep.progress import Progress
 from genrep.untrusted import CONTENT_FAULTS, printable, read_bounded, read_object
 
-from ..build.folder import CENSUS_NAME, UNREADABLE_NAME
-
+CENSUS_NAME = "census.json"  # of a build's folder: which images can be read
+UNREADABLE_NAME = "unreadable.jsonl"
 LARGEST = 1 << 32  # bytes of a file
 CHUNK = 128  # files that a process looks at between two messages
 

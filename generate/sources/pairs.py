@@ -6,7 +6,7 @@ Pair i is a pure function of (recipe, i): nothing here depends on a batch's othe
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,25 +14,20 @@ import numpy as np
 from genrep.errors import GeneratorError
 
 from ..generators.base import Generator, LatentSpec
-from ..generators.probe import LARGEST_VALUE, check_images, first_insane, largest_values
+from ..generators.probe import check_images, largest_values, require_sane
 from ..pixels import to_uint8
-from ..plans.config import BuildConfig
 from ..plans.plan import Plan
-from ..plans.resolve import resolve_filter, resolve_views
 from ..recipes.conditions import make_conditions
-from ..recipes.recipe import Recipe, latent_spec, load_recipe
+from ..recipes.recipe import Recipe, latent_spec
 from ..views import View
 from ..views.base import Draw
 from ..views.synthesis import synthesize_views
-from ..weights.load import open_generator
-from .base import Batch, LaunchSource, OutOfMemoryError
+from .base import Batch, OutOfMemoryError, one_ahead
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
     from torch import Tensor
-
-LARGEST_BATCH = {"cpu": 64, "cuda": 256}  # that --batch-size auto begins with; beyond it nothing gets faster
 
 
 class PairSource:
@@ -48,6 +43,10 @@ class PairSource:
         self.conditions = make_conditions(tuple(plan.recipe["classes"]), generator)
         self.copier = Copier(device)
 
+    def set_batch_size(self, size: int) -> None:
+        """See ``LaunchSource.set_batch_size``."""
+        self.batch_size = size
+
     def halve_batch(self) -> None:
         """Go on with half the batch size, on a device whose cache is empty."""
         import torch
@@ -62,22 +61,15 @@ class PairSource:
         Shapes: ``(B,) -> [(B, d), ...]``; for views on groups of W layers the positives' are ``(B, G, d)``.
         """
         anchors = self.latent.sample(self.seed, indices)
-        views = [
-            self.views.transform(anchors, self.latent, Draw(seed=self.seed, indices=indices, k=k))
-            for k in range(self.num_positives)
-        ]
-        return [anchors, *views]
+        return [anchors, *(self.positives(anchors, indices, k) for k in range(self.num_positives))]
+
+    def positives(self, anchors: NDArray[np.float32], indices: NDArray[np.int64], k: int) -> NDArray[np.float32]:
+        """Latents of positive ``k`` of the pairs with these anchors. Shapes: ``(B, d), (B,) -> (B, d)``, or ``(B, G, d)``."""
+        return self.views.transform(anchors, self.latent, Draw(seed=self.seed, indices=indices, k=k))
 
     def batches(self, first: int, count: int) -> Iterator[Batch]:
-        """See ``Source.batches``. The next batch is under way on the device while the caller has the last one."""
-        before: Pending | None = None
-        for indices in self.ranges(first, count):
-            following = self.launch(indices)
-            if before is not None:
-                yield before.result()
-            before = following
-        if before is not None:
-            yield before.result()
+        """See ``Source.batches``."""
+        return one_ahead(self.launch(indices) for indices in self.ranges(first, count))
 
     def ranges(self, first: int, count: int) -> Iterator[NDArray[np.int64]]:
         """Indices of the batches that a range is made in; only the last may be shorter."""
@@ -114,28 +106,19 @@ class PairSource:
         self, anchors: Tensor, positives: Tensor | None, y: Tensor | None, indices: NDArray[np.int64]
     ) -> tuple[Tensor, Tensor]:
         """uint8 images and largest values of one view (the anchors' without ``positives``), on their way to the host."""
-        import torch
-
         name = self.recipe.name
-        try:
-            with torch.no_grad():
-                found: object = (
-                    self.generator.synthesize(anchors, y)
-                    if positives is None
-                    else synthesize_views(self.generator, self.views, anchors, positives, y)
-                )
-                where = f"generator {name}: pair {indices[0]}"
-                images = check_images(found, anchors, self.generator, where)[: len(indices)]
-                levels = to_uint8(images, self.recipe.uint8, self.recipe.crop, self.recipe.resize)
-        except GeneratorError:
-            raise
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise OutOfMemoryError(
-                    f"--batch-size {self.batch_size}: {self.device} is out of memory, try a smaller one"
-                ) from error
-            span = f"pairs {indices[0]} to {indices[-1]}"
-            raise GeneratorError(f"generator {name} raised at {span}: {type(error).__name__}: {error}") from error
+        with synthesis_faults(
+            f"generator {name} raised at pairs {indices[0]} to {indices[-1]}: ",
+            f"--batch-size {self.batch_size}: {self.device} is out of memory, try a smaller one",
+        ):
+            found: object = (
+                self.generator.synthesize(anchors, y)
+                if positives is None
+                else synthesize_views(self.generator, self.views, anchors, positives, y)
+            )
+            images = check_images(found, anchors, self.generator, f"generator {name}: pair {indices[0]}")
+            images = images[: len(indices)]
+            levels = to_uint8(images, self.recipe.uint8, self.recipe.crop, self.recipe.resize)
         return self.copier.to_host(levels), self.copier.to_host(largest_values(images))
 
 
@@ -156,11 +139,7 @@ class Pending:
         if self.done is not None:
             self.done.synchronize()
         for _, largest in self.views:
-            if (insane := first_insane(largest)) is not None:
-                raise GeneratorError(
-                    f"{self.where}: pair {self.batch.indices[insane[0]]}: image values up to {insane[1]}, "
-                    f"wanted finite and <= {LARGEST_VALUE:.0f}"
-                )
+            require_sane(largest, lambda row: f"{self.where}: pair {self.batch.indices[row]}")
         self.batch.images.extend(levels.numpy() for levels, _ in self.views)
         return self.batch
 
@@ -198,44 +177,31 @@ class Copier:
         return event
 
 
-@dataclass(frozen=True, kw_only=True)
-class OpenPairs:
-    """Opens the pair source of a build in any process."""
+@contextmanager
+def synthesis_faults(raised: str, out_of_memory: str) -> Iterator[None]:
+    """Call a generator inside, without gradients: its own errors become ours.
 
-    config: BuildConfig
-    plan: Plan
-    device: str
+    Args:
+        raised: what a line about an error of the generator begins with.
+        out_of_memory: what is said where the device cannot hold the batch.
 
-    def __call__(self) -> LaunchSource:
-        """Load the generator and be ready."""
-        recipe = load_recipe(self.config.gen)
-        loaded = open_generator(recipe, self.config.weights, self.device, self.config.generator_options())
-        return self.around(recipe, loaded.generator)
+    Raises:
+        OutOfMemoryError, GeneratorError: see above.
+    """
+    import torch
 
-    def around(self, recipe: Recipe, generator: Generator) -> LaunchSource:
-        """The source of a generator that is loaded already."""
-        import torch
-
-        torch.set_num_threads(self.config.threads)
-        device = torch.device(self.device)
-        views = resolve_views(self.config, recipe)
-        pairs = PairSource(self.plan, views, recipe, generator, batch_size=self.batch_size(), device=device)
-        filtering = resolve_filter(self.config)
-        if filtering is None:
-            return pairs
-        from .kept import FilteredSource
-
-        return FilteredSource(pairs, filtering.open(device))
-
-    def batch_size(self) -> int:
-        """What was asked for; with ``auto`` the first try, no larger than a shard, since a short batch is padded."""
-        if self.config.batch_size is not None:
-            return self.config.batch_size
-        largest = LARGEST_BATCH["cuda" if self.device.startswith("cuda") else "cpu"]
-        return min(largest, int(self.plan.recipe["pairs_per_shard"]))
+    try:
+        with torch.no_grad():
+            yield
+    except GeneratorError:
+        raise
+    except Exception as error:
+        if _is_out_of_memory(error):
+            raise OutOfMemoryError(out_of_memory) from error
+        raise GeneratorError(f"{raised}{type(error).__name__}: {error}") from error
 
 
-def is_out_of_memory(error: Exception) -> bool:
+def _is_out_of_memory(error: Exception) -> bool:
     """Did this allocation fail for want of memory, on a GPU or in torch's CPU allocator?"""
     import torch
 

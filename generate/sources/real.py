@@ -1,7 +1,8 @@
-"""Pixels of real images by their number: from files, or from arrays that are in memory already."""
+"""Real images: the files of a folder or of a set by name; their pixels by number, from files or from arrays in memory."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +12,41 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrep.datasets_manifest.schema import MAX_SIDE, MIN_VARYING_SIDE
-from genrep.errors import DataError
+from genrep.errors import DataError, one_of
 from genrep.images.cutting import fit
+from genrep.images.labelled import NAMED
+from genrep.images.listing import Listing, list_images
+from genrep.images.photo_sets import FOLDER_SETS, find_folder
 from genrep.images.reading import read_rgb
 
 from .base import Batch
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+def is_listed(data: str) -> bool:
+    """Whether ``list_real`` is for it: a folder, or a name of ``FOLDER_SETS``."""
+    return data in FOLDER_SETS or Path(data).is_dir()
+
+
+def require_images(data: str) -> None:
+    """Raise DataError unless it is a folder, or the name of a set that is known."""
+    if data not in NAMED and not is_listed(data):
+        known = one_of(data, sorted((*NAMED, *FOLDER_SETS)))
+        raise DataError(f"{data}: {'no such folder' if os.sep in data else 'neither a folder nor one of ' + known}")
+
+
+def list_real(data: str, root: Path | None, split: str) -> Listing:
+    """List a folder, or a set of ``FOLDER_SETS`` under ``root``. Without a root such a name may be a folder's.
+
+    Raises:
+        DataError: it is not there, or there is nothing to list.
+    """
+    if data in FOLDER_SETS and not (root is None and Path(data).is_dir()):
+        folder, classes = find_folder(data, root)
+        return list_images(folder, split, name=data, classes=classes).tell()
+    return list_images(Path(data), split).tell()
 
 
 class FileSource:
@@ -36,14 +64,14 @@ class FileSource:
         self.fitting, self.batch_size = fitting, batch_size
 
     def batches(self, first: int, count: int) -> Iterator[Batch]:
-        """See ``builder.source.Source``."""
+        """See ``Source``."""
         for start in range(first, first + count, self.batch_size):
             indices = np.arange(start, min(start + self.batch_size, first + count), dtype=np.int64)
             images = [self._read(self.base / self.names[i]) for i in indices]
             yield Batch(indices=indices, labels=self.labels[indices], images=[images], latents=[])
 
     def halve_batch(self) -> None:
-        """See ``builder.source.Source``."""
+        """See ``Source``."""
         self.batch_size //= 2
 
     def _read(self, path: Path) -> NDArray[np.uint8]:
@@ -91,14 +119,14 @@ class ArraySource:
         self.images, self.labels, self.batch_size = images, labels, batch_size
 
     def batches(self, first: int, count: int) -> Iterator[Batch]:
-        """See ``builder.source.Source``."""
+        """See ``Source``."""
         for start in range(first, first + count, self.batch_size):
             rows = slice(start, min(start + self.batch_size, first + count))
             indices = np.arange(rows.start, rows.stop, dtype=np.int64)
             yield Batch(indices=indices, labels=self.labels[rows], images=[self.images[rows]], latents=[])
 
     def halve_batch(self) -> None:
-        """See ``builder.source.Source``."""
+        """See ``Source``."""
         self.batch_size //= 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +16,34 @@ from .filter_blocks import BLOCK, Blocks
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
-    from ..sources.kept import Filter
+    from .filter_network import Scorer
     from .filter_weights import LoadedFilter
 
 MIN_KEEP = 0.01  # a hundred candidates for a pair
+
+
+class Filter:
+    """A discriminator on a device, and the part that it keeps. The caller's discriminator stays where it is."""
+
+    def __init__(self, *, keep: float, scorer: Scorer, device: torch.device) -> None:
+        import torch
+
+        self.keep = keep
+        self.scorer = copy.deepcopy(scorer).eval().requires_grad_(False)
+        self.scorer = self.scorer.to(device).to(memory_format=torch.channels_last)
+
+    def log_odds(self, levels: Tensor) -> Tensor:
+        """Of being real: the score before the sigmoid, which would round the best ones to 1.
+
+        Shape: ``(B, H, W, 3)`` uint8 -> ``(B,)`` float32.
+        """
+        import torch
+
+        with torch.no_grad():
+            scores: Tensor = self.scorer(levels)
+            return scores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +91,6 @@ class FilterSpec:
 
     def open(self, device: torch.device) -> Filter:
         """The filter, ready to judge on a device. Raises WeightsError."""
-        from ..sources.kept import Filter
-
         return Filter(keep=self.keep, scorer=self.loaded.scorer, device=device)
 
     def files(self) -> tuple[ViewFile, ...]:

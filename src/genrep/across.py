@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 REACHED = {
     "open_online": "genrep.generate.sources.online",  # genrep-train --online
-    "open_decoder": "genrep.generate.sources.online",  # the autoencoder objective
+    "open_decoder": "genrep.generate.sources.decoder",  # the autoencoder objective
     "build_shards": "genrep.generate.build.regeneration",  # genrep-manifest repair, rebuild
     "stored_pairs": "genrep.generate.build.regeneration",  # genrep-manifest verify --regenerate
 }
@@ -84,7 +84,7 @@ def open_online(gen: str, **options: Any) -> OnlineSource:
 
 
 def open_decoder(gen: str, **options: Any) -> Decoder:
-    """A frozen generator as a function; options and errors are those of ``genrep.generate.sources.online.open_decoder``."""
+    """A frozen generator as a function; options and errors are those of ``genrep.generate.sources.decoder.open_decoder``."""
     decoder: Decoder = _reach("open_decoder")(gen, **options)
     return decoder
 

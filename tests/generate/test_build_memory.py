@@ -14,7 +14,7 @@ from genrep.generate.build.job import Job
 from genrep.generate.build.run import run_build
 from genrep.generate.plans.resolve import make_plan
 from genrep.generate.recipes.recipe import load_recipe
-from genrep.generate.sources.pairs import OpenPairs
+from genrep.generate.sources.open import OpenPairs
 from genrep.generate.weights.load import open_generator
 
 PAIRS_PER_SHARD = 2_000  # what a process keeps of a shard is a matter of the shard, so all have one size

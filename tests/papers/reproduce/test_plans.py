@@ -13,7 +13,7 @@ from genrep.cli import invoke
 from genrep.evaluate.images import DATASETS
 from genrep.generate.cli import cli as generate
 from genrep.generate.fits.config import NavigatorConfig
-from genrep.generate.sources.listing import list_real
+from genrep.generate.sources.real import list_real
 from genrep.generate.views.grammar import parse_view
 from genrep.papers.cli import group as evaluate
 from genrep.papers.report.papers import find_row, published

@@ -12,8 +12,8 @@ from genrep.generate import BuildConfig
 from genrep.generate.fits.config import FilterConfig
 from genrep.generate.plans.resolve import make_plan
 from genrep.generate.recipes.recipe import load_recipe
-from genrep.generate.sources.kept import FilteredSource
-from genrep.generate.sources.pairs import OpenPairs
+from genrep.generate.sources.filtered import FilteredSource
+from genrep.generate.sources.open import OpenPairs
 from genrep.generate.views.filter_spec import FilterSpec
 from genrep.generate.weights.load import open_generator
 
@@ -24,8 +24,8 @@ import torch
 
 import toygen
 from genrep.generate import LatentSpec
-from genrep.generate.sources.kept import FilteredSource
-from genrep.generate.sources.pairs import OpenPairs
+from genrep.generate.sources.filtered import FilteredSource
+from genrep.generate.sources.open import OpenPairs
 from genrep.generate.views.filter_spec import FilterSpec
 
 

@@ -5,7 +5,7 @@ import torch
 
 from genrep.errors import GeneratorError, RecipeError
 from genrep.generate import load_generator
-from genrep.generate.sources.online import open_decoder
+from genrep.generate.sources.decoder import open_decoder
 
 CROPPED = """
 [generator]

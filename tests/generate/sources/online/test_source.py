@@ -12,7 +12,7 @@ from genrep.generate import BuildConfig
 from genrep.generate.plans.resolve import make_plan
 from genrep.generate.recipes.recipe import load_recipe
 from genrep.generate.sources.online import open_online
-from genrep.generate.sources.pairs import OpenPairs
+from genrep.generate.sources.open import OpenPairs
 from genrep.generate.weights.load import open_generator
 
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from genrep.errors import GeneratorError, RecipeError
 
-from ...generators.base import Generator
-from ...generators.probe import check_images, require_gradient
-from ...pixels import framed
-from ...recipes.recipe import Recipe, framed_shape, latent_spec, load_recipe
-from ...weights.load import open_generator
+from ..generators.base import Generator
+from ..generators.probe import check_images, require_gradient
+from ..pixels import framed
+from ..recipes.recipe import Recipe, framed_shape, latent_spec, load_recipe
+from ..weights.load import open_generator
 
 if TYPE_CHECKING:
     import torch

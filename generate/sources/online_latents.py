@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...views.base import Draw
-from ..kept import FilteredSource
-
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from ..pairs import PairSource
+    from .filtered import FilteredSource
+    from .pairs import PairSource
 
 BATCHES_AHEAD = 2
 
@@ -35,29 +33,13 @@ class Inputs:
     latents: dict[int, Tensor]  # by view (0 the anchors, k + 1 positive k): (B, d), or (B, G, d) on groups of W layers
 
 
-class Choice(FilteredSource):
-    """Which candidates become which pairs, by the offline rule and in the offline batches (``FilteredSource``)."""
-
-    def candidates(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The candidates that became these pairs; those of several blocks are judged together. Shape: ``(B,) -> (B,)``."""
-        blocks, places = np.divmod(indices, self.blocks.pairs)
-        found = np.unique(blocks)
-        for block in found.tolist():
-            self._begin(block)
-        chosen = np.empty_like(indices)
-        for block in found.tolist():
-            inside = blocks == block
-            chosen[inside] = self.choice(block)[places[inside]]
-        return chosen
-
-
 class Latents:
     """Draws the inputs of batches: for pair i the ones that the dataset of the same recipe stores for i.
 
     With a filter the generator is called from two threads: ``ahead``'s makes candidates while the caller makes pairs.
     """
 
-    def __init__(self, pairs: PairSource, choice: Choice | None) -> None:
+    def __init__(self, pairs: PairSource, choice: FilteredSource | None) -> None:
         import torch
 
         self.pairs, self.choice = pairs, choice
@@ -80,8 +62,7 @@ class Latents:
         latents = {0: anchors}
         for view in views:
             if view:
-                key = Draw(seed=pairs.seed, indices=chosen, k=view - 1)
-                latents[view] = pairs.views.transform(anchors, pairs.latent, key)
+                latents[view] = pairs.positives(anchors, chosen, view - 1)
         y = pairs.conditions.y(chosen)
         return Inputs(
             indices=indices,

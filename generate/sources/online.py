@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genrep.errors import GeneratorError, RecipeError
+from genrep.errors import RecipeError
 from genrep.files import digest_json
 
-from ...generators import base
-from ...generators.probe import LARGEST_VALUE, first_insane
-from ...plans.config import BuildConfig
-from ...plans.plan import Plan
-from ...plans.resolve import make_plan, resolve_filter, resolve_views
-from ...recipes.recipe import Recipe, load_recipe
-from ...views import View
-from ...weights.load import open_generator
-from ..pairs import Copier, PairSource
-from .latents import Choice, Inputs, Latents
+from ..generators import base
+from ..generators.probe import require_sane
+from ..plans.config import BuildConfig
+from ..plans.plan import Plan
+from ..plans.resolve import make_plan, resolve_filter, resolve_views
+from ..recipes.recipe import Recipe, load_recipe
+from ..views import View
+from ..weights.load import open_generator
+from .filtered import FilteredSource
+from .online_latents import Inputs, Latents
+from .open import through_filter
+from .pairs import Copier, PairSource
 
 if TYPE_CHECKING:
     import torch
@@ -79,8 +81,7 @@ def open_online(
     loaded = open_generator(recipe, config.weights, device, config.generator_options())
     plan = make_plan(config, recipe, loaded)
     pairs = DevicePairs(plan, resolve_views(config, recipe), recipe, loaded.generator, device)
-    filtering = resolve_filter(config)
-    return GeneratedSource(plan, pairs, None if filtering is None else Choice(pairs, filtering.open(device)))
+    return GeneratedSource(plan, pairs, through_filter(pairs, resolve_filter(config)))
 
 
 class DevicePairs(PairSource):
@@ -135,7 +136,7 @@ class GeneratedSource:
         latent_shape: of ``z_anchor``.
     """
 
-    def __init__(self, plan: Plan, pairs: DevicePairs, choice: Choice | None) -> None:
+    def __init__(self, plan: Plan, pairs: DevicePairs, choice: FilteredSource | None) -> None:
         image = {name: value for name, value in plan.recipe["image"].items() if name != "encoding"}
         self.recipe: dict[str, Any] = {
             **{name: value for name, value in plan.recipe.items() if name not in NOT_ONLINE},
@@ -194,11 +195,11 @@ class GeneratedSource:
                     return
                 judged.done.synchronize()
             self._judged.popleft()
-            if (insane := first_insane(judged.largest)) is not None:
-                raise GeneratorError(
-                    f"generator {self.pairs.recipe.name}: pair {judged.indices[insane[0]]}: image values up to "
-                    f"{insane[1]}, wanted finite and <= {LARGEST_VALUE:.0f}"
-                )
+            self._require_sane(judged)
+
+    def _require_sane(self, judged: _Judged) -> None:
+        name = self.pairs.recipe.name
+        require_sane(judged.largest, lambda row: f"generator {name}: pair {judged.indices[row]}")
 
     def _make(self, inputs: Inputs, names: Sequence[str], shown: list[int]) -> dict[str, Tensor]:
         import torch

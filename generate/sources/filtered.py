@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,45 +11,23 @@ import numpy as np
 
 from genrep.errors import GeneratorError, WeightsError
 
-from ..generators.probe import LARGEST_VALUE, check_images, first_insane, largest_values
+from ..generators.probe import check_images, largest_values, require_sane
 from ..pixels import to_uint8
 from ..views.filter_blocks import Blocks
-from .base import Batch, OutOfMemoryError
-from .pairs import Copier, Pending, is_out_of_memory
+from .base import Batch, OutOfMemoryError, one_ahead
+from .pairs import Copier, Pending, synthesis_faults
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from ..views.filter_network import Scorer
+    from ..views.filter_spec import Filter
     from .pairs import PairSource
 
 LARGEST_CANDIDATES = 64  # that are made and judged at a time
 CANDIDATE_PIXELS = 1 << 22  # of them together, at most: 64 images of 256x256, 16 of 512x512
 MAX_REMEMBERED = 1024  # blocks whose choice is kept: a few KB each, so that shards that share one judge it once
-
-
-class Filter:
-    """A discriminator on a device, and the part that it keeps. The caller's discriminator stays where it is."""
-
-    def __init__(self, *, keep: float, scorer: Scorer, device: torch.device) -> None:
-        import torch
-
-        self.keep = keep
-        self.scorer = copy.deepcopy(scorer).eval().requires_grad_(False)
-        self.scorer = self.scorer.to(device).to(memory_format=torch.channels_last)
-
-    def log_odds(self, levels: Tensor) -> Tensor:
-        """Of being real: the score before the sigmoid, which would round the best ones to 1.
-
-        Shape: ``(B, H, W, 3)`` uint8 -> ``(B,)`` float32.
-        """
-        import torch
-
-        with torch.no_grad():
-            scores: Tensor = self.scorer(levels)
-            return scores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +50,6 @@ class FilteredSource:
 
     def __init__(self, source: PairSource, filter: Filter) -> None:
         self.source, self.filter = source, filter
-        self.batch_size = source.batch_size
         self.blocks = Blocks(keep=filter.keep, conditions=max(1, len(source.conditions.choices)))
         height, width = source.generator.image_shape
         self.candidate_batch = max(1, min(LARGEST_CANDIDATES, CANDIDATE_PIXELS // (height * width)))
@@ -81,6 +57,15 @@ class FilteredSource:
         self.too_many_candidates = False  # it was they that the device could not hold
         self.begun: dict[int, _Judging] = {}
         self.chosen: dict[int, NDArray[np.int64]] = {}  # by block: the candidate of each of its pairs
+
+    @property
+    def batch_size(self) -> int:
+        """Pairs of a batch: see ``Source.batch_size``."""
+        return self.source.batch_size
+
+    def set_batch_size(self, size: int) -> None:
+        """See ``LaunchSource.set_batch_size``: of the pairs; candidates keep theirs."""
+        self.source.set_batch_size(size)
 
     def halve_batch(self) -> None:
         """Go on with half the batch size: of the candidates, if these were too many, else of the pairs.
@@ -92,19 +77,11 @@ class FilteredSource:
             self.candidate_batch //= 2
         else:
             self.source.halve_batch()
-            self.batch_size = self.source.batch_size
         self.too_many_candidates = False
 
     def batches(self, first: int, count: int) -> Iterator[Batch]:
-        """See ``Source.batches``. The next batch is under way on the device while the caller has the last one."""
-        before: _Numbered | None = None
-        for indices in self.ranges(first, count):
-            following = self.launch(indices)
-            if before is not None:
-                yield before.result()
-            before = following
-        if before is not None:
-            yield before.result()
+        """See ``Source.batches``."""
+        return one_ahead(self.launch(indices) for indices in self.ranges(first, count))
 
     def ranges(self, first: int, count: int) -> Iterator[NDArray[np.int64]]:
         """Indices of the batches that a range is made in; only the last may be shorter.
@@ -125,13 +102,20 @@ class FilteredSource:
 
     def launch(self, indices: NDArray[np.int64]) -> _Numbered:
         """Begin the batch of these pairs on the device, without waiting for it; waits for the scores of their blocks."""
-        candidates = np.empty_like(indices)
-        places = indices // self.blocks.pairs
-        for block in np.unique(places):
-            inside = places == block
-            candidates[inside] = self.choice(int(block))[indices[inside] % self.blocks.pairs]
         with _numbers_of_candidates():
-            return _Numbered(self.source.launch(candidates), indices)
+            return _Numbered(self.source.launch(self.candidates(indices)), indices)
+
+    def candidates(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The candidates that became these pairs; those of several blocks are judged together. Shape: ``(B,) -> (B,)``."""
+        blocks, places = np.divmod(indices, self.blocks.pairs)
+        found = np.unique(blocks).tolist()
+        for block in found:
+            self._begin(block)
+        chosen = np.empty_like(indices)
+        for block in found:
+            inside = blocks == block
+            chosen[inside] = self.choice(block)[places[inside]]
+        return chosen
 
     def choice(self, block: int) -> NDArray[np.int64]:
         """The candidate of each pair of a block. Shape: ``(pairs,)``.
@@ -173,32 +157,25 @@ class FilteredSource:
         z = to_device(source.latent.sample(source.seed, padded), source.device)
         where = f"generator {name}: candidates {candidates[0]} to {candidates[-1]} of --filter"
         try:
-            with torch.no_grad():
+            with synthesis_faults(
+                f"{where}: raised ",
+                f"--filter: {source.device} is out of memory at {self.candidate_batch} candidates, try --batch-size auto",
+            ):
                 rows = None if y is None else torch.from_numpy(y).to(source.device)
                 images = check_images(source.generator.synthesize(z, rows), z, source.generator, where)
                 recipe = source.recipe
                 log_odds = self.filter.log_odds(to_uint8(images, recipe.uint8, recipe.crop, recipe.resize))
-        except GeneratorError:
+        except OutOfMemoryError:
+            self.too_many_candidates = True
             raise
-        except Exception as error:
-            if is_out_of_memory(error):
-                self.too_many_candidates = True
-                raise OutOfMemoryError(
-                    f"--filter: {source.device} is out of memory at {self.candidate_batch} candidates, "
-                    "try --batch-size auto"
-                ) from error
-            raise GeneratorError(f"{where}: raised {type(error).__name__}: {error}") from error
         return log_odds[:count], largest_values(images)[:count]
 
     def _wait(self, judging: _Judging) -> NDArray[np.float32]:
         """The block's log-odds, once its candidates are known to be images. Shape: ``(M,)``."""
         if judging.done is not None:
             judging.done.synchronize()
-        if (insane := first_insane(judging.largest)) is not None:
-            raise GeneratorError(
-                f"generator {self.source.recipe.name}: candidate {judging.candidates[insane[0]]} of --filter: "
-                f"image values up to {insane[1]}, wanted finite and <= {LARGEST_VALUE:.0f}"
-            )
+        name, candidates = self.source.recipe.name, judging.candidates
+        require_sane(judging.largest, lambda row: f"generator {name}: candidate {candidates[row]} of --filter")
         scores: NDArray[np.float32] = judging.log_odds.numpy()
         if not np.isfinite(scores).all():
             raise WeightsError("--filter: its weights give scores that are not finite")
