@@ -27,8 +27,7 @@ def main(data: str, root: Path, gen: str, std: float, pairs: int, device: str) -
     from genrep.generate.gan.quality import extract, train_classifier
     from genrep.generate.pixels import to_uint8
     from genrep.generate.views import parse_view
-    from genrep.generate.views.base import Draw
-    from genrep.generate.views.synthesis import synthesize_views
+    from genrep.generate.views.base import Draw, synthesize_views
     from genrep.generate.weights.load import load_generator
     from genrep.images.labelled import load_images
 

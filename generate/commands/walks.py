@@ -26,7 +26,7 @@ def import_walk_command(source: Path, out: Path, chunks: str, layers: str) -> No
       genrep-generate import-walk released.pth --out navigator.safetensors
       genrep-generate preview --gen bigbigan --views navigator:weights=navigator.safetensors --out sheet.png
     """
-    from ..views.ranges import parse_range
+    from ..views.base import parse_range
 
     if out.suffix != ".safetensors":
         raise click.UsageError(f"--out {out}: wanted a name that ends in .safetensors")
@@ -41,7 +41,7 @@ def import_walk_command(source: Path, out: Path, chunks: str, layers: str) -> No
     except RecipeError as error:
         raise click.UsageError(str(error)) from error
     from ..generators.checkpoint import read_safetensors
-    from ..views.importing import import_walk
+    from ..views.released import import_walk
 
     out.parent.mkdir(parents=True, exist_ok=True)
     tensors, facts = read_safetensors(import_walk(source, out, chunks=chunks, layers=layers))

@@ -12,7 +12,7 @@ from genrep.encoders import ARCHS, PRECISIONS, STEMS
 from genrep.errors import RecipeError, one_of
 from genrep.pixel_views import PIXEL_VIEWS
 
-from ..views.ranges import parse_range
+from ..views.base import parse_range
 
 
 def option(name: str) -> str:

@@ -21,8 +21,7 @@ from genrep.runs.sanity import LARGEST_GRADIENT, check_training, diverged, gradi
 from genrep.seeding import derive
 
 from ..sources.real import require_images
-from ..views.filter_network import discriminator_loss, new_scorer
-from ..views.filter_weights import FILTER_FILE, FilterFacts, save_filter
+from ..views.filter_network import FILTER_FILE, FilterFacts, discriminator_loss, new_scorer, save_filter
 from .config import FilterConfig
 from .filtering_data import Material, RealSet, load_real, open_source
 from .filtering_measure import score_held_out

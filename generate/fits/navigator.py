@@ -22,8 +22,7 @@ from genrep.progress import Progress
 from genrep.runs.sanity import LARGEST_GRADIENT, check_training, diverged, gradients
 from genrep.seeding import derive
 
-from ..views.navigator_network import Walk, new_walk
-from ..views.navigator_weights import NAVIGATOR_FILE, WalkFacts, load_walk, save_walk
+from ..views.navigators import NAVIGATOR_FILE, Walk, WalkFacts, load_walk, new_walk, save_walk
 from .config import POLICIES, NavigatorConfig
 from .navigator_scope import PixelPolicy, Scope, change_of_fit, make_scope
 from .pictures import STRIP_COLUMNS, evenly, save_strip

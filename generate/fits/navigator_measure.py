@@ -24,8 +24,7 @@ from genrep.seeding import derive
 from genrep.untrusted import read_object
 
 from ..generators.base import LatentSpec
-from ..views.navigator_network import Walk
-from ..views.navigator_weights import LoadedWalk, load_walk
+from ..views.navigators import LoadedWalk, Walk, load_walk
 from .config import DeltaConfig, NavigatorConfig
 from .navigator import build_estimator, build_policy
 from .navigator_scope import PixelPolicy, Scope, chunk_scope, make_scope

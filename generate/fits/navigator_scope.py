@@ -20,11 +20,11 @@ from genrep.seeding import derive
 from ..generators.base import LatentSpec
 from ..pixels import to_uint8
 from ..sources.visibility import mean_change
-from ..views.ranges import check_range
+from ..views.base import check_range
 from .source import Anchors, Source
 
 if TYPE_CHECKING:
-    from ..views.navigator_network import Walk
+    from ..views.navigators import Walk
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from genrep.images.sheet import contact_sheet, save_png
 from genrep.seeding import derive
 
 from ..pixels import to_uint8
-from ..views.navigator_network import Walk
+from ..views.navigators import Walk
 from .filtering_data import Material
 from .filtering_measure import HeldOut, sigmoid
 from .navigator_scope import Scope

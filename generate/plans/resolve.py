@@ -13,7 +13,7 @@ from ..recipes.classes import ClassSelection, check_classes, select_classes
 from ..recipes.conditions import class_count, make_conditions
 from ..recipes.recipe import Recipe, framed_shape, latent_spec
 from ..views import GeneratorFacts, View, parse_view
-from ..views.filter_spec import FilterSpec, parse_filter
+from ..views.filters import FilterSpec, parse_filter
 from ..weights.load import LoadedGenerator
 from .config import BuildConfig, parse_part
 from .pages import small_page

@@ -19,7 +19,7 @@ from ..recipes.classes import select_classes
 from ..recipes.conditions import class_count, make_conditions
 from ..recipes.recipe import Recipe
 from ..views import View
-from ..views.synthesis import synthesize_views
+from ..views.base import synthesize_views
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

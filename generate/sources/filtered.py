@@ -13,7 +13,7 @@ from genrep.errors import GeneratorError, WeightsError
 
 from ..generators.probe import check_images, largest_values, require_sane
 from ..pixels import to_uint8
-from ..views.filter_blocks import Blocks
+from ..views.filters import Blocks
 from .base import Batch, OutOfMemoryError, one_ahead
 from .pairs import Copier, Pending, synthesis_faults
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from ..views.filter_spec import Filter
+    from ..views.filters import Filter
     from .pairs import PairSource
 
 LARGEST_CANDIDATES = 64  # that are made and judged at a time

@@ -16,7 +16,7 @@ from .filtered import FilteredSource
 from .pairs import PairSource
 
 if TYPE_CHECKING:
-    from ..views.filter_spec import FilterSpec
+    from ..views.filters import FilterSpec
 
 LARGEST_BATCH = {"cpu": 64, "cuda": 256}  # that --batch-size auto begins with; beyond it nothing gets faster
 

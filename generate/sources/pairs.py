@@ -20,8 +20,7 @@ from ..plans.plan import Plan
 from ..recipes.conditions import make_conditions
 from ..recipes.recipe import Recipe, latent_spec
 from ..views import View
-from ..views.base import Draw
-from ..views.synthesis import synthesize_views
+from ..views.base import Draw, synthesize_views
 from .base import Batch, OutOfMemoryError, one_ahead
 
 if TYPE_CHECKING:

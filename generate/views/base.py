@@ -1,8 +1,9 @@
-"""What a latent view is, and where it draws from."""
+"""What a latent view is, where it draws from, which chunks or layers it moves, and the images of its latents."""
 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,6 +17,7 @@ from ..generators.base import LatentSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,3 +107,58 @@ class View:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         infinite = {key for key, value in values.items() if isinstance(value, float) and math.isinf(value)}
         return {"name": self.name, **{key: None if key in infinite else value for key, value in values.items()}}
+
+
+# Ranges of chunks and W layers: ``3``, or ``1-5`` with both ends included, counted from 0.
+
+
+def parse_range(text: str, where: str) -> tuple[int, int]:
+    """First and last number of a range. Raises RecipeError, whose line ``where`` begins, if it is none."""
+    return check_range(text, None, where, "")
+
+
+def check_range(text: str, count: int | None, where: str, what: str) -> tuple[int, int]:
+    """First and last number of a range within ``count`` (None: any). ``where`` begins the error's line.
+
+    Raises:
+        RecipeError: it is no range, or it goes beyond what there is.
+    """
+    match = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", text, flags=re.ASCII)
+    if match is None or int(match[1]) > int(match[2] or match[1]):
+        raise RecipeError(f"{where} {text!r}: wanted a number or a range such as 1-5")
+    first, last = int(match[1]), int(match[2] or match[1])
+    if count is not None and last >= count:
+        raise RecipeError(f"{where} {text}: this generator has {what} 0 to {count - 1}")
+    return first, last
+
+
+def show_range(first: int, last: int) -> str:
+    """``1-5``, or ``3`` for one number."""
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def synthesize_views(generator: Any, view: View, z_anchor: Tensor, z_positive: Tensor, y: Tensor | None) -> Tensor:
+    """Images of positives, differentiable in both latents.
+
+    For a view on groups of W layers (HL): the anchor's w in every layer, truncated as the generator does it, but in the
+    layers of group g that of ``z_positive[:, g]``. All latents go through the mapping network in one call.
+
+    Shapes: z_anchor ``(B, d)``, z_positive ``(B, d)`` or ``(B, G, d)``, y as for ``Generator.synthesize`` ->
+    ``(B, 3, H, W)``.
+    """
+    import torch
+
+    groups = view.w_groups
+    if not groups:
+        images: Tensor = generator.synthesize(z_positive, y)
+        return images
+    latents = torch.cat([z_anchor[:, None], z_positive], dim=1)  # (B, 1 + G, d)
+    count = latents.shape[1]
+    w = generator.mapping(latents.flatten(0, 1), None if y is None else y.repeat_interleave(count, dim=0))
+    every = generator.broadcast(w)
+    every = every.unflatten(0, (-1, count))  # (B, 1 + G, num_ws, w_dim)
+    ws = every[:, 0].clone(memory_format=torch.contiguous_format)
+    for group, (first, last) in enumerate(groups, start=1):
+        ws[:, first : last + 1] = every[:, group, first : last + 1]
+    images = generator.synthesize_w(ws)
+    return images

@@ -12,9 +12,8 @@ from genrep import seeding
 from genrep.errors import RecipeError
 
 from ..generators.base import LatentSpec
-from .base import Draw, GeneratorFacts, View, ViewFile
+from .base import Draw, GeneratorFacts, View, ViewFile, check_range, show_range
 from .learned import NavigatorView
-from .ranges import check_range, show_range
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

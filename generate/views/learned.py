@@ -20,8 +20,7 @@ from genrep.files import canonical_json
 
 from ..generators.base import LatentSpec
 from .arithmetic import affine, row_norms
-from .base import Draw, GeneratorFacts, View, ViewFile
-from .ranges import check_range
+from .base import Draw, GeneratorFacts, View, ViewFile, check_range
 from .walks import UNIFORMS, WALKS, LoadedWalks, load_walks
 
 if TYPE_CHECKING:
@@ -169,8 +168,7 @@ class NavigatorView(LearnedView):
     def network(self) -> _Network:
         """The file's content. Raises WeightsError, RecipeError."""
         from ..generators.checkpoint import Checkpoint
-        from .navigator_network import ROUNDING
-        from .navigator_weights import load_walk
+        from .navigators import ROUNDING, load_walk
 
         loaded = load_walk(self.want_file(self.weights))
         walk, state = loaded.walk, loaded.walk.state_dict()

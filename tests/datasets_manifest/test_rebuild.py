@@ -288,8 +288,7 @@ def test_learned_views_and_filters_come_with_their_files(tmp_path: Path) -> None
     import numpy as np
 
     from genrep.generate import BuildConfig, build_dataset
-    from genrep.generate.views.filter_network import new_scorer
-    from genrep.generate.views.filter_weights import FilterFacts, save_filter
+    from genrep.generate.views.filter_network import FilterFacts, new_scorer, save_filter
     from genrep.generate.views.walks import save_walks
 
     walks = save_walks(tmp_path / "walks.safetensors", {"zoom": np.full(128, 0.1, dtype=np.float32)}, {})
@@ -312,8 +311,7 @@ def test_a_modules_dataset_follows_the_manifest_but_for_the_code(
 ) -> None:
     """Nothing of its recipe is a default: view, encoding, latent law, classes, positives, seed, filter."""
     from genrep.generate import BuildConfig, build_dataset
-    from genrep.generate.views.filter_network import new_scorer
-    from genrep.generate.views.filter_weights import FilterFacts, save_filter
+    from genrep.generate.views.filter_network import FilterFacts, new_scorer, save_filter
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine_in_full.py").write_text(

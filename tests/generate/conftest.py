@@ -4,8 +4,7 @@ import textwrap
 
 import pytest
 
-from genrep.generate.views.filter_network import new_scorer
-from genrep.generate.views.filter_weights import FilterFacts, save_filter
+from genrep.generate.views.filter_network import FilterFacts, new_scorer, save_filter
 
 TOY = '''
 import torch

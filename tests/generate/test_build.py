@@ -13,7 +13,7 @@ from genrep.errors import DatasetError, RecipeError, ResumeError
 from genrep.generate import BuildConfig, build_dataset, load_generator
 from genrep.generate.pixels import to_uint8
 from genrep.generate.views import parse_view
-from genrep.generate.views.synthesis import synthesize_views
+from genrep.generate.views.base import synthesize_views
 
 
 def build(folder, **options):

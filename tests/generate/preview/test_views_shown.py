@@ -8,8 +8,7 @@ from genrep import datasets_manifest
 from genrep.generate import BuildConfig, build_dataset, load_generator
 from genrep.generate.pixels import to_uint8
 from genrep.generate.views import Draw, parse_view
-from genrep.generate.views.navigator_network import Walk
-from genrep.generate.views.navigator_weights import WalkFacts, save_walk
+from genrep.generate.views.navigators import Walk, WalkFacts, save_walk
 
 LAYERS = "hierarchical:over=layers,0-1=genrep-gaussian-conditional,6=gaussian"
 

@@ -6,8 +6,7 @@ import torch
 
 from genrep.generate.generators.base import LatentSpec
 from genrep.generate.views import Draw
-from genrep.generate.views.navigator_network import Walk
-from genrep.generate.views.navigator_weights import WalkFacts, save_walk
+from genrep.generate.views.navigators import Walk, WalkFacts, save_walk
 from genrep.generate.views.walks import save_walks
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from genrep.errors import WeightsError
 from genrep.generate.generators.base import LatentSpec
 from genrep.generate.views import GeneratorFacts, parse_view
-from genrep.generate.views.importing import import_walk
+from genrep.generate.views.released import import_walk
 from genrep.generate.views.walks import load_walks
 
 from .conftest import draw

@@ -11,7 +11,7 @@ from genrep.errors import GenRepError, RecipeError
 from genrep.generate.generators.base import LatentSpec
 from genrep.generate.views import Draw, GeneratorFacts, parse_view, view_from_json
 from genrep.generate.views.arithmetic import affine
-from genrep.generate.views.navigator_weights import load_walk
+from genrep.generate.views.navigators import load_walk
 from genrep.generate.views.walks import WALKS
 
 from .conftest import draw

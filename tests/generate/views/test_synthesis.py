@@ -7,7 +7,7 @@ import torch
 from genrep.generate.generators.stylegan2.generator import StyleGAN2Generator
 from genrep.generate.generators.stylegan2.networks import StyleGAN2Config, StyleGAN2Network
 from genrep.generate.views import GeneratorFacts, parse_view
-from genrep.generate.views.synthesis import synthesize_views
+from genrep.generate.views.base import synthesize_views
 
 from .conftest import draw
 

@@ -27,7 +27,7 @@ from genrep.evaluate.voc.config import Voc07Config
 from genrep.evaluate.voc.layout import VocImage, VocSplit
 from genrep.evaluate.voc.run import protocol as voc07_protocol
 from genrep.generate.views.grammar import NAMES
-from genrep.generate.views.presets import PRESETS as VIEW_PRESETS
+from genrep.generate.views.grammar import PRESETS as VIEW_PRESETS
 from genrep.images.inventory import Inventory
 from genrep.papers.report import Row, find_row, published
 from genrep.papers.report.papers import dataset_facts

@@ -14,7 +14,7 @@ from genrep.generate.plans.resolve import make_plan
 from genrep.generate.recipes.recipe import load_recipe
 from genrep.generate.sources.filtered import FilteredSource
 from genrep.generate.sources.open import OpenPairs
-from genrep.generate.views.filter_spec import FilterSpec
+from genrep.generate.views.filters import FilterSpec
 from genrep.generate.weights.load import open_generator
 
 MODULE = '''
@@ -26,7 +26,7 @@ import toygen
 from genrep.generate import LatentSpec
 from genrep.generate.sources.filtered import FilteredSource
 from genrep.generate.sources.open import OpenPairs
-from genrep.generate.views.filter_spec import FilterSpec
+from genrep.generate.views.filters import FilterSpec
 
 
 def hundred():

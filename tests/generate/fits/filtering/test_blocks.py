@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from genrep.errors import RecipeError, WeightsError
-from genrep.generate.views.filter_blocks import Blocks
-from genrep.generate.views.filter_spec import FilterSpec, parse_filter
+from genrep.generate.views.filters import Blocks, FilterSpec, parse_filter
 
 
 @pytest.mark.parametrize("conditions", [1, 3, 10, 63, 64, 65, 100, 1000])

@@ -7,8 +7,14 @@ import torch
 from torchvision.transforms.v2.functional import gaussian_blur, normalize
 
 from genrep.errors import WeightsError
-from genrep.generate.views.filter_network import channels_for, discriminator_loss, new_scorer
-from genrep.generate.views.filter_weights import FilterFacts, load_filter, save_filter
+from genrep.generate.views.filter_network import (
+    FilterFacts,
+    channels_for,
+    discriminator_loss,
+    load_filter,
+    new_scorer,
+    save_filter,
+)
 from genrep.pixel_views import IMAGENET_MEAN, IMAGENET_STD
 from genrep.tensor_files import safetensors_bytes
 

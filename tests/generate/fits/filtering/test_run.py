@@ -16,8 +16,8 @@ from genrep.generate.fits.filtering import FilterTrainer, fit_filter
 from genrep.generate.fits.filtering_data import InFiles
 from genrep.generate.fits.filtering_measure import auc
 from genrep.generate.sources.filtered import FilteredSource
-from genrep.generate.views.filter_spec import FilterSpec
-from genrep.generate.views.filter_weights import load_filter
+from genrep.generate.views.filter_network import load_filter
+from genrep.generate.views.filters import FilterSpec
 from genrep.images import labelled as real_images
 from genrep.images.labelled import RealImages, load_folder
 from genrep.images.listing import list_images

@@ -15,8 +15,8 @@ from genrep.generate.build.pool import WorkerPool, build_here
 from genrep.generate.build.run import run_build
 from genrep.generate.pixels import to_uint8
 from genrep.generate.sources.base import OutOfMemoryError
-from genrep.generate.views.filter_spec import FilterSpec
-from genrep.generate.views.filter_weights import load_filter
+from genrep.generate.views.filter_network import load_filter
+from genrep.generate.views.filters import FilterSpec
 
 from .conftest import opener
 

@@ -6,7 +6,7 @@ import pytest
 
 from genrep.errors import RecipeError
 from genrep.generate.fits.config import DeltaConfig, NavigatorConfig, differences
-from genrep.generate.views.ranges import check_range, parse_range
+from genrep.generate.views.base import check_range, parse_range
 
 OUT = Path("run")
 

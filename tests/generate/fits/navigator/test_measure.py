@@ -14,8 +14,7 @@ from genrep.generate.fits.navigator import fit_navigator
 from genrep.generate.fits.navigator_measure import Moments, compare_run, compare_walks, measure_delta, random_shift
 from genrep.generate.fits.navigator_scope import PixelPolicy, make_scope
 from genrep.generate.generators.base import LatentSpec
-from genrep.generate.views.navigator_network import Walk, new_walk
-from genrep.generate.views.navigator_weights import WalkFacts, load_walk, save_walk
+from genrep.generate.views.navigators import Walk, WalkFacts, load_walk, new_walk, save_walk
 
 LATENT = LatentSpec(dim=9, chunks=(2, 3, 4), law="truncated_normal", truncation=2.0)
 

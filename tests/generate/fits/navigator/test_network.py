@@ -10,8 +10,7 @@ from safetensors.torch import save_file
 
 from genrep.errors import WeightsError
 from genrep.generate.generators.base import LatentSpec
-from genrep.generate.views.navigator_network import Walk, new_walk
-from genrep.generate.views.navigator_weights import WalkFacts, load_walk, save_walk
+from genrep.generate.views.navigators import Walk, WalkFacts, load_walk, new_walk, save_walk
 
 LATENT = LatentSpec(dim=12, chunks=(4, 4, 4), law="truncated_normal", truncation=2.0)
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from genrep.errors import GeneratorError, RecipeError, ResumeError, TrainingError
 from genrep.generate.fits.navigator import NavigatorTrainer, StopRule, Window, fit_navigator
-from genrep.generate.views.navigator_weights import load_walk
+from genrep.generate.views.navigators import load_walk
 from genrep.runs.metrics import read_lines
 
 pytestmark = pytest.mark.usefixtures("small_estimator")

@@ -96,9 +96,28 @@ def _save_navigator(content: Any, path: Path, out: Path, chunks: str, layers: st
     """Write the linear layers of a module, or of a state dict, as a navigator."""
     import torch
 
-    from .navigator_network import Walk
-    from .navigator_weights import WalkFacts, save_walk
+    from .navigators import Walk, WalkFacts, save_walk
 
+    found = _linear_layers(content, path)
+    numbers = sorted({number for number, _ in found})
+    widths = _widths(found, numbers, path)
+    # A Sequential numbers its ReLU too: layers 0 and 2 have one between them.
+    gaps = {after - before for before, after in itertools.pairwise(numbers)}
+    if not gaps <= {1} and not gaps <= {2}:
+        raise WeightsError(f"{path}: linear layers number {numbers}, wanted a ReLU between all of them or none")
+    with torch.device("meta"):  # no random weights, and no draws for them
+        walk = Walk(widths, activation="relu" if gaps == {2} else "none")
+    state = {f"layers.{i}.{kind}": found[n, kind].float() for i, n in enumerate(numbers) for kind in ("weight", "bias")}
+    try:
+        walk.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        raise WeightsError(f"{path}: {str(error).splitlines()[-1].strip()}") from None
+    save_walk(out, walk, WalkFacts(chunks=chunks, layers=layers))
+    return out
+
+
+def _linear_layers(content: Any, path: Path) -> dict[tuple[int, str], Tensor]:
+    """Weights and biases by the layers' numbers. Raises WeightsError for anything beside one chain of such layers."""
     tensors: dict[str, Tensor] = {}
     kinds: set[str] = set()
     _flatten(content, "", tensors, kinds, depth=0)
@@ -110,24 +129,16 @@ def _save_navigator(content: Any, path: Path, out: Path, chunks: str, layers: st
         if match is None or (int(match[1]), match[2]) in found:
             raise WeightsError(f"{path}: tensor {name}: wanted the weights and biases of one chain of linear layers")
         found[int(match[1]), match[2]] = tensor
-    numbers = sorted({number for number, _ in found})
+    return found
+
+
+def _widths(found: dict[tuple[int, str], Tensor], numbers: list[int], path: Path) -> tuple[int, ...]:
+    """F, the hidden widths, F. Raises WeightsError unless these are whole linear layers that end as wide as they begin."""
     shapes = [tuple(found[n, "weight"].shape) for n in numbers if (n, "weight") in found]
     fits = all(len(shape) == 2 for shape in shapes) and len(found) == 2 * len(shapes) == 2 * len(numbers)
     if not shapes or not fits or shapes[0][1] != shapes[-1][0]:
         raise WeightsError(f"{path}: neither walks nor linear layers from F values to F values")
-    # A Sequential numbers its ReLU too: layers 0 and 2 have one between them.
-    gaps = {after - before for before, after in itertools.pairwise(numbers)}
-    if not gaps <= {1} and not gaps <= {2}:
-        raise WeightsError(f"{path}: linear layers number {numbers}, wanted a ReLU between all of them or none")
-    with torch.device("meta"):  # no random weights, and no draws for them
-        walk = Walk((shapes[0][1], *(shape[0] for shape in shapes)), activation="relu" if gaps == {2} else "none")
-    state = {f"layers.{i}.{kind}": found[n, kind].float() for i, n in enumerate(numbers) for kind in ("weight", "bias")}
-    try:
-        walk.load_state_dict(state, assign=True)
-    except RuntimeError as error:
-        raise WeightsError(f"{path}: {str(error).splitlines()[-1].strip()}") from None
-    save_walk(out, walk, WalkFacts(chunks=chunks, layers=layers))
-    return out
+    return (shapes[0][1], *(shape[0] for shape in shapes))
 
 
 def _flatten(value: Any, prefix: str, tensors: dict[str, Tensor], kinds: set[str], depth: int) -> None:
