@@ -7,26 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .detection.config import DetectionConfig
-    from .detection.run import DetectionResult, evaluate_detection
+    from .detection.run import evaluate_detection
     from .finetune.config import FinetuneConfig
     from .finetune.run import evaluate_finetune
     from .knn import KnnConfig, evaluate_knn
     from .linear.config import LinearConfig
-    from .linear.run import LinearResult, evaluate_linear
+    from .linear.run import evaluate_linear
+    from .protocol import Protocol, Results
     from .transfer import TransferConfig, evaluate_transfer
     from .voc.config import Voc07Config
-    from .voc.run import Voc07Result, evaluate_voc07
+    from .voc.run import evaluate_voc07
 
 __all__ = [
     "DetectionConfig",
-    "DetectionResult",
     "FinetuneConfig",
     "KnnConfig",
     "LinearConfig",
-    "LinearResult",
+    "Protocol",
+    "Results",
     "TransferConfig",
     "Voc07Config",
-    "Voc07Result",
     "evaluate_detection",
     "evaluate_finetune",
     "evaluate_knn",
@@ -38,16 +38,15 @@ __all__ = [
 # Found when asked for, so that `genrep-evaluate --help` does not wait for torch.
 _LAZY = {
     "DetectionConfig": "detection.config",
-    "DetectionResult": "detection.run",
     "KnnConfig": "knn",
     "Voc07Config": "voc.config",
-    "Voc07Result": "voc.run",
+    "Protocol": "protocol",
+    "Results": "protocol",
     "evaluate_detection": "detection.run",
     "evaluate_knn": "knn",
     "evaluate_voc07": "voc.run",
     "FinetuneConfig": "finetune.config",
     "LinearConfig": "linear.config",
-    "LinearResult": "linear.run",
     "TransferConfig": "transfer",
     "evaluate_finetune": "finetune.run",
     "evaluate_linear": "linear.run",

@@ -28,7 +28,7 @@ def stored_features(
     Written a batch at a time and mapped, not held in memory; ``folder=None`` keeps them in memory only. A file without its
     record, or with other bytes than the record says, counts for nothing.
 
-    Shape: ``(count, D)`` float32.
+    Shape: ``(count, ...)`` float32: a vector of each image, or a map of tokens.
     """
     if folder is None:
         with Progress(count, "image", label) as progress:
@@ -56,7 +56,7 @@ def _write(path: Path, count: int, parts: Iterator[Tensor]) -> None:
             done = 0
             for part in parts:
                 if done == 0:
-                    header = {"descr": "<f4", "fortran_order": False, "shape": (count, part.shape[1])}
+                    header = {"descr": "<f4", "fortran_order": False, "shape": (count, *part.shape[1:])}
                     np.lib.format.write_array_header_2_0(file, header)
                 file.write(part.numpy().astype("<f4", copy=False).tobytes())
                 done += len(part)

@@ -7,22 +7,23 @@ import click
 from genrep import __version__
 from genrep.cli import LazyGroup, run
 
-# Each is ``command`` of the module of its name in ``commands/``, imported when it is asked for.
-COMMANDS = {
-    "detection": "Fine-tune a Faster R-CNN, and measure its AP.",
-    "export": "Write an encoder as others read it.",
-    "finetune": "Fine-tune an encoder on few labels.",
-    "knn": "Accuracy of a weighted nearest-neighbour classifier.",
-    "linear": "Accuracy of a linear classifier on a frozen encoder.",
-    "transfer": "The papers' tables of linear probes in one go.",
-    "voc07": "AP of linear SVMs on Pascal VOC 2007.",
-}
+from .protocol import COMMANDS, PROTOCOLS
+
+
+def packages() -> dict[str, dict[str, str]]:
+    """For each package of commands their names, with a line about each."""
+    listed = {name: (one.package, one.summary) for name, one in PROTOCOLS.items()}
+    listed["export"] = (COMMANDS, "Write an encoder as others read it.")
+    found: dict[str, dict[str, str]] = {}
+    for name, (package, summary) in sorted(listed.items()):
+        found.setdefault(package, {})[name] = summary
+    return found
 
 
 @click.group(
     name="genrep-evaluate",
     cls=LazyGroup,
-    packages={"genrep.evaluate.commands": COMMANDS},
+    packages=packages(),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__)

@@ -48,6 +48,11 @@ class LabelledImages:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def title(self) -> str:
+        """Which images these are, in words."""
+        return self.split
+
     def open(self, i: int) -> Image:
         """One image. Raises DataError if it cannot be read."""
         if self.files is not None:

@@ -102,11 +102,11 @@ def add(path: Path, entry: Entry) -> None:
     write_json(path, entries)
 
 
-def encoder_facts(encoder: LoadedEncoder, *, trained: bool) -> Entry:
+def encoder_facts(encoder: LoadedEncoder) -> Entry:
     """What an entry says of the encoder."""
     facts = encoder.facts
     return {
-        "encoder": {"arch": facts.arch, "stem": facts.stem, "trained": trained},
+        "encoder": {"arch": facts.arch, "stem": facts.stem, "trained": encoder.trained},
         "encoder_sha256": encoder.sha256,
         "normalise": {"mean": list(facts.mean), "std": list(facts.std)},
     }

@@ -8,10 +8,9 @@ from pathlib import Path
 from genrep.errors import DataError
 from genrep.files import digest_json
 
+from .protocol import result_files
 from .results import DATA, Entry, read_results
 
-# What the commands write, in the order of the tables.
-RESULT_FILES = ("linear.json", "knn.json", "voc07.json", "finetune.json", "detection.json", "transfer.json")
 Named = tuple[str, Entry]
 
 
@@ -46,7 +45,7 @@ def _other_data(groups: list[list[Named]]) -> list[str]:
 
 
 def _entries(path: Path) -> list[Entry]:
-    files = [path / name for name in RESULT_FILES] if path.is_dir() else [path]
+    files = [path / name for name in result_files()] if path.is_dir() else [path]
     entries = [entry for file in files for entry in read_results(file)]
     if not entries:
         raise DataError(f"{path}: no results; genrep-evaluate linear --out {path} writes some")

@@ -13,10 +13,9 @@ from genrep.images.labelled import MissingDataset
 from .encoders import check_encoder_choice
 from .linear.config import LinearConfig
 from .linear.presets import PRESETS
-from .linear.run import LinearResult, measure_linear
+from .linear.run import LinearProbe
+from .protocol import Results
 from .table import aligned, mean_std
-
-RESULT_FILE = "transfer.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +103,7 @@ class TransferResult:
     """A suite's results."""
 
     path: Path
-    results: dict[str, LinearResult]  # by dataset
+    results: dict[str, Results]  # by dataset
     skipped: dict[str, str]  # why, by dataset
 
     def table(self) -> str:
@@ -127,13 +126,13 @@ def evaluate_transfer(config: TransferConfig) -> TransferResult:
     Raises:
         DataError: none of them is there, or one is damaged.
     """
-    path = config.out / RESULT_FILE
-    results: dict[str, LinearResult] = {}
+    path = config.out / "transfer.json"
+    results: dict[str, Results] = {}
     skipped: dict[str, str] = {}
     with locked_folder(config.out):
         for dataset in SUITES[config.suite].datasets:
             try:
-                results[dataset] = measure_linear(config.probe(dataset), path)
+                results[dataset] = LinearProbe(config.probe(dataset), path).measure_held()
             except MissingDataset as error:
                 skipped[dataset] = str(error)
     if not results:

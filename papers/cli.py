@@ -6,10 +6,10 @@ import click
 
 from genrep import __version__
 from genrep.cli import LazyGroup, run
-from genrep.evaluate.cli import COMMANDS as PROTOCOLS
+from genrep.evaluate.cli import packages
 
 PACKAGES = {
-    "genrep.evaluate.commands": PROTOCOLS,
+    **packages(),
     "genrep.papers.commands": {
         "reproduce": "Repeat a paper's table, and report ours beside it.",
         "table": "Print results side by side.",

@@ -4,60 +4,33 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from genrep.encoders import LoadedEncoder
 from genrep.encoders.devices import pick_precision
 from genrep.errors import TrainingError
-from genrep.evaluate.encoders import open_encoder
-from genrep.evaluate.results import Entry, add, data_digests, encoder_facts, find_or_tell, same_encoder, tell_changes
+from genrep.evaluate.protocol import Protocol, Results
+from genrep.evaluate.results import Entry
 from genrep.evaluate.voc.choice import measured_classes
 from genrep.evaluate.voc.layout import VocSplit, read_split
-from genrep.files import locked_folder, require_writable
 from genrep.progress import Progress, note
-from genrep.runs.processes import Processes, join
 from genrep.runs.sanity import check_training
 
 from .config import DetectionConfig
 from .data import check_readable, training_batches
 from .folder import Metrics, load_checkpoint, prepare, run_folder, save_checkpoint
 from .network import build_detector
-from .presets import Preset
 from .testing import UNCOUNTED, check_installed, detect, measure, uncounted
 from .training import Trainer
 
-RESULT_FILE = "detection.json"
 TEST_ONLY = ("test", "test_data", "test_sha256", "test_size", "test_max_size", "rpn_test", "precise_bn", "value")
 
 
-@dataclass(frozen=True, kw_only=True)
-class DetectionResult:
-    """An entry of the result file, and the folder of its run."""
-
-    path: Path
-    folder: Path
-    entry: Entry
-    already_done: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Task:
-    config: DetectionConfig
-    preset: Preset
-    encoder: LoadedEncoder
-    train: VocSplit
-    test: VocSplit
-    processes: Processes
-    key: Entry  # dataset, protocol, seed
-    training: Entry  # what its checkpoint belongs to: nothing that only the test knows
-    folder: Path
-
-
-def evaluate_detection(config: DetectionConfig) -> DetectionResult:
+def evaluate_detection(config: DetectionConfig) -> Results:
     """Fine-tune Faster R-CNN on an encoder and test it; goes on from the run's checkpoint if there is one.
 
     Under torchrun every process takes its part of each batch, and the first one tests.
@@ -66,49 +39,105 @@ def evaluate_detection(config: DetectionConfig) -> DetectionResult:
         GenRepError: the encoder or the data cannot be read, the training cannot go on, or ``out`` holds this result for
             another encoder.
     """
-    check_installed()
-    require_writable(config.out, "--out")
-    preset = config.resolved()
-    with join(config.device) as place:
-        if preset.batch_size % place.size:
-            raise TrainingError(f"--batch-size {preset.batch_size}: wanted a multiple of the {place.size} processes")
-        preset = replace(preset, precision=pick_precision(preset.precision, place.device))
-        task = _task(config, preset, place)
-        if not place.first:
-            return _work(task)
-        for split in (task.train, task.test):
-            for line in split.remarks():
+    return Detection(config).measure_all()
+
+
+class Detection(Protocol[DetectionConfig, VocSplit]):
+    """Faster R-CNN, fine-tuned on an encoder end to end."""
+
+    name = "detection"
+    distributed = True
+
+    def check(self) -> None:
+        """See ``Protocol``."""
+        check_installed()
+
+    def load(self) -> tuple[VocSplit, VocSplit]:
+        """See ``read_splits``."""
+        self._check_batch()
+        return read_splits(self.config, silent=not self.processes.first)
+
+    def _check_batch(self) -> None:
+        size = self.config.resolved().batch_size
+        if size % self.processes.size:
+            raise TrainingError(f"--batch-size {size}: wanted a multiple of the {self.processes.size} processes")
+
+    def prepare(self) -> None:
+        """See ``Protocol``."""
+        preset = self.config.resolved()
+        self.preset = replace(preset, precision=pick_precision(preset.precision, self.device))
+        if self.processes.first:
+            for line in self._remarks():
                 note(line)
-        with locked_folder(config.out):
-            splits = [(f"split {split.name}", split.inventory) for split in (task.train, task.test)]
-            tell_changes(config.out, task.key["dataset"], splits)
-            return _work(task)
+
+    def _remarks(self) -> list[str]:
+        return self.train.remarks() + self.test.remarks()
+
+    @property
+    def dataset(self) -> str:
+        """See ``Protocol``."""
+        return "+".join(folder.resolve().name for folder in self.config.data)
+
+    def protocol(self) -> dict[str, Any]:
+        """See ``Protocol``."""
+        config, train, test = self.config, self.train, self.test
+        settings = asdict(self.preset)
+        del settings["source"]
+        return {
+            "name": "detection",
+            "detector": "Faster R-CNN C4, end to end, norm after res5",
+            "norm": config.norm,
+            "train": f"{train.name}, {len(train)} images",
+            "test": f"{test.name}, {len(test)} images",
+            "test_data": (config.test_data or config.data[0]).resolve().name,
+            "classes": list(train.classes),
+            "value": "VOC07 11-point AP, mean over classes and overlaps .5, .55, …, .95; difficult objects ignored",
+            **{name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()},
+        }
+
+    @cached_property
+    def training(self) -> Entry:
+        """What a checkpoint belongs to: nothing that only the test knows, so that another test uses the detector again."""
+        said = {name: value for name, value in self.said.items() if name not in TEST_ONLY}
+        return {**self.key, "protocol": said, "encoder_sha256": self.encoder.sha256}
+
+    @property
+    def folder(self) -> Path:
+        """See ``Protocol``."""
+        return run_folder(self.config.out, self.training)
+
+    def figures(self) -> Entry:
+        """See ``Protocol``."""
+        self.processes.first_does(self._check_images)
+        try:
+            run = Run(self)
+            run.go_on()
+            values = run.test()
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(
+                f"--batch-size {self.preset.batch_size}: does not fit the GPU's memory; "
+                "try a smaller one with a smaller --lr"
+            ) from error
+        return {
+            "metric": "detection_AP",
+            "unit": "percent",
+            "value": values.get("voc07", {}).get("AP"),
+            "values": values,
+            "n": len(self.test),
+            "dropped": self._remarks(),
+            "preset": self.config.preset,
+            "source": self.preset.source,
+            "processes": self.processes.size,
+            "seconds": round(run.seconds, 1),
+        }
+
+    def _check_images(self) -> None:
+        """Hours before they are needed: raises DataError, naming the images of both splits that cannot be read."""
+        for split in (self.train, self.test):
+            check_readable(split, self.config.workers)
 
 
-def _task(config: DetectionConfig, preset: Preset, place: Processes) -> _Task:
-    encoder = open_encoder(
-        encoder=config.encoder, random_init=config.random_init, arch=config.arch, stem=config.stem, seed=config.seed
-    )
-    train, test = _read(config, silent=not place.first)
-    # Every image is read for them: by one process.
-    data = place.first_does(lambda: data_digests(train.inventory, test.inventory))
-    dataset = "+".join(folder.resolve().name for folder in config.data)
-    key: Entry = {"dataset": dataset, "protocol": protocol(config, preset, train, test, data), "seed": config.seed}
-    training = {**key, "protocol": _of_training(key["protocol"]), "encoder_sha256": encoder.sha256}
-    return _Task(
-        config=config,
-        preset=preset,
-        encoder=encoder,
-        train=train,
-        test=test,
-        processes=place,
-        key=key,
-        training=training,
-        folder=run_folder(config.out, training),
-    )
-
-
-def _read(config: DetectionConfig, *, silent: bool) -> tuple[VocSplit, VocSplit]:
+def read_splits(config: DetectionConfig, *, silent: bool = False) -> tuple[VocSplit, VocSplit]:
     """Both splits with the same classes; of the training split, the images with objects.
 
     Raises DataError with every class that has no object in one of them.
@@ -126,79 +155,10 @@ def _read(config: DetectionConfig, *, silent: bool) -> tuple[VocSplit, VocSplit]
     return replace(train, images=tuple(image for image in train.images if len(image.labels))), test
 
 
-def protocol(
-    config: DetectionConfig, preset: Preset, train: VocSplit, test: VocSplit, data: dict[str, str]
-) -> dict[str, Any]:
-    """Everything that must agree for two results to stand in one column; ``data``: see ``results.data_digests``."""
-    settings = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(preset).items() if name != "source"}
-    return {
-        "name": "detection",
-        "detector": "Faster R-CNN C4, end to end, norm after res5",
-        "norm": config.norm,
-        "train": f"{train.name}, {len(train)} images",
-        "test": f"{test.name}, {len(test)} images",
-        "test_data": (config.test_data or config.data[0]).resolve().name,
-        **data,
-        "classes": list(train.classes),
-        "value": "VOC07 11-point AP, mean over classes and overlaps .5, .55, …, .95; difficult objects ignored",
-        **settings,
-    }
-
-
-def _of_training(said: dict[str, Any]) -> dict[str, Any]:
-    """The part of a protocol that the trained detector depends on: with another test list or size it is used again."""
-    return {name: value for name, value in said.items() if name not in TEST_ONLY}
-
-
-def _work(task: _Task) -> DetectionResult:
-    config, path = task.config, task.config.out / RESULT_FILE
-    old = task.processes.first_does(lambda: find_or_tell(path, task.key))
-    if old is not None and not config.force:
-        return DetectionResult(
-            path=path, folder=task.folder, entry=same_encoder(old, task.encoder, path), already_done=True
-        )
-    task.processes.first_does(lambda: _check_images(task))
-    try:
-        run = Run(task)
-        run.go_on()
-        values = run.test()
-    except torch.OutOfMemoryError as error:
-        raise TrainingError(
-            f"--batch-size {task.preset.batch_size}: does not fit the GPU's memory; try a smaller one with a smaller --lr"
-        ) from error
-    entry = {**task.key, **_facts(task, values), "seconds": round(run.seconds, 1)}
-    if task.processes.first:
-        add(path, entry)
-    return DetectionResult(path=path, folder=task.folder, entry=entry)
-
-
-def _check_images(task: _Task) -> None:
-    """Hours before they are needed: raises DataError, naming the images of both splits that cannot be read."""
-    for split in (task.train, task.test):
-        check_readable(split, task.config.workers)
-
-
-def _facts(task: _Task, values: dict[str, Any]) -> Entry:
-    return {
-        **encoder_facts(task.encoder, trained=task.encoder.trained),
-        "metric": "detection_AP",
-        "unit": "percent",
-        "value": values.get("voc07", {}).get("AP"),
-        "values": values,
-        "n": len(task.test),
-        "dropped": task.train.remarks() + task.test.remarks(),
-        "preset": task.config.preset,
-        "source": task.preset.source,
-        "device": task.processes.device.type,
-        "processes": task.processes.size,
-        "versions": {"torch": torch.__version__},
-    }
-
-
 class Run:
     """A detector at work, from its checkpoint or its beginning to its test."""
 
-    def __init__(self, task: _Task) -> None:
+    def __init__(self, task: Detection) -> None:
         self.task, self.first = task, task.processes.first
         generator = torch.Generator(task.processes.device)
         model = build_detector(

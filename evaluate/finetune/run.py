@@ -3,42 +3,36 @@
 from __future__ import annotations
 
 import copy
-import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genrep.encoders import LoadedEncoder
-from genrep.encoders.devices import pick_device
 from genrep.errors import DataError
 from genrep.features import Frozen, out_of_memory
-from genrep.files import locked_folder, sha256_file
+from genrep.files import sha256_file
 from genrep.progress import Progress
 from genrep.runs.sanity import check_training, diverged
 from genrep.seeding import derive
 
 from ..augment import AugmentedBatches
 from ..checkpoints import Checkpoint
-from ..encoders import open_encoder
-from ..images import LabelledImages, load_pair, whole_batches
+from ..images import LabelledImages, whole_batches
 from ..linear.fit import batches
-from ..linear.run import LinearResult
 from ..metrics import Score, Tally
-from ..results import Entry, add, data_digests, encoder_facts, find_or_tell, same_encoder, tell_changes
+from ..protocol import ImagesProtocol, Results
+from ..results import Entry
 from ..transforms import Augmentation, Transform
 from .config import FinetuneConfig
 from .presets import VISSL
 from .subset import choose_labelled, read_subset
 
-RESULT_FILE = "finetune.json"
 TEST_BATCH = 256
 
 
-def evaluate_finetune(config: FinetuneConfig) -> LinearResult:
+def evaluate_finetune(config: FinetuneConfig) -> Results:
     """Fine-tune an encoder on a part of the labels and test it on all test images; once for each seed.
 
     An interrupted call goes on from its last epoch.
@@ -46,24 +40,7 @@ def evaluate_finetune(config: FinetuneConfig) -> LinearResult:
     Raises:
         GenRepError: the encoder, the images or the list cannot be read, or ``out`` holds this result for another encoder.
     """
-    path = config.out / RESULT_FILE
-    with locked_folder(config.out):
-        device = pick_device(config.device)
-        train, test = load_pair(config.dataset, config.root, download=config.download)
-        entries, done = [], []
-        for seed in config.seeds:
-            encoder = open_encoder(
-                encoder=config.encoder, random_init=config.random_init, arch=config.arch, stem=config.stem, seed=seed
-            )
-            job = Finetuning(config, encoder, train, test, seed, device)
-            tell_changes(config.out, train.name, [(data.split, data.inventory) for data in (job.source, test)])
-            old = find_or_tell(path, job.key)
-            done.append(old is not None and not config.force)
-            if old is not None and not config.force:
-                entries.append(same_encoder(old, encoder, path))
-            else:
-                entries.append(job.run(path))
-    return LinearResult(path=path, entries=tuple(entries), already_done=all(done))
+    return Finetuning(config).measure_all()
 
 
 @dataclass
@@ -82,31 +59,29 @@ class Network:
         return [*self.encoder.parameters(), *self.head.parameters()]
 
 
-class Finetuning:
-    """One seed's fine-tuning."""
+class Finetuning(ImagesProtocol[FinetuneConfig]):
+    """The whole encoder with a classifier, on few labels."""
 
-    def __init__(
-        self,
-        config: FinetuneConfig,
-        encoder: LoadedEncoder,
-        train: LabelledImages,
-        test: LabelledImages,
-        seed: int,
-        device: torch.device,
-    ) -> None:
-        self.config, self.encoder, self.test, self.seed, self.device = config, encoder, test, seed, device
-        rows, split = self._choose(train)
-        self.train = train.take(rows, split)
+    name = "finetune"
+
+    def prepare(self) -> None:
+        """See ``Protocol``."""
+        config, whole = self.config, self.train
+        rows, split = self._choose(whole)
+        self.train = whole.take(rows, split)
         # What the seed chooses from, so that results of several seeds are one row; a list has one choice.
-        self.source = train if config.subset is None else self.train
+        self.source = whole if config.subset is None else self.train
         self.transform = self._transform()
         self.augmentation = Augmentation(scale=VISSL.crop_scale, size=self.transform.crop)
         self.epochs = config.epochs or VISSL.epochs
         self.batch_size = min(config.batch_size or VISSL.batch_size, len(rows))
         if self.batch_size < 2:
-            raise DataError(f"dataset {train.name}, {split}: one image; wanted two or more for batch norm")
+            raise DataError(f"dataset {whole.name}, {split}: one image; wanted two or more for batch norm")
         self.lr = VISSL.lr * self.batch_size / VISSL.batch_size if config.lr is None else config.lr
-        self.key: Entry = {"dataset": train.name, "protocol": self.protocol(), "seed": seed}
+
+    def identified(self) -> tuple[LabelledImages, LabelledImages]:
+        """See ``Protocol``."""
+        return self.source, self.test
 
     def _choose(self, train: LabelledImages) -> tuple[Any, str]:
         if self.config.subset is not None:
@@ -124,16 +99,11 @@ class Finetuning:
         return Transform(resize=round(crop * VISSL.resize / VISSL.crop) if size is None else size, crop=crop)
 
     def protocol(self) -> dict[str, Any]:
-        """Everything that must agree for two results to stand in one column."""
+        """See ``Protocol``."""
         return {
             "name": "finetune",
             "source": "VISSL 0.1.6, in1k_semi_sup_fulltune",
-            "train": self.train.split,
-            "test": self.test.split,
-            "train_images": len(self.train),
-            "test_images": len(self.test),
-            **data_digests(self.source.inventory, self.test.inventory),
-            "classes": len(self.test.classes),
+            **self.images_said(),
             "augmentation": self.augmentation.describe(),
             "test_transform": self.transform.describe(),
             "epochs": self.epochs,
@@ -145,28 +115,24 @@ class Finetuning:
             "reported": "last epoch",
         }
 
-    def run(self, path: Path) -> Entry:
-        """Train, test, and write the entry."""
-        started = time.monotonic()
-        checkpoint = Checkpoint(self.config.out, {**self.key, "encoder_sha256": self.encoder.sha256})
+    def figures(self) -> Entry:
+        """See ``Protocol``."""
+        self._checkpoint = Checkpoint(self.config.out, {**self.key, "encoder_sha256": self.encoder.sha256})
         network = self._network()
-        self._fit(network, checkpoint)
+        self._fit(network, self._checkpoint)
         score = self._score(network)
-        entry = self.key | {
+        return {
             "metric": f"finetune_top1_{self.epochs}ep",
             "unit": "percent",
             "value": score.top1,
             **{name: value for name, value in asdict(score).items() if value is not None},
             "lr": self.lr,
             "n": len(self.test),
-            **encoder_facts(self.encoder, trained=not self.config.random_init),
-            "device": self.device.type,
-            "seconds": round(time.monotonic() - started, 1),
-            "versions": {"torch": torch.__version__},
         }
-        add(path, entry)
-        checkpoint.remove()
-        return entry
+
+    def written(self) -> None:
+        """Remove the checkpoint: the result is there."""
+        self._checkpoint.remove()
 
     def _network(self) -> Network:
         encoder = copy.deepcopy(self.encoder.module).to(self.device)

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from genrep.encoders import LoadedEncoder
-from genrep.encoders.devices import pick_device, pick_precision
+from genrep.encoders.devices import pick_precision
 from genrep.features import Frozen
-from genrep.files import locked_folder
 from genrep.images.labelled import NAMED
 
 from ..augment import AugmentedBatches
 from ..checkpoints import Checkpoint
-from ..encoders import open_encoder
 from ..frozen import COMPUTED, frozen_features
-from ..images import LabelledImages, load_pair
+from ..images import LabelledImages
 from ..metrics import Score
-from ..results import Entry, add, data_digests, encoder_facts, find_or_tell, same_encoder, tell_changes
+from ..protocol import ImagesProtocol, Results
+from ..results import Entry
 from ..transforms import Augmentation, Transform
 from .config import LinearConfig
 from .fit import Curve, Feed, Split, batches, fit_heads, fixed_feed
@@ -32,92 +26,32 @@ from .heads import MOMENTUM, Heads, default_lr
 from .logistic import probe_logistic
 from .presets import HELD_OUT, L2_GRID, LR_RULE, PRESETS
 
-RESULT_FILE = "linear.json"
 
-
-@dataclass(frozen=True, kw_only=True)
-class LinearResult:
-    """Entries of the result file, one for each seed."""
-
-    path: Path
-    entries: tuple[Entry, ...]
-    already_done: bool = False  # all of them
-
-    @property
-    def entry(self) -> Entry:
-        """The first seed's."""
-        return self.entries[0]
-
-    @property
-    def mean(self) -> float:
-        """Of the seeds."""
-        return statistics.fmean(entry["value"] for entry in self.entries)
-
-    @property
-    def std(self) -> float | None:
-        """Of the seeds (with N - 1); None for one."""
-        values = [entry["value"] for entry in self.entries]
-        return statistics.stdev(values) if len(values) > 1 else None
-
-
-def evaluate_linear(config: LinearConfig) -> LinearResult:
+def evaluate_linear(config: LinearConfig) -> Results:
     """Train a linear classifier on a frozen encoder, by the preset, and test it on the test images; once for each seed.
 
     Raises:
         GenRepError: the encoder or the images cannot be read, or ``out`` holds this result for another encoder.
     """
-    with locked_folder(config.out):
-        return measure_linear(config, config.out / RESULT_FILE)
+    return LinearProbe(config).measure_all()
 
 
-def measure_linear(config: LinearConfig, path: Path) -> LinearResult:
-    """``evaluate_linear`` in a folder that is held already, with the results in ``path``."""
-    device = pick_device(config.device)
-    encoder = _open(config, config.seeds[0])
-    train, test = load_pair(config.dataset, config.root, download=config.download)
-    tell_changes(config.out, train.name, [(data.split, data.inventory) for data in (train, test)])
-    entries, done = [], []
-    for seed in config.seeds:
-        if config.random_init and seed != config.seeds[0]:
-            encoder = _open(config, seed)
-        probe = Probe(config, encoder, train, test, seed, device)
-        old = find_or_tell(path, probe.key)
-        if old is not None and not config.force:
-            entries.append(same_encoder(old, encoder, path))
-            done.append(True)
-            continue
-        entries.append(probe.run(path))
-        done.append(False)
-    return LinearResult(path=path, entries=tuple(entries), already_done=all(done))
+class LinearProbe(ImagesProtocol[LinearConfig]):
+    """A linear classifier on a frozen encoder, by a paper's preset."""
 
+    name = "linear"
 
-def _open(config: LinearConfig, seed: int) -> LoadedEncoder:
-    return open_encoder(
-        encoder=config.encoder, random_init=config.random_init, arch=config.arch, stem=config.stem, seed=seed
-    )
-
-
-class Probe:
-    """One seed's probe of an encoder on a dataset."""
-
-    def __init__(
-        self,
-        config: LinearConfig,
-        encoder: LoadedEncoder,
-        train: LabelledImages,
-        test: LabelledImages,
-        seed: int,
-        device: torch.device,
-    ) -> None:
-        self.config, self.encoder, self.train, self.test = config, encoder, train, test
-        self.seed, self.device, self.preset = seed, device, PRESETS[config.preset]
-        self.precision = pick_precision(config.precision, device)
-        self.metric = self.preset.metric or train.metric
+    def prepare(self) -> None:
+        """See ``Protocol``."""
+        config = self.config
+        self.preset = PRESETS[config.preset]
+        self.precision = pick_precision(config.precision, self.device)
+        self.metric = self.preset.metric or self.train.metric
         self.transform = self._transform()
-        self.augmentation = self.preset.augmentation(train.name, self.transform)
-        self.epochs = config.epochs or self.preset.long.get(train.name, self.preset.epochs)
+        self.augmentation = self.preset.augmentation(self.train.name, self.transform)
+        self.epochs = config.epochs or self.preset.long.get(self.train.name, self.preset.epochs)
         self.batch_size = config.batch_size or self.preset.batch_size
-        self.key: Entry = {"dataset": train.name, "protocol": self.protocol(), "seed": seed}
+        self._checkpoint: Checkpoint | None = None
 
     def _transform(self) -> Transform:
         config = self.config
@@ -130,7 +64,7 @@ class Probe:
         return self.preset.transform.sized(side, crop)
 
     def protocol(self) -> dict[str, Any]:
-        """Everything that must agree for two results to stand in one column."""
+        """See ``Protocol``."""
         augmentation = self.augmentation
         said: dict[str, Any] = {
             "name": "linear",
@@ -140,12 +74,7 @@ class Probe:
             + ("batch norm" if self.preset.batch_norm else "not standardised"),
             "augmentation": "none" if augmentation is None else augmentation.describe(),
             "test_transform": self.transform.describe(),
-            "train": self.train.split,
-            "test": self.test.split,
-            "train_images": len(self.train),
-            "test_images": len(self.test),
-            **data_digests(self.train.inventory, self.test.inventory),
-            "classes": len(self.train.classes),
+            **self.images_said(),
             "metric": self.metric,
         }
         if self.preset.head == "lbfgs":
@@ -173,25 +102,15 @@ class Probe:
             return self.config.lr
         return self.preset.lr * self.batch_size / self.preset.batch_size
 
-    def run(self, path: Path) -> Entry:
-        """Measure, and write the entry."""
-        started = time.monotonic()
-        if self.preset.head == "lbfgs":
-            found, checkpoint = self._logistic(), None
-        else:
-            found, checkpoint = self._sgd()
-        entry = self.key | found
-        entry |= {
-            "n": len(self.test),
-            **encoder_facts(self.encoder, trained=not self.config.random_init),
-            "device": self.device.type,
-            "seconds": round(time.monotonic() - started, 1),
-            "versions": {"torch": torch.__version__},
-        }
-        add(path, entry)
-        if checkpoint is not None:
-            checkpoint.remove()
-        return entry
+    def figures(self) -> Entry:
+        """See ``Protocol``."""
+        found = self._logistic() if self.preset.head == "lbfgs" else self._sgd()
+        return {**found, "n": len(self.test)}
+
+    def written(self) -> None:
+        """Remove the checkpoint: the result is there."""
+        if self._checkpoint is not None:
+            self._checkpoint.remove()
 
     def _logistic(self) -> Entry:
         train, test = self._features(self.train), self._features(self.test)
@@ -204,11 +123,10 @@ class Probe:
     def _classes(self) -> int:
         return len(self.train.classes)
 
-    def _sgd(self) -> tuple[Entry, Checkpoint | None]:
+    def _sgd(self) -> Entry:
         test = self._features(self.test)
         lr = self._lr()
         grid = self.config.lr_grid
-        checkpoint = None
         if self.augmentation is None:
             train = self._features(self.train)
             lr = default_lr(train.features) if lr is None else lr
@@ -216,11 +134,11 @@ class Probe:
         else:
             feed = self._augmented_feed(self.augmentation)
             assert lr is not None
-            checkpoint = Checkpoint(self.config.out, self._settings(lr))
+            self._checkpoint = Checkpoint(self.config.out, self._settings(lr))
         lrs = (lr, *(self._default_grid() if grid is None else grid))
         heads = Heads(test.features.shape[1], self._classes, lrs, self.seed, self.device, self.preset)
-        curves = fit_heads(heads, feed, test, lrs=lrs, epochs=self.epochs, checkpoint=checkpoint)
-        return self._of_curves(curves), checkpoint
+        curves = fit_heads(heads, feed, test, lrs=lrs, epochs=self.epochs, checkpoint=self._checkpoint)
+        return self._of_curves(curves)
 
     def _default_grid(self) -> tuple[float, ...]:
         """The preset's further rates, unless a rate was asked for."""

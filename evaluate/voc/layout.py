@@ -59,6 +59,11 @@ class VocSplit:
     classes: tuple[str, ...]
     dropped: dict[str, list[str]]  # reason -> file of every object concerned
 
+    @property
+    def title(self) -> str:
+        """Which images these are, in words."""
+        return f"split {self.name}"
+
     def __len__(self) -> int:
         return len(self.images)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from genrep.errors import DataError
+from genrep.evaluate.protocol import result_files
 from genrep.evaluate.results import DATA, Entry, read_results
-from genrep.evaluate.table import RESULT_FILES
 from genrep.files import digest_json
 
 FAMILIES = {
@@ -48,7 +48,7 @@ def read_measured(paths: Iterable[Path]) -> list[Measured]:
     for path in paths:
         if not path.exists():
             raise DataError(f"{path}: no such folder or result file")
-        for file in [path / name for name in RESULT_FILES] if path.is_dir() else [path]:
+        for file in [path / name for name in result_files()] if path.is_dir() else [path]:
             for number, entry in enumerate(read_results(file)):
                 one = _measured(file, number, entry)
                 key = (one.digest, one.encoder, one.entry["seed"])

@@ -13,10 +13,8 @@ import pytest
 from PIL import Image
 
 from genrep.cli import invoke
-from genrep.evaluate import frozen
+from genrep.evaluate import frozen, protocol
 from genrep.evaluate.checkpoints import Checkpoint
-from genrep.evaluate.finetune import run as finetune_module
-from genrep.evaluate.linear import run as linear_module
 from genrep.papers.cli import group
 
 Captured = pytest.CaptureFixture[str]
@@ -174,8 +172,6 @@ def test_an_out_that_cannot_be_is_told_before_images_are_read(
     encoder: Path, mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, verb: str, place: str
 ) -> None:
     (tmp_path / "file").touch()
-    for module in (linear_module, finetune_module):
-        monkeypatch.setattr(module, "load_pair", None)
-    monkeypatch.setattr("genrep.evaluate.knn.load_pair", None)
+    monkeypatch.setattr(protocol, "load_pair", None)
     assert call(encoder, mine, tmp_path / place, verb) == 1
     assert f"--out {tmp_path / place}: {tmp_path / 'file'} is no folder" in capsys.readouterr().err

@@ -95,6 +95,12 @@ def test_stored_features_are_read_again_and_belong_to_their_key(tmp_path: Path) 
     assert len(list(tmp_path.iterdir())) == 4
 
 
+def test_maps_of_tokens_are_stored_as_vectors_are(tmp_path: Path) -> None:
+    maps = torch.arange(5 * 7 * 3, dtype=torch.float32).view(5, 7, 3)
+    for _ in range(2):
+        assert torch.equal(stored_features(tmp_path, {"encoder": 1}, 5, lambda: iter(maps.split(2))), maps)
+
+
 @pytest.mark.parametrize("damage", ["flip", "cut", "no record", "no data", "broken record"])
 def test_damaged_features_are_made_again(tmp_path: Path, damage: str) -> None:
     computer = Computer()

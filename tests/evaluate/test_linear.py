@@ -14,10 +14,9 @@ import torch
 
 from genrep.encoders import build_encoder, load_encoder, save_encoder
 from genrep.errors import DataError, ResumeError, TrainingError, WeightsError
-from genrep.evaluate import LinearConfig, evaluate_linear, frozen
+from genrep.evaluate import LinearConfig, evaluate_linear, frozen, protocol
 from genrep.evaluate.checkpoints import Checkpoint
 from genrep.evaluate.images import load_pair
-from genrep.evaluate.linear import run as run_module
 from genrep.evaluate.linear.presets import L2_GRID, PRESETS
 from genrep.evaluate.transforms import Transform
 
@@ -294,7 +293,7 @@ def test_a_damaged_checkpoint_is_told_of_and_not_used(
     options = {"preset": "genrep", "epochs": 2, "size": 16, "batch_size": 16}
     whole = evaluate_linear(config(encoder, images, tmp_path / "whole", **options)).entry
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "add", lambda path, entry: 1 / 0)
+        patch.setattr(protocol, "add", lambda path, entry: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             evaluate_linear(config(encoder, images, tmp_path / "part", **options))
     (kept,) = (tmp_path / "part/checkpoints").iterdir()

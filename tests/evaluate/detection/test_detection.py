@@ -259,7 +259,7 @@ def test_a_training_does_not_go_on_with_other_data(
 def test_classes_that_can_be_measured(encoder: Path, mine: Path, tmp_path: Path, capsys: Captured) -> None:
     for path in (mine / "Annotations").glob("test*.xml"):
         path.write_text(path.read_text().replace("blue", "cyan"))
-    splits = run_module._read(config(encoder, mine, tmp_path / "out", classes=("measurable",)), silent=False)
+    splits = run_module.read_splits(config(encoder, mine, tmp_path / "out", classes=("measurable",)), silent=False)
     assert [split.classes for split in splits] == [("red",), ("red",)]
     assert all((image.labels == 0).all() for split in splits for image in split.images)
     assert (

@@ -15,23 +15,23 @@ import torch
 
 import genrep.generate.recipes
 from genrep.evaluate.detection.config import DetectionConfig
-from genrep.evaluate.detection.run import protocol as detection_protocol
+from genrep.evaluate.detection.run import Detection
 from genrep.evaluate.finetune import run as finetuning
 from genrep.evaluate.finetune.config import FinetuneConfig
 from genrep.evaluate.images import DATASETS, TOP1, LabelledImages
 from genrep.evaluate.linear.config import LinearConfig
 from genrep.evaluate.linear.presets import PRESETS
-from genrep.evaluate.linear.run import Probe
-from genrep.evaluate.results import data_digests
+from genrep.evaluate.linear.run import LinearProbe
 from genrep.evaluate.voc.config import Voc07Config
 from genrep.evaluate.voc.layout import VocImage, VocSplit
-from genrep.evaluate.voc.run import protocol as voc07_protocol
+from genrep.evaluate.voc.run import Voc07
 from genrep.generate.views.grammar import NAMES
 from genrep.generate.views.grammar import PRESETS as VIEW_PRESETS
 from genrep.images.inventory import Inventory
 from genrep.papers.report import Row, find_row, published
 from genrep.papers.report.papers import dataset_facts
 from genrep.pixel_views import PIXEL_VIEWS
+from genrep.runs.processes import Processes
 from genrep.train.objectives import OBJECTIVES
 
 HAND_PICKED = [  # row, column, value as printed (percent), dataset, quantity, protocol
@@ -132,7 +132,7 @@ def test_every_number_is_complete() -> None:
 FIXED = {"source", "train", "test", "reported", "train_sha256", "test_sha256"}
 NO_IMAGES = Inventory(names=(), labels=(), contents=np.zeros((0, 16), dtype=np.uint8))
 ENCODER: Any = SimpleNamespace(facts=SimpleNamespace(size=128))
-CPU = torch.device("cpu")
+HERE = Processes(device=torch.device("cpu"))
 
 
 @cache
@@ -150,7 +150,7 @@ def linear(dataset: str, preset: str, train_images: int | None = None, **options
     """The protocol of our linear probe."""
     config = LinearConfig(dataset=dataset, out=Path("x"), encoder="e", preset=preset, **options)
     train = images(dataset, "train", train_images)
-    return Probe(config, ENCODER, train, images(dataset, "test"), 0, CPU).protocol()
+    return LinearProbe(config).on(ENCODER, train, images(dataset, "test"), processes=HERE).said
 
 
 def test_linear_by_preset_is_what_our_command_does() -> None:
@@ -226,7 +226,7 @@ def test_finetuning_on_simclrs_lists_is_what_our_command_does(
     def ours(**options: Any) -> dict[str, Any]:
         config = FinetuneConfig(dataset="imagenet", out=Path("x"), encoder="e", **options)
         sets = images("imagenet", "train"), images("imagenet", "test")
-        return finetuning.Finetuning(config, ENCODER, *sets, 0, CPU).protocol()
+        return finetuning.Finetuning(config).on(ENCODER, *sets, processes=HERE).said
 
     numbers = [one for one in published() if one.protocol.kind == "finetune" and one.match["train_images"] == labels]
     assert len(numbers) == 4
@@ -253,22 +253,28 @@ def split(name: str, count: int, classes: tuple[str, ...] = VOC) -> VocSplit:
 
 
 def test_voc07_as_genrep_is_what_our_command_does() -> None:
+    def said(config: Voc07Config, train: VocSplit, test: VocSplit) -> dict[str, Any]:
+        return Voc07(config).on(ENCODER, train, test, processes=HERE).said
+
     config = Voc07Config(data=Path("VOC2007"), out=Path("x"), encoder="e", protocol="genrep")
-    ours = voc07_protocol(config, split("train", 2501), split("val", 2510))
+    ours = said(config, split("train", 2501), split("val", 2510))
     (number,) = [one for one in find_row("genrep-table4/gauss") if one.metric == "mAP"]
     assert number.comparable("any folder", ours)
-    assert not number.comparable("any folder", voc07_protocol(config, split("train", 2501), split("val", 2000)))
+    assert not number.comparable("any folder", said(config, split("train", 2501), split("val", 2000)))
     one = [split(name, count, ("person",)) for name, count in (("train", 2501), ("val", 2510))]
-    assert not number.comparable("any folder", voc07_protocol(config, one[0], one[1]))
+    assert not number.comparable("any folder", said(config, one[0], one[1]))
     assert ours.keys() - number.match.keys() == {"classifier", "costs", "choice", "train_sha256", "test_sha256"}
     other = Voc07Config(data=Path("VOC2007"), out=Path("x"), encoder="e")
-    assert not number.comparable("VOC2007", voc07_protocol(other, split("trainval", 5011), split("test", 4952)))
+    assert not number.comparable("VOC2007", said(other, split("trainval", 5011), split("test", 4952)))
 
 
 @pytest.mark.parametrize(
     ("preset", "key"), [("genrep-24k", "genrep-table4/gauss"), ("cop-gen-96k", "cop-gen-table1/gauss")]
 )
 def test_detection_by_preset_is_what_our_command_does(preset: str, key: str) -> None:
+    def said(config: DetectionConfig, train: VocSplit, test: VocSplit) -> dict[str, Any]:
+        return Detection(config).on(ENCODER, train, test, processes=HERE).said
+
     folders = (Path("VOC2007"), Path("VOC2012"))
     train, test = split("trainval", 16551), split("test", 4952)
     numbers = [one for one in find_row(key) if one.metric.startswith("AP")]
@@ -276,14 +282,12 @@ def test_detection_by_preset_is_what_our_command_does(preset: str, key: str) -> 
     others = ({"steps": 100}, {"norm": "frozen"}, {"min_sizes": (320,)}, {"clip_norm": 0.1}, {"max_size": 640})
     for more in ({}, *others, {"warmup": 1}, {"precision": "bf16"}):
         config = DetectionConfig(data=folders, out=Path("x"), encoder="e", preset=preset, **more)
-        ours = detection_protocol(config, config.resolved(), train, test, data_digests(NO_IMAGES, NO_IMAGES))
+        ours = said(config, train, test)
         assert [one.comparable("VOC2007+VOC2012", ours) for one in numbers] == [not more] * 3, more
         assert ours.keys() - numbers[0].match.keys() <= {"test_data", "train_sha256", "test_sha256"}
     config = DetectionConfig(data=folders, out=Path("x"), encoder="e", preset=preset)
     person = split("trainval", 16551, ("person",)), split("test", 4952, ("person",))
-    assert not numbers[0].comparable(
-        "VOC2007+VOC2012", detection_protocol(config, config.resolved(), *person, data_digests(NO_IMAGES, NO_IMAGES))
-    )
+    assert not numbers[0].comparable("VOC2007+VOC2012", said(config, *person))
 
 
 def test_a_row_names_published_rows_that_exist() -> None:
