@@ -40,15 +40,14 @@ from PIL import Image
 from genrep.datasets_manifest.schema import field_table
 from genrep.generate import BuildConfig, build_dataset
 from genrep.generate.build.dataset import MAX_ENCODERS
-from genrep.generate.build.folder import claim
 from genrep.generate.build.job import Job, build_shard
+from genrep.generate.build.output_folder import claim
 from genrep.generate.generators.checkpoint import Checkpoint, save_checkpoint
 from genrep.generate.generators.probe import largest_values
 from genrep.generate.generators.stylegan2.network_config import StyleGAN2Config
 from genrep.generate.generators.stylegan2.networks import StyleGAN2Network
 from genrep.generate.pixels import DEFAULT_JPEG, jpeg_options, to_uint8
-from genrep.generate.plans.pages import page_size
-from genrep.generate.plans.plan import pair_bytes
+from genrep.generate.plans.plan import page_size, pair_bytes
 from genrep.generate.plans.resolve import make_plan
 from genrep.generate.recipes.recipe import load_recipe
 from genrep.generate.sources.open import OpenPairs

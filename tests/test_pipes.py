@@ -12,7 +12,7 @@ import torch
 from genrep.errors import GenRepError, RecipeError, WeightsError
 from genrep.evaluate.finetune.subset import read_subset
 from genrep.files import sha256_file
-from genrep.generate.build.folder import claim
+from genrep.generate.build.output_folder import claim
 from genrep.generate.fits.navigator_measure import _read as read_navigator_run
 from genrep.generate.gan.trainer import GanTrainer
 from genrep.generate.generators.biggan_deep.structure import read_config

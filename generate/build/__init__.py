@@ -1,9 +1,12 @@
-"""The builder: a recipe becomes shards, shard records and a manifest.
+"""The builder: a plan becomes shards, their records and a manifest.
 
-config.py (settings) -> resolve.py (what will be built: plan.py) -> source.py (samples of a range; of a generator: pairs.py) ->
-shard.py (one FFCV file) -> job.py (a shard and its record) -> pool.py or encoders.py (processes that build shards: crew.py) ->
-run.py (the whole). dataset.py is the command, estimate.py its --plan, pages.py how large a shard becomes. folder.py knows whose
-an output folder is, ranks.py what torchrun says.
+dataset.py        ``genrep-generate dataset``: from settings to a finished dataset of pairs; from_folder.py of real images
+regeneration.py   a manifest's recipe followed again, for repair, rebuild and verify
+estimate.py       what a build would take: ``dataset --plan``
+run.py            builds what is open of a plan, then finishes it; shares.py which of the open shards are this call's
+workers.py        the processes that build shards; encoders.py those that encode and write beside one on a GPU
+job.py            one shard and its record; shard.py its file
+output_folder.py  whose a folder is: nothing is written into a stranger's
 """
 
 from ..plans.config import BuildConfig

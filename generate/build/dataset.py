@@ -6,24 +6,23 @@ import os
 from dataclasses import dataclass
 
 from genrep.datasets_manifest import MANIFEST_NAME
+from genrep.encoders.devices import pick_device
 from genrep.errors import RecipeError
 from genrep.progress import note
 
 from ..generators.base import Generator
-from ..weights.load import open_generator
-from ..recipes.recipe import Recipe, load_recipe
 from ..plans.config import BuildConfig, parse_part
-from .encoders import EncoderPool
+from ..plans.resolve import check_options, make_plan, resolve_views
+from ..recipes.recipe import Recipe, load_recipe
+from ..sources.base import LaunchSource
+from ..sources.open import OpenPairs
+from ..sources.visibility import change_of_build, is_learned, warning
+from ..weights.load import open_generator
+from .encoders import MAX_ENCODERS, encoders_here
 from .estimate import Estimate, estimate
 from .job import Job
-from ..sources.open import OpenPairs
-from .pool import WorkerPool, build_here
-from .ranks import Rank, this_rank
-from ..plans.resolve import check_options, make_plan, resolve_views
-from .run import ALL, BuildReport, Events, part_of, run_build
-from ..sources.base import LaunchSource
-
-MAX_ENCODERS = 8  # that one generating process feeds; more do not encode faster than a GPU makes images
+from .run import BuildReport, Events, events_of, run_build
+from .shares import ALL, Rank, part_of, this_rank
 
 
 def build_dataset(config: BuildConfig) -> BuildReport:
@@ -47,8 +46,6 @@ def build_dataset(config: BuildConfig) -> BuildReport:
 
 def _warn_of_still_positives(build: _Build) -> None:
     """Say on stderr if a learned view makes the anchor again. Of a filter's pairs nothing is known before a whole block."""
-    from ..sources.visibility import change_of_build, is_learned, warning
-
     view, plan = resolve_views(build.config, build.recipe), build.job.plan
     there = (build.job.out / MANIFEST_NAME).exists()
     if there or build.config.filter is not None or not plan.recipe["num_positives"] or not is_learned(view):
@@ -84,18 +81,13 @@ class _Build:
         on_gpu = job.device.startswith("cuda")
         encoders = self.config.encoders
         if encoders is None:
-            encoders = min(max(1, cores - 1), MAX_ENCODERS if self.alone else 2) if on_gpu else 0
-        processes = min(self.config.processes or (1 if on_gpu or encoders or not self.alone else cores), shards)
-        if processes > 1:
-            return WorkerPool(job, processes).run
-        source = self.source()
-        if encoders:
-            return EncoderPool(job, source, min(encoders, shards)).run
-        return lambda numbers: build_here(job, source, numbers)
+            encoders = encoders_here(MAX_ENCODERS if self.alone else 2) if on_gpu else 0
+        processes = self.config.processes or (1 if on_gpu or encoders or not self.alone else cores)
+        return events_of(job, self.source, min(processes, shards), min(encoders, shards))
 
 
 def _prepare(config: BuildConfig, rank: Rank | None) -> _Build:
-    device = choose_device(config.device if rank is None else rank.device(config.device))
+    device = str(pick_device(config.device if rank is None else rank.device(config.device), RecipeError))
     recipe = load_recipe(config.gen)
     check_options(config)
     loaded = open_generator(recipe, config.weights, device, config.generator_options())
@@ -110,16 +102,3 @@ def _prepare(config: BuildConfig, rank: Rank | None) -> _Build:
         first_batch=opener.batch_size() if config.batch_size is None else None,
     )
     return _Build(config=config, job=job, opener=opener, recipe=recipe, generator=loaded.generator, alone=rank is None)
-
-
-def choose_device(name: str) -> str:
-    """Resolve ``auto``, and refuse a device that is not there, in one line."""
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise RecipeError(f"--device {name}: not usable here ({str(error).splitlines()[0]})") from None
-    return name

@@ -22,10 +22,10 @@ from genrep.datasets_manifest.finish import RECIPE_NAME, done_shard
 from genrep.datasets_manifest.locks import FolderLocks
 from genrep.datasets_manifest.manifest import shard_name
 
-from .crew import Crew, Member, reporting
-from .folder import claimed_plan
-from .job import Event, Job, record_shard
 from ..sources.base import Batch, OutOfMemoryError
+from .job import Event, Job, record_shard
+from .output_folder import claimed_plan
+from .workers import Member, Processes, reporting
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 SLOTS = 3  # batches in flight per encoder: one being encoded, one waiting, one being filled
 IN_FLIGHT = 2  # batches under way on the device
+MAX_ENCODERS = 8  # that one generating process feeds; more do not encode faster than a GPU makes images
 
 
 class _Slots:
@@ -128,11 +129,11 @@ class _Encoder(Member):
 
 
 class EncoderPool:
-    """Encoder processes fed by a source in this process; ``run`` yields what ``pool.WorkerPool.run`` does."""
+    """Encoder processes fed by a source in this process; ``run`` yields what ``workers.WorkerPool.run`` does."""
 
     def __init__(self, job: Job, source: LaunchSource, processes: int) -> None:
         self.job, self.source, self.processes = job, source, processes
-        self.crew: Crew[_Encoder] = Crew("an encoder", "before its first shard")
+        self.encoders: Processes[_Encoder] = Processes("an encoder", "before its first shard")
         self.pending: deque[tuple[_Encoder, int, PendingBatch]] = deque()
 
     def run(self, numbers: Iterator[int]) -> Iterator[Event]:
@@ -141,16 +142,16 @@ class EncoderPool:
         try:
             self._fit_batch()
             self._start()
-            while self.crew.members or self.pending:
+            while self.encoders.members or self.pending:
                 launched = self._launch_one()
                 if len(self.pending) >= IN_FLIGHT or (self.pending and not launched):
                     self._deliver()
                 idle = not launched and not self.pending
-                for encoder in self.crew.ready(None if idle and self.crew.members else 0):
+                for encoder in self.encoders.ready(None if idle and self.encoders.members else 0):
                     yield from self._hear(encoder)
         finally:
             self.pending.clear()
-            self.crew.stop()
+            self.encoders.stop()
 
     def _fit_batch(self) -> None:
         """Find the largest batch that the device holds, before the slots get its size."""
@@ -167,16 +168,16 @@ class EncoderPool:
     def _start(self) -> None:
         fields, batch_size = self.job.plan.fields, self.source.batch_size
         for _ in range(self.processes):
-            process, connection = self.crew.start(_encoder_main, self.job, batch_size)
+            process, connection = self.encoders.start(_encoder_main, self.job, batch_size)
             descriptor = os.memfd_create("genrep-batches")
             os.ftruncate(descriptor, _Slots.size(fields, batch_size))
             multiprocessing.reduction.send_handle(connection, descriptor, process.pid)
-            self.crew.members.append(_Encoder(process, connection, slots=_Slots(descriptor, fields, batch_size)))
+            self.encoders.members.append(_Encoder(process, connection, slots=_Slots(descriptor, fields, batch_size)))
             os.close(descriptor)
 
     def _launch_one(self) -> bool:
         """Begin one batch for the encoder that has most room; False if none can take one."""
-        able = [encoder for encoder in self.crew.members if encoder.ranges is not None and encoder.free]
+        able = [encoder for encoder in self.encoders.members if encoder.ranges is not None and encoder.free]
         if not able:
             return False
         encoder = max(able, key=lambda item: len(item.free))
@@ -194,16 +195,16 @@ class EncoderPool:
     def _deliver(self) -> None:
         """Wait for the oldest batch and hand it to its encoder."""
         encoder, slot, pending = self.pending.popleft()
-        self.crew.send(encoder, (slot, encoder.slots.put(slot, pending.result())))
+        self.encoders.send(encoder, (slot, encoder.slots.put(slot, pending.result())))
         self._end_if_delivered(encoder)
 
     def _end_if_delivered(self, encoder: _Encoder) -> None:
         if encoder.exhausted and not any(owner is encoder for owner, _, _ in self.pending):
-            self.crew.send(encoder, None)
+            self.encoders.send(encoder, None)
             encoder.exhausted = False
 
     def _hear(self, encoder: _Encoder) -> Iterator[Event]:
-        kind, value = self.crew.receive(encoder)
+        kind, value = self.encoders.receive(encoder)
         if kind == "open":
             assert encoder.shard is not None
             shard = self.job.plan.shard(encoder.shard)
@@ -214,4 +215,9 @@ class EncoderPool:
         if kind == "shard":
             yield kind, value
         if kind in ("ready", "shard"):
-            self.crew.give(encoder, next(self.numbers, None))
+            self.encoders.give(encoder, next(self.numbers, None))
+
+
+def encoders_here(most: int = MAX_ENCODERS) -> int:
+    """Encoder processes for this machine's cores, beside the one that generates."""
+    return min(max(1, len(os.sched_getaffinity(0)) - 1), most)

@@ -12,12 +12,11 @@ from statistics import fmean
 from genrep.datasets_manifest.manifest import Shard as ShardRecord
 
 from ..pixels import jpeg_options
-from .folder import claim
-from .job import Job
-from ..plans.pages import shard_bytes
-from ..plans.plan import Plan
-from .run import Events
+from ..plans.plan import Plan, shard_bytes
 from ..sources.base import Source
+from .job import Job
+from .output_folder import claim
+from .run import Events
 
 PROBE_SECONDS = 10.0
 PROBE_IMAGES = 32  # of each view, to see what JPEG makes of them

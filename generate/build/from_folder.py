@@ -14,21 +14,19 @@ from numpy.typing import NDArray
 from genrep.datasets_manifest.schema import MAX_SHARDS, field_table
 from genrep.errors import DataError
 from genrep.files import locked_folder, require_writable
-from genrep.progress import note
 from genrep.images.labelled import NAMED, load_images
+from genrep.progress import note
 
-from .folder import refuse_strangers
-from .job import Job
-from ..plans.pages import small_page
-from ..plans.plan import Plan, pair_bytes, shard_pairs
-from .pool import WorkerPool, build_here
-from .run import BuildReport, run_build
-from ..sources.base import OpenSource
 from ..pixels import default_encoding, parse_encoding
+from ..plans.config import FolderConfig
+from ..plans.plan import Plan, pair_bytes, shard_pairs, small_page
+from ..sources.base import OpenSource
 from ..sources.census import UNREADABLE_NAME, take_census
-from .from_folder_config import FolderConfig
-from ..sources.real import list_real, require_images
-from ..sources.real import Fitting, OpenArrays, OpenFiles, whole_shapes
+from ..sources.real import Fitting, OpenArrays, OpenFiles, list_real, require_images, whole_shapes
+from .job import Job
+from .output_folder import refuse_strangers
+from .run import BuildReport, run_build
+from .workers import WorkerPool, build_here
 
 MAX_NAMED = 3
 

@@ -17,9 +17,9 @@ from genrep.datasets_manifest.manifest import Shard as ShardRecord
 from genrep.datasets_manifest.manifest import shard_name, write_shard_record
 from genrep.datasets_manifest.recovery.fingerprints import make_fingerprint
 
-from .folder import claimed_plan
 from ..plans.plan import Plan
 from ..sources.base import OpenSource, OutOfMemoryError, Source
+from .output_folder import claimed_plan
 
 PACKAGES = ("genrep", "torch", "numpy", "ffcv", "opencv-python", "pillow")
 

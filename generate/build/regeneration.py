@@ -15,32 +15,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from genrep.across import RegenerationConfig
 from genrep.datasets_manifest.finish import done_shard
+from genrep.encoders.devices import pick_device
 from genrep.errors import RecipeError
 from genrep.progress import Progress
-from genrep.across import RegenerationConfig
 
-from ..plans.config import BuildConfig
-from .dataset import choose_device
-from .encoders import EncoderPool
-from .folder import claimed_folder, differences
-from .job import Job, remove_leftovers
-from ..sources.open import OpenPairs, largest_batch
-from ..plans.plan import Plan
-from .pool import WorkerPool, build_here
-from ..plans.resolve import make_plan
-from .run import Events
-from ..sources.base import Batch, LaunchSource, PendingBatch
-from ..weights.load import LoadedGenerator, open_generator
 from ..pixels import jpeg_options
-from ..recipes.recipe import Recipe
+from ..plans.config import BuildConfig
 from ..plans.from_manifest import build_config, draw_one, recipe_of, recipes_faults, short
+from ..plans.plan import Plan
+from ..plans.resolve import make_plan
+from ..recipes.recipe import Recipe
+from ..sources.base import Batch, LaunchSource, PendingBatch
+from ..sources.open import OpenPairs, largest_batch
+from ..weights.load import LoadedGenerator, open_generator
+from .encoders import encoders_here
+from .job import Job, remove_leftovers
+from .output_folder import claimed_folder, differences
+from .run import Events, events_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_BATCH, MAX_THREADS = 4096, 256  # that a manifest's word is taken for
-MAX_ENCODERS = 8
 
 
 def build_shards(manifest: dict[str, Any], numbers: Sequence[int], out: Path, config: RegenerationConfig) -> None:
@@ -163,7 +161,7 @@ class _Again:
     def of(cls, manifest: dict[str, Any], config: RegenerationConfig) -> _Again:
         """Resolve. Raises RecipeError, WeightsError: it is not followed to the letter here."""
         recipe = recipe_of(manifest["recipe"], config)
-        device = choose_device(_device(manifest["shards"], config.device))
+        device = str(pick_device(_device(manifest["shards"], config.device), RecipeError))
         threads = _number(manifest["shards"][0].get("threads"), MAX_THREADS) or 1
         build = build_config(manifest["recipe"], config, threads)
         with recipes_faults():
@@ -198,16 +196,12 @@ class _Again:
         return self.opener.around(self.loaded)
 
     def events(self, out: Path, shards: int) -> Events:
-        """The way of building that suits the device, as ``builder.dataset`` chooses it."""
+        """The way of building that suits the device, as ``dataset`` chooses it; encoders want batches of one size."""
         job = Job(out=out, plan=self.plan, open_source=self.opener, device=self.device, threads=self.threads)
-        cores, on_gpu = len(os.sched_getaffinity(0)), self.device.startswith("cuda")
-        processes = min(self.processes or (1 if on_gpu else cores), max(shards, 1))
-        if processes > 1:
-            return WorkerPool(job, processes).run
-        source = self.source()
-        if on_gpu and len(set(self.sizes)) == 1:
-            return EncoderPool(job, source, min(max(1, cores - 1), MAX_ENCODERS, max(shards, 1))).run
-        return lambda numbers: build_here(job, source, numbers)
+        most, on_gpu = max(shards, 1), self.device.startswith("cuda")
+        processes = self.processes or (1 if on_gpu else len(os.sched_getaffinity(0)))
+        encoders = min(encoders_here(), most) if on_gpu and len(set(self.sizes)) == 1 else 0
+        return events_of(job, self.source, min(processes, most), encoders)
 
 
 def _device(shards: list[dict[str, Any]], wanted: str) -> str:

@@ -13,9 +13,13 @@ from genrep.datasets_manifest.manifest import MANIFEST_NAME, Manifest, read_mani
 from genrep.errors import DatasetError
 from genrep.progress import Progress, note
 
-from .folder import claimed_folder
-from .job import Event, Job, remove_leftovers
 from ..plans.plan import Plan
+from ..sources.base import LaunchSource
+from .encoders import EncoderPool
+from .job import Event, Job, remove_leftovers
+from .output_folder import claimed_folder
+from .shares import ALL, Share
+from .workers import WorkerPool, build_here
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,20 +42,20 @@ class BuildReport:
 Events = Callable[[Iterator[int]], Iterator[Event]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Share:
-    """Which shards this call builds, and whether others are at work in the same folder."""
+def events_of(job: Job, source: Callable[[], LaunchSource], processes: int, encoders: int) -> Events:
+    """The way of building with so many processes of each kind.
 
-    shared: bool
-    numbers: Callable[[list[int]], Iterator[int]]  # from the open shards to those that this call takes
-
-
-ALL = Share(shared=False, numbers=iter)
-
-
-def part_of(k: int, n: int) -> Share:
-    """The shards i = k (mod n), of an array job's part k of n."""
-    return Share(shared=True, numbers=lambda todo: iter([number for number in todo if number % n == k]))
+    Args:
+        source: opens the source in this process, which other processes do by themselves.
+        processes: that generate; with 1 it is this one.
+        encoders: that encode and write beside this one; 0: it does so itself.
+    """
+    if processes > 1:
+        return WorkerPool(job, processes).run
+    opened = source()
+    if encoders:
+        return EncoderPool(job, opened, encoders).run
+    return lambda numbers: build_here(job, opened, numbers)
 
 
 def run_build(job: Job, events: Events, share: Share = ALL) -> BuildReport:

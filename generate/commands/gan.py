@@ -101,13 +101,13 @@ def fit_gan_command(dry_run: bool, **options: Any) -> None:
     if dry_run:
         print_config(FitGanConfig(**options))
         return
+    from genrep.encoders.devices import pick_device
     from genrep.images.labelled import load_images
 
-    from ..build.dataset import choose_device
     from ..gan.config import check_run
     from ..gan.trainer import fit_gan
 
-    config = FitGanConfig(**{**options, "device": choose_device(options["device"])})
+    config = FitGanConfig(**{**options, "device": str(pick_device(options["device"]))})
     check_run(config)
     data = load_images(config.data, config.root, "train", size=config.size, download=config.download)
     path = fit_gan(config, data)
@@ -136,10 +136,11 @@ def fit_gan_command(dry_run: bool, **options: Any) -> None:
 @click.option("--device", default="auto", show_default=True)
 def measure_gan_command(device: str, **options: Any) -> None:
     """Fréchet distance, precision and recall in the features of a small classifier of the real training images."""
-    from ..build.dataset import choose_device
+    from genrep.encoders.devices import pick_device
+
     from ..gan.quality import measure_gan
 
-    result = measure_gan(device=choose_device(device), **options)
+    result = measure_gan(device=str(pick_device(device)), **options)
     for name in ("frechet", "precision", "recall"):
         say(f"{name:10} generated {result['generated'][name]:.3f}   real test images {result['real_test'][name]:.3f}")
     say(f"written to {options['out']}")

@@ -1,63 +1,132 @@
-"""The settings of a build from a generator."""
+"""The settings of a build: of pairs of a generator (``dataset``), or of real images (``from-folder``)."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genrep.errors import RecipeError
+from genrep.errors import ConfigError, RecipeError
+from genrep.option_types import whole_number
+from genrep.settings import MOST_SEED, config, setting
 
 MAX_POSITIVES = 64
+MAX_BATCH_SIZE = 1_000_000
 PART = re.compile(r"(\d{1,6})/(\d{1,6})")
+SIZE = re.compile(r"(\d{1,4})(?:x(\d{1,4}))?")
+CROPS = ("center", "none")
 
 
-@dataclass(frozen=True, kw_only=True)
+def _batch_size(text: str) -> int | None:
+    """The number, or None for ``auto``."""
+    if text == "auto":
+        return None
+    try:
+        number = whole_number(text)
+    except ValueError:
+        number = 0
+    if not 1 <= number <= MAX_BATCH_SIZE:
+        raise ValueError(f"{text!r} is neither auto nor 1 to {MAX_BATCH_SIZE}")
+    return number
+
+
+def generator(help: str = "The generator.", **default: Any) -> Any:
+    """The setting ``gen``."""
+    return setting(metavar="NAME|FILE.toml|MODULE:FACTORY", help=help, **default)
+
+
+def truncation() -> Any:
+    """The setting ``truncation``."""
+    return setting(default=None, help="The generator's own: psi of StyleGAN2.  [default: the recipe's]")
+
+
+def device() -> Any:
+    """The setting ``device``."""
+    return setting(default="auto", text=True, help="auto, cpu, cuda, cuda:1, ...")
+
+
+def generator_options(config: Any) -> dict[str, Any]:
+    """Options of the generator that a config's settings ``features`` and ``truncation`` give."""
+    given = {"features": config.features, "truncation": config.truncation}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+@config
 class BuildConfig:
     """Settings of ``genrep-generate dataset``. None leaves the choice to the recipe or the machine."""
 
-    gen: str = "stylegan2_fashion"
-    out: Path = Path("shards")
-    num_pairs: int = 10_000
-    views: str | None = None
-    num_positives: int = 1
-    encoding: str | None = None
-    shard_size: str | None = None  # "4096" pairs or "512MB"
-    seed: int = 0
-    weights: str | None = None
-    features: str | None = None  # file of instance features (IC-GAN)
-    classes: str = "all"  # "all", "0-99", a preset or a file
-    truncation: float | None = None  # the generator's own (psi of StyleGAN2)
-    filter: str | None = None  # "keep=0.5,weights=FILE" of fit-filter
+    gen: str = generator(default="stylegan2_fashion")
+    weights: str | Path | None = setting(
+        default=None, metavar="FILE[#NETWORK]", help="Weights to read instead of the recipe's own."
+    )
+    features: str | Path | None = setting(
+        default=None, metavar="FILE", help="Instance features (and labels) for IC-GAN: .npz, .npy, .safetensors."
+    )
+    classes: str = setting(
+        default="all",
+        metavar="all|0-99|PRESET|FILE",
+        help="Classes of a class-conditional generator, taken in turn; imagenet100 is a preset.",
+    )
+    truncation: float | None = truncation()
+    views: str | None = setting(
+        default=None, metavar="NAME:KEY=VALUE,...", help="Latent view of the positives.  [default: the recipe's]"
+    )
+    filter: str | None = setting(
+        default=None,
+        metavar="keep=PART,weights=FILE",
+        help="Keep this part of the candidates, the best to fit-filter's taste.",
+    )
+    num_pairs: int = setting(default=10_000, least=1, metavar="PAIRS", help="Size of the dataset.")
+    num_positives: int = setting(default=1, least=1, most=MAX_POSITIVES, metavar="K", help="Positives per anchor.")
+    out: Path = setting(default=Path("shards"), metavar="DIR", help="The dataset's folder.")
+    seed: int = setting(default=0, least=0, most=MOST_SEED, help="Of the latents.")
+    shard_size: str | None = setting(
+        default=None,
+        metavar="PAIRS|BYTES",
+        text=True,
+        help="e.g. 4096 or 512MB.  [default: at least 16 shards, at most 512 MB each]",
+    )
+    encoding: str | None = setting(
+        default=None,
+        metavar="raw|jpeg:Q[:444]",
+        text=True,
+        help="Of the images.  [default: raw up to 64 pixels, jpeg:90:444 above]",
+    )
     # From here on: how, not what. None of it changes a latent.
-    batch_size: int | None = None  # None = as large as the memory allows, from START_BATCH_SIZE down
-    device: str = "auto"
-    processes: int | None = None
-    encoders: int | None = None  # processes that encode and write beside one that generates; 0 = none
-    part: str | None = None  # "K/N": only the shards i with i = K mod N, for array jobs
-    threads: int = 1  # of each process
+    batch_size: int | None = setting(
+        default=None,
+        least=1,
+        metavar="auto|IMAGES",
+        parse=_batch_size,
+        help="Images per forward pass; auto halves it until they fit the memory.  [default: auto]",
+    )
+    device: str = device()
+    processes: int | None = setting(
+        default=None, least=1, help="Shards built at a time.  [default: one per core, one on a GPU]"
+    )
+    threads: int = setting(default=1, least=1, help="CPU threads of each process.")
+    encoders: int | None = setting(
+        default=None,
+        least=0,
+        help="Processes that encode and write beside the one that generates.  [default: none; on a GPU up to 8]",
+    )
+    part: str | None = setting(
+        default=None,
+        metavar="K/N",
+        text=True,
+        help="Build only the shards i = K mod N: for array jobs, in one folder.",
+    )
 
     def __post_init__(self) -> None:
-        for name, minimum in (("num_pairs", 1), ("num_positives", 1), ("batch_size", 1), ("threads", 1), ("seed", 0)):
-            if getattr(self, name) is not None and getattr(self, name) < minimum:
-                raise RecipeError(f"--{name.replace('_', '-')} {getattr(self, name)}: wanted at least {minimum}")
-        if self.num_positives > MAX_POSITIVES:
-            raise RecipeError(f"--num-positives {self.num_positives}: wanted at most {MAX_POSITIVES}")
-        if self.seed >= 1 << 63:
-            raise RecipeError(f"--seed {self.seed}: wanted less than 2**63")
-        if self.processes is not None and self.processes < 1:
-            raise RecipeError(f"--processes {self.processes}: wanted at least 1")
-        if self.encoders is not None and self.encoders < 0:
-            raise RecipeError(f"--encoders {self.encoders}: wanted at least 0")
         if self.encoders and (self.processes or 1) > 1:
-            raise RecipeError(f"--encoders {self.encoders}: goes with --processes 1, one generating process")
+            raise ConfigError.naming(
+                "{encoders} {}: goes with {processes} {}, one generating process", self.encoders, 1
+            )
         parse_part(self.part)
 
     def generator_options(self) -> dict[str, Any]:
-        """Options of the generator that the command line gives."""
-        given = {"features": self.features, "truncation": self.truncation}
-        return {name: value for name, value in given.items() if value is not None}
+        """Options of the generator that the settings give."""
+        return generator_options(self)
 
 
 def parse_part(text: str | None) -> tuple[int, int]:
@@ -70,5 +139,80 @@ def parse_part(text: str | None) -> tuple[int, int]:
         return 0, 1
     match = PART.fullmatch(text)
     if match is None or not int(match[1]) < int(match[2]):
-        raise RecipeError(f"--part {text!r}: wanted K/N with 0 <= K < N")
+        raise RecipeError.naming("{part} {!r}: wanted K/N with 0 <= K < N", text)
     return int(match[1]), int(match[2])
+
+
+@config
+class FolderConfig:
+    """Settings of ``genrep-generate from-folder``: what to make shards of, and how large its images shall be."""
+
+    data: str = setting(argument=True, metavar="DIR|NAME", help="An image folder, or the name of a set.")
+    out: Path = setting(metavar="DIR", help="The dataset's folder.")
+    root: Path | None = setting(default=None, metavar="DIR", help="Where a named dataset lies, or is downloaded to.")
+    download: bool = setting(default=False, help="Fetch a named dataset that is not under --root.")
+    split: str = setting(default="train", choices=("train", "test"))
+    size: str | None = setting(
+        default=None,
+        metavar="PIXELS|HxW",
+        text=True,
+        help="Of the stored images, one for all.  [default: that of the files, if all have one]",
+    )
+    shorter_side: int | None = setting(
+        default=None,
+        metavar="PIXELS",
+        help="Store whole images in their own shapes, resized so that the shorter side has this many pixels; smaller images "
+        "stay as they are. Training then takes its random crops from the whole picture.",
+    )
+    crop: str = setting(
+        default="center",
+        choices=CROPS,
+        help="With --size: the largest central part of that shape, or the whole image, stretched.",
+    )
+    encoding: str | None = setting(
+        default=None,
+        metavar="raw|jpeg:Q[:444]",
+        text=True,
+        help="[default: raw up to 64 pixels, jpeg:90:444 above]",
+    )
+    shard_size: str | None = setting(
+        default=None,
+        metavar="IMAGES|BYTES",
+        text=True,
+        help="[default: at least 16 shards, at most 512 MB each]",
+    )
+    strict: bool = setting(default=False, help="An unreadable image is an error, not a line in unreadable.jsonl.")
+    # From here on: how, not what.
+    processes: int | None = setting(default=None, least=1, help="[default: one per core]")
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        self.shape()
+        if self.shorter_side is not None:
+            self._check_whole(self.shorter_side)
+
+    def _check_whole(self, shorter_side: int) -> None:
+        from genrep.datasets_manifest.schema import MAX_SIDE, MIN_VARYING_SIDE
+
+        if self.size is not None:
+            raise RecipeError.naming("{size} {} with {shorter_side} {}: wanted one of the two", self.size, shorter_side)
+        if self.crop != "center":
+            raise RecipeError.naming(
+                "{crop} {}: belongs to {size}; {shorter_side} stores the whole image in its shape", self.crop
+            )
+        if not MIN_VARYING_SIDE <= shorter_side <= MAX_SIDE:
+            raise RecipeError.naming(
+                "{shorter_side} {}: wanted {} to {} pixels", shorter_side, MIN_VARYING_SIDE, MAX_SIDE
+            )
+
+    def shape(self) -> tuple[int, int] | None:
+        """(height, width) of ``size``. Raises RecipeError if it is none."""
+        if self.size is None:
+            return None
+        from genrep.datasets_manifest.schema import MAX_SIDE
+
+        match = SIZE.fullmatch(self.size)
+        shape = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+        if not all(1 <= side <= MAX_SIDE for side in shape):
+            raise RecipeError.naming("{size} {!r}: wanted pixels, or HEIGHTxWIDTH, from 1 to {}", self.size, MAX_SIDE)
+        return shape

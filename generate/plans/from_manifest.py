@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from genrep.across import RegenerationConfig
-from genrep.errors import RecipeError
+from genrep.errors import ConfigError, RecipeError
 
 from ..pixels import FORMULAS
 from ..recipes.recipe import Recipe, known_recipes, latent_spec, load_recipe
@@ -53,8 +53,8 @@ def recipes_faults() -> Iterator[None]:
     """A recipe is a stranger's data, of any types: what that leads to is its fault."""
     try:
         yield
-    except RecipeError as error:
-        raise RecipeError(short(str(error))) from None
+    except (RecipeError, ConfigError) as error:
+        raise RecipeError(short(error.in_shell())) from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RecipeError(short(f"not a recipe of genrep-generate: {type(error).__name__}: {error}")) from None
 

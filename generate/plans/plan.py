@@ -1,4 +1,7 @@
-"""What a build will do, resolved before anything is written: the manifest's recipe, and the shards' index ranges."""
+"""What a build will do, resolved before anything is written: the manifest's recipe, the shards' index ranges, and their sizes.
+
+FFCV writes whole pages only (``genrep.datasets_manifest.layout``): a shard's size follows from that of its page.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,26 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
-from genrep.datasets_manifest.layout import largest_shape
+from genrep.datasets_manifest.layout import (
+    ALLOCATION,
+    DESCRIPTOR,
+    HEADER,
+    MAX_PAGE,
+    MIN_PAGE,
+    USUAL_PAGE,
+    is_jpeg,
+    largest_shape,
+    record_dtype,
+    stored_fields,
+)
 from genrep.errors import RecipeError
 from genrep.files import digest_json
 from genrep.option_types import whole_number
 
-from .pages import page_size
-
 DEFAULT_SHARD_BYTES = 512_000_000
 DEFAULT_MIN_SHARDS = 16
-JPEG_BYTES_PER_PIXEL = (
-    0.5  # assumed when a shard's size in bytes becomes pairs, so that it follows from the recipe alone
-)
+JPEG_BYTES_PER_PIXEL = 0.5  # assumed where bytes of a shard become pairs, so that these follow from the recipe alone
+JPEG_TABLES = 4096  # bytes: what a JPEG has beside its picture, at most
 MAX_SHARDS = 50_000  # a manifest holds some 700 bytes of each, and readers take at most 64 MB
 UNITS = {"KB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
 
@@ -49,7 +60,7 @@ class Plan:
 
     @property
     def page_size(self) -> int:
-        """Bytes of a page of its shards (``pages.page_size``)."""
+        """Bytes of a page of its shards (``page_size``)."""
         return int(self.facts.get("page_size") or page_size(self.fields, largest=self.largest_sample))
 
     @property
@@ -111,3 +122,54 @@ def shard_pairs(size: str | None, num_pairs: int, bytes_per_pair: float) -> int:
     if -(-num_pairs // pairs) > MAX_SHARDS:
         raise RecipeError(f"--shard-size {size}: {-(-num_pairs // pairs)} shards, wanted at most {MAX_SHARDS}")
     return min(pairs, num_pairs)
+
+
+def page_size(table: list[dict[str, Any]], content: float | None = None, *, largest: int | None = None) -> int:
+    """The page of a shard with these fields. All of a sample lies in one page, and a file is whole pages: two at least.
+
+    Args:
+        content: bytes that a full shard holds, about (``pair_bytes``): a page has at most half of it, so that a small
+            shard takes little more than twice its content. None: 2 MiB, FFCV's own least, and what all shards had before.
+        largest: of the largest sample's raw images, in bytes, where these vary in size; None: it follows from the fields.
+
+    Raises:
+        RecipeError: a sample is too large for any page.
+    """
+    largest = sum(_raw_bytes(row) for row in stored_fields(table)) if largest is None else largest
+    size = USUAL_PAGE
+    while size < 2 * largest:  # a JPEG may outgrow the raw image
+        size *= 2
+    if size > MAX_PAGE:
+        raise RecipeError(
+            f"a sample of {largest} bytes does not fit FFCV's largest page: fewer positives or smaller images"
+        )
+    if content is None:
+        return size
+    least, page = 2 * largest + JPEG_TABLES * sum(map(is_jpeg, table)), MIN_PAGE
+    while page < size and (page < least or 4 * page <= content):
+        page *= 2
+    return page
+
+
+def small_page(table: list[dict[str, Any]], content: float, *, largest: int | None = None) -> dict[str, int]:
+    """For a plan's facts: ``{"page_size": bytes}`` of shards with less than the usual page, nothing for all others."""
+    page = page_size(table, content, largest=largest)
+    return {"page_size": page} if page < page_size(table, largest=largest) else {}
+
+
+def shard_bytes(table: list[dict[str, Any]], count: int, page: int, jpeg_bytes: float = 0.0) -> int:
+    """Bytes of a shard of ``count`` samples: exact for raw images.
+
+    Args:
+        page: see ``page_size``.
+        jpeg_bytes: of all JPEG images of a sample, on average.
+    """
+    stored = stored_fields(table)
+    sample = jpeg_bytes + sum(_raw_bytes(row) for row in stored if not is_jpeg(row))
+    tables = HEADER.size + DESCRIPTOR.size * len(table) + record_dtype(table).itemsize * count
+    pages = -(-tables // page) + -(-count // int(page // sample))
+    return pages * page + ALLOCATION.itemsize * len(stored) * count
+
+
+def _raw_bytes(row: dict[str, Any]) -> int:
+    return prod(largest_shape(row)) * (4 if row["kind"] == "float32" else 1)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 from genrep.datasets_manifest.schema import field_table
 from genrep.errors import RecipeError
 from genrep.files import require_writable
 
+from ..generators.base import Generator, LatentSpec
 from ..pixels import default_encoding, parse_encoding
 from ..recipes.classes import ClassSelection, check_classes, select_classes
-from ..recipes.conditions import class_count, make_conditions
+from ..recipes.conditions import Conditions, class_count, make_conditions
 from ..recipes.recipe import Recipe, framed_shape, latent_spec
 from ..views import GeneratorFacts, View, parse_view
 from ..views.filters import FilterSpec, parse_filter
 from ..weights.load import LoadedGenerator
 from .config import BuildConfig, parse_part
-from .pages import small_page
-from .plan import Plan, pair_bytes, shard_pairs
+from .plan import Plan, pair_bytes, shard_pairs, small_page
 
 
 def resolve_views(config: BuildConfig, recipe: Recipe) -> View:
@@ -49,39 +50,80 @@ def check_options(config: BuildConfig) -> None:
     require_writable(config.out, "--out")
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Resolved:
+    """All that options, a recipe and its generator come to."""
+
+    views: View
+    latent: LatentSpec
+    num_positives: int
+    selection: ClassSelection
+    conditions: Conditions
+    filtering: FilterSpec | None
+    shape: tuple[int, int]  # height and width of the images
+    encoding: str
+
+
 def make_plan(config: BuildConfig, recipe: Recipe, loaded: LoadedGenerator) -> Plan:
     """Resolve a build.
 
     Raises:
         RecipeError: options that contradict each other or the generator.
     """
-    generator = loaded.generator
-    views = resolve_views(config, recipe)
-    height, width = framed_shape(recipe, generator.image_shape)
-    encoding = config.encoding or recipe.encoding or default_encoding(height, width)
+    found = _resolve(config, recipe, loaded.generator)
+    fields = field_table(
+        found.shape,
+        found.encoding,
+        num_positives=found.num_positives,
+        z_anchor=[found.latent.dim],
+        z_positive=list(found.views.positive_shape(found.latent)),
+        instances=found.conditions.by_row,
+    )
+    per_pair = pair_bytes(fields)
+    per_shard = shard_pairs(config.shard_size, config.num_pairs, per_pair)
+    return Plan(
+        recipe={
+            **_identity(config, recipe, loaded, found),
+            "num_pairs": config.num_pairs,
+            "pairs_per_shard": per_shard,
+            "seed": config.seed,
+        },
+        fields=fields,
+        classes=class_names(_with_own_classes(recipe, loaded), found.selection, class_count(loaded.generator)),
+        facts={**_facts(recipe, loaded, found), **small_page(fields, per_shard * per_pair)},
+    )
+
+
+def _resolve(config: BuildConfig, recipe: Recipe, generator: Generator) -> _Resolved:
+    """Decide what is left open, and see that it goes together. Raises RecipeError."""
+    views, latent = resolve_views(config, recipe), latent_spec(recipe, generator.latent)
+    shape = framed_shape(recipe, generator.image_shape)
+    encoding = config.encoding or recipe.encoding or default_encoding(*shape)
     parse_encoding(encoding)
-    latent = latent_spec(recipe, generator.latent)
     views.check(latent, GeneratorFacts.of(generator))
-    num_positives = config.num_positives if views.has_positive else 0
     selection = select_classes(config.classes, class_count(generator))
     conditions = make_conditions(selection.numbers, generator)
     filtering = resolve_filter(config)
     if filtering is not None:
-        filtering.check((height, width), len(conditions.choices))
-    fields = field_table(
-        (height, width),
-        encoding,
-        num_positives=num_positives,
-        z_anchor=[latent.dim],
-        z_positive=list(views.positive_shape(latent)),
-        instances=conditions.by_row,
+        filtering.check(shape, len(conditions.choices))
+    return _Resolved(
+        views=views,
+        latent=latent,
+        num_positives=config.num_positives if views.has_positive else 0,
+        selection=selection,
+        conditions=conditions,
+        filtering=filtering,
+        shape=shape,
+        encoding=encoding,
     )
+
+
+def _identity(config: BuildConfig, recipe: Recipe, loaded: LoadedGenerator, found: _Resolved) -> dict[str, Any]:
+    """What pair i is a function of, besides the seed and i: the dataset's identity is made of it, so no key may change."""
     options = {**recipe.options, **config.generator_options()}
     if "features" in options:
         options["features"] = loaded.features_digest
-    per_pair = pair_bytes(fields)
-    per_shard = shard_pairs(config.shard_size, config.num_pairs, per_pair)
-    resolved = {
+    identity = {
         "generator": {
             "name": recipe.name,
             "family": recipe.family,
@@ -90,36 +132,32 @@ def make_plan(config: BuildConfig, recipe: Recipe, loaded: LoadedGenerator) -> P
             "options": options,
             "precision": "fp32",
         },
-        "latent": latent.to_json(),
-        "views": views.to_json(),
-        "num_positives": num_positives,
-        "classes": list(selection.numbers),
+        "latent": found.latent.to_json(),
+        "views": found.views.to_json(),
+        "num_positives": found.num_positives,
+        "classes": list(found.selection.numbers),
         "image": {
-            "height": height,
-            "width": width,
+            "height": found.shape[0],
+            "width": found.shape[1],
             "crop": list(recipe.crop) if recipe.crop else None,
             "uint8": recipe.uint8,
-            "encoding": encoding,
+            "encoding": found.encoding,
             **({"resize": list(recipe.resize)} if recipe.resize else {}),  # without one the identity stays what it was
         },
-        "num_pairs": config.num_pairs,
-        "pairs_per_shard": per_shard,
-        "seed": config.seed,
     }
-    if filtering is not None:  # an unfiltered recipe has no such key: its identity stays what it was
-        resolved["filter"] = filtering.to_json()
-    files = (*views.files(), *(filtering.files() if filtering is not None else ()))
-    return Plan(
-        recipe=resolved,
-        fields=fields,
-        classes=class_names(_with_own_classes(recipe, loaded), selection, class_count(generator)),
-        facts={
-            "weights": {key: value for key, value in loaded.weights_facts.items() if key != "classes"},
-            "licence": loaded.weights_facts.get("licence", recipe.licence),
-            **small_page(fields, per_shard * per_pair),
-            "views": [{"digest": file.digest, "file": file.path.name, "sha256": file.sha256} for file in files],
-        },
-    )
+    if found.filtering is not None:  # an unfiltered recipe has no such key: its identity stays what it was
+        identity["filter"] = found.filtering.to_json()
+    return identity
+
+
+def _facts(recipe: Recipe, loaded: LoadedGenerator, found: _Resolved) -> dict[str, Any]:
+    """For the manifest's ``build``: where files came from, and under which licence."""
+    files = (*found.views.files(), *(found.filtering.files() if found.filtering is not None else ()))
+    return {
+        "weights": {key: value for key, value in loaded.weights_facts.items() if key != "classes"},
+        "licence": loaded.weights_facts.get("licence", recipe.licence),
+        "views": [{"digest": file.digest, "file": file.path.name, "sha256": file.sha256} for file in files],
+    }
 
 
 def _with_own_classes(recipe: Recipe, loaded: LoadedGenerator) -> Recipe:

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from genrep import seeding
+from genrep.encoders.devices import pick_device
+from genrep.errors import RecipeError
 from genrep.files import require_writable
 from genrep.images.sheet import save_png
 
-from ..build.dataset import choose_device
 from ..generators.base import LatentSpec
 from ..recipes.classes import check_classes
 from ..recipes.recipe import framed_shape, latent_spec, load_recipe
@@ -61,7 +62,7 @@ def preview_views(config: PreviewConfig) -> Preview:
         RecipeError: the options name no generator, or no view of it.
         GeneratorError, WeightsError: the generator or a learned view cannot be used.
     """
-    device = torch.device(choose_device(config.device))
+    device = pick_device(config.device, RecipeError)
     recipe = load_recipe(config.gen)
     for text in config.views:
         parse_view(text).files()  # before the generator's weights are downloaded

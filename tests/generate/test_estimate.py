@@ -11,7 +11,7 @@ from genrep.generate import BuildConfig, build_dataset
 from genrep.generate.build import estimate, plan_dataset
 from genrep.generate.build.shard import ShardWriter
 from genrep.generate.cli import cli
-from genrep.generate.plans.pages import page_size, shard_bytes
+from genrep.generate.plans.plan import page_size, shard_bytes
 from genrep.generate.sources.base import Batch
 
 

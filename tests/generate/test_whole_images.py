@@ -181,12 +181,19 @@ def test_exports_show_and_cards(photos: Path, tmp_path: Path, capsys: Any, encod
 
 def test_options_that_exclude_each_other(tmp_path: Path, capsys: Any) -> None:
     for options, words in (
-        ({"size": "32"}, "--size 32 with --shorter-side 32: wanted one of the two"),
-        ({"crop": "none"}, "--crop none: belongs to --size"),
-        ({"shorter_side": 7}, "--shorter-side 7: wanted 8 to 8192 pixels"),
+        ({"size": "32"}, "size 32 with shorter_side 32: wanted one of the two"),
+        ({"crop": "none"}, "crop none: belongs to size"),
+        ({"shorter_side": 7}, "shorter_side 7: wanted 8 to 8192 pixels"),
     ):
         with pytest.raises(RecipeError, match=words):
             build(tmp_path, tmp_path / "out", **options)
+    for arguments, words in (
+        (["--size", "32", "--shorter-side", "32"], "--size 32 with --shorter-side 32: wanted one of the two"),
+        (["--crop", "none", "--shorter-side", "32"], "--crop none: belongs to --size"),
+        (["--shorter-side", "7"], "--shorter-side 7: wanted 8 to 8192 pixels"),
+    ):
+        assert invoke(cli, ["from-folder", ".", *arguments, "--out", "out"]) == 1
+        assert words in capsys.readouterr().err
     assert invoke(cli, ["from-folder", ".", "--shorter-side", "x", "--out", "out"]) == 2
 
 

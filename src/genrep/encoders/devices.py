@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import torch
 
-from genrep.errors import TrainingError
+from genrep.errors import GenRepError, TrainingError
+
+USUAL = ("cpu", "cuda")
 
 
-def pick_device(name: str) -> torch.device:
-    """``auto`` is the GPU if there is one. Raises TrainingError if ``cuda`` is asked for and there is none."""
+def pick_device(name: str, error: type[GenRepError] = TrainingError) -> torch.device:
+    """``auto`` is the GPU if there is one. Raises ``error`` for a device that is not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
-        raise TrainingError("--device cuda: PyTorch finds no GPU here; wanted cpu or auto")
-    return torch.device(name)
+        raise error("--device cuda: PyTorch finds no GPU here; wanted cpu or auto")
+    try:
+        if name not in USUAL:
+            torch.zeros(1, device=name)
+        return torch.device(name)
+    except (RuntimeError, AssertionError) as fault:
+        raise error(f"--device {name}: not usable here ({str(fault).splitlines()[0]})") from None
 
 
 def pick_precision(name: str, device: torch.device) -> str:

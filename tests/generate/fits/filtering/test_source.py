@@ -11,8 +11,8 @@ from genrep import datasets_manifest
 from genrep.datasets_manifest import read_manifest
 from genrep.errors import GeneratorError, WeightsError
 from genrep.generate.build.job import Job
-from genrep.generate.build.pool import WorkerPool, build_here
 from genrep.generate.build.run import run_build
+from genrep.generate.build.workers import WorkerPool, build_here
 from genrep.generate.pixels import to_uint8
 from genrep.generate.sources.base import OutOfMemoryError
 from genrep.generate.views.filter_network import load_filter

@@ -1,4 +1,7 @@
-"""Processes that work for this one: asked and heard through pipes, noticed when they die, gone when the block ends."""
+"""Building shards: in this process, or in worker processes that each take the next open one.
+
+Workers are asked and heard through pipes, noticed when they die, and gone when the building ends.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,9 @@ from genrep.cli import describe
 from genrep.datasets_manifest.manifest import shard_name
 from genrep.errors import GeneratorError, GenRepError
 from genrep.files import lock
+
+from ..sources.base import Source
+from .job import Event, Job, build_shard
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -65,7 +71,7 @@ class Member:
 M = TypeVar("M", bound=Member)
 
 
-class Crew(Generic[M]):
+class Processes(Generic[M]):
     """The processes of a build; ``name`` and ``before_shards`` say in errors who died, and when."""
 
     def __init__(self, name: str, before_shards: str) -> None:
@@ -130,3 +136,47 @@ class Crew(Generic[M]):
                 member.process.join()
             member.connection.close()
         self.members = []
+
+
+def _worker_main(job: Job, connection: Connection) -> None:
+    """A worker process: build the shards that the parent names, until it says None or is gone."""
+    with reporting(job.out, connection):
+        source = job.open_source()
+        connection.send(("ready", None))
+        while (number := connection.recv()) is not None:
+            for event in build_shard(job, source, number):
+                connection.send(event)
+
+
+class WorkerPool:
+    """Processes that build shards; ``run`` yields what they report."""
+
+    def __init__(self, job: Job, processes: int) -> None:
+        self.job, self.processes = job, processes
+        self.workers: Processes[Member] = Processes("a worker", "while it loaded the generator")
+
+    def run(self, numbers: Iterator[int]) -> Iterator[Event]:
+        """Build the shards; yields ``("pairs", count)`` and ``("shard", record)``, None for one that others build.
+
+        Raises:
+            GenRepError: a worker failed (its error) or died (which one, and at what shard).
+        """
+        workers = self.workers
+        try:
+            for _ in range(self.processes):
+                workers.members.append(Member(*workers.start(_worker_main, self.job)))
+            while workers.members:
+                for worker in workers.ready():
+                    kind, value = workers.receive(worker)
+                    if kind in ("ready", "shard"):
+                        workers.give(worker, next(numbers, None))
+                    if kind in ("pairs", "shard"):
+                        yield kind, value
+        finally:
+            workers.stop()
+
+
+def build_here(job: Job, source: Source, numbers: Iterator[int]) -> Iterator[Event]:
+    """Build the shards in this process; yields as ``WorkerPool.run``."""
+    for number in numbers:
+        yield from build_shard(job, source, number)

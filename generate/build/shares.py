@@ -1,18 +1,36 @@
-"""Several processes under torchrun: each takes the next shard from one counter, so that a slow GPU delays nobody."""
+"""Which of a dataset's open shards this call builds: all, those of an array job's part, or the next of torchrun's counter.
+
+Ranks of torchrun take the next shard from one counter, so that a slow GPU delays nobody.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
 from genrep.errors import RecipeError
 
 from ..plans.plan import Plan
-from .run import Share
 
 STORE_TIMEOUT = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """Which shards this call builds, and whether others are at work in the same folder."""
+
+    shared: bool
+    numbers: Callable[[list[int]], Iterator[int]]  # from the open shards to those that this call takes
+
+
+ALL = Share(shared=False, numbers=iter)
+
+
+def part_of(k: int, n: int) -> Share:
+    """The shards i = k (mod n), of an array job's part k of n."""
+    return Share(shared=True, numbers=lambda todo: iter([number for number in todo if number % n == k]))
 
 
 @dataclass(frozen=True, kw_only=True)
