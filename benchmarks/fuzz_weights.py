@@ -28,8 +28,8 @@ with atheris.instrument_imports(
 ):
     from genrep.encoders import files
     from genrep.errors import GenRepError
-    from genrep.unpickle import containers as _containers  # noqa: F401  read_file imports it late, past the instruments
     from genrep.unpickle import read_file
+    from genrep.unpickle import torch_formats as _containers  # noqa: F401  read_file imports it late, past the instruments
 
 import numpy as np
 import torch

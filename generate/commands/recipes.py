@@ -20,7 +20,7 @@ from genrep.option_types import PATH, PATH_TEXT
 )
 def weights_command(name: str, out: Path | None) -> None:
     """Get the weights of the recipe NAME: download, resume, check."""
-    from ..weights.finding import get_weights
+    from ..weights.locate import get_weights
 
     say(get_weights(name, out))
 

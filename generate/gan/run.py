@@ -15,7 +15,7 @@ from genrep.runs.metrics import append_line
 from genrep.runs.sanity import check_training
 from genrep.tensor_files import safetensors_bytes
 
-from ..weights.records import GAN_FACTS, GAN_WEIGHTS
+from ..weights.facts import GAN_FACTS, GAN_WEIGHTS
 
 if TYPE_CHECKING:
     from .trainer import GanTrainer

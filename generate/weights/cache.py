@@ -1,7 +1,7 @@
 """The folders of the cache.
 
     $GENREP_HOME, else $XDG_CACHE_HOME/genrep, else ~/.cache/genrep (genrep.home)
-      weights/<recipe>/FILE              a download, with FILE.facts.json beside it (records.py)
+      weights/<recipe>/FILE              a download, with FILE.facts.json beside it (facts.py)
       converted/<key>.safetensors .json  what became of a weights file (conversion.py)
 
 Everything in it can be removed at any time, and an administrator may fill it and make it read-only.

@@ -26,7 +26,7 @@ from ..generators.checkpoint import Checkpoint, checkpoint_from_safetensors, rea
 from . import converted
 from .archive import extract, is_archive
 from .cache import digest_file
-from .records import describe
+from .facts import describe
 
 CONVERSION = 1  # to be raised whenever a family's ``recognise`` makes something else of a file that it knew before
 NEIGHBOURS = ("*config.json", "state_dict*.pth")  # what families read beside the weights

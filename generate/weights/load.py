@@ -89,7 +89,7 @@ def open_generator(
         probe(generator, recipe.name, device)
         return LoadedGenerator(generator=generator, weights_digest=None)
     from .conversion import read_checkpoint
-    from .finding import locate
+    from .locate import locate
 
     given = {key: value for key, value in {**recipe.options, **(options or {})}.items() if value is not None}
     # Before a download: an unknown family or option, and a damaged file of features.

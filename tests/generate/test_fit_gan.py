@@ -16,8 +16,8 @@ from genrep.generate.gan.config import FitGanConfig
 from genrep.generate.gan.discriminator import Discriminator, adjust_probability, augment, minibatch_stddev
 from genrep.generate.gan.quality import compare, coverage, frechet_distance
 from genrep.generate.gan.trainer import GanTrainer, fit_gan
+from genrep.generate.weights.facts import describe
 from genrep.generate.weights.load import load_generator
-from genrep.generate.weights.records import describe
 from genrep.images.labelled import RealImages
 from genrep.papers.report.facts import DataFacts
 

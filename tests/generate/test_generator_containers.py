@@ -19,7 +19,7 @@ from genrep.generate.generators.residual_flow import family as residual_flow
 from genrep.generate.generators.stylegan2 import family
 from genrep.generate.recipes.recipe import load_recipe
 from genrep.generate.weights.conversion import read_checkpoint
-from genrep.generate.weights.finding import locate
+from genrep.generate.weights.locate import locate
 from genrep.unpickle import read_file
 from genrep.unpickle.records import Opaque
 

@@ -84,7 +84,7 @@ def test_an_option_is_refused_before_anything_long(here, capsys, arguments, word
 
 def test_the_weights_would_have_been_asked_for(here, capsys, monkeypatch):
     """What the cases above must not reach."""
-    monkeypatch.setattr("genrep.generate.weights.finding.download", refused)
+    monkeypatch.setattr("genrep.generate.weights.locate.download", refused)
     assert invoke(cli, ["dataset", "--gen", "far.toml", "--device", "cpu"]) == 1
     assert "asked for http://127.0.0.1:9/weights.pkl" in capsys.readouterr().err
 

@@ -56,7 +56,7 @@ def test_home_folders_from_python_and_toml(tmp_path, monkeypatch):
     (tmp_path / "recipe.toml").write_text(
         '[generator]\nfamily = "stylegan2"\nweights = "~/none.pkl"\n[views]\nname = "none"\n'
     )
-    from genrep.generate.weights.finding import locate
+    from genrep.generate.weights.locate import locate
 
     with pytest.raises(GenRepError, match=f"{tmp_path}/none.pkl: no such file"):
         locate(load_recipe("~/recipe.toml"))

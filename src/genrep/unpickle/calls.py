@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from . import arrays, tensors
-from .keys import check_key
-from .limits import Limits, Malformed, show
+from . import arrays
+from .limits import Limits, Malformed, check_key, show
 from .records import Global, Opaque
 
+Constructor = Callable[..., Any]  # of the limits and the call's arguments
 
-def call(limits: Limits, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """What the call of a name amounts to: nothing is looked up but in the literal table below."""
+
+def call(
+    limits: Limits, known: Mapping[str, Constructor], function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """What the call of a name amounts to: nothing is looked up but in ``known``, the table below and what is added to it."""
     if isinstance(function, Opaque):
         return Opaque("<call>", (function, args), kwargs)
     if not isinstance(function, Global):
         raise Malformed(f"its pickle calls {show(function)}, which is no name")
-    known = _KNOWN.get(_modern(function.name))
-    if known is None or kwargs:
+    constructor = known.get(_modern(function.name))
+    if constructor is None or kwargs:
         return Opaque(function.name, args, kwargs)
     try:
-        return known(limits, *args)
+        return constructor(limits, *args)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         if isinstance(error, Malformed):
             raise
@@ -106,22 +109,15 @@ def _reconstructor(limits: Limits, kind: Any, base: Any, state: Any) -> Any:
     if not isinstance(kind, Global):
         raise Malformed(f"its pickle makes an instance of {show(kind)}")
     if isinstance(state, dict):
-        return call(limits, kind, (state,), {})
+        return call(limits, KNOWN, kind, (state,), {})
     return Opaque(kind.name, () if state is None else (state,))
 
 
 def _new(limits: Limits, kind: Any, *args: Any) -> Any:
-    return call(limits, kind, args, {})
+    return call(limits, KNOWN, kind, args, {})
 
 
-def _nested(limits: Limits, content: Any) -> Any:
-    """``torch.storage._load_from_bytes``: torch would unpickle again here; so do we, with this machine."""
-    from .containers import read_legacy  # it needs the machine, which needs this module
-
-    return read_legacy(memoryview(raw(content)), limits)
-
-
-_KNOWN: dict[str, Callable[..., Any]] = {
+KNOWN: dict[str, Constructor] = {
     "builtins.set": lambda limits, *args: set(_members(limits, *args)),
     "builtins.frozenset": lambda limits, *args: frozenset(_members(limits, *args)),
     "builtins.bytearray": lambda limits, *args: bytearray(_bytes(limits, *args)),
@@ -138,10 +134,9 @@ _KNOWN: dict[str, Callable[..., Any]] = {
     "numpy._core.numeric._frombuffer": arrays.from_buffer,
     "torch.Size": _size,
     "torch._tensor._rebuild_from_type_v2": lambda limits, function, kind, args, state: _new(limits, function, *args),
-    "torch._utils._rebuild_tensor": tensors.rebuild,
-    "torch._utils._rebuild_tensor_v2": tensors.rebuild,
-    "torch._utils._rebuild_tensor_v3": tensors.rebuild_typed,
-    "torch._utils._rebuild_parameter": tensors.parameter,
-    "torch._utils._rebuild_parameter_with_state": tensors.parameter,
-    "torch.storage._load_from_bytes": _nested,
+    "torch._utils._rebuild_tensor": arrays.rebuild,
+    "torch._utils._rebuild_tensor_v2": arrays.rebuild,
+    "torch._utils._rebuild_tensor_v3": arrays.rebuild_typed,
+    "torch._utils._rebuild_parameter": arrays.parameter,
+    "torch._utils._rebuild_parameter_with_state": arrays.parameter,
 }

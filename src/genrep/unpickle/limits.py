@@ -1,8 +1,18 @@
-"""What a file may cost to read, so that a small hostile one cannot take all memory or time."""
+"""What a file may cost to read, so that a small hostile one cannot take all memory or time.
+
+Operations, bytes, keys whose hashes the file can choose, and how deep and how large an object is to those who walk through it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from .records import Global, Opaque
 
 OPERATIONS = 4_000_000  # sixty times what a StyleGAN2 snapshot of 64 pixels takes, with G, D and G_ema in it
 CALL_COST = 10  # a call costs about as much time and memory as ten other operations
@@ -10,6 +20,10 @@ SET_COST = 4  # an empty set takes 216 bytes
 NAME_COST = 2  # a class's name takes 150 bytes, an empty list 56
 ODD_KEYS = 5_000  # tuples and floats as keys: their hashes are not random, and colliding ones take quadratic time
 NESTING = 3  # files in files: a snapshot's storages are one deep
+DEPTH = 500
+UNFOLDED = 20_000_000  # objects, those in several places counted in each
+_SMALL = 1 << 60  # below it an integer is its own hash: collisions cannot be made
+_DEPTH = 8
 _FREE = 1 << 24  # bytes that a file of any size may allocate
 _SHOWN = 60  # characters of the file's text in a message
 
@@ -62,3 +76,79 @@ def show(value: object) -> str:
     if isinstance(value, int) and abs(value) < 1 << 64:
         return str(value)
     return f"a {type(value).__name__}"
+
+
+def check_key(key: object, limits: Limits) -> None:
+    """Raises Malformed for a key that cannot be hashed, or whose hash could be made to take long."""
+    if type(key) is str or key is None or isinstance(key, Global):
+        return
+    if isinstance(key, int) and -_SMALL < key < _SMALL:
+        return
+    limits.odd_key()
+    if not _hashable(key, _DEPTH, limits):
+        raise Malformed(f"it has a dictionary with {show(key)} as key")
+
+
+def _hashable(key: object, depth: int, limits: Limits) -> bool:
+    if isinstance(key, tuple | frozenset) and depth:
+        limits.operate(len(key))
+        return all(_hashable(part, depth - 1, limits) for part in key)
+    return key is None or isinstance(key, str | int | float | complex | bytes | np.number | np.bool_ | Global)
+
+
+@dataclass
+class _Visit:
+    node: Any
+    children: Iterator[Any] = field(init=False)
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        self.children = _children(self.node)
+
+
+def check_nesting(root: Any) -> None:
+    """Raises Malformed if a walk down from ``root`` goes deeper than DEPTH or takes more than UNFOLDED steps.
+
+    Cycles are followed once: modules may well know their parents, and who walks must mind that.
+    """
+    counts: dict[int, int] = {}  # by id, of objects all of whose contents have been seen
+    path, on_path = [_Visit(root)], {id(root)}
+    while path:
+        visit = path[-1]
+        for child in visit.children:
+            if not _has_children(child):  # an empty container neither: millions of them would fill ``counts``
+                visit.count += 1
+            elif (count := counts.get(id(child))) is not None:
+                visit.count += count
+            elif id(child) not in on_path:
+                path.append(_Visit(child))
+                on_path.add(id(child))
+                break
+        else:
+            path.pop()
+            on_path.remove(id(visit.node))
+            counts[id(visit.node)] = visit.count
+            if path:
+                path[-1].count += visit.count
+        if len(path) > DEPTH or visit.count > UNFOLDED:
+            raise Malformed("its objects are nested endlessly")
+
+
+def _children(node: Any) -> Iterator[Any]:
+    if isinstance(node, Opaque):
+        return chain((node.args, node.kwargs, node.state), node.items)
+    if isinstance(node, dict):
+        return iter(node.values())
+    if _holds_object(node):
+        return iter([node.item()])
+    return iter(node) if isinstance(node, list | tuple | set | frozenset) else iter(())
+
+
+def _has_children(node: Any) -> bool:
+    if isinstance(node, dict | list | tuple | set | frozenset):
+        return len(node) > 0
+    return isinstance(node, Opaque) or _holds_object(node)
+
+
+def _holds_object(node: Any) -> bool:
+    return isinstance(node, np.ndarray) and node.dtype.hasobject

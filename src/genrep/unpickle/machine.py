@@ -1,31 +1,35 @@
 """A pickle machine that cannot run anything: it keeps a stack, containers and records, and knows no import.
 
-Names become ``Global`` and calls of names become what ``calls.call`` makes of them by its literal table, else ``Opaque``.
+Names become ``Global`` and calls of names become what ``calls.call`` makes of them by a literal table, else ``Opaque``.
 Operations: https://docs.python.org/3/library/pickletools.html; protocols 0 to 5.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from .calls import build, call
-from .keys import check_key
-from .limits import CALL_COST, NAME_COST, SET_COST, Limits, Malformed, show
-from .literals import LITERALS
+from .calls import Constructor, build, call
+from .limits import CALL_COST, NAME_COST, SET_COST, Limits, Malformed, check_key, show
+from .literals import LITERALS, Source
 from .records import Global, Opaque
-from .source import Source
 
 _NAME = 1000  # characters in a module's or a class's name
 Persistent = Callable[[Any], Any]
 
 
 class Machine:
-    """One pickle in ``source``. ``persistent`` answers its persistent ids; without it, they are refused."""
+    """One pickle in ``source``. ``known``: the calls that are made, by name.
 
-    def __init__(self, source: Source, limits: Limits, persistent: Persistent | None = None):
+    ``persistent`` answers its persistent ids; without it, they are refused.
+    """
+
+    def __init__(
+        self, source: Source, limits: Limits, known: Mapping[str, Constructor], persistent: Persistent | None = None
+    ):
         self.source = source
         self.limits = limits
+        self.known = known
         self.persistent = persistent
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []  # the stacks under the marks
@@ -72,7 +76,7 @@ class Machine:
         self.limits.operate(CALL_COST)
         if not isinstance(args, tuple) or not (kwargs is None or isinstance(kwargs, dict)):
             raise Malformed(f"its pickle calls something with {show(args)}")
-        self.stack.append(call(self.limits, function, args, kwargs or {}))
+        self.stack.append(call(self.limits, self.known, function, args, kwargs or {}))
 
     def persist(self, key: Any) -> None:
         if self.persistent is None:

@@ -35,9 +35,8 @@ def read_file(path: Path) -> Any:
 
     Raises WeightsError, in one line, for files that are missing, damaged, hostile, or of another format.
     """
-    from .containers import read_pickle, read_zip
-    from .limits import Limits, Malformed
-    from .nesting import check_nesting
+    from .limits import Limits, Malformed, check_nesting
+    from .torch_formats import read_pickle, read_zip
 
     data = memoryview(_read(path)).toreadonly()
     for first, what in _OTHERS.items():

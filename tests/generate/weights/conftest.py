@@ -133,7 +133,7 @@ def alone(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setenv("GENREP_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("genrep.generate.weights.transfer.LIMITS", Limits(timeout=5.0, retries=4, backoff=0.005))
+    monkeypatch.setattr("genrep.generate.weights.download.LIMITS", Limits(timeout=5.0, retries=4, backoff=0.005))
 
 
 @pytest.fixture

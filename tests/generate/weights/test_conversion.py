@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from genrep.errors import RecipeError
 from genrep.generate.generators.checkpoint import Checkpoint, save_checkpoint
 from genrep.generate.weights import conversion, converted
-from genrep.generate.weights import finding as weights_module
+from genrep.generate.weights import locate as weights_module
 from genrep.generate.weights.conversion import read_checkpoint
 
 pytestmark = pytest.mark.usefixtures("toys")

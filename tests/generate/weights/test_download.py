@@ -9,7 +9,7 @@ import time
 import pytest
 
 from genrep.errors import WeightsError
-from genrep.generate.weights import transfer
+from genrep.generate.weights import download as transfer
 from genrep.generate.weights.download import download, file_name
 from genrep.net import Limits, client
 

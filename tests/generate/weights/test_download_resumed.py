@@ -10,7 +10,8 @@ import time
 import pytest
 
 from genrep.errors import WeightsError
-from genrep.generate.weights import part, transfer
+from genrep.generate.weights import download as transfer
+from genrep.generate.weights import download_part as part
 from genrep.generate.weights.download import download
 from genrep.net import limits
 
@@ -19,7 +20,7 @@ ONE = """
 import sys
 from pathlib import Path
 from genrep.errors import WeightsError
-from genrep.generate.store.download import download
+from genrep.generate.weights.download import download
 try:
     print(download(sys.argv[1], Path(sys.argv[2]), sha256=None).resumed_from)
 except WeightsError as error:

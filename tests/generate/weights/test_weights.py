@@ -10,10 +10,10 @@ import pytest
 from genrep.errors import RecipeError
 from genrep.generate.recipes.recipe import Recipe, load_recipe
 from genrep.generate.views import view_from_json
-from genrep.generate.weights import finding as module
-from genrep.generate.weights import records
+from genrep.generate.weights import facts as records
+from genrep.generate.weights import locate as module
 from genrep.generate.weights.cache import cache_folder, digest_file, weights_folder, writable
-from genrep.generate.weights.finding import get_weights, locate
+from genrep.generate.weights.locate import get_weights, locate
 
 PACKAGED = Path(module.__file__).parent / "embedded" / "stylegan2_fashion.safetensors"
 OFFLINE = "http://127.0.0.1:1/net.pkl"  # nobody listens there

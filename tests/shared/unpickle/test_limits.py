@@ -12,8 +12,8 @@ import torch
 
 from genrep.errors import WeightsError
 from genrep.unpickle import Opaque, limits, read_file
-from genrep.unpickle.containers import read_pickle
-from genrep.unpickle.nesting import check_nesting
+from genrep.unpickle.limits import check_nesting
+from genrep.unpickle.torch_formats import read_pickle
 
 MEBI = 1 << 20
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")

@@ -8,10 +8,11 @@ from typing import Any
 from torch import Tensor
 
 from .archive import Archive
+from .arrays import empty_storage, fill, storage_dtype
+from .calls import KNOWN, raw
 from .limits import Limits, Malformed, show
+from .literals import Source
 from .machine import Machine
-from .source import Source
-from .tensors import empty_storage, fill, storage_dtype
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of the older format
 _VERSION = 1001
@@ -34,13 +35,13 @@ def read_zip(data: memoryview, limits: Limits) -> Any:
             fill(storages[name], content, big_endian=order == b"big")
         return _again(storages[name], name, dtype, numel)
 
-    return Machine(Source(archive.read("data.pkl")), limits, persistent).run()
+    return Machine(Source(archive.read("data.pkl")), limits, _KNOWN, persistent).run()
 
 
 def read_pickle(data: memoryview, limits: Limits) -> Any:
     """The object in a pickle, or in a file of torch's older format. Raises Malformed."""
     source = Source(data)
-    first = Machine(source, limits).run()
+    first = Machine(source, limits, _KNOWN).run()
     return _Legacy(source, limits).read() if type(first) is int and first == MAGIC else first
 
 
@@ -50,7 +51,7 @@ def read_legacy(data: memoryview, limits: Limits) -> Any:
         raise Malformed("it nests files in files")
     limits.nesting -= 1
     source = Source(data)
-    if Machine(source, limits).run() != MAGIC:
+    if Machine(source, limits, _KNOWN).run() != MAGIC:
         raise Malformed("it nests a file that is none of torch's")
     found = _Legacy(source, limits).read()
     limits.nesting += 1
@@ -67,12 +68,14 @@ class _Legacy:
     claimed: int = 0
 
     def read(self) -> Any:
-        version = Machine(self.source, self.limits).run()
+        version = Machine(self.source, self.limits, _KNOWN).run()
         if version != _VERSION:
             raise Malformed(f"torch's older format has version {show(version)}; {_VERSION} is known")
-        Machine(self.source, self.limits).run()  # of the system that wrote it: its data are little-endian on any
-        found = Machine(self.source, self.limits, self._persistent).run()
-        keys = Machine(self.source, self.limits).run()
+        Machine(
+            self.source, self.limits, _KNOWN
+        ).run()  # of the system that wrote it: its data are little-endian on any
+        found = Machine(self.source, self.limits, _KNOWN, self._persistent).run()
+        keys = Machine(self.source, self.limits, _KNOWN).run()
         if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
             raise Malformed("its list of storages is none")
         if sorted(keys) != sorted(self.storages):
@@ -122,3 +125,11 @@ def _part(storage: Tensor, view: Any) -> Tensor:
     if min(offset, size) < 0 or offset + size > storage.numel():
         raise Malformed(f"it has a view that reaches out of its storage of {storage.numel()} numbers")
     return storage[offset : offset + size]
+
+
+def _nested(limits: Limits, content: Any) -> Any:
+    """``torch.storage._load_from_bytes``: torch would unpickle again here; so do we, with the same machine."""
+    return read_legacy(memoryview(raw(content)), limits)
+
+
+_KNOWN = {**KNOWN, "torch.storage._load_from_bytes": _nested}

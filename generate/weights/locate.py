@@ -13,7 +13,7 @@ from genrep.files import file_and_network, user_path
 
 from .cache import cache_folder, digest_file, make_folder, publish, weights_folder, writable
 from .download import check_digest, download, file_name, is_url
-from .records import GAN_FACTS, GAN_WEIGHTS, describe, read_record, record_path, write_record
+from .facts import GAN_FACTS, GAN_WEIGHTS, describe, read_record, record_path, write_record
 
 if TYPE_CHECKING:
     from ..recipes.recipe import Recipe
