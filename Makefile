@@ -21,11 +21,15 @@ MAKEFLAGS   += --no-print-directory
 BIN         := .venv/bin
 READY       := .venv/.ready
 TESTED      := 3.11
-DEBIAN      := libopencv-dev libturbojpeg0-dev pkg-config g++ python3-venv python3-dev
 DEMO_TRAIN  := $(BIN)/genrep-train --data demo/shards --epochs 6
 DEMO_PROBE   = $(BIN)/genrep-evaluate linear --dataset fashion_mnist --root '$(DATA)' --download --no-cache
 # Our folder evaluate/ must not shadow Hugging Face's package of that name in programs started from here.
 export PYTHONSAFEPATH := 1
+
+# Install Debian packages, as root or by a sudo that asks for no password; fails where neither is there.
+apt = { { command -v apt-get && { [ "$$(id -u)" = 0 ] || sudo -n true; }; } >/dev/null 2>&1 && \
+    echo "Installing $(1)" && as_root=$$([ "$$(id -u)" = 0 ] || echo sudo -n) && $$as_root apt-get update -qq && \
+    DEBIAN_FRONTEND=noninteractive $$as_root apt-get install -y -qq $(1) >/dev/null; }
 
 .PHONY: help setup dataset train evaluate demo test check format bench clean
 
@@ -38,22 +42,24 @@ setup: $(READY) ## install everything into .venv (other targets do it by themsel
 $(READY): setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; v = "%d.%d" % sys.version_info[:2]; sys.exit(None if v in "$(TESTED)".split() else \
 	    f"Error: $(PYTHON) is Python {v}; genrep is tested with $(TESTED): give another one, e.g. make PYTHON=python$(lastword $(TESTED))")'
-	@missing=; pkg-config --exists opencv4 libturbojpeg 2>/dev/null && command -v g++ >/dev/null && \
-	    $(PYTHON) -c 'import ensurepip, os, sysconfig; assert os.path.exists(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null \
-	    || missing=yes; \
-	if [ -n "$$missing" ]; then \
-	    as_root=; [ "$$(id -u)" = 0 ] || as_root="sudo -n"; \
-	    if command -v apt-get >/dev/null && { [ -z "$$as_root" ] || $$as_root true 2>/dev/null; }; then \
-	        echo "Installing $(DEBIAN)"; \
-	        $$as_root apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$as_root apt-get install -y -qq $(DEBIAN) >/dev/null; \
-	    else \
-	        echo "Error: FFCV builds with packages that are missing here; type: sudo apt-get install $(DEBIAN)" >&2; exit 1; \
-	    fi; \
-	fi
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(call apt,python3-venv) || \
+	    { echo "Error: $(PYTHON) makes no virtual environments here; type: sudo apt-get install python3-venv" >&2; exit 1; }
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
 	@echo "Installing genrep into .venv (a few minutes the first time)"
 	@rm -rf build
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test,dev,tensorboard,plots]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[testing,dev,tensorboard,plots]'
+	@missing() { \
+	    command -v g++ >/dev/null || echo g++; \
+	    command -v pkg-config >/dev/null || echo pkg-config; \
+	    pkg-config --exists opencv4 2>/dev/null || echo libopencv-dev; \
+	    pkg-config --exists libturbojpeg 2>/dev/null || echo libturbojpeg0-dev; \
+	    $(PYTHON) -c 'import os, sysconfig; assert os.path.exists(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null || echo python3-dev; \
+	}; \
+	packages=$$(echo $$(missing)); \
+	if [ -n "$$packages" ] && $(call apt,$$packages); then packages=$$(echo $$(missing)); fi; \
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[ffcv]' >.venv/ffcv.log 2>&1 || \
+	    echo "Note: FFCV is not installed ($${packages:+it builds with $$packages: sudo apt-get install these, then make -B setup; }see .venv/ffcv.log)." \
+	        "Nothing here needs it but FFCV's own Loader on these shards, and the tests of that."
 	@touch $@
 
 dataset: $(READY) ## build a dataset: make dataset GEN=stylegan2_fashion N=10000

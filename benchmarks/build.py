@@ -37,16 +37,18 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from genrep.datasets_manifest.beton_writer import stored_image
 from genrep.datasets_manifest.schema import field_table
 from genrep.generate import BuildConfig, build_dataset
 from genrep.generate.build.dataset import MAX_ENCODERS
 from genrep.generate.build.job import Job, build_shard
 from genrep.generate.build.output_folder import claim
+from genrep.generate.build.shard import ShardWriter
 from genrep.generate.generators.checkpoint import Checkpoint, save_checkpoint
 from genrep.generate.generators.probe import largest_values
 from genrep.generate.generators.stylegan2.network_config import StyleGAN2Config
 from genrep.generate.generators.stylegan2.networks import StyleGAN2Network
-from genrep.generate.pixels import DEFAULT_JPEG, jpeg_options, to_uint8
+from genrep.generate.pixels import DEFAULT_JPEG, to_uint8
 from genrep.generate.plans.plan import page_size, pair_bytes
 from genrep.generate.plans.resolve import make_plan
 from genrep.generate.recipes.recipe import load_recipe
@@ -166,14 +168,12 @@ class Bench:
 
     def store(self, encoding: str) -> tuple[Times, Times, float]:
         """Times of encoding and of writing a pair into a shard, and its bytes."""
-        from genrep.generate.build.shard import ShardWriter, encode_jpeg  # FFCV: a build's main process has none of it
-
-        images, z, options = self.batch.images, self.batch.latents[0], jpeg_options(encoding)
+        images, z = self.batch.images, self.batch.latents[0]
         table = field_table(images[0].shape[1:3], encoding, num_positives=1, z_anchor=z.shape[1:])
         repeats = max(1, int(SHARD_BYTES / pair_bytes(table) / len(z)))
         batch, encode = replace(self.batch, latents=[z, z], rows=None), np.zeros(2)
-        if options is not None:
-            encode = self.each(lambda: [encode_jpeg(image, options) for view in images for image in view], 0.2)
+        if encoding != "raw":
+            encode = self.each(lambda: [stored_image(image, encoding) for view in images for image in view], 0.2)
         with tempfile.TemporaryDirectory() as folder:
             started = now()
             with ShardWriter(Path(folder) / "shard-00000.beton", table, repeats * len(z), page_size(table)) as writer:

@@ -50,7 +50,7 @@ class Encoding:
 
 
 def jpeg_encoder(quality: int, sampling: int) -> Callable[[Pixels], bytes]:
-    """As generate/build/shard.py: OpenCV's, from RGB."""
+    """OpenCV's, from RGB: the bytes that the builder writes."""
     options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
     return lambda pixels: cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)[1].tobytes()
 

@@ -64,22 +64,6 @@ def parse_encoding(text: str) -> int | None:
     return int(match[1])
 
 
-def jpeg_options(encoding: str) -> list[int] | None:
-    """OpenCV's options for the JPEGs of an encoding, None for ``raw``.
-
-    ``jpeg:Q`` keeps chroma at half the resolution (4:2:0), as FFCV's own writer does; ``jpeg:Q:444`` keeps all of it.
-    """
-    quality = parse_encoding(encoding)
-    if quality is None:
-        return None
-    import cv2
-
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
-    if encoding.endswith(":444"):
-        options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-    return options
-
-
 def default_encoding(height: int, width: int) -> str:
     """Raw for small images, JPEG for others."""
     return "raw" if max(height, width) <= RAW_UP_TO else DEFAULT_JPEG

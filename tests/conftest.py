@@ -1,13 +1,22 @@
-"""What all tests need: an end, and a parser that the collector does not break. What many need: labelled images, an encoder."""
+"""What all tests need: an end, and a parser that the collector does not break. What many need: labelled images, an encoder.
+
+With GENREP_WITHOUT_FFCV=1 the tests run as on a machine that has neither ffcv, nor the OpenCV that it brings, nor
+libturbojpeg: those of interoperation with FFCV itself (marked ``ffcv``) are skipped, and the files that FFCV's writer makes for
+others are made by ours.
+"""
 
 from __future__ import annotations
 
 import ast
 import gc
+import importlib.util
+import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,6 +76,80 @@ def calls() -> Callable[[Callable[[], object]], int]:
         return found
 
     return count
+
+
+WITHOUT_FFCV = bool(os.environ.get("GENREP_WITHOUT_FFCV"))
+
+
+class _NotInstalled:
+    """Finds no ffcv and no OpenCV."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        if name.partition(".")[0] in ("ffcv", "cv2"):
+            raise ModuleNotFoundError(f"No module named {name!r}: GENREP_WITHOUT_FFCV is set", name=name)
+
+
+if WITHOUT_FFCV:
+    from genrep.images import turbojpeg
+
+    sys.meta_path.insert(0, _NotInstalled)
+    turbojpeg.library = lambda: None
+HAS_FFCV = not WITHOUT_FFCV and importlib.util.find_spec("ffcv") is not None
+SKIPPED = pytest.mark.skip(reason="without ffcv: of interoperation with FFCV itself")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "ffcv: of interoperation with FFCV itself; skipped where ffcv is not installed")
+    if os.environ.get("GENREP_CI") and not WITHOUT_FFCV and not HAS_FFCV:
+        raise pytest.UsageError("ffcv is not installed, and CI proves that FFCV reads our files and we read FFCV's")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if not HAS_FFCV and item.get_closest_marker("ffcv"):
+            item.add_marker(SKIPPED)
+
+
+def _by_ffcv(path: Path, fields: list[dict[str, Any]], rows: Sequence[Any], page: int) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of ffcv's dependencies
+        from ffcv.fields import IntField, NDArrayField, RGBImageField
+        from ffcv.writer import DatasetWriter
+
+        writers: dict[str, Any] = {}
+        for field in fields:
+            if field["kind"] == "image" and field["encoding"] == "raw":
+                writers[field["name"]] = RGBImageField()
+            elif field["kind"] == "image":
+                quality = int(field["encoding"].removeprefix("jpeg:"))
+                writers[field["name"]] = RGBImageField(write_mode="jpg", jpeg_quality=quality)
+            elif field["kind"] == "float32":
+                writers[field["name"]] = NDArrayField(np.dtype("<f4"), tuple(field["shape"]))
+            else:
+                writers[field["name"]] = IntField()
+        DatasetWriter(str(path), writers, page_size=page, num_workers=1).from_indexed_dataset(rows)
+
+
+def _by_our_writer(path: Path, fields: list[dict[str, Any]], rows: Sequence[Any], page: int) -> None:
+    from genrep.datasets_manifest.beton_writer import BetonWriter
+
+    with BetonWriter(path, fields, len(rows), page) as writer:
+        for i in range(len(rows)):
+            writer.append([[value] for value in rows[i]])
+        writer.finish()
+
+
+@pytest.fixture(scope="session")
+def write_ffcv() -> Callable[[Path, list[dict[str, Any]], Sequence[Any], int], None]:
+    """``write_ffcv(path, fields, rows, page)``: a file by FFCV's own DatasetWriter; without ffcv by ours: the same bytes."""
+    return _by_ffcv if HAS_FFCV else _by_our_writer
+
+
+@pytest.fixture(scope="session")
+def has_ffcv() -> bool:
+    """Whether FFCV itself can be asked."""
+    return HAS_FFCV
 
 
 CLASSES = ("dark", "middle", "light")

@@ -1,6 +1,7 @@
 """Training an encoder on a dataset of pairs. Knows shards, never a generator.
 
-``PairLoader`` is the way to use a dataset in any training loop; ``TrainConfig`` and ``train`` are what ``genrep-train`` calls.
+``PairLoader`` is the way to use a dataset in any training loop, ``ffcv_pipelines`` that to use it with FFCV's own ``Loader``;
+``TrainConfig`` and ``train`` are what ``genrep-train`` calls.
 """
 
 from __future__ import annotations
@@ -10,13 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .config import TrainConfig
+    from .data.ffcv_pipelines import ffcv_pipelines
     from .data.loader import PairLoader
     from .engine.run import TrainResult, train
 
-__all__ = ["PairLoader", "TrainConfig", "TrainResult", "train"]
+__all__ = ["PairLoader", "TrainConfig", "TrainResult", "ffcv_pipelines", "train"]
 
 # Found when asked for, so that `genrep-train --help` does not wait for torch.
-_LAZY = {"PairLoader": "data.loader", "TrainConfig": "config", "TrainResult": "engine.run", "train": "engine.run"}
+_LAZY = {
+    "PairLoader": "data.loader",
+    "TrainConfig": "config",
+    "TrainResult": "engine.run",
+    "ffcv_pipelines": "data.ffcv_pipelines",
+    "train": "engine.run",
+}
 
 
 def __getattr__(name: str) -> Any:

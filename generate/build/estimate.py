@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
+from genrep.datasets_manifest.beton_writer import stored_image
 from genrep.datasets_manifest.manifest import Shard as ShardRecord
 
-from ..pixels import jpeg_options
 from ..plans.plan import Plan, shard_bytes
 from ..sources.base import Source
 from .job import Job
@@ -86,8 +86,8 @@ def _probe(events: Events, num_shards: int) -> _Probe:
 
 def _bytes(plan: Plan, source: Source, made: list[ShardRecord]) -> float:
     """Of all shards: what those of the same length came to that were made, else what the plan tells."""
-    options = jpeg_options(plan.fields[0]["encoding"])
-    jpegs = 0.0 if options is None else _jpeg_bytes(plan, source, options)
+    encoding = plan.fields[0]["encoding"]
+    jpegs = 0.0 if encoding == "raw" else _jpeg_bytes(plan, source, encoding)
 
     def size(number: int) -> float:
         count = plan.shard(number).count
@@ -98,11 +98,8 @@ def _bytes(plan: Plan, source: Source, made: list[ShardRecord]) -> float:
     return last * size(0) + size(last)
 
 
-def _jpeg_bytes(plan: Plan, source: Source, options: list[int]) -> float:
+def _jpeg_bytes(plan: Plan, source: Source, encoding: str) -> float:
     """Of a pair's images, on average over the first pairs."""
-    import cv2
-
     batch = next(iter(source.batches(0, min(PROBE_IMAGES, plan.num_pairs))))
-    images = (image for view in batch.images for image in view)
-    total = sum(len(cv2.imencode(".jpg", image[:, :, ::-1], options)[1]) for image in images)
-    return total / len(batch.indices)
+    sizes = (len(stored_image(image, encoding)) for view in batch.images for image in view)
+    return sum(sizes) / len(batch.indices)

@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from genrep.datasets_manifest.finish import RECIPE_NAME, done_shard
+from genrep.datasets_manifest.layout import is_jpeg
 from genrep.datasets_manifest.locks import FolderLocks
 from genrep.datasets_manifest.manifest import Shard as ShardRecord
 from genrep.datasets_manifest.manifest import shard_name, write_shard_record
 from genrep.datasets_manifest.recovery.fingerprints import make_fingerprint
+from genrep.images.turbojpeg import jpeg_encoder
 
 from ..plans.plan import Plan
 from ..sources.base import OpenSource, OutOfMemoryError, Source
 from .output_folder import claimed_plan
 
-PACKAGES = ("genrep", "torch", "numpy", "ffcv", "opencv-python", "pillow")
+PACKAGES = ("genrep", "torch", "numpy", "pillow")
 
 
 Event = tuple[str, Any]
@@ -112,12 +114,10 @@ def remove_leftovers(out: Path) -> None:
 
 def making(job: Job) -> dict[str, Any]:
     """On what, and with what, this process makes shards: what their bytes may depend on."""
-    return {
-        "device": job.device,
-        "threads": job.threads,
-        "machine": platform.machine(),
-        "packages": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-    }
+    packages = {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+    if any(map(is_jpeg, job.plan.fields)):
+        packages["jpeg"] = jpeg_encoder()
+    return {"device": job.device, "threads": job.threads, "machine": platform.machine(), "packages": packages}
 
 
 @cache

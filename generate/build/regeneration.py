@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genrep.across import RegenerationConfig
+from genrep.datasets_manifest.beton_writer import stored_image
 from genrep.datasets_manifest.finish import done_shard
 from genrep.encoders.devices import pick_device
 from genrep.errors import RecipeError
 from genrep.progress import Progress
 
-from ..pixels import jpeg_options
 from ..plans.config import BuildConfig
 from ..plans.from_manifest import build_config, draw_one, recipe_of, recipes_faults, short
 from ..plans.plan import Plan
@@ -75,12 +75,8 @@ def stored_pairs(
 
 def _stored(plan: Plan, batch: Batch, row: int) -> dict[str, NDArray[np.uint8]]:
     """The bytes of a pair's images, latents and label, in the order of the plan's fields."""
-    from .shard import encode_jpeg
-
-    options = jpeg_options(plan.fields[0]["encoding"])
-    values = [
-        images[row].reshape(-1) if options is None else encode_jpeg(images[row], options) for images in batch.images
-    ]
+    encoding = plan.fields[0]["encoding"]
+    values = [np.frombuffer(stored_image(images[row], encoding), dtype=np.uint8) for images in batch.images]
     values += [np.ascontiguousarray(z[row], dtype="<f4").reshape(-1).view(np.uint8) for z in batch.latents]
     values.append(np.array([batch.labels[row]], dtype="<i8").view(np.uint8))
     return {field["name"]: value for field, value in zip(plan.fields, values)}

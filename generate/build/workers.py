@@ -38,7 +38,6 @@ def reporting(out: Path, connection: Connection) -> Iterator[None]:
     The folder's lock is held meanwhile: a new run waits until a killed run's last processes are gone.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    _compile_nothing()
     folder = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
     try:
         lock(folder, fcntl.LOCK_SH, out)
@@ -50,13 +49,6 @@ def reporting(out: Path, connection: Connection) -> Iterator[None]:
         connection.send(("error", (kind, describe(error))))
     finally:
         os.close(folder)
-
-
-def _compile_nothing() -> None:
-    """Importing FFCV compiles what only its readers use: three seconds in each process that writes."""
-    import numba
-
-    numba.config.DISABLE_JIT = True  # type: ignore[attr-defined]
 
 
 @dataclass

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,30 +49,17 @@ def sample(fields: list[dict[str, Any]], i: int) -> Sample:
     return value
 
 
-def write_beton(path: Path, fields: list[dict[str, Any]], indices: range) -> None:
-    """A beton by FFCV's own DatasetWriter."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of ffcv's dependencies
-        from ffcv.fields import IntField, NDArrayField, RGBImageField
-        from ffcv.writer import DatasetWriter
-
-        writers = {}
-        for field in fields:
-            if field["kind"] == "image":
-                mode, _, quality = field["encoding"].partition(":")
-                if mode == "raw":
-                    writers[field["name"]] = RGBImageField()
-                else:
-                    writers[field["name"]] = RGBImageField(write_mode="jpg", jpeg_quality=int(quality))
-            elif field["kind"] == "float32":
-                writers[field["name"]] = NDArrayField(np.dtype("float32"), tuple(field["shape"]))
-            else:
-                writers[field["name"]] = IntField()
-        rows = [tuple(sample(fields, i)[field["name"]] for field in fields) for i in indices]
-        DatasetWriter(str(path), writers, page_size=2 << 20, num_workers=1).from_indexed_dataset(rows)
+WriteFFCV = Callable[[Path, list[dict[str, Any]], list[Any], int], None]
 
 
-def build(folder: Path, fields: list[dict[str, Any]], pairs: int, per_shard: int, **recipe: Any) -> Path:
+def rows(fields: list[dict[str, Any]], indices: range) -> list[tuple[Any, ...]]:
+    """The pairs as FFCV's writer takes them."""
+    return [tuple(sample(fields, i)[field["name"]] for field in fields) for i in indices]
+
+
+def build(
+    write: WriteFFCV, folder: Path, fields: list[dict[str, Any]], pairs: int, per_shard: int, **recipe: Any
+) -> Path:
     """A finished dataset folder."""
     folder.mkdir()
     latents = [field["name"] for field in fields if field["kind"] == "float32"]
@@ -81,7 +67,7 @@ def build(folder: Path, fields: list[dict[str, Any]], pairs: int, per_shard: int
     for k, first in enumerate(range(0, pairs, per_shard)):
         indices = range(first, min(first + per_shard, pairs))
         path = folder / shard_name(k)
-        write_beton(path, fields, indices)
+        write(path, fields, rows(fields, indices), 2 << 20)
         digest = hashlib.sha256()
         for i in indices:
             for name in latents:
@@ -103,15 +89,17 @@ def build(folder: Path, fields: list[dict[str, Any]], pairs: int, per_shard: int
 
 
 @pytest.fixture(scope="session")
-def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def originals(tmp_path_factory: pytest.TempPathFactory, write_ffcv: WriteFFCV) -> dict[str, Path]:
     """One dataset of each kind, never modified."""
     root = tmp_path_factory.mktemp("originals")
     raw = field_table((8, 6), "raw", num_positives=1, z_anchor=[5], z_positive=[2, 3])
     jpeg = field_table((16, 24), "jpeg:90", num_positives=2, z_anchor=[4])
     return {
-        "raw": build(root / "raw", raw, 5, 3, generator={"family": "stylegan2", "licence": "MIT"}, encoding="raw"),
-        "jpeg": build(root / "jpeg", jpeg, 3, 3),
-        "real": build(root / "real", field_table((8, 6), "raw"), 2, 2),
+        "raw": build(
+            write_ffcv, root / "raw", raw, 5, 3, generator={"family": "stylegan2", "licence": "MIT"}, encoding="raw"
+        ),
+        "jpeg": build(write_ffcv, root / "jpeg", jpeg, 3, 3),
+        "real": build(write_ffcv, root / "real", field_table((8, 6), "raw"), 2, 2),
     }
 
 
@@ -248,9 +236,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def writer() -> Callable[[Path, list[dict[str, Any]], range], None]:
+def writer(write_ffcv: WriteFFCV) -> Callable[[Path, list[dict[str, Any]], range], None]:
     """``writer(path, fields, indices)``: a beton by FFCV's own DatasetWriter."""
-    return write_beton
+    return lambda path, fields, indices: write_ffcv(path, fields, rows(fields, indices), 2 << 20)
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ PAGE = 2 << 20
 Patch = Any  # conftest's
 
 
+@pytest.mark.ffcv
 def test_layout_is_ffcvs_own(originals: dict[str, Path]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -44,6 +44,7 @@ def test_every_pair_is_what_was_written(
                 np.testing.assert_array_equal(value, wanted[field["name"]])
 
 
+@pytest.mark.ffcv
 def test_plain_ffcv_decodes_the_same_jpegs(originals: dict[str, Path]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

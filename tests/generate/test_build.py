@@ -57,6 +57,7 @@ def test_a_finished_folder_holds_every_pair_once_and_verifies(toy_folder):
     assert not [path for path in (toy_folder / "out").iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.ffcv
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("encoding", ["raw", "jpeg:100"])
 def test_plain_ffcv_reads_the_images_and_latents_that_the_generator_made(toy_folder, encoding):

@@ -24,7 +24,7 @@ def config(out, **options):
 def server():
     """Processes that begin with everything imported, forked from one that has no threads."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "ffcv", "genrep.generate.build.dataset", "genrep.generate.build.shard"])
+    context.set_forkserver_preload(["torch", "genrep.generate.build.dataset", "genrep.generate.build.shard"])
     return context
 
 

@@ -1,15 +1,18 @@
 """JPEGs with all of their chroma: written by our shards, read by plain FFCV and by ourselves."""
 
-import cv2
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from genrep import datasets_manifest
+from genrep.datasets_manifest.beton_writer import stored_image
 from genrep.datasets_manifest.verify import verify
 from genrep.errors import RecipeError
 from genrep.generate import BuildConfig, build_dataset
-from genrep.generate.build.shard import encode_jpeg
-from genrep.generate.pixels import default_encoding, jpeg_options, parse_encoding
+from genrep.generate.pixels import default_encoding, parse_encoding
+from genrep.images.turbojpeg import jpeg_encoder
 
 
 @pytest.fixture
@@ -21,8 +24,8 @@ def stripes():
 
 
 def error(image, encoding):
-    data = encode_jpeg(image, jpeg_options(encoding))
-    return float(np.abs(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB).astype(int) - image).mean())
+    decoded = Image.open(io.BytesIO(stored_image(image, encoding)))
+    return float(np.abs(np.asarray(decoded).astype(int) - image).mean())
 
 
 def test_444_keeps_colours_that_420_loses_at_any_quality(stripes):
@@ -43,6 +46,7 @@ def test_what_is_no_encoding_is_refused(text):
         parse_encoding(text)
 
 
+@pytest.mark.ffcv
 @pytest.mark.filterwarnings("ignore")
 def test_plain_ffcv_and_our_own_reader_see_the_same_pictures(toy_folder):
     from ffcv.fields.decoders import SimpleRGBImageDecoder
@@ -62,3 +66,12 @@ def test_plain_ffcv_and_our_own_reader_see_the_same_pictures(toy_folder):
     for i in range(20):
         for found in (anchors[i], ours[i]["anchor"]):
             assert np.abs(found.astype(int) - exact[i]["anchor"]).mean() < 3
+
+
+def test_the_encoder_of_jpegs_is_recorded(toy_folder):
+    config = {"gen": "toygen:plain", "device": "cpu", "num_pairs": 2, "processes": 1}
+    for encoding, recorded in (("raw", None), ("jpeg:90:444", jpeg_encoder())):
+        manifest = build_dataset(BuildConfig(out=toy_folder / encoding, encoding=encoding, **config)).manifest
+        (packages,) = manifest.build["packages"]
+        assert packages.get("jpeg") == recorded
+        assert packages.keys() - {"jpeg"} == {"python", "genrep", "torch", "numpy", "pillow"}

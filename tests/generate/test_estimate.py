@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from genrep.cli import invoke
+from genrep.datasets_manifest import layout
 from genrep.datasets_manifest.schema import field_table
 from genrep.generate import BuildConfig, build_dataset
 from genrep.generate.build import estimate, plan_dataset
@@ -27,7 +28,8 @@ def write(folder, table, count, side):
     with ShardWriter(folder / "shard-00000.beton", table, count, page_size(table)) as writer:
         writer.append(Batch(indices=np.arange(count), labels=labels, images=[images] * views, latents=latents))
         facts = writer.finish()
-        sizes = [size for _, _, size in writer.allocator.allocations]
+        data = (folder / "shard-00000.beton").read_bytes()
+        sizes = np.frombuffer(data, layout.ALLOCATION, offset=layout.HEADER.unpack_from(data)[-1])["size"].tolist()
     return facts["bytes"], (sum(sizes) - 4 * sum(z.size for z in latents)) / count
 
 

@@ -6,7 +6,7 @@ import io
 import json
 import re
 import tarfile
-import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,7 @@ def test_images_that_end_up_in_one_size_make_an_ordinary_set(tmp_path: Path) -> 
     assert rectangle.id != manifest.id
 
 
+@pytest.mark.ffcv
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("encoding", ["raw", "jpeg:95:444"])
 def test_plain_ffcv_crops_from_the_whole_picture(photos: Path, tmp_path: Path, encoding: str) -> None:
@@ -107,15 +108,12 @@ def test_plain_ffcv_crops_from_the_whole_picture(photos: Path, tmp_path: Path, e
         assert np.abs(image.mean((0, 1)) - whole.mean((0, 1))).max() < 6  # ramps: the centre's mean is the picture's
 
 
-def test_ffcvs_own_file_of_varying_images_passes_and_its_tables_are_held_to_it(tmp_path: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from ffcv.fields import IntField, RGBImageField
-        from ffcv.writer import DatasetWriter
+def test_ffcvs_own_file_of_varying_images_passes_and_its_tables_are_held_to_it(
+    tmp_path: Path, write_ffcv: Callable[..., None]
+) -> None:
     rows = [(smooth(*size, k), -1, k) for k, size in enumerate(SIZES)]
     path = tmp_path / "a.beton"
-    writers = {"anchor": RGBImageField(), "label": IntField(), "index": IntField()}
-    DatasetWriter(str(path), writers, page_size=2 << 20, num_workers=1).from_indexed_dataset(rows)
+    write_ffcv(path, field_table((90, 100), "raw", varying=True), rows, 2 << 20)
     check_beton(path, field_table((90, 100), "raw", varying=True), 5, 0)
     with pytest.raises(DatasetError, match="sample 1: anchor has height 90, wanted 8 to 89"):
         check_beton(path, field_table((89, 100), "raw", varying=True), 5, 0)

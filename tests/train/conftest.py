@@ -52,6 +52,7 @@ class Pairs:
 
 
 def write_dataset(
+    write: Callable[..., None],
     folder: Path,
     *,
     count: int = 40,
@@ -61,27 +62,13 @@ def write_dataset(
     encoding: str = "raw",
     latents: bool = True,
 ) -> Path:
-    from ffcv.fields import IntField, NDArrayField, RGBImageField
-    from ffcv.writer import DatasetWriter
-
     folder.mkdir(parents=True)
     table = field_table((size, size), encoding, num_positives=positives, z_anchor=[LATENT] if latents else None)
-    mode = (
-        {"write_mode": "raw"}
-        if encoding == "raw"
-        else {"write_mode": "jpg", "jpeg_quality": int(encoding.split(":")[1])}
-    )
-    kinds = {
-        "image": lambda: RGBImageField(**mode),
-        "float32": lambda: NDArrayField(np.dtype("<f4"), (LATENT,)),
-        "int": IntField,
-    }
     shards = []
     for k, first in enumerate(range(0, count, per_shard)):
         path = folder / shard_name(k)
         pairs = Pairs(first, min(per_shard, count - first), positives, size, latents)
-        fields = {entry["name"]: kinds[entry["kind"]]() for entry in table}
-        DatasetWriter(str(path), fields, num_workers=1, page_size=1 << 21).from_indexed_dataset(pairs)
+        write(path, table, pairs, 1 << 21)
         digest = hashlib.sha256()
         for index in range(first, first + len(pairs)) if latents else ():
             for which in range(positives + 1):
@@ -102,7 +89,7 @@ def write_dataset(
 
 
 @pytest.fixture(scope="session")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+def dataset(tmp_path_factory: pytest.TempPathFactory, write_ffcv: Callable[..., None]) -> Callable[..., Path]:
     """``dataset(count=…, …)``: a folder with that dataset, written once a session."""
     root = tmp_path_factory.mktemp("datasets")
     known: dict[str, Path] = {}
@@ -110,7 +97,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     def make(**options: Any) -> Path:
         key = "-".join(f"{name}={value}" for name, value in sorted(options.items())) or "default"
         if key not in known:
-            known[key] = write_dataset(root / key.replace(":", "_"), **options)
+            known[key] = write_dataset(write_ffcv, root / key.replace(":", "_"), **options)
         return known[key]
 
     return make

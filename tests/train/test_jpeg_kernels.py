@@ -3,36 +3,57 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from genrep.train.data.kernels import BROKEN, GOOD, MANY_SCANS, NO_JPEG, OTHER_SIZE, jpeg_decoder
+from genrep.images import turbojpeg
+from genrep.train.data import kernels
+from genrep.train.data.kernels import BROKEN, GOOD, MANY_SCANS, NO_JPEG, OTHER_SIZE
 
 SIDE = 32
 MARKERS = {"RST0": b"\xff\xd0", "RST7": b"\xff\xd7", "TEM": b"\xff\x01", "fill": b"\xff\xff\xff", "none": b""}
 
 
-def picture(side: int = SIDE, **options: bool) -> bytes:
+def picture(side: int = SIDE, mode: str = "RGB", **options: Any) -> bytes:
     pixels = np.random.default_rng(side).integers(0, 256, (side, side, 3), dtype=np.uint8)
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", **options)
+    Image.fromarray(pixels).convert(mode).save(file, "JPEG", **options)
     return file.getvalue()
 
 
-def decode(data: bytes, before: int = 77) -> tuple[int, NDArray[np.uint8]]:
+def decoders() -> dict[str, Callable[..., int]]:
+    """Those that this machine has."""
+    library = turbojpeg.library()
+    ours = {} if library is None else {"libturbojpeg": kernels._by_libturbojpeg(library)}
+    return ours | {"simplejpeg": kernels._by_simplejpeg()}
+
+
+DECODERS = decoders()
+Decode = Callable[..., tuple[int, NDArray[np.uint8]]]
+
+
+def decoded(decoder: str, data: bytes, before: int = 77) -> tuple[int, NDArray[np.uint8]]:
     """The fault, and the buffer, which was full of ``before``."""
     memory, out = np.frombuffer(data, dtype=np.uint8), np.full((1, SIDE, SIDE, 3), before, dtype=np.uint8)
     one, table = np.array([0]), np.array([[0]])
     where = (np.array([memory.ctypes.data]), np.array([len(data)]), 1, one, one, table, SIDE, SIDE)
     targets, strides = np.array([out.ctypes.data]), np.array([out.strides[0]])
-    return jpeg_decoder()(table, np.array([[len(data)]]), *where, targets, strides), out[0]
+    return DECODERS[decoder](table, np.array([[len(data)]]), *where, targets, strides), out[0]
+
+
+@pytest.fixture(params=DECODERS)
+def decode(request: pytest.FixtureRequest) -> Decode:
+    return partial(decoded, request.param)
 
 
 @pytest.mark.parametrize("marker", MARKERS)
-def test_markers_without_a_length_are_understood(marker: str) -> None:
+def test_markers_without_a_length_are_understood(decode: Decode, marker: str) -> None:
     data = picture()
     fault, pixels = decode(data[:2] + MARKERS[marker] + data[2:])
     assert fault == GOOD
@@ -41,7 +62,7 @@ def test_markers_without_a_length_are_understood(marker: str) -> None:
 
 @pytest.mark.parametrize("marker", MARKERS)
 @pytest.mark.parametrize("side", [8, 16, 64])
-def test_a_size_told_where_the_decoder_does_not_look_is_not_believed(marker: str, side: int) -> None:
+def test_a_size_told_where_the_decoder_does_not_look_is_not_believed(decode: Decode, marker: str, side: int) -> None:
     """Behind a marker without a length two bytes are no length: there a frame header of the wanted size lies in wait."""
     small = picture(side)
     data = small[:2] + MARKERS[marker] + small[2:]
@@ -53,7 +74,7 @@ def test_a_size_told_where_the_decoder_does_not_look_is_not_believed(marker: str
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"optimize": True}], ids=str)
-def test_changed_bytes_give_a_fault_or_a_whole_picture(options: dict[str, bool]) -> None:
+def test_changed_bytes_give_a_fault_or_a_whole_picture(decode: Decode, options: dict[str, bool]) -> None:
     data, stream, faults = picture(**options), np.random.default_rng(0), set()
     for _ in range(1500):
         changed = bytearray(data)
@@ -66,9 +87,40 @@ def test_changed_bytes_give_a_fault_or_a_whole_picture(options: dict[str, bool])
     assert {GOOD, NO_JPEG, OTHER_SIZE, BROKEN} <= faults
 
 
-def test_thousands_of_scans_are_not_begun() -> None:
+def test_thousands_of_scans_are_not_begun(decode: Decode) -> None:
     data = picture(progressive=True)
     last = data.rindex(b"\xff\xda")
     assert decode(data)[0] == GOOD
     fault, pixels = decode(data[:-2] + data[last:-2] * 5000 + data[-2:])
     assert fault == MANY_SCANS and (pixels == 77).all()
+
+
+@pytest.mark.skipif(len(DECODERS) < 2, reason="without libturbojpeg there is one decoder")
+def test_all_decoders_give_the_same_pixels_and_faults() -> None:
+    """The accurate DCT's, which are Pillow's too."""
+    options: list[dict[str, Any]] = [
+        {"quality": quality, "subsampling": s} for quality in (50, 95, 100) for s in (0, 1, 2)
+    ]
+    options += [{"progressive": True}, {"optimize": True}, {"mode": "L"}]
+    for option in options:
+        data = picture(**option)
+        exact = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+        for decoder in DECODERS:
+            fault, pixels = decoded(decoder, data)
+            assert fault == GOOD
+            np.testing.assert_array_equal(pixels, exact)
+    stream, data, faults = np.random.default_rng(1), picture(), set()
+    for _ in range(1500):
+        changed = bytearray(data[: stream.integers(4, len(data))] if stream.integers(5) == 0 else data)
+        for at in stream.integers(2, len(changed), stream.integers(1, 4)):
+            changed[at] = stream.integers(256)
+        (ours, pixels), (theirs, others) = (decoded(decoder, bytes(changed)) for decoder in DECODERS)
+        assert ours == theirs
+        assert ours != GOOD or np.array_equal(pixels, others)
+        faults.add(ours)
+    assert {GOOD, BROKEN} <= faults
+
+
+def test_a_picture_of_four_inks_is_no_picture_of_ours(decode: Decode) -> None:
+    fault, pixels = decode(picture(mode="CMYK"))
+    assert fault == BROKEN and (pixels == 77).all()

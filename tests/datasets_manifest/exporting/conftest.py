@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from genrep.datasets_manifest import Beton, read_manifest
 from genrep.datasets_manifest.exporting import ExportConfig, ExportReport, export
 
 
@@ -32,13 +35,14 @@ def tree() -> Callable[[Path], dict[str, bytes]]:
 
 
 @pytest.fixture
-def stored() -> Callable[[Path, int, str], bytes]:
-    """``stored(folder, i, name)``: the bytes of an image as FFCV's own reader finds them in the first shard."""
-    import warnings
-
-    import numpy as np
+def stored(has_ffcv: bool) -> Callable[[Path, int, str], bytes]:
+    """``stored(folder, i, name)``: the bytes of an image as FFCV's own reader finds them in the first shard; else ours."""
 
     def read(folder: Path, i: int, name: str) -> bytes:
+        if not has_ffcv:
+            manifest = read_manifest(folder)
+            with Beton(folder / manifest.shards[0].name, manifest.fields, manifest.shards[0].count, 0) as beton:
+                return bytes(beton.read(i, name))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from ffcv.reader import Reader

@@ -11,9 +11,9 @@ import socket
 import subprocess
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,19 +75,6 @@ def same() -> Callable[[Path, Path], None]:
     return compare
 
 
-def template(path: Path, fields: list[dict[str, Any]], page: int) -> bytes:
-    """A beton of one pair by FFCV's own writer."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of ffcv's dependencies
-        from ffcv.fields import IntField, RGBImageField
-        from ffcv.writer import DatasetWriter
-
-        writers = {"anchor": RGBImageField(), "label": IntField(), "index": IntField()}
-        rows = [(np.zeros((8, 6, 3), np.uint8), 0, 0)]
-        DatasetWriter(str(path), writers, page_size=page, num_workers=1).from_indexed_dataset(rows)
-    return path.read_bytes()
-
-
 def noisy(data: bytes, fields: list[dict[str, Any]], index: int) -> bytes:
     """The template as pair ``index``, with noise wherever no table is: no two places look alike."""
     noise = bytearray(random.Random(index).randbytes(len(data)))
@@ -100,11 +87,12 @@ def noisy(data: bytes, fields: list[dict[str, Any]], index: int) -> bytes:
     return bytes(noise)
 
 
-def build(folder: Path, shards: int, page: int = 2 << 20) -> Path:
+def build(write: Callable[..., None], folder: Path, shards: int, page: int = 2 << 20) -> Path:
     """A finished dataset of one pair a shard: two pages each, by default of the smallest size that FFCV allows."""
     folder.mkdir()
     fields = field_table((8, 6), "raw")
-    data = template(folder / "template", fields, page)
+    write(folder / "template", fields, [(np.zeros((8, 6, 3), np.uint8), 0, 0)], page)
+    data = (folder / "template").read_bytes()
     (folder / "template").unlink()
     entries = []
     for k in range(shards):
@@ -126,21 +114,21 @@ def build(folder: Path, shards: int, page: int = 2 << 20) -> Path:
 
 
 @pytest.fixture(scope="session")
-def builder() -> Callable[..., Path]:
+def builder(write_ffcv: Callable[..., None]) -> Callable[..., Path]:
     """``builder(folder, shards, page=…)``: a finished dataset of noise."""
-    return build
+    return partial(build, write_ffcv)
 
 
 @pytest.fixture(scope="session")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small(tmp_path_factory: pytest.TempPathFactory, builder: Callable[..., Path]) -> Path:
     """Four shards; never modified."""
-    return build(tmp_path_factory.mktemp("small") / "shards", 4)
+    return builder(tmp_path_factory.mktemp("small") / "shards", 4)
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Two hundred shards, 840 MB; never modified, gone afterwards."""
-    folder = build(tmp_path_factory.mktemp("large") / "shards", 200)
+    folder = builder(tmp_path_factory.mktemp("large") / "shards", 200)
     yield folder
     shutil.rmtree(folder)
 

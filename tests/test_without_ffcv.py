@@ -1,0 +1,46 @@
+"""Nothing but ``genrep.train.ffcv_pipelines`` imports ffcv, and nothing OpenCV; the installation asks for neither."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = ("src/genrep", "papers", "generate", "train", "evaluate", "datasets_manifest")
+
+
+def imported(path: Path) -> Iterator[str]:
+    """What a file imports at any depth, by a statement or by name."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            yield from (str(value.value) for value in node.args if isinstance(value, ast.Constant))
+
+
+def test_who_imports_ffcv_and_opencv() -> None:
+    found = {"ffcv": set(), "cv2": set()}
+    for folder in FOLDERS:
+        for path in (ROOT / folder).rglob("*.py"):
+            for name in imported(path):
+                if (package := name.partition(".")[0]) in found:
+                    found[package].add(str(path.relative_to(ROOT)))
+    assert found == {"ffcv": {"train/data/ffcv_pipelines.py"}, "cv2": set()}
+
+
+def test_ffcv_is_an_extra_that_the_tests_have() -> None:
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    names = {line.split("=")[0] for line in re.split(r"\n", parser["options"]["install_requires"]) if line}
+    assert {"ffcv", "opencv-python", "opencv-python-headless"}.isdisjoint(
+        {re.split("[<>=~]", name)[0] for name in names}
+    )
+    extras = parser["options.extras_require"]
+    assert extras["ffcv"].split() == ["ffcv==1.0.2"]
+    assert "genrep[ffcv,testing]" in extras["test"].split()
+    assert "ffcv" not in extras["testing"]

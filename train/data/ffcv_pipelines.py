@@ -1,0 +1,62 @@
+"""For users of FFCV's own ``Loader``: what it needs to read our shards. The one place that imports ffcv."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from genrep.datasets_manifest import read_manifest
+from genrep.datasets_manifest.beton import check_beton
+from genrep.datasets_manifest.layout import largest_shape, varies
+from genrep.errors import DatasetError, one_of
+
+
+def ffcv_pipelines(
+    folder: str | Path, *, fields: Sequence[str] | None = None, size: tuple[int, int] | None = None
+) -> dict[str, list[Any] | None]:
+    """Pipelines for FFCV's ``Loader``, of any shard of the dataset in ``folder``: by field, decoder and transforms.
+
+    They give what ``PairLoader`` does: images uint8 ``(B, H, W, 3)``, latents float32 ``(B, …)``, integers int64 ``(B,)``.
+    Append transforms of your own. A ``Loader`` knows one file: call this once for each, since FFCV's operations belong to one.
+
+    FFCV trusts a file's tables and reads outside of memory where they lie: those of all shards in the folder are checked here.
+    Its decoder uses the fast DCT, so that a JPEG's pixels are some levels off ``PairLoader``'s.
+
+    Args:
+        fields: those to read; the others become None, which FFCV skips. None: all.
+        size: (height, width) to which images are brought, the largest square of their centre. For sets whose images vary in
+            size; of other sets images stay as they are stored.
+
+    Raises:
+        DatasetError: FFCV is not installed; the dataset is unfinished or damaged, lacks a field, or varies and has no ``size``.
+    """
+    try:
+        from ffcv.fields.decoders import CenterCropRGBImageDecoder, IntDecoder, NDArrayDecoder, SimpleRGBImageDecoder
+        from ffcv.transforms import Squeeze, ToTensor
+    except ImportError as error:
+        raise DatasetError(
+            f"FFCV's Loader needs ffcv ({error}): pip install 'genrep[ffcv]'; PairLoader reads the same shards without"
+        ) from None
+    manifest = read_manifest(Path(folder))
+    known = {field["name"]: field for field in manifest.fields}
+    for name in fields or ():
+        if name not in known:
+            raise DatasetError(f"{folder}: no field {name!r}; it has {one_of(name, known)}")
+    for shard in manifest.shards:
+        if (path := Path(folder) / shard.name).exists():
+            check_beton(path, manifest.fields, shard.count, shard.first_index)
+
+    def pipeline(field: dict[str, Any]) -> list[Any]:
+        if field["kind"] == "int":
+            return [IntDecoder(), ToTensor(), Squeeze(1)]
+        if field["kind"] == "float32":
+            return [NDArrayDecoder(), ToTensor()]
+        if not varies(field):
+            return [SimpleRGBImageDecoder(), ToTensor()]
+        if size is None:
+            height, width, _ = largest_shape(field)
+            raise DatasetError(f"{folder}: images vary in size, up to {height} x {width}; give size=(height, width)")
+        return [CenterCropRGBImageDecoder(size, 1.0), ToTensor()]
+
+    return {name: pipeline(field) if fields is None or name in fields else None for name, field in known.items()}
