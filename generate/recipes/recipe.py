@@ -20,7 +20,14 @@ from ..views import View, view_from_json
 
 MAX_BYTES = 1 << 20  # of a TOML file
 TEXT, TEXTS, NUMBER, WHOLES, FRAME = "a text", "a list of texts", "a number", "a list of whole numbers", "pixels"
-TYPES = {TEXT: (str,), TEXTS: (str,), NUMBER: (int, float), WHOLES: (int,)}  # and FRAME, whose length counts too
+SCALAR = "a text, a number, true or false"  # what the option of a family may be; the family checks its own
+TYPES = {
+    TEXT: (str,),
+    TEXTS: (str,),
+    NUMBER: (int, float),
+    WHOLES: (int,),
+    SCALAR: (str, int, float, bool),
+}  # and FRAME, whose length counts too
 TABLES: dict[str, dict[str, str] | None] = {
     "generator": {
         "family": TEXT,
@@ -95,7 +102,8 @@ def _parse(data: bytes, name: str, folder: Path | None, where: str) -> Recipe:
         if table not in TABLES or not isinstance(content, dict):
             raise RecipeError(f"{where}: unknown table [{shown(table)[1:-1]}]; known: {one_of(table, TABLES)}")
         if (kinds := TABLES[table]) is not None:
-            _check_kinds(content, kinds, f"{where}: [{table}]")
+            own = _family_options(content) if table == "generator" else {}
+            _check_kinds(content, {**own, **kinds}, f"{where}: [{table}]")
     generator, image = dict(tables.get("generator", {})), tables.get("image", {})
     if not isinstance(generator.get("family"), str):
         raise RecipeError(f"{where}: [generator] needs a family")
@@ -131,6 +139,16 @@ def _parse(data: bytes, name: str, folder: Path | None, where: str) -> Recipe:
         resize=tuple(resize) if resize is not None else None,
         folder=folder,
     )
+
+
+def _family_options(generator: dict[str, Any]) -> dict[str, str]:
+    """The options of the recipe's family that are none of all families'. Asks the family only about keys that need it."""
+    from ..generators.families import FAMILIES, family
+
+    name = generator.get("family")
+    if generator.keys() <= (TABLES["generator"] or {}).keys() or name not in FAMILIES:
+        return {}
+    return dict.fromkeys(family(name).OPTIONS - {"features"}, SCALAR)  # features are files: --features names them
 
 
 def _check_kinds(content: dict[str, Any], kinds: dict[str, str], where: str) -> None:
