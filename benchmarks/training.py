@@ -22,9 +22,9 @@ from genrep.encoders import ARCHS, DEVICES
 from genrep.runs.processes import join
 from genrep.train import TrainConfig
 from genrep.train.config import PRECISIONS
-from genrep.train.data.samples import open_samples
 from genrep.train.engine.plan import resolve
 from genrep.train.engine.run import timed
+from genrep.train.engine.samples import open_samples
 from genrep.train.engine.trainer import Trainer
 
 WARM_UP = 3  # steps: compilation, cuDNN's choices, the first touch of memory
@@ -47,7 +47,7 @@ def main(data: Path, steps: int, rounds: int, **options: object) -> None:
         samples = open_samples(config, processes.device)
         plan = resolve(config, samples.facts, processes.device)
         whole, bare = (Trainer(plan, samples.facts, processes) for _ in range(2))
-        loader = samples.loader(plan, whole.fields, plan.positive, 0, 1)
+        loader = samples.loader(plan.config, plan.num_views, whole.fields, 0, 1)
         batches = timed(chain.from_iterable(repeat(loader)))
         kept = {name: values.clone().to(processes.device) for name, values in next(batches)[0].items()}
         kept["index"] = kept["index"].cpu()
@@ -59,8 +59,10 @@ def main(data: Path, steps: int, rounds: int, **options: object) -> None:
             wait += waited
             whole.train_step(batch, 0)
 
+        config = plan.config
         print(
-            f"{plan.arch}, {plan.crop} px of {plan.image_shape}, batch {plan.batch_size}, {plan.precision}, {plan.device}"
+            f"{config.arch}, {plan.crop} px of {plan.image_shape}, batch {config.batch_size}, {config.precision}, "
+            f"{config.device}"
         )
         for _ in range(WARM_UP):
             from_loader()

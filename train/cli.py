@@ -49,7 +49,7 @@ def command(context: click.Context, /, preset: str | None, dry_run: bool, **give
     if dry_run:
         from .engine.plan import resolve
 
-        print_config(resolve(config))
+        print_config(resolve(config).settings())
         return
     from .engine.run import train
 
@@ -61,7 +61,7 @@ def command(context: click.Context, /, preset: str | None, dry_run: bool, **give
         return
     plan = result.plan
     say(
-        f"{result.encoder}: {plan.arch} ({plan.stem} stem, {plan.crop} px), {plan.total_steps} steps, "
+        f"{result.encoder}: {plan.config.arch} ({plan.config.stem} stem, {plan.crop} px), {plan.total_steps} steps, "
         f"final loss {result.loss:.4f}, {result.images_per_s:.0f} images/s"
     )
     say_leftovers(sorted(config.out.glob("checkpoint*.pt")), "to train on")

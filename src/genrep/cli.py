@@ -11,7 +11,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -141,8 +141,9 @@ def say_leftovers(paths: Iterable[Path], needed: str = "to go on") -> None:
 
 
 def print_config(config: Any) -> None:
-    """What ``--dry-run`` prints: the resolved settings of a config dataclass as JSON."""
-    click.echo(json.dumps(vars(config), indent=2, sort_keys=True, default=str))
+    """What ``--dry-run`` prints: the resolved settings of a config dataclass, or a mapping of them, as JSON."""
+    settings = config if isinstance(config, Mapping) else vars(config)
+    click.echo(json.dumps(settings, indent=2, sort_keys=True, default=str))
 
 
 def settings_of(config: Any) -> Callable[..., Callable[[Any], Any]]:

@@ -43,23 +43,23 @@ def test_identity_leaves_out_what_a_resumed_run_may_change(dataset: MakeDataset)
     assert one.identity() != plan(dataset(), temperature=0.2).identity()
     assert one.identity() != plan(dataset(positives=3)).identity()
     assert one.identity() != plan(dataset(), shuffle_window="2").identity()  # another order
-    assert plan(str(dataset()), out="x").out == Path("x")  # as Python callers write it
+    assert plan(str(dataset()), out="x").config.out == Path("x")  # as Python callers write it
 
 
 def test_an_objectives_own_defaults_are_settled(dataset: MakeDataset) -> None:
-    assert plan(dataset()).temperature == 0.1
-    nnclr = plan(dataset(), objective="negative-feature-transform")
+    assert plan(dataset()).config.temperature == 0.1
+    nnclr = plan(dataset(), objective="negative-feature-transform").config
     assert (nnclr.temperature, nnclr.queue_size, nnclr.target_momentum, nnclr.class_head) == (0.2, 65536, 0.999, None)
 
 
 def test_rates_and_decays_are_the_optimisers(dataset: MakeDataset) -> None:
     found = {name: plan(dataset(), optimizer=name) for name in ("sgd", "lars", "adamw")}
-    assert {name: (p.lr, p.weight_decay) for name, p in found.items()} == {
+    assert {name: (p.config.lr, p.config.weight_decay) for name, p in found.items()} == {
         "sgd": (0.03, 1e-4),
         "lars": (0.3, 1e-6),
         "adamw": (1.5e-4, 0.1),
     }
-    assert plan(dataset(), weight_decay=0.0).weight_decay == 0.0
+    assert plan(dataset(), weight_decay=0.0).config.weight_decay == 0.0
 
 
 def test_how_many_images_of_a_sample_are_seen(dataset: MakeDataset) -> None:
@@ -140,3 +140,9 @@ def test_settings_that_are_wrong_in_themselves(options: dict[str, Any], message:
         TrainConfig(**{"data": Path("x"), "out": Path("y"), **options})
     assert re.search(message, caught.value.in_shell())
     assert "--" not in str(caught.value)
+
+
+def test_the_settled_settings_are_a_config_of_their_own(dataset: MakeDataset) -> None:
+    found = plan(dataset(), batch_size=16)
+    assert TrainConfig(**vars(found.config)) == found.config  # its checks hold for what was derived
+    assert found.settings()["steps_per_epoch"] == found.steps_per_epoch == 2

@@ -21,10 +21,10 @@ from genrep.runs.processes import Processes
 from genrep.train import PairLoader, TrainConfig, train
 from genrep.train.cli import command
 from genrep.train.data.crops import Crops
-from genrep.train.data.samples import open_samples
 from genrep.train.data.sets import open_sets
 from genrep.train.engine import run as run_module
 from genrep.train.engine.plan import resolve
+from genrep.train.engine.samples import open_samples
 from genrep.train.engine.trainer import Trainer
 
 MakeDataset = Callable[..., Path]
@@ -169,11 +169,11 @@ def config(data: Any, out: Path, **options: Any) -> TrainConfig:
 def test_the_networks_input_is_that_of_images_of_one_size(dataset: MakeDataset, tmp_path: Path) -> None:
     """Cut by the loader or on the device, a view is the same up to the rounding to 8 bits and two bilinear filters'."""
     plan = resolve(config(dataset(), tmp_path, batch_size=8, crop=16, positive="anchor", pixel_views="simclr"))
-    facts = open_samples(plan, torch.device("cpu")).facts
+    facts = open_samples(plan.config, torch.device("cpu")).facts
     trainer = Trainer(plan, facts, Processes(device=torch.device("cpu"), rank=0, size=1))
     options: dict[str, Any] = {"batch_size": 8, "fields": ("anchor", "index"), "positive": "anchor"}
     one = trainer.images(next(iter(PairLoader(dataset(), **options))), 0)
-    crops = Crops(views=trainer.views, seed=plan.seed, size=16, num_views=2)
+    crops = Crops(views=trainer.views, seed=plan.config.seed, size=16, num_views=2)
     cut = next(iter(PairLoader(dataset(), crops=crops, **options)))
     trainer.plan = resolve(config(dataset(), tmp_path, batch_size=8, crop=16, positive="anchor"))
     object.__setattr__(trainer.plan, "image_shape", None)

@@ -22,10 +22,10 @@ class LiveKnn:
     """Weighted kNN (``genrep.knn``) on the training and test images of ``--knn-data``, whole and without augmentation."""
 
     def __init__(self, plan: Plan, device: torch.device) -> None:
-        assert plan.knn_data is not None
-        self.train, self.test = _load(plan.knn_data, plan.knn_root, plan.crop)
+        assert plan.config.knn_data is not None
+        self.train, self.test = _load(plan.config.knn_data, plan.config.knn_root, plan.crop)
         if (self.train.labels < 0).any() or len(self.train.classes) < 2:
-            raise DataError(f"--knn-data {plan.knn_data}: wanted labelled images of two or more classes")
+            raise DataError(f"--knn-data {plan.config.knn_data}: wanted labelled images of two or more classes")
         self.facts = plan.encoder_facts()
         self.device = device
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,15 +11,15 @@ import torch
 from genrep.encoders import EncoderFacts
 from genrep.encoders.devices import pick_device, pick_precision
 from genrep.errors import DatasetError, TrainingError
-from genrep.files import file_and_network, sha256_file
+from genrep.files import sha256_file
 from genrep.pixel_views import IMAGENET_MEAN, IMAGENET_STD
 
 from ..config import DEFAULT_EPOCHS, OBJECTIVE_OPTIONS, TrainConfig
 from ..data.loader import default_workers
 from ..data.order import subset_size
-from ..data.samples import Facts, open_samples
 from ..objectives import option_defaults
 from .optimiser import DEFAULTS
+from .samples import Facts, open_samples
 from .schedule import Schedule
 
 SMALL_IMAGE = 64  # up to here crops are as large as the stored images
@@ -35,13 +35,11 @@ FREE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan(TrainConfig):
-    """A resolved run: the config with no setting left open, then facts of the samples and numbers derived from both."""
+class Plan:
+    """A resolved run: its settings, none left open, then facts of the samples and numbers derived from both."""
 
-    positive: str
-    crop: int
+    config: TrainConfig
     steps_per_epoch: int
-    weight_decay: float
     processes: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -56,20 +54,29 @@ class Plan(TrainConfig):
     warmup_steps: int
     lr_scaled: float  # the schedule's peak
 
-    def __post_init__(self) -> None:
-        """Nothing: what was asked for has been checked, and derived settings may break its rules."""
+    @property
+    def positive(self) -> str:
+        """What the second view is of; ``anchor`` where there is none."""
+        assert self.config.positive is not None
+        return self.config.positive
+
+    @property
+    def crop(self) -> int:
+        """Side of the images that the network sees."""
+        assert self.config.crop is not None
+        return self.config.crop
 
     @property
     def views_per_step(self) -> int:
         """Images that go through the network in an update, over all processes."""
-        return self.num_views * self.batch_size
+        return self.num_views * self.config.batch_size
 
     def schedule_of_rates(self) -> Schedule:
         """The learning rate by steps."""
         return Schedule(
-            kind=self.schedule,
+            kind=self.config.schedule,
             peak=self.lr_scaled,
-            floor=self.lr_floor,
+            floor=self.config.lr_floor,
             warmup_steps=self.warmup_steps,
             total_steps=self.total_steps,
             steps_per_epoch=self.steps_per_epoch,
@@ -77,16 +84,18 @@ class Plan(TrainConfig):
 
     def encoder_facts(self) -> EncoderFacts:
         """What the encoder's file says."""
-        return EncoderFacts(arch=self.arch, stem=self.stem, size=self.crop, mean=self.mean, std=self.std)
+        return EncoderFacts(arch=self.config.arch, stem=self.config.stem, size=self.crop, mean=self.mean, std=self.std)
+
+    def settings(self) -> dict[str, Any]:
+        """The config's settings and what was derived from them, on one level."""
+        return {**vars(self.config), **{name: value for name, value in vars(self).items() if name != "config"}}
 
     def to_json(self) -> dict[str, Any]:
         """What config.json holds."""
-        value: dict[str, Any] = json.loads(json.dumps(vars(self), default=str))
-        if self.objective == "autoencoder" and self.weights is not None:
-            file, network = file_and_network(self.weights)
-            if file.is_file():
-                value["weights_sha256"] = sha256_file(file)  # its targets, wherever the file lies
-                value |= {} if network is None else {"weights_network": network}
+        value: dict[str, Any] = json.loads(json.dumps(self.settings(), default=str))
+        weights = self.config.weights
+        if self.config.objective == "autoencoder" and weights is not None and weights.is_file():
+            value["weights_sha256"] = sha256_file(weights)  # its targets, wherever the file lies
         return value
 
     def identity(self) -> dict[str, Any]:
@@ -129,12 +138,11 @@ def resolve(
         )
     lr, weight_decay = DEFAULTS[config.optimizer]
     lr = config.lr or lr
-    given = {field.name: getattr(config, field.name) for field in fields(TrainConfig)}
+    positive, num_views = _views(config, facts)
     settled = {
         **_objective_options(config),
-        **_views(config, facts),
+        "positive": positive,
         "epochs": None if config.steps else config.epochs or DEFAULT_EPOCHS,
-        "steps_per_epoch": steps_per_epoch,
         "lr": lr,
         "weight_decay": weight_decay if config.weight_decay is None else config.weight_decay,
         "warmup_epochs": warmup_epochs,
@@ -145,12 +153,14 @@ def resolve(
     }
     _check_parts(config, processes, device)
     return Plan(
-        **{**given, **settled},
+        config=replace(config, **settled),
+        steps_per_epoch=steps_per_epoch,
         processes=processes,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         dataset_id=facts.identity,
         image_shape=facts.image_shape,
+        num_views=num_views,
         num_pairs=num_pairs,
         dropped_per_epoch=dropped,
         total_steps=total_steps,
@@ -171,12 +181,12 @@ def _objective_options(config: TrainConfig) -> dict[str, Any]:
     return {name: known.get(name) for name in OBJECTIVE_OPTIONS} | config.objective_options()
 
 
-def _views(config: TrainConfig, facts: Facts) -> dict[str, Any]:
+def _views(config: TrainConfig, facts: Facts) -> tuple[str, int]:
     """What the positive is, and how many images of each sample the network sees."""
     from ..objectives import is_single_view
 
     if is_single_view(config.objective):
-        return {"positive": "anchor", "num_views": 1}
+        return "anchor", 1
     if config.positive not in (None, "anchor") and not facts.num_positives:
         online, where = "{views} {}", ", ".join(map(str, config.folders))
         raise DatasetError.naming(
@@ -189,7 +199,7 @@ def _views(config: TrainConfig, facts: Facts) -> dict[str, Any]:
         raise TrainingError.naming(
             "{positive} anchor with {pixel_views} none: the two views of a pair would be the same image"
         )
-    return {"positive": positive, "num_views": 1 + (facts.num_positives if positive == "all" else 1)}
+    return positive, 1 + (facts.num_positives if positive == "all" else 1)
 
 
 def _check_parts(config: TrainConfig, processes: int, device: torch.device) -> None:

@@ -21,7 +21,6 @@ from genrep.runs.signals import Requests, requests
 
 from ..config import TrainConfig
 from ..data.loader import Batch
-from ..data.samples import Facts, Samples, open_samples
 from ..objectives.base import Decoder
 from .curves import draw_curves
 from .folder import (
@@ -35,6 +34,7 @@ from .folder import (
 )
 from .plan import Plan, resolve
 from .records import Alarms, Line, Records
+from .samples import Samples, open_samples
 from .trainer import Trainer
 
 if TYPE_CHECKING:
@@ -64,13 +64,13 @@ def train(config: TrainConfig) -> TrainResult:
     with join(config.device) as processes, ExitStack() as stack:
         samples = open_samples(config, processes.device)
         plan = resolve(config, samples.facts, processes.device, processes.size)
-        encoder = plan.out / ENCODER_FILE
+        encoder = plan.config.out / ENCODER_FILE
 
         def enter() -> bool:
-            stack.enter_context(locked_folder(plan.out))
-            check_same_run(plan.out, plan, samples.inventories)
-            keep_inventories(plan.out, samples.inventories)
-            return is_finished(plan.out)
+            stack.enter_context(locked_folder(plan.config.out))
+            check_same_run(plan.config.out, plan, samples.inventories)
+            keep_inventories(plan.config.out, samples.inventories)
+            return is_finished(plan.config.out)
 
         if processes.first_does(enter):
             return TrainResult(encoder=encoder, plan=plan, first=processes.first, already_finished=True)
@@ -79,10 +79,10 @@ def train(config: TrainConfig) -> TrainResult:
             run = Run(plan, samples, processes, asked)
             run.go_on()
         except torch.OutOfMemoryError as error:
-            raise TrainingError(f"--batch-size {plan.batch_size}: does not fit the GPU's memory") from error
+            raise TrainingError(f"--batch-size {plan.config.batch_size}: does not fit the GPU's memory") from error
         if processes.first:
             run.trainer.check()
-            draw_curves(plan.out)
+            draw_curves(plan.config.out)
             save_encoder(encoder, run.trainer.encoder, plan.encoder_facts())
         images = plan.views_per_step * plan.total_steps
         return TrainResult(
@@ -111,9 +111,9 @@ class Run:
 
     def __init__(self, plan: Plan, samples: Samples, processes: Processes, asked: Requests) -> None:
         self.plan, self.processes, self.asked = plan, processes, asked
-        out = plan.out
-        self.trainer = Trainer(plan, samples.facts, processes, _decoder(plan, samples.facts, processes.device))
-        self.loader = samples.loader(plan, self.trainer.fields, plan.positive, processes.rank, processes.size)
+        config, out = plan.config, plan.config.out
+        self.trainer = Trainer(plan, samples.facts, processes, _decoder(config, processes.device))
+        self.loader = samples.loader(plan.config, plan.num_views, self.trainer.fields, processes.rank, processes.size)
         self.last_loss: float | None = None
         self.best: dict[str, Any] | None = None  # of the encoder in BEST_FILE: metric, value, step
         self.written = time.monotonic()  # the last checkpoint
@@ -128,7 +128,9 @@ class Run:
         self.knn = _live_knn(plan, processes)
         self.records = Records(out, processes, after_step=self.trainer.step)
         self.records.restore(state["records"] if state is not None else [])
-        self.alarms = Alarms(plan.out, plan.collapse_std, plan.collapse_steps, single_view=plan.num_views == 1)
+        self.alarms = Alarms(
+            plan.config.out, plan.config.collapse_std, plan.config.collapse_steps, single_view=plan.num_views == 1
+        )
         self.clock = Clock(seconds)
 
     def go_on(self) -> None:
@@ -162,7 +164,7 @@ class Run:
         for batch, waited in timed(self.loader):
             output = trainer.train_step(batch, epoch)
             self.records.add(output, plan.views_per_step, waited)
-            if trainer.step % plan.log_every == 0:
+            if trainer.step % plan.config.log_every == 0:
                 self._log(epoch)
             facts = {} if self.last_loss is None else {"loss": f"{self.last_loss:.3f}"}
             bar.update(plan.views_per_step, epoch=epoch, **facts)
@@ -173,7 +175,7 @@ class Run:
         line = self._log(epoch)
         done = trainer.step == plan.total_steps
         self._keep_best(epoch, line, done=done)
-        due = (epoch + 1) % plan.checkpoint_every == 0 or done
+        due = (epoch + 1) % plan.config.checkpoint_every == 0 or done
         if due:
             self._checkpoint()
         if not done:
@@ -190,18 +192,18 @@ class Run:
     def _keep_best(self, epoch: int, line: Line | None, *, done: bool) -> None:
         """After an epoch: kNN accuracy if it is due, and the encoder if it is the best by it so far."""
         plan = self.plan
-        if self.knn is None or plan.knn_every is None or ((epoch + 1) % plan.knn_every and not done):
+        if self.knn is None or plan.config.knn_every is None or ((epoch + 1) % plan.config.knn_every and not done):
             return
         value = self.knn.top1(self.trainer.encoder)
         self.records.write({"step": self.trainer.step, "epoch": epoch, "knn_top1": value})
         if self.best is None or value > self.best["value"]:
             self.trainer.check()
             self.best = {"metric": "knn_top1", "value": value, "step": self.trainer.step}
-            save_encoder(plan.out / BEST_FILE, self.trainer.encoder, plan.encoder_facts())
+            save_encoder(plan.config.out / BEST_FILE, self.trainer.encoder, plan.encoder_facts())
 
     def _between_steps(self, *, written: bool = False) -> None:
         """What signals ask for, and a checkpoint if the last one is old; ``written``: there is one of this step."""
-        old = time.monotonic() - self.written > 60 * self.plan.checkpoint_minutes
+        old = time.monotonic() - self.written > 60 * self.plan.config.checkpoint_minutes
         if old or self.asked.checkpoint or self.asked.stop:
             self.asked.checkpoint = False
             if not written:
@@ -223,23 +225,23 @@ class Run:
             "last_loss": self.last_loss,
             "best": self.best,
         }
-        save_checkpoint(self.plan.out, state, keep=self.plan.keep_checkpoints)
+        save_checkpoint(self.plan.config.out, state, keep=self.plan.config.keep_checkpoints)
 
 
 def _live_knn(plan: Plan, processes: Processes) -> LiveKnn | None:
-    if not plan.knn_every or not processes.first:
+    if not plan.config.knn_every or not processes.first:
         return None
     from .knn import LiveKnn
 
     return LiveKnn(plan, processes.device)
 
 
-def _decoder(plan: Plan, facts: Facts, device: torch.device) -> Decoder | None:
-    if plan.objective != "autoencoder" or plan.gen is None:
+def _decoder(config: TrainConfig, device: torch.device) -> Decoder | None:
+    if config.objective != "autoencoder" or config.gen is None:
         return None
     from genrep.across import open_decoder
 
-    decoder: Decoder = open_decoder(plan.gen, weights=plan.weights, truncation=plan.truncation, device=device)
+    decoder: Decoder = open_decoder(config.gen, weights=config.weights, truncation=config.truncation, device=device)
     return decoder
 
 

@@ -17,11 +17,11 @@ from genrep.pixel_views.parameters import draw
 from genrep.runs.processes import Processes
 from genrep.runs.sanity import LARGEST_GRADIENT, check_training, gradients
 
-from ..data.samples import Facts
 from ..objectives import Output, Setup, Step, build_objective
 from ..objectives.base import Decoder
 from .optimiser import build_optimiser, set_rate
 from .plan import Plan
+from .samples import Facts
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -31,42 +31,44 @@ class Trainer:
 
     def __init__(self, plan: Plan, facts: Facts, processes: Processes, decode: Decoder | None = None) -> None:
         self.plan, self.processes, self.device = plan, processes, processes.device
-        encoder = build_encoder(plan.arch, plan.stem, plan.seed, zero_init_residual=plan.zero_init_residual)
+        config = plan.config
+        assert config.weight_decay is not None
+        encoder = build_encoder(config.arch, config.stem, config.seed, zero_init_residual=config.zero_init_residual)
         setup = Setup(
             encoder=encoder,
-            width=ARCHS[plan.arch],
-            seed=plan.seed,
+            width=ARCHS[config.arch],
+            seed=config.seed,
             num_views=plan.num_views,
             latent_shape=facts.latent_shape,
             labels=facts.labels,
             decode=decode,
         )
-        self.objective = build_objective(plan.objective, setup, **plan.objective_options())
+        self.objective = build_objective(config.objective, setup, **config.objective_options())
         self.module = self._on_device(Step(encoder, self.objective))
         self.encoder = self.module.encoder
         self.optimiser = build_optimiser(
-            plan.optimizer,
+            config.optimizer,
             self.encoder,
             self.objective,
             lr=plan.lr_scaled,
-            weight_decay=plan.weight_decay,
-            momentum=plan.momentum,
+            weight_decay=config.weight_decay,
+            momentum=config.momentum,
         )
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=plan.precision == "fp16")
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
         self.runner = self._distributed()
         self.rates = plan.schedule_of_rates()
-        self.views = plan.law_of_views()
+        self.views = config.law_of_views()
         self.step = 0
         if self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True
 
     def _on_device(self, module: Step) -> Step:
-        if self.plan.sync_batchnorm and self.processes.size > 1:
+        if self.plan.config.sync_batchnorm and self.processes.size > 1:
             module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
         return module.to(self.device).to(memory_format=torch.channels_last)
 
     def _distributed(self) -> nn.Module:
-        if self.plan.compile:
+        if self.plan.config.compile:
             self.encoder.compile()
         if self.processes.size == 1:
             return self.module
@@ -104,14 +106,14 @@ class Trainer:
             pictures.append(batch["positive"])
         parameters = draw(
             views,
-            seed=plan.seed,
+            seed=plan.config.seed,
             epoch=epoch,
             index=np.tile(index, plan.num_views),
             view=np.repeat(np.arange(plan.num_views), len(index)),
             image_shape=shape,
             size=plan.crop,
         )
-        compiled = plan.compile and self.device.type == "cuda"
+        compiled = plan.config.compile and self.device.type == "cuda"
         joined = torch.cat(pictures) if len(pictures) > 1 else pictures[0]
         return apply_views(joined, parameters, plan.crop, plan.mean, plan.std, compiled=compiled)
 
@@ -128,7 +130,7 @@ class Trainer:
 
     def _accumulated(self, batch: dict[str, Tensor], epoch: int) -> Output:
         """Gradients of the whole batch, in ``accumulate`` equal parts; the mean of the parts' outputs."""
-        parts = self.plan.accumulate
+        parts = self.plan.config.accumulate
         size = len(batch["index"]) // parts
         outputs = []
         for k in range(parts):
@@ -150,7 +152,7 @@ class Trainer:
             for name, values in batch.items()
         }
         images = self.images(batch, epoch)
-        dtype = AUTOCAST.get(self.plan.precision)
+        dtype = AUTOCAST.get(self.plan.config.precision)
         with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
             output: Output = self.runner(images, {name: batch[name] for name in self.objective.fields}, self.step)
         self.scaler.scale(output.loss / parts if parts > 1 else output.loss).backward()
@@ -158,7 +160,7 @@ class Trainer:
 
     def check(self) -> None:
         """Raises TrainingError if weights, buffers or the last step's gradients are not those of a training that goes well."""
-        out, way = self.plan.out, "try a lower --lr"
+        out, way = self.plan.config.out, "try a lower --lr"
         check_training(out, self.step, self.module.state_dict(), way=way)
         if not self.scaler.is_enabled():  # which finds gradients that overflow, and leaves out their step
             check_training(out, self.step, gradients([self.module]), way=way, largest=LARGEST_GRADIENT)

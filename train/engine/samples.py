@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -12,15 +12,12 @@ from genrep.across import OnlineSource, open_online
 from genrep.images.inventory import Inventory
 
 from ..config import TrainConfig
-from .crops import Crops
-from .folder_images import FolderImages
-from .loader import Batch, PairLoader, default_workers
-from .online import OnlineLoader
-from .sets import Sets, open_sets
-from .shards import VARYING
-
-if TYPE_CHECKING:
-    from ..engine.plan import Plan
+from ..data.crops import Crops
+from ..data.folder_images import FolderImages
+from ..data.loader import Batch, PairLoader, default_workers
+from ..data.online import OnlineLoader
+from ..data.sets import Sets, open_sets
+from ..data.shards import VARYING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +51,8 @@ class Samples(Protocol):
     facts: Facts
     inventories: list[Inventory]  # of image folders
 
-    def loader(self, config: Plan, fields: tuple[str, ...], positive: str, rank: int, size: int) -> Loader:
-        """Batches with these fields, for one of ``size`` processes."""
+    def loader(self, config: TrainConfig, num_views: int, fields: tuple[str, ...], rank: int, size: int) -> Loader:
+        """Batches with these fields, for one of ``size`` processes; ``config`` is a plan's, with every setting settled."""
         ...
 
 
@@ -76,17 +73,18 @@ class StoredSamples:
             count=len(sets.parts[0]) if mixed else len(sets),
         )
 
-    def loader(self, config: Plan, fields: tuple[str, ...], positive: str, rank: int, size: int) -> PairLoader:
+    def loader(self, config: TrainConfig, num_views: int, fields: tuple[str, ...], rank: int, size: int) -> PairLoader:
         """See ``Samples.loader``."""
+        assert config.positive is not None and config.crop is not None
         crops = None
-        if config.image_shape is None:
-            crops = Crops(views=config.law_of_views(), seed=config.seed, size=config.crop, num_views=config.num_views)
+        if self.facts.image_shape is None:
+            crops = Crops(views=config.law_of_views(), seed=config.seed, size=config.crop, num_views=num_views)
         return PairLoader(
             self.sets,
             batch_size=config.batch_size,
             seed=config.seed,
             fields=fields,
-            positive=positive,
+            positive=config.positive,
             mix=config.mix,
             limit=config.limit,
             crops=crops,
@@ -115,15 +113,17 @@ class OnlineSamples:
             count=steps_per_epoch * batch_size,
         )
 
-    def loader(self, config: Plan, fields: tuple[str, ...], positive: str, rank: int, size: int) -> OnlineLoader:
+    def loader(
+        self, config: TrainConfig, num_views: int, fields: tuple[str, ...], rank: int, size: int
+    ) -> OnlineLoader:
         """See ``Samples.loader``."""
-        assert config.steps_per_epoch is not None
+        assert config.positive is not None and config.steps_per_epoch is not None
         return OnlineLoader(
             self.source,
             batch_size=config.batch_size,
             steps_per_epoch=config.steps_per_epoch,
             fields=fields,
-            positive=positive,
+            positive=config.positive,
             rank=rank,
             world_size=size,
         )
