@@ -99,7 +99,7 @@ format: $(READY) ## format the code, mend what ruff can mend, renew docs/help
 	@$(BIN)/python docs/update_help.py
 
 bench: $(READY) ## run the benchmarks
-	@for script in $(filter-out benchmarks/encoding.py benchmarks/layer_groups.py benchmarks/figure3.py benchmarks/training.py benchmarks/fuzz_manifest.py benchmarks/fuzz_files.py benchmarks/fuzz_weights.py benchmarks/end_to_end.py benchmarks/original_way.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script; done
+	@for script in $(filter-out benchmarks/encoding.py benchmarks/layer_groups.py benchmarks/training.py benchmarks/fuzz_manifest.py benchmarks/fuzz_files.py benchmarks/fuzz_weights.py benchmarks/end_to_end.py benchmarks/original_way.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script; done
 
 clean: ## remove .venv, build outputs and caches (datasets and runs stay)
 	@rm -rf .venv build dist ./*.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -2,7 +2,7 @@
 
     python benchmarks/loading.py [--workers 1] [--rounds 5]        # pairs/s and ratios
     python benchmarks/loading.py --start-up 1300000                # seconds and memory to open a set
-    python benchmarks/loading.py figure3                           # HL's timing study: see figure3.py
+    python benchmarks/loading.py figure3                           # HL's timing study: python -m genrep.papers.figure3
 
 Loading and decoding alone: whole epochs in random order, every field, from the page cache. Ours reads eight shards, FFCV one
 file with the same samples (its default pipelines: the same decoding), the DataLoader anchor and positive as PNG files, decoded
@@ -29,7 +29,10 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-LATENT, SHARDS, PICTURES = 128, 8, 64
+from genrep.papers.figure3.__main__ import figure3
+from genrep.papers.figure3.measure import cpu_seconds
+from genrep.papers.figure3.ways import LATENT, PICTURES, PngPairs, write_sets
+
 KINDS = {
     "raw 32": (32, "raw", 64),
     "raw 128": (128, "raw", 4),
@@ -56,41 +59,6 @@ def pictures(size: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.clip(smooth, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1))
 
 
-def write_sets(root: Path, images: NDArray[np.uint8], encoding: str, count: int) -> None:
-    """The same pairs as a dataset of shards, ``one.beton``, and PNG files (two a pair, up to 2000 pairs)."""
-    from PIL import Image
-
-    from genrep.datasets_manifest import Shard, build_manifest, field_table, shard_name, write_manifest
-    from genrep.generate.build.shard import ShardWriter
-    from genrep.generate.plans.plan import page_size
-    from genrep.generate.sources.base import Batch
-
-    table = field_table(images.shape[1:3], encoding, num_positives=1, z_anchor=[LATENT])
-
-    def write(path: Path, first: int, size: int) -> dict[str, Any]:
-        with ShardWriter(path, table, size, page_size(table)) as writer:
-            for start in range(first, first + size, 500):
-                index = np.arange(start, min(start + 500, first + size))
-                z = np.repeat(index[:, None], LATENT, axis=1).astype(np.float32)
-                views = [images[index % PICTURES], images[(index + 1) % PICTURES]]
-                writer.append(Batch(indices=index, labels=index % 10, images=views, latents=[z, z]))
-            return writer.finish()
-
-    folder, per_shard = root / "shards", count // SHARDS
-    folder.mkdir()
-    shards = []
-    for k in range(SHARDS):
-        facts = write(folder / shard_name(k), k * per_shard, per_shard)
-        shards.append(Shard(name=shard_name(k), first_index=k * per_shard, count=per_shard, **facts))
-    recipe = {"num_pairs": count, "pairs_per_shard": per_shard, "seed": 0}
-    write_manifest(folder, build_manifest(recipe, table, [str(k) for k in range(10)], shards, {}))
-    write(root / "one.beton", 0, count)
-    (root / "png").mkdir()
-    for i in range(min(count, 2000)):
-        for view in range(2):
-            Image.fromarray(images[(i + view) % PICTURES]).save(root / f"png/{i:06}_{view}.png")
-
-
 def ours(root: Path, batch_size: int, workers: int) -> Run:
     """``PairLoader``."""
     from genrep.train import PairLoader
@@ -114,26 +82,6 @@ def ffcv(root: Path, batch_size: int, workers: int) -> Run:
     return lambda: loader
 
 
-class PngPairs:
-    """For a torch DataLoader: anchor and positive of PNG files, as uint8 tensors."""
-
-    def __init__(self, folder: Path) -> None:
-        self.paths = sorted(map(str, folder.iterdir()))
-
-    def __len__(self) -> int:
-        return len(self.paths) // 2
-
-    def __getitem__(self, i: int) -> tuple[Any, ...]:
-        import torch
-        from PIL import Image
-
-        views = []
-        for path in self.paths[2 * i : 2 * i + 2]:
-            with Image.open(path) as file:
-                views.append(torch.from_numpy(np.array(file.convert("RGB"))))
-        return (*views, i % 10, i)
-
-
 def png(root: Path, batch_size: int, workers: int) -> Run:
     """torch's ``DataLoader``."""
     from torch.utils.data import DataLoader
@@ -154,13 +102,6 @@ def measure(run: Run) -> Speed:
     for batch in run():
         pairs += len(batch["index"] if isinstance(batch, dict) else batch[0])
     return Speed(wall=pairs / (time.perf_counter() - wall), cpu=pairs / (cpu_seconds() - cpu))
-
-
-def cpu_seconds() -> float:
-    """Of this process's threads and its children."""
-    stats = [Path(f"/proc/{child.pid}/stat").read_text().split(") ")[1].split() for child in mp.active_children()]
-    ticks = sum(int(stat[11]) + int(stat[12]) for stat in stats)  # utime and stime
-    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def compare(name: str, workers: int, rounds: int, batch_size: int) -> None:
@@ -287,8 +228,5 @@ def main(
 
 
 if __name__ == "__main__":
-    sys.path.append(str(Path(__file__).parent))  # PYTHONSAFEPATH leaves it out
-    from figure3 import figure3
-
     main.add_command(figure3)
     main()

@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .report import ReportConfig, write_report
-    from .reproduce import ReproduceConfig, reproduce
+    from .reproduce.run import ReproduceConfig, reproduce
 
 __all__ = ["ReportConfig", "ReproduceConfig", "reproduce", "write_report"]
 
 # Found when asked for, so that `genrep-evaluate --help` does not wait for torch.
-_LAZY = {"ReportConfig": "report", "write_report": "report", "ReproduceConfig": "reproduce", "reproduce": "reproduce"}
+_LAZY = {
+    "ReportConfig": "report",
+    "write_report": "report",
+    "ReproduceConfig": "reproduce.run",
+    "reproduce": "reproduce.run",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -117,6 +117,11 @@ def _local(path: Path, recipe: Recipe) -> WeightsSource:
     return WeightsSource(path=path, facts=facts)
 
 
+def is_embedded(recipe: Recipe) -> bool:
+    """Whether a recipe's weights come with the package."""
+    return str(recipe.weights).startswith(_PACKAGE)
+
+
 def _shipped(recipe: Recipe) -> WeightsSource:
     """Weights in the package, or beside the recipe's file."""
     text = str(recipe.weights)

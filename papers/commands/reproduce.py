@@ -110,8 +110,8 @@ def command(dry_run: bool, **options: Any) -> int:
       genrep-evaluate reproduce genrep-fig5 --root data --out results --dry-run
       genrep-evaluate reproduce cop-gen-table1 --scale full --root /data --out results
     """
-    from ..reproduce import ReproduceConfig, carry_out, prepare
     from ..reproduce.describing import describe_plan
+    from ..reproduce.run import ReproduceConfig, carry_out, prepare
 
     try:
         if options["hardware"] is not None and not dry_run:

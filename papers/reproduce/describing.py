@@ -7,11 +7,10 @@ from dataclasses import replace
 from genrep.evaluate.table import aligned
 
 from ..report.rows import duration
-from .config import ReproduceConfig
 from .hardware import Hardware, find_hardware
 from .records import Estimate, Estimates, find_slots, total_of
 from .reporting import hardware_text
-from .run import plan_of
+from .run import ReproduceConfig, plan_of
 from .tasks import Task, all_tasks, open_tasks
 from .works import work_of
 
@@ -37,7 +36,7 @@ def describe_plan(config: ReproduceConfig) -> str:
         needs = " ".join(numbers[need.id] for need in task.needs)
         open_ = task.id in waiting
         told = [_text(times.of[task.id]), size_text(work_of(task).bytes)] if open_ else ["done or not needed", ""]
-        lines.append([numbers[task.id], task.folder or task.module, needs, *told])
+        lines.append([numbers[task.id], task.folder, needs, *told])
     rows = f"{len(plan.rows)} rows, " if plan.rows else ""
     size = size_text(sum(work_of(task).bytes for task in todo))
     summary = f"{rows}{len(every)} tasks, {len(todo)} to do" + (times.total() if todo else "")

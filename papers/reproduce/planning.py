@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from genrep.errors import one_of
 from genrep.files import digest_json, sha256_file
 from genrep.images.labelled import NAMED
 from genrep.images.photo_sets import PHOTO_SETS
-from genrep.train.presets import preset as preset_settings
 
-from .sources import GENERATE, Sources
-from .specs import RowSpec, ScaleSpec, Settings, read_method, read_scale, read_table
-from .tasks import DIGITS, OUTPUT_FILE, Task, flags
+from .sources import ROOT, Sources, is_online
+from .specs import EvaluationSpec, RowSpec, ScaleSpec, read_method, read_scale, read_table
+from .tasks import DIGITS, Task, all_tasks
+from .verbs import VERBS, Settings, config_of
 
-TRAIN, EVALUATE = "genrep.train", "genrep.evaluate"
 CHEAP = ("steps", "epochs", "mix", "pixel_views", "positive")  # options by which an update takes no other time
 
 
@@ -42,15 +41,26 @@ class Plan:
     title: str
     says: tuple[str, ...]
     rows: tuple[PlannedRow, ...]
-    script: Task | None = None
+    task: Task | None = None  # instead of rows
 
     @property
     def goals(self) -> list[Task]:
         """The last task of every chain: all rows with the first seed come before any with the second."""
-        if self.script is not None:
-            return [self.script]
+        if self.task is not None:
+            return [self.task]
         seeds = dict.fromkeys(seed for row in self.rows for seed in row.seeds)
         return [goal for seed in seeds for row in self.rows for goal in row.goals if goal.seed in (None, seed)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """The encoder that an evaluation is of."""
+
+    given: Settings  # of genrep-evaluate
+    label: str
+    seed: int  # of its training
+    facts: Mapping[str, str] = field(default_factory=dict)
+    run: Task | None = None
 
 
 def make_plan(
@@ -71,18 +81,27 @@ def make_plan(
         encoders: files or module:factory of encoders that rows only measure, by name; a row that lacks its own is left out.
 
     Raises:
-        ValueError: unknown names, or a scale without a generator for a row.
+        ValueError: unknown names, a scale without a generator for a row, or settings that a command does not take.
+        RecipeError: settings that a command of genrep-generate does not take.
     """
     spec, how = read_table(table, scale), read_scale(scale)
-    if spec.script:
-        return Plan(title=spec.title, says=spec.says, rows=(), script=_script(spec.script, spec.options))
+    if spec.task is not None:
+        task = Task(verb=VERBS[spec.task], label=spec.task, given=spec.settings, like=digest_json(spec.settings))
+        return _checked(Plan(title=spec.title, says=spec.says, rows=(), task=task))
     given = dict(encoders or {})
     asked = [row for row in spec.rows if not rows or row.id in rows]
     kept = [row for row in asked if row.encoder is None or row.encoder in given]
     lacking = [f"{row.name}: left out, for want of --encoder {row.encoder}=FILE." for row in asked if row not in kept]
     planner = Planner(how, sources := Sources(how, dict(weights or {}), role=spec.role), given)
     planned = tuple(planner.row(row, seeds or how.seeds) for row in kept)
-    return Plan(title=spec.title, says=(*spec.says, *lacking, *sources.says()), rows=planned)
+    return _checked(Plan(title=spec.title, says=(*spec.says, *lacking, *sources.says()), rows=planned))
+
+
+def _checked(plan: Plan) -> Plan:
+    """Settings that a command would not take are found now, not after the hours of what it needs."""
+    for task in all_tasks(plan.goals):
+        assert task.config is not None
+    return plan
 
 
 def known_encoders(table: str, scale: str) -> tuple[str, ...]:
@@ -99,20 +118,6 @@ def usable_generators(table: str, scale: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(one[key] for one in entries for key in ("unconditional", "conditional") if key in one))
 
 
-def _script(script: tuple[str, ...], options: Settings) -> Task:
-    arguments = (*script[1:], *flags(options))
-    name = Path(script[0]).stem
-    return Task(
-        kind="script",
-        label="-".join([name, *script[1:2]]),
-        module="{checkout}/" + script[0],
-        arguments=arguments,
-        final=OUTPUT_FILE,
-        whole=False,
-        like=digest_json([script, options]),
-    )
-
-
 class Planner:
     """Makes the tasks of rows at one scale."""
 
@@ -121,55 +126,60 @@ class Planner:
 
     def row(self, spec: RowSpec, seeds: tuple[int, ...]) -> PlannedRow:
         """A row with its tasks."""
+        runs: tuple[Task, ...] = ()
         if spec.data == "walk":
-            return PlannedRow(spec=spec, runs=(), results=(self._delta(spec),), seeds=seeds)
-        if spec.data in ("none", "given"):
-            found = tuple(task for seed in seeds for task in self._evaluations(spec, None, seed))
-            return PlannedRow(spec=spec, runs=(), results=found, seeds=seeds)
-        runs = tuple(self._run(spec, seed) for seed in seeds)
-        results = tuple(task for run, seed in zip(runs, seeds) for task in self._evaluations(spec, run, seed))
+            return PlannedRow(spec=spec, runs=runs, results=(self._delta(spec),), seeds=seeds)
+        if spec.data == "none":
+            measured = [self._untrained(seed) for seed in seeds]
+        elif spec.data == "given":
+            measured = [self._given(spec.encoder or "", seed) for seed in seeds]
+        else:
+            runs = tuple(self._run(spec, seed) for seed in seeds)
+            measured = [_trained(run, seed) for run, seed in zip(runs, seeds)]
+        results = tuple(task for one in measured for task in self._evaluations(spec, one))
         return PlannedRow(spec=spec, runs=runs, results=results, seeds=seeds)
 
     # Training
 
     def _run(self, spec: RowSpec, seed: int) -> Task:
-        source, needs, facts, content = self.sources.samples(spec)
-        options = self._method(spec)
-        what = "online" if spec.online and not self.scale.reduced and spec.data == "generated" else spec.data
-        name = needs[-1].label if needs and needs[-1].kind == "dataset" else self.sources.generator(spec)
+        samples, options = self.sources.samples(spec), self._method(spec)
+        what = "online" if is_online(spec, self.scale) else spec.data
         same = {key: value for key, value in options.items() if key not in CHEAP}
-        like = f"train {what} {name.partition('-')[0]} {self.sources.num_pairs(spec)} {'steps' in options}"
+        like = f"train {what} {samples.name.partition('-')[0]} {self.sources.num_pairs(spec)} {'steps' in options}"
+        given = {**samples.given, **options, "seed": seed}
+        config = config_of("train", {**given, "out": ""})
         return Task(
-            kind="run",
-            label=f"{read_method(spec.method)['objective']}-{name}{_variant(spec)}-s{seed}",
-            module=TRAIN,
-            arguments=(*source, *flags(options), "--seed", str(seed)),
-            facts=facts,
-            needs=needs,
-            views=content,
-            final="encoder.safetensors",
+            verb=VERBS["train"],
+            label=f"{read_method(spec.method)['objective']}-{samples.name}{_variant(spec)}-s{seed}",
+            given=given,
+            facts=samples.facts,
+            needs=samples.needs,
+            views=samples.views,
             like=f"{like} {digest_json(same)[:6]}",
-            units=_length(options),
+            units=float(config.steps or config.epochs or 1),
             seed=seed,
         )
 
     def _method(self, spec: RowSpec) -> Settings:
-        method, scale = read_method(spec.method), self.scale
-        if scale.reduced:
-            options = {**scale.objectives[method["objective"]], "epochs": scale.epochs, "batch_size": scale.batch_size}
-            if spec.length is not None:
-                options["epochs"] = max(1, round(spec.length * scale.epochs))
-            if spec.same_updates:
-                options["steps"] = options.pop("epochs") * scale.num_pairs // scale.batch_size
-                options["schedule"] = "cosine"  # one by epoch would depend on the size of the row's own set
-        else:
-            options = {**method["full"], **spec.train}
-            if "steps" in options:
-                options.pop("epochs", None)
+        """Options of a row's training: the paper's at full scale, else the scale's of the same objective."""
+        method = read_method(spec.method)
+        options = self._reduced(spec, method["objective"]) if self.scale.reduced else {**method["full"], **spec.train}
+        if "steps" in options:
+            options.pop("epochs", None)
         single = method["objective"].startswith(("inverter", "classifier"))
         given = {"limit": self._limit(spec), "mix": spec.mix, "pixel_views": spec.pixel_views}
-        given["positive"] = None if single or (scale.reduced and spec.positive == "stored") else _positive(spec)
+        given["positive"] = None if single or (self.scale.reduced and spec.positive == "stored") else _positive(spec)
         return {**options, **{name: value for name, value in given.items() if value is not None}}
+
+    def _reduced(self, spec: RowSpec, objective: str) -> Settings:
+        scale = self.scale
+        options = {**scale.objectives[objective], "epochs": scale.epochs, "batch_size": scale.batch_size}
+        if spec.length is not None:
+            options["epochs"] = max(1, round(spec.length * scale.epochs))
+        if spec.same_updates:
+            options["steps"] = options["epochs"] * scale.num_pairs // scale.batch_size
+            options["schedule"] = "cosine"  # one by epoch would depend on the size of the row's own set
+        return options
 
     def _limit(self, spec: RowSpec) -> float | None:
         """Part of the samples: of a whole real set no more images than the scale has pairs."""
@@ -180,88 +190,66 @@ class Planner:
 
     # Measuring
 
-    def _evaluations(self, spec: RowSpec, run: Task | None, seed: int) -> list[Task]:
-        texts = tuple(self.scale.evaluations) if self.scale.reduced else spec.evaluations
-        named = [text.partition(":") for text in texts]
-        return [self._evaluation(spec, run, seed, name, dataset or None) for name, _, dataset in named]
+    def _untrained(self, seed: int) -> Measured:
+        return Measured(given={"random_init": True, **self.scale.random}, label=f"random-s{seed}", seed=seed)
 
-    def _evaluation(self, spec: RowSpec, run: Task | None, seed: int, name: str, dataset: str | None) -> Task:
-        if name not in self.scale.evaluations:
-            raise ValueError(f"evaluation {name!r}: wanted one of {one_of(name, self.scale.evaluations)}")
-        how = self.scale.evaluations[name]
-        options = {**how["options"], **(how.get("real", {}) if spec.data == "real" else {})}
-        needs: tuple[Task, ...] = () if run is None else (run,)
-        if self.scale.reduced or dataset is not None:
-            real, subset = self.sources.real(spec) if self.scale.reduced else (dataset, None)
-            needs += (subset,) if subset else ()
-            options = {
-                "dataset": real,
-                **({"root": "{root}"} if real in NAMED or real in PHOTO_SETS else {}),
-                **options,
-            }
-        facts: dict[str, str] = {}
-        if spec.encoder is not None:
-            encoder: tuple[str, ...] = ("--encoder", f"{{encoder:{spec.encoder}}}")
-            facts = {"encoder": _content(self.encoders[spec.encoder])}
-        elif run is None:
-            encoder = ("--random-init", *flags(self.scale.random))
-        else:
-            encoder = ("--encoder", run.folder)
-        measured = run.label if run is not None else f"{spec.encoder or 'random'}-s{seed}"
-        # Several seeds of one encoder; a random one is another encoder for each.
-        seeds = [seed] if run is None else how.get("seeds", [seed])
-        where = str(options.get("dataset") or options.get("suite") or "voc")
-        return Task(
-            kind="evaluation",
-            label=f"{name}-{measured}",
-            facts=facts,
-            module=f"{EVALUATE}:{how['command']}",
-            arguments=(*encoder, *flags(options), "--seed", ",".join(map(str, seeds))),
-            needs=needs,
-            final=f"{how['command']}.json",
-            whole=how["command"] != "transfer" and len(seeds) == 1,
-            parts=_suite(options["suite"]) if how["command"] == "transfer" else (),
-            like=f"{self.scale.name} {name} {where}",
-            units=float(len(seeds)),
-            seed=seed,
+    def _given(self, name: str, seed: int) -> Measured:
+        """An encoder that the caller gives; another file is another encoder."""
+        path = Path(self.encoders[name])
+        content = sha256_file(path)[:DIGITS] if path.is_file() else self.encoders[name]
+        return Measured(
+            given={"encoder": f"{{encoder:{name}}}"}, label=f"{name}-s{seed}", seed=seed, facts={"encoder": content}
         )
 
-    def _delta(self, spec: RowSpec) -> Task:
-        assert spec.walk is not None
-        fit = self.sources.fit(spec, spec.walk)
-        anchors = self.scale.delta_anchors
+    def _evaluations(self, spec: RowSpec, measured: Measured) -> list[Task]:
+        """Reduced, every way of the scale on its one real set; else those that the row names, with their sets."""
+        if self.scale.reduced:
+            real, subset = self.sources.real(spec)
+            every = [(name, real, subset) for name in self.scale.evaluations]
+        else:
+            every = [(name, dataset, None) for name, _, dataset in (text.partition(":") for text in spec.evaluations)]
+        return [self._evaluation(spec, measured, name, dataset, subset) for name, dataset, subset in every]
+
+    def _evaluation(self, spec: RowSpec, measured: Measured, name: str, dataset: str, subset: Task | None) -> Task:
+        """``dataset``: empty where the options say what is measured on."""
+        how = self._way(name)
+        options = {**how.options, **(how.real if spec.data == "real" else {})}
+        images: Settings = {"dataset": dataset} if dataset else {}
+        if dataset in NAMED or dataset in PHOTO_SETS:
+            images["root"] = ROOT
+        # Several seeds of one encoder; an untrained one is another encoder for each.
+        seeds = tuple(how.seeds) if how.seeds and measured.run is not None else (measured.seed,)
+        where = dataset or options.get("suite") or "voc"
         return Task(
-            kind="evaluation",
+            verb=VERBS[how.command],
+            label=f"{name}-{measured.label}",
+            given={**measured.given, **images, **options, "seeds": seeds},
+            facts=measured.facts,
+            needs=tuple(need for need in (measured.run, subset) if need is not None),
+            like=f"{self.scale.name} {name} {where}",
+            units=float(len(seeds)),
+            seed=measured.seed,
+        )
+
+    def _way(self, name: str) -> EvaluationSpec:
+        if name not in self.scale.evaluations:
+            raise ValueError(f"evaluation {name!r}: wanted one of {one_of(name, self.scale.evaluations)}")
+        return self.scale.evaluations[name]
+
+    def _delta(self, spec: RowSpec) -> Task:
+        """How far a learned view moves a latent."""
+        fit, anchors = self.sources.fit(spec, spec.walk or ""), self.scale.delta_anchors
+        return Task(
+            verb=VERBS["measure-delta"],
             label=f"delta-{fit.label}",
-            module=f"{GENERATE}:measure-delta",
-            arguments=(fit.folder, "--anchors", str(anchors)),
+            given={"walks": (fit.folder,), "anchors": anchors},
             needs=(fit,),
-            final="delta.json",
-            has_device=False,
             like=f"delta {anchors}",
         )
 
 
-def _content(encoder: str) -> str:
-    """What tells an encoder apart: a file's content, else its words."""
-    path = Path(encoder)
-    return sha256_file(path)[:DIGITS] if path.is_file() else encoder
-
-
-def _length(options: Settings) -> float:
-    """Steps or epochs of a training, its preset's if it says none itself."""
-    given = (
-        options
-        if {"steps", "epochs"} & options.keys() or "preset" not in options
-        else preset_settings(options["preset"])
-    )
-    return float(given.get("steps") or given.get("epochs") or 1)
-
-
-def _suite(name: str) -> tuple[str, ...]:
-    from genrep.evaluate.transfer import SUITES  # not above: it loads torch
-
-    return SUITES[name].datasets
+def _trained(run: Task, seed: int) -> Measured:
+    return Measured(given={"encoder": run.folder}, label=run.label, seed=seed, run=run)
 
 
 def _variant(spec: RowSpec) -> str:
@@ -273,10 +261,3 @@ def _variant(spec: RowSpec) -> str:
 def _positive(spec: RowSpec) -> str | None:
     """Real images have no stored positives, whatever the table's others have."""
     return "anchor" if spec.data in ("real", "mixed") else spec.positive
-
-
-def views_file(task: Task) -> str | None:
-    """Where the content of ``task.views`` belongs, relative to the whole's folder."""
-    if task.views is None:
-        return None
-    return task.arguments[task.arguments.index("--views") + 1]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from genrep.errors import DataError
 from genrep.files import locked_folder, write_atomic, write_json
 
+from ..figure3.page import timing_blocks
 from ..report import ReportConfig, ReportResult, Row, write_report
 from ..report.facts import read_object
 from ..report.page import Block, Code, Paragraph, to_html, to_markdown
@@ -17,9 +18,7 @@ from ..report.rows import duration
 from ..report.write import HTML_FILE, MARKDOWN_FILE
 from .planning import Plan, PlannedRow
 from .records import record_path
-from .sources import SUBSET
 from .tasks import DIGEST, FOLDERS, Task, all_tasks, read_record
-from .timing import TIMING_FILE, timing_blocks
 
 DELTA_RESULTS = "delta-results.json"
 SEED = re.compile(rf"-s(\d+){DIGEST}")  # in the name of an evaluation's folder
@@ -54,8 +53,8 @@ def make_report(
     Raises:
         DataError: a result file is damaged.
     """
-    if plan.script is not None:
-        return _script_page(plan, plan.script, out, folder)
+    if plan.task is not None:
+        return _timing_page(plan, plan.task, out, folder)
     there = [_there(planned, out, asked) for planned in plan.rows]
     rows = [_report_row(one, out) for one in there if one.done]
     if not rows:
@@ -95,17 +94,11 @@ def _results(task: Task, planned: PlannedRow, out: Path) -> Path:
     path = folder / task.final
     content = read_object(path)
     try:
-        entries = delta_entries(content, _generator(task))
+        entries = delta_entries(content, task.needs[0].config.gen)  # whose latents the walk moves
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise DataError(f"{path}: wanted what measure-delta writes ({type(error).__name__}: {error})") from error
     write_json(folder / DELTA_RESULTS, entries)
     return folder / DELTA_RESULTS
-
-
-def _generator(task: Task) -> str:
-    """Whose latents a walk moves."""
-    (fit,) = task.needs
-    return fit.arguments[fit.arguments.index("--gen") + 1]
 
 
 def delta_entries(content: dict[str, Any], generator: str) -> list[dict[str, Any]]:
@@ -146,7 +139,7 @@ def _texts(says: tuple[str, ...], rows: list[There], out: Path) -> tuple[str, ..
     """What was done, on what, in what time."""
     texts = [*says, *_seed_texts(rows)]
     tasks = all_tasks(task for one in rows for task in one.done)
-    texts += [_subset_text(task) for task in tasks if task.module == SUBSET]
+    texts += [_subset_text(task) for task in tasks if task.kind == "subset"]
     records = {task.id: record for task in tasks if (record := read_record(record_path(out, task)))}
     hardware = dict.fromkeys(hardware_text(one) for one in records.values())
     if hardware:
@@ -178,9 +171,9 @@ def _seed_texts(rows: list[There]) -> list[str]:
 
 def _subset_text(task: Task) -> str:
     """What is in a folder of real images."""
-    asked = dict(zip(task.arguments[::2], task.arguments[1::2]))
-    counts = f"{int(asked['--train']):,} training and {int(asked['--test']):,} test images"
-    return f"{Path(task.folder).name}: {counts} of {asked['--dataset']}, the first of each class."
+    asked = task.config
+    counts = f"{asked.train:,} training and {asked.test:,} test images"
+    return f"{task.id}: {counts} of {asked.dataset}, the first of each class."
 
 
 def hardware_text(record: dict[str, Any]) -> str:
@@ -205,13 +198,13 @@ def _time_of(results: list[Task], records: dict[str, dict[str, Any]]) -> str:
     return ", ".join(said)
 
 
-def _script_page(plan: Plan, task: Task, out: Path, folder: Path) -> Path | None:
-    """What a script printed as a page, with the plots of its numbers; None: it has not ended."""
+def _timing_page(plan: Plan, task: Task, out: Path, folder: Path) -> Path | None:
+    """What a timing printed as a page, with the plots of its numbers; None: it has not ended."""
     if not task.done(out):
         return None
     hardware = hardware_text(read_record(record_path(out, task)))
     blocks: list[Block] = [*map(Paragraph, plan.says), Paragraph(f"Hardware: {hardware}.")]
-    timing, pictures = timing_blocks(out / task.folder / TIMING_FILE)
+    timing, pictures = timing_blocks(out / task.out)
     blocks += [*timing, Code((out / task.folder / task.final).read_text(errors="replace"))]
     with locked_folder(folder):
         for picture in pictures:

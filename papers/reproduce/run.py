@@ -4,20 +4,74 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from genrep.cli import Terminated
-from genrep.errors import DataError, GenRepError
+from genrep.encoders import DEVICES
+from genrep.errors import DataError, GenRepError, one_of
+from genrep.evaluate.images import DOWNLOADABLE, load_pair
 from genrep.progress import note
 
-from .config import ReproduceConfig
-from .planning import Plan, make_plan
+from .planning import Plan, known_encoders, make_plan, usable_generators
 from .records import Slot, find_slots
 from .reporting import make_report, seeds_there
 from .scheduling import Scheduler
-from .specs import read_scale
-from .tasks import Task, fill, open_tasks
+from .sources import ROOT
+from .specs import SCALES, read_scale, read_table
+from .tasks import Task, open_tasks
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReproduceConfig:
+    """Settings of a reproduction; what is None is the scale's or the machine's."""
+
+    table: str
+    out: Path  # gets every dataset, run and result, and a folder with the report
+    scale: str = "small"
+    rows: tuple[str, ...] = ()  # their ids; none: all
+    seeds: tuple[int, ...] | None = None  # of trainings and evaluations; a row's runs share their data
+    root: Path | None = None  # real data
+    download: bool = False  # fetch the named sets that are not under root, before any task
+    weights: Mapping[str, Path] = field(default_factory=dict)  # of generators, by name
+    # Encoders that rows only measure, by name: files or module:factory.
+    encoders: Mapping[str, str] = field(default_factory=dict)
+    device: str = "auto"
+    jobs: int | None = None  # tasks at a time; None: one per GPU, one on a CPU
+    hardware: str | None = None  # whose times a dry run tells: a name of hardware.toml, or a file
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, naming the option."""
+        if self.scale not in SCALES:
+            raise ValueError(f"--scale {self.scale!r}: wanted one of {one_of(self.scale, SCALES)}")
+        if self.device not in DEVICES:
+            raise ValueError(f"--device {self.device!r}: wanted one of {one_of(self.device, DEVICES)}")
+        if self.jobs is not None and self.jobs < 1:
+            raise ValueError(f"--jobs {self.jobs}: wanted at least 1")
+        if self.seeds is not None and (not self.seeds or len(set(self.seeds)) < len(self.seeds)):
+            raise ValueError(f"--seeds {','.join(map(str, self.seeds))}: wanted different numbers, at least one")
+        if any(not 0 <= seed < 2**63 for seed in self.seeds or ()):
+            raise ValueError(f"--seeds {','.join(map(str, self.seeds or ()))}: wanted numbers from 0 and below 2**63")
+        there = next(path for path in (self.out, *self.out.absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise ValueError(f"--out {self.out}: {there} is no folder")
+        for option, names, taken in (
+            ("--weights", self.weights, usable_generators(self.table, self.scale)),
+            ("--encoder", self.encoders, known_encoders(self.table, self.scale)),
+        ):
+            for name in names:
+                if name not in taken:
+                    known = ", ".join(taken) or "none"
+                    raise ValueError(f"{option} {name}: {self.table} at this scale takes those of {known}")
+        rows = [row.id for row in read_table(self.table, self.scale).rows]
+        for row in self.rows:
+            if row not in rows:
+                raise ValueError(f"--rows {row!r}: {self.table} at this scale has {one_of(row, rows) or 'no rows'}")
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        """Those asked for, else the scale's."""
+        return self.seeds or read_scale(self.scale).seeds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,26 +167,16 @@ def _values(config: ReproduceConfig, plan: Plan) -> dict[str, str]:
         values[f"encoder:{name}"] = str(Path(text).resolve()) if Path(text).exists() else text
     if config.root is not None:
         values["root"] = str(config.root.resolve())
-    commands = open_tasks(plan.goals, config.out)
-    if config.root is None and any("{root}" in word for task in commands for word in task.arguments):
+    if config.root is None and any(
+        ROOT in word for task in open_tasks(plan.goals, config.out) for word in task.arguments
+    ):
         raise DataError(f"{config.table} wants real images: give the folder that holds them as --root")
-    if plan.script is not None:
-        checkout = Path(__file__).resolve().parents[2]
-        if not Path(fill(plan.script.module, {"checkout": str(checkout)})).is_file():
-            script = fill(plan.script.module, {"checkout": "."})
-            raise DataError(
-                f"{config.table}: {script} is part of a checkout of genrep and not of the installed package"
-            )
-        values["checkout"] = str(checkout)
     return values
 
 
 def _fetch(tasks: list[Task], root: Path | None) -> None:
     """Get the real sets that the tasks name, if they are not there; what nobody can download its tasks will miss."""
-    from genrep.evaluate.images import DOWNLOADABLE, load_pair
-    from genrep.evaluate.transfer import SUITES
-
-    words = {word for task in tasks if "{root}" in task.arguments for word in task.arguments}
-    words |= {name for word in words & SUITES.keys() for name in SUITES[word].datasets}
-    for name in sorted(words & DOWNLOADABLE):
+    named = {task.given.get("dataset") or task.given.get("data") for task in tasks if task.given.get("root") == ROOT}
+    named |= {part for task in tasks for part in task.parts}
+    for name in sorted(named & DOWNLOADABLE):
         load_pair(name, root, download=True)

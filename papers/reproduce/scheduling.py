@@ -14,7 +14,6 @@ from pathlib import Path
 from genrep.errors import ResumeError
 from genrep.files import locked_folder, write_atomic
 
-from .planning import views_file
 from .records import Slot, add_piece
 from .tasks import LOG_FILE, TASKS, Task, open_tasks
 
@@ -107,23 +106,24 @@ class Scheduler:
 
     def _spawn(self, task: Task, number: int, lock: int, held: contextlib.ExitStack) -> Running:
         slot = self.slots[number]
-        if (views := views_file(task)) is not None and task.views is not None:
-            (self.out / views).parent.mkdir(exist_ok=True)
-            write_atomic(self.out / views, task.views.encode(), shared=True)
+        if task.views is not None:
+            file = self.out / task.given["views"]
+            file.parent.mkdir(exist_ok=True)
+            write_atomic(file, task.views.encode(), shared=True)
         (self.out / task.folder).mkdir(parents=True, exist_ok=True)
         if task.kind == "dataset":  # a manifest that came without its shards counts as a finished set
             (self.out / task.folder / task.final).unlink(missing_ok=True)
         argv = task.command(self.values, slot.device)
         # PYTHONSAFEPATH: a folder of the working directory must not stand in for a package.
         environment = {**os.environ, "PYTHONSAFEPATH": "1"}
-        if task.kind != "script":  # the one task of its table, which has all devices
+        if not task.verb.prints:  # which is the one task of its table, and has all devices
             environment["CUDA_VISIBLE_DEVICES"] = slot.visible
         mine = os.sched_getaffinity(0)
         os.sched_setaffinity(0, slot.cores)  # inherited
         try:
             with (
                 open(self.out / TASKS / task.id / LOG_FILE, "ab") as log,
-                open(self.out / task.folder / task.final, "wb") if task.kind == "script" else log as stdout,
+                open(self.out / task.folder / task.final, "wb") if task.verb.prints else log as stdout,
             ):
                 process = subprocess.Popen(
                     argv,

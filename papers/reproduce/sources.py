@@ -5,27 +5,48 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from importlib.resources import files
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from genrep.files import digest_json, sha256_file
+from genrep.generate.recipes.recipe import load_recipe
+from genrep.generate.weights.locate import is_embedded
 from genrep.images.labelled import NAMED
 from genrep.images.photo_sets import FOLDER_SETS
 
-from .specs import RowSpec, ScaleSpec, Settings, image_shape, is_conditional, read_fit
-from .tasks import DIGITS, Task, flags
+from .specs import RowSpec, ScaleSpec, image_shape, is_conditional, read_fit
+from .tasks import DIGITS, Task
+from .verbs import VERBS, Settings, config_of
 
-GENERATE = "genrep.generate"
-SUBSET = "genrep.papers.reproduce.subset"
-LAST_FILES = {"fit-steer": "walks.json", "fit-navigator": "navigator.json", "fit-filter": "filter.json"}
-LENGTHS = {"fit-steer": 160_000, "fit-navigator": 200_000, "fit-filter": 1}  # samples, where a fit does not say
 PLACEHOLDER = re.compile(r"\{([a-z0-9-]+)\}")
+ROOT = "{root}"  # where real data lie
 VIEWS = "views"  # folder of views that are tables
 NAVIGATOR_SAYS = (
     "Reduced, COP-Gen's navigator is not its recipe: HL's start, T(z) projected on a ball, no colour among f's pixel views, "
     "rates of 50 and 33 times COP-Gen's, batches of 64."
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """What a training is given to be trained on."""
+
+    given: Settings  # of genrep-train
+    needs: tuple[Task, ...]
+    name: str  # of the last set, or of the generator at work
+    facts: Mapping[str, str] = field(default_factory=dict)
+    views: str | None = None  # content of a file of views
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views:
+    """Latent views of a row."""
+
+    text: str  # as ``--views`` takes them
+    name: str  # of the outermost one
+    content: str | None  # of the file that ``text`` names; None: it is none
+    fits: tuple[Task, ...]
 
 
 class Sources:
@@ -42,7 +63,7 @@ class Sources:
         if not self.scale.reduced:
             return {}
         for one in self.scale.stand_ins:
-            if role in one and (one[role] in self.weights or has_weights(one[role])):
+            if role in one and (one[role] in self.weights or is_embedded(load_recipe(one[role]))):
                 return one
         raise ValueError(f"--scale {self.scale.name}: no {role} generator is there; --weights NAME=FILE gives one")
 
@@ -55,22 +76,29 @@ class Sources:
             said.append(NAVIGATOR_SAYS)
         return tuple(said)
 
-    def generator(self, spec: RowSpec) -> str:
+    # Generators
+
+    def _generator(self, spec: RowSpec) -> str:
         """Its name."""
         if not self.scale.reduced:
             return spec.generator
-        role = (
-            "conditional" if is_conditional(spec.generator) or "unconditional" not in self.stand_in else "unconditional"
-        )
+        conditional = is_conditional(spec.generator) or "unconditional" not in self.stand_in
+        role = "conditional" if conditional else "unconditional"
         self.replaced[spec.generator] = self.stand_in[role]
         return self.stand_in[role]
 
-    def gen_options(self, spec: RowSpec) -> tuple[str, Settings, dict[str, str]]:
-        """Name, options and the facts for the digest."""
-        name = self.generator(spec)
+    def _gen(self, spec: RowSpec) -> tuple[Settings, dict[str, str]]:
+        """``gen`` and ``weights`` as commands take them, and what the digest shall know of the weights."""
+        name = self._generator(spec)
         if name not in self.weights:
-            return name, {"gen": name}, {}
-        return name, {"gen": name, "weights": f"{{weights:{name}}}"}, {"weights": self.weights_facts[name]}
+            return {"gen": name}, {}
+        return {"gen": name, "weights": f"{{weights:{name}}}"}, {"weights": self.weights_facts[name]}
+
+    def num_pairs(self, spec: RowSpec) -> int:
+        """Of the set that a row's samples are from."""
+        return (self.scale.num_pairs if self.scale.reduced else spec.num_pairs) * spec.times
+
+    # Real images
 
     def real(self, spec: RowSpec) -> tuple[str, Task | None]:
         """Name of the real set, or its folder, as commands take it; the task that makes the folder."""
@@ -81,31 +109,20 @@ class Sources:
             self.replaced[spec.real] = name
         if self.scale.subset is None:
             return name, None
-        arguments = ("--dataset", name, "--root", "{root}", *flags(dict(self.scale.subset)))
-        task = Task(
-            kind="subset",
-            label=name,
-            module=SUBSET,
-            arguments=arguments,
-            final="done.json",
-            has_device=False,
-            like="subset",
-        )
+        given = {"dataset": name, "root": ROOT, **self.scale.subset}
+        task = Task(verb=VERBS["subset"], label=name, given=given, like="subset")
         return task.folder, task
 
     def _real_data(self, spec: RowSpec) -> Task:
         name, subset = self.real(spec)
-        place = _place(name, subset)
+        given = _place(name, subset)
         if not subset and name not in NAMED:
-            place |= self._real_shape(spec)
+            given |= self._real_shape(spec)
         return Task(
-            kind="dataset",
+            verb=VERBS["from-folder"],
             label=f"real-{Path(name).name.rpartition('-')[0] if subset else name}",
-            module=f"{GENERATE}:from-folder",
-            arguments=(place.pop("data"), *flags(place), "--split", "train"),
-            final="manifest.json",
+            given={**given, "split": "train"},
             needs=(subset,) if subset else (),
-            has_device=False,
             like=f"from-folder {name}",
         )
 
@@ -115,30 +132,14 @@ class Sources:
             return {"shorter_side": self.scale.real_size}
         return {"size": "x".join(map(str, image_shape(spec.generator)))}
 
-    def num_pairs(self, spec: RowSpec) -> int:
-        """Of the set that a row's samples are from."""
-        return (self.scale.num_pairs if self.scale.reduced else spec.num_pairs) * spec.times
-
-    def _views(self, spec: RowSpec) -> tuple[str, str | None, list[Task]]:
-        """The argument, the content of its file, and the fits that it names."""
-        text = spec.views if isinstance(spec.views, str) else json.dumps(spec.views)
-        fits = {name: self.fit(spec, name) for name in PLACEHOLDER.findall(text)}
-        if isinstance(spec.views, str):
-            return _with_folders(text, fits, ""), None, list(fits.values())
-        content = _toml(json.loads(_with_folders(text, fits, "../")))
-        return f"{VIEWS}/{digest_json(content)[:DIGITS]}.toml", content, list(fits.values())
-
-    def _filter(self, spec: RowSpec) -> tuple[str | None, list[Task]]:
-        if spec.filter is None:
-            return None, []
-        fit = self.fit(spec, "filter")
-        return f"{spec.filter},weights={fit.folder}/filter.safetensors", [fit]
+    # What is learned before
 
     def fit(self, spec: RowSpec, name: str) -> Task:
         """A fit of ``fits.toml`` through the row's generator."""
         command, options = read_fit(name, self.scale.name)
         self.navigated |= name.startswith("navigator")
-        gen, given, facts = self.gen_options(spec)
+        given, facts = self._gen(spec)
+        gen = given["gen"]
         same = {key: value for key, value in options.items() if key not in ("samples", "chunks", "layers")}
         part = "".join(f"-{key}-{options[key]}" for key in ("chunks", "layers") if key in options)
         needs: tuple[Task, ...] = ()
@@ -146,70 +147,98 @@ class Sources:
             real, subset = self.real(spec)
             needs = (subset,) if subset else ()
             given |= _place(real, subset)
+        given |= options
         return Task(
-            kind="fit",
+            verb=VERBS[command],
             label=f"{command.removeprefix('fit-')}-{gen}{part}",
-            module=f"{GENERATE}:{command}",
-            arguments=flags({**given, **options}),
+            given=given,
             facts=facts,
             needs=needs,
-            final=LAST_FILES[command],
             like=f"{command} {gen} {digest_json(same)[:6]}",
-            units=float(options.get("samples", LENGTHS[command])),
+            units=float(getattr(config_of(command, {**given, "out": ""}), "samples", 1)),
         )
 
+    def _views(self, spec: RowSpec) -> Views:
+        text = spec.views if isinstance(spec.views, str) else json.dumps(spec.views)
+        fits = {name: self.fit(spec, name) for name in PLACEHOLDER.findall(text)}
+
+        def with_folders(above: str) -> str:
+            return PLACEHOLDER.sub(lambda match: above + fits[match[1]].folder, text)
+
+        if isinstance(spec.views, str):
+            text = with_folders("")
+            return Views(text=text, name=text.partition(":")[0], content=None, fits=tuple(fits.values()))
+        content = _toml(json.loads(with_folders("../")))
+        file = f"{VIEWS}/{digest_json(content)[:DIGITS]}.toml"
+        return Views(text=file, name=spec.views["name"], content=content, fits=tuple(fits.values()))
+
+    def _filter(self, spec: RowSpec) -> tuple[str | None, tuple[Task, ...]]:
+        if spec.filter is None:
+            return None, ()
+        fit = self.fit(spec, "filter")
+        return f"{spec.filter},weights={fit.folder}/filter.safetensors", (fit,)
+
+    # Sets
+
     def _generated(self, spec: RowSpec) -> Task:
-        views, content, fits = self._views(spec)
+        views = self._views(spec)
         filtered, filters = self._filter(spec)
-        gen, given, facts = self.gen_options(spec)
-        classes = None if self.scale.reduced else spec.classes
-        count, positives = self.num_pairs(spec), None if spec.num_positives == 1 else spec.num_positives
-        options = {
-            **given,
-            "classes": classes,
-            "views": views,
+        given, facts = self._gen(spec)
+        gen, count = given["gen"], self.num_pairs(spec)
+        given |= {
+            "classes": None if self.scale.reduced else spec.classes,
+            "views": views.text,
             "filter": filtered,
             "num_pairs": count,
-            "num_positives": positives,
+            "num_positives": None if spec.num_positives == 1 else spec.num_positives,
         }
-        kind = views.partition(":")[0] if content is None else spec.views["name"]  # type: ignore[index]
         return Task(
-            kind="dataset",
-            label=f"{gen}-{Path(kind).stem}{'-filtered' if filtered else ''}",
-            module=f"{GENERATE}:dataset",
-            arguments=flags(options),
+            verb=VERBS["dataset"],
+            label=f"{gen}-{Path(views.name).stem}{'-filtered' if filtered else ''}",
+            given=_stated(given),
             facts=facts,
-            needs=(*fits, *filters),
-            views=content,
-            final="manifest.json",
-            like=f"dataset {gen} {kind} {bool(filtered)}",
+            needs=(*views.fits, *filters),
+            views=views.content,
+            like=f"dataset {gen} {views.name} {bool(filtered)}",
             units=float(count * (1 + spec.num_positives)),
         )
 
-    def samples(self, spec: RowSpec) -> tuple[tuple[str, ...], tuple[Task, ...], dict[str, str], str | None]:
-        """Arguments, tasks, facts and the content of a view's file."""
-        if spec.data == "generated" and spec.online and not self.scale.reduced:
-            views, content, fits = self._views(spec)
-            filtered, filters = self._filter(spec)
-            _, given, facts = self.gen_options(spec)
-            given |= {
-                "views": views,
-                "filter": filtered,
-                "classes": spec.classes,
-                "steps_per_epoch": spec.steps_per_epoch,
-            }
-            return ("--online", *flags(given)), (*fits, *filters), facts, content
-        sets: tuple[Task, ...]
-        if spec.data == "generated":
-            sets = (self._generated(spec),)
-        else:
-            sets = (self._real_data(spec), *((self._generated(spec),) if spec.data == "mixed" else ()))
-        return flags({"data": [one.folder for one in sets]}), sets, {}, None
+    def samples(self, spec: RowSpec) -> Samples:
+        """What a row's training is given: one set, two that are mixed, or a generator at work."""
+        if is_online(spec, self.scale):
+            return self._online(spec)
+        sets = [] if spec.data == "generated" else [self._real_data(spec)]
+        if spec.data != "real":
+            sets.append(self._generated(spec))
+        return Samples(given={"data": tuple(one.folder for one in sets)}, needs=tuple(sets), name=sets[-1].label)
+
+    def _online(self, spec: RowSpec) -> Samples:
+        views = self._views(spec)
+        filtered, filters = self._filter(spec)
+        given, facts = self._gen(spec)
+        more = {
+            "views": views.text,
+            "filter": filtered,
+            "classes": spec.classes,
+            "steps_per_epoch": spec.steps_per_epoch,
+        }
+        return Samples(
+            given=_stated({"online": True, **given, **more}),
+            needs=(*views.fits, *filters),
+            name=given["gen"],
+            facts=facts,
+            views=views.content,
+        )
 
 
-def has_weights(generator: str) -> bool:
-    """Whether a generator's weights ship with the package."""
-    return (files("genrep.generate.weights.embedded") / f"{generator}.safetensors").is_file()
+def is_online(spec: RowSpec, scale: ScaleSpec) -> bool:
+    """Whether a row's samples are made while it is trained: reduced, all are stored."""
+    return spec.data == "generated" and spec.online and not scale.reduced
+
+
+def _stated(given: Settings) -> Settings:
+    """Without those that leave the choice to the command."""
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _place(name: str, subset: Task | None) -> Settings:
@@ -217,12 +246,8 @@ def _place(name: str, subset: Task | None) -> Settings:
     if subset:
         return {"data": name}
     if name in NAMED or name in FOLDER_SETS:
-        return {"data": name, "root": "{root}"}
-    return {"data": f"{{root}}/{name}"}
-
-
-def _with_folders(text: str, fits: Mapping[str, Task], above: str) -> str:
-    return PLACEHOLDER.sub(lambda match: above + fits[match[1]].folder, text)
+        return {"data": name, "root": ROOT}
+    return {"data": f"{ROOT}/{name}"}
 
 
 def _toml(table: Settings) -> str:

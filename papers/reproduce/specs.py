@@ -67,13 +67,23 @@ class TableSpec:
     title: str
     says: tuple[str, ...] = ()
     rows: tuple[RowSpec, ...] = ()
-    script: tuple[str, ...] = ()  # instead of rows: a file of the checkout, and its arguments
-    options: Settings = field(default_factory=dict)  # of the script
+    task: str | None = None  # instead of rows: one command (verbs.VERBS)
+    settings: Settings = field(default_factory=dict)  # of that command
 
     @property
     def role(self) -> str:
         """Which generator of a scale's stand-ins the rows need."""
         return "conditional" if any(is_conditional(row.generator) for row in self.rows) else "unconditional"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSpec:
+    """How a scale measures encoders."""
+
+    command: str
+    options: Settings
+    real: Settings = field(default_factory=dict)  # options for encoders of real images, over the others
+    seeds: tuple[int, ...] | None = None  # of one encoder; None: one, its training's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +93,7 @@ class ScaleSpec:
     name: str
     says: str
     seeds: tuple[int, ...]
-    evaluations: Mapping[str, Settings]
+    evaluations: Mapping[str, EvaluationSpec]
     random: Settings  # arch and stem of untrained encoders
     objectives: Mapping[str, Settings] = field(default_factory=dict)
     num_pairs: int = 0
@@ -121,11 +131,11 @@ def read_table(name: str, scale: str) -> TableSpec:
         raise ValueError(f"TABLE {name!r}: wanted one of {one_of(name, table_names())}")
     value = _read(f"tables/{name}.toml")
     where = f"tables/{name}.toml"
-    known = {"title", "says", "published", "baselines", "defaults", "rows", "script", *SCALES}
+    known = {"title", "says", "published", "baselines", "defaults", "rows", "task", *SCALES}
     _check_keys(value, known, where)
     common: Settings = {"id": name, "title": value["title"], "says": _says(value, scale)}
-    if "script" in value:
-        return TableSpec(**common, script=tuple(value["script"]), options=value.get(scale, {}))
+    if "task" in value:
+        return TableSpec(**common, task=value["task"], settings=value.get(scale, {}))
     reduced = scale != "full"
     entries = value["rows"] + [_baseline(baseline, where) for baseline in value.get("baselines", ())]
     rows = [_row(value.get("defaults", {}), entry, reduced, where) for entry in entries]
@@ -171,6 +181,7 @@ def read_scale(name: str) -> ScaleSpec:
     value = dict(_read("scales.toml")[name])
     value["seeds"], value["stand_ins"] = tuple(value["seeds"]), tuple(value.get("stand_ins", ()))
     _check_keys(value, {one.name for one in fields(ScaleSpec)}, f"scales.toml: {name}")
+    value["evaluations"] = {key: EvaluationSpec(**how) for key, how in value["evaluations"].items()}
     return ScaleSpec(name=name, **value)
 
 
@@ -202,24 +213,20 @@ def read_fit(name: str, scale: str) -> tuple[str, Settings]:
     if name not in fits:
         raise ValueError(f"fit {name!r}: wanted one of {one_of(name, fits)}")
     own = fits[name]
-    command, options = read_fit(own[PARENT], scale) if PARENT in own else (own["command"], {})
-    layers = ("full",) if scale == "full" else ("reduced", scale)
-    for layer in layers:
-        options = {**options, **own.get(layer, {})}
-    # What the parent says of the scale itself stays: a tiny fit is as short as its parent.
-    if PARENT in own and scale in fits[own[PARENT]] and scale != "full":
-        options = {**options, **fits[own[PARENT]][scale], **own.get(scale, {})}
-    return command, options
+    family = [fits[own[PARENT]], own] if PARENT in own else [own]
+    options: Settings = {}
+    for layer in ("full",) if scale == "full" else ("reduced", scale):
+        for one in family:  # a fit is its parent, but for what it says itself
+            options |= one.get(layer, {})
+    return family[0]["command"], options
 
 
 def _row(defaults: Settings, entry: Settings, reduced: bool, where: str) -> RowSpec:
-    layers = [
-        defaults,
-        defaults.get("reduced", {}) if reduced else {},
-        entry,
-        entry.get("reduced", {}) if reduced else {},
-    ]
-    merged = {key: item for layer in layers for key, item in layer.items() if key != "reduced"}
+    """A row over its table's defaults; below full scale each with its own ``reduced`` on top."""
+    merged: Settings = {}
+    for one in (defaults, entry):
+        merged |= {**one, **(one.get("reduced", {}) if reduced else {})}
+    merged.pop("reduced", None)
     _check_keys(merged, {one.name for one in fields(RowSpec)}, f"{where}: row {merged.get('id')}")
     merged["pixel_views"] = merged.get("pixel_views") or None
     for name in ("published", "evaluations"):

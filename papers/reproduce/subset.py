@@ -7,7 +7,9 @@ A folder has a name of its own, so that its results stand beside no one's on the
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -20,7 +22,18 @@ from genrep.option_types import COUNT, PATH, PATH_TEXT
 DONE_FILE = "done.json"
 
 
-def write_subset(dataset: str, root: Path | None, counts: dict[str, int], out: Path) -> None:
+@dataclass(frozen=True, kw_only=True)
+class SubsetConfig:
+    """Settings of a subset."""
+
+    dataset: str
+    train: int  # images, about as many of each class
+    test: int
+    out: Path
+    root: Path | None = None
+
+
+def write_subset(config: SubsetConfig) -> None:
     """Write the first images of each class as PNG files, ``out/<split>/<class>/NNNNN.png``, about as many of each.
 
     Raises:
@@ -29,21 +42,22 @@ def write_subset(dataset: str, root: Path | None, counts: dict[str, int], out: P
     import numpy as np
     from PIL import Image
 
-    with locked_folder(out):
+    counts = {"train": config.train, "test": config.test}
+    with locked_folder(config.out):
         for split, count in counts.items():
-            data = load_images(dataset, root, split)
+            data = load_images(config.dataset, config.root, split)
             each = -(-count // len(data.classes))
             for label in range(len(data.classes)):
                 rows = np.flatnonzero(data.labels == label)[:each]
                 if len(rows) < each:
-                    raise DataError(f"{dataset}, {split}: {len(rows)} images of class {label}, wanted {each}")
-                folder = out / split / f"{label:03d}"
+                    raise DataError(f"{config.dataset}, {split}: {len(rows)} images of class {label}, wanted {each}")
+                folder = config.out / split / f"{label:03d}"
                 folder.mkdir(parents=True, exist_ok=True)
                 for number, row in enumerate(rows):
                     path = folder / f"{number:05d}.png"
                     with faults_named(path):
                         Image.fromarray(data.images[row]).save(path)
-        write_json(out / DONE_FILE, {"dataset": dataset, **counts})
+        write_json(config.out / DONE_FILE, {"dataset": config.dataset, **counts})
 
 
 @click.command("subset")
@@ -52,9 +66,9 @@ def write_subset(dataset: str, root: Path | None, counts: dict[str, int], out: P
 @click.option("--train", type=COUNT, required=True)
 @click.option("--test", type=COUNT, required=True)
 @click.option("--out", type=PATH, required=True)
-def command(dataset: str, root: Path | None, train: int, test: int, out: Path) -> None:
+def command(**options: Any) -> None:
     """Write a few images of each class as a folder."""
-    write_subset(dataset, root, {"train": train, "test": test}, out)
+    write_subset(SubsetConfig(**options))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,10 @@ from typing import Any
 
 from genrep.errors import DataError
 from genrep.evaluate.results import read_json, read_results
+from genrep.evaluate.transfer import SUITES
 from genrep.files import digest_json
+
+from .verbs import Settings, Verb, config_of, words
 
 FOLDERS = {
     "subset": "images",
@@ -20,11 +23,10 @@ FOLDERS = {
     "fit": "fits",
     "run": "runs",
     "evaluation": "evaluations",
-    "script": "scripts",
+    "timing": "timings",
 }
 TASKS = "tasks"  # record and log of each
 RECORD_FILE, LOG_FILE = "task.json", "log.txt"
-OUTPUT_FILE = "output.txt"  # of a script: what its last attempt printed
 DIGITS = 12
 DIGEST = rf"-[0-9a-f]{{{DIGITS}}}$"  # in the end of a folder's name
 _RECORD: Mapping[str, type | tuple[type, ...]] = {
@@ -37,30 +39,45 @@ _RECORD: Mapping[str, type | tuple[type, ...]] = {
 class Task:
     """A call of a command. Two with equal settings are one: ``id`` compares them.
 
-    ``arguments`` lack ``--out`` and ``--device``, and name the folders of other tasks relative to the whole's. ``{root}``,
-    ``{weights:NAME}`` for a generator's file, and ``{folder}`` for the task's own stand in for paths, on which no digest should
-    depend.
+    ``given`` are the settings that the command is given, by the names of its config's fields; a preset is named and not spelt
+    out. They lack ``out`` and ``device``, and name the folders of other tasks relative to the whole's. ``{root}``,
+    ``{weights:NAME}`` for a generator's file and ``{encoder:NAME}`` stand in for paths, on which no digest should depend.
     """
 
-    kind: str  # of FOLDERS
+    verb: Verb
     label: str  # for people, and the folder's name
-    module: str  # python -m
-    arguments: tuple[str, ...]
-    final: str  # the command writes it last
+    given: Settings
     needs: tuple[Task, ...] = ()
-    has_device: bool = True  # takes --device
     facts: Mapping[str, str] = field(default_factory=dict)  # further settings that the result depends on
-    views: str | None = None  # content of ``views_file``
+    views: str | None = None  # content of the file that ``given["views"]`` names
     like: str = ""  # tasks with the same take ``units`` times as long
     units: float = 1.0
     seed: int | None = None  # of the training that it is, or measures
-    whole: bool = True  # False: ``final`` does not tell whether everything is there, only the record does
-    parts: tuple[str, ...] = ()  # datasets of which ``final`` has results, once all that could be there is
+
+    @property
+    def kind(self) -> str:
+        """One of FOLDERS."""
+        return self.verb.kind
+
+    @property
+    def final(self) -> str:
+        """The file that the command writes last."""
+        return self.verb.final
+
+    @cached_property
+    def config(self) -> Any:
+        """All settings, as the command has them. Raises ValueError or RecipeError for settings that it would not take."""
+        return config_of(self.verb.name, {**self.given, "out": self.out})
+
+    @cached_property
+    def arguments(self) -> tuple[str, ...]:
+        """``given`` as the words of a command line."""
+        return words(self.given, self.verb.positional)
 
     @cached_property
     def digest(self) -> str:
         """Of everything that the result depends on: the folders of ``needs`` stand in the arguments."""
-        return digest_json([self.module, *self.arguments, dict(self.facts)])[:DIGITS]
+        return digest_json([self.verb.identity, *self.arguments, dict(self.facts)])[:DIGITS]
 
     @property
     def id(self) -> str:
@@ -71,7 +88,8 @@ class Task:
     def kin(self) -> str:
         """``like`` without the digests of settings: about as long, whatever the fine print.
 
-        >>> Task(kind="fit", label="", module="", arguments=(), final="", like="fit-steer biggan 64fb8e").kin
+        >>> from .verbs import VERBS
+        >>> Task(verb=VERBS["fit-steer"], label="", given={}, like="fit-steer biggan 64fb8e").kin
         'fit-steer biggan'
         """
         return self.like.rpartition(" ")[0] if self.kind in ("fit", "run") else re.sub(DIGEST, "", self.like)
@@ -84,27 +102,30 @@ class Task:
     @property
     def out(self) -> str:
         """``--out``: the folder, or the one file that a command writes."""
-        return f"{self.folder}/{self.final}" if self._measures_delta else self.folder
+        return f"{self.folder}/{self.verb.out}" if self.verb.out else self.folder
 
     @property
-    def _measures_delta(self) -> bool:
-        return self.module.endswith(":measure-delta")
+    def whole(self) -> bool:
+        """False: ``final`` does not tell whether everything is there, only the record does."""
+        return self.verb.whole and len(self.given.get("seeds", (0,))) == 1
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Datasets of which ``final`` has results, once all that could be there is; none: it is of one."""
+        return SUITES[self.given["suite"]].datasets if "suite" in self.given else ()
 
     def command(self, values: Mapping[str, str], device: str) -> list[str]:
         """The argument list of the process; ``values`` are those of the placeholders."""
-        module, _, verb = self.module.partition(":")
-        filled = [fill(argument, {**values, "folder": self.folder}) for argument in self.arguments]
-        if self.kind == "script":
-            return [sys.executable, fill(module, values), *filled, *(["--device", device] if self.has_device else [])]
-        tail = ["--out", self.out, *(["--device", device] if self.has_device else [])]
-        return [sys.executable, "-m", module, *([verb] if verb else []), *filled, *tail]
+        filled = [fill(argument, values) for argument in self.arguments]
+        tail = ["--out", self.out, *(["--device", device] if self.verb.has_device else [])]
+        return [sys.executable, "-m", *self.verb.program, *filled, *tail]
 
     def has_result(self, out: Path) -> bool:
         """Whether what it leaves behind is there, whoever made it."""
         path = out / self.folder / self.final
         if self.kind == "dataset" and path.is_file():
             return _shards_there(path)
-        if self.kind == "evaluation" and not self._measures_delta and path.is_file():
+        if self.kind == "evaluation" and not self.verb.out and path.is_file():
             return path.read_bytes().strip() != b"[]"  # a list of no results
         return path.is_file()
 
@@ -153,23 +174,6 @@ def fill(text: str, values: Mapping[str, str]) -> str:
     for name, value in values.items():
         text = text.replace("{" + name + "}", value)
     return text
-
-
-def flags(options: Mapping[str, Any]) -> tuple[str, ...]:
-    """Options as arguments.
-
-    >>> flags({"num_pairs": 5, "class_head": True, "cache": False, "lr_grid": [2.0, 3.0], "size": None})
-    ('--num-pairs', '5', '--class-head', '--no-cache', '--lr-grid', '2.0', '--lr-grid', '3.0')
-    """
-    words: list[str] = []
-    for name, value in options.items():
-        flag = name.replace("_", "-")
-        if isinstance(value, bool):
-            words.append(f"--{flag}" if value else f"--no-{flag}")
-        elif value is not None:
-            for one in value if isinstance(value, (list, tuple)) else [value]:
-                words += [f"--{flag}", str(one)]
-    return tuple(words)
 
 
 def all_tasks(goals: Iterable[Task]) -> list[Task]:

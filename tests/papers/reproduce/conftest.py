@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import pytest
 
 from genrep.papers.reproduce.records import Slot
 from genrep.papers.reproduce.tasks import Task
+from genrep.papers.reproduce.verbs import VERBS, Verb
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,7 +31,8 @@ class Stub(Task):
 def stub() -> Callable[..., Stub]:
     def make(name: str, code: str, *needs: Task, kind: str = "run") -> Stub:
         code = code + f"\n(out / 'final').write_text({name!r})"
-        return Stub(kind=kind, label=name, module="stub", arguments=(name,), final="final", needs=needs, code=code)
+        verb = Verb(name="stub", kind=kind, program=("stub",), identity="stub", final="final")
+        return Stub(verb=verb, label=name, given={"name": name}, needs=needs, code=code)
 
     return make
 
@@ -61,3 +63,17 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             header = bytes([0, 0, 8, array.ndim]) + b"".join(side.to_bytes(4, "big") for side in array.shape)
             (raw / f"{prefix}-{kind}-ubyte").write_bytes(header + array.tobytes())
     return folder
+
+
+@pytest.fixture
+def stub_figure3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Puts a program in the place of the one that Figure 3's task calls."""
+
+    def put(code: str) -> None:
+        folder = tmp_path / "site"
+        folder.mkdir(exist_ok=True)
+        (folder / "stub_of_figure3.py").write_text(code)
+        monkeypatch.setenv("PYTHONPATH", str(folder))
+        monkeypatch.setitem(VERBS, "figure3", replace(VERBS["figure3"], program=("stub_of_figure3",)))
+
+    return put

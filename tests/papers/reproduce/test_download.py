@@ -73,7 +73,7 @@ def test_what_nobody_can_download_is_left_to_its_tasks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: list[list[str]]
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr("genrep.evaluate.images.load_pair", lambda name, root, download: asked.append(name))
+    monkeypatch.setattr("genrep.papers.reproduce.run.load_pair", lambda name, root, download: asked.append(name))
     where = ["--scale", "full", "--root", str(tmp_path), "--out", str(tmp_path / "out"), "--device", "cpu"]
     plan = run.plan_of(run.ReproduceConfig(table="cop-gen-table2", out=tmp_path, scale="full"))
     assert any("--suite" in goal.arguments for goal in plan.goals)

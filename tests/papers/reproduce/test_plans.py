@@ -16,8 +16,9 @@ from genrep.generate.fits.config import NavigatorConfig
 from genrep.generate.sources.real import list_real
 from genrep.generate.views.grammar import parse_view
 from genrep.papers.cli import group as evaluate
+from genrep.papers.figure3.__main__ import figure3
 from genrep.papers.report.papers import find_row, published
-from genrep.papers.reproduce.planning import Plan, make_plan, views_file
+from genrep.papers.reproduce.planning import Plan, make_plan
 from genrep.papers.reproduce.records import shipped_rates
 from genrep.papers.reproduce.reporting import delta_entries
 from genrep.papers.reproduce.specs import SCALES, read_method, read_scale, read_table, table_names
@@ -30,6 +31,7 @@ from genrep.train.presets import preset
 
 EVERY = [(table, scale) for table in table_names() for scale in SCALES]
 GROUPS = {"genrep.generate": generate, "genrep.evaluate": evaluate}
+COMMANDS = {"genrep.train": train, "genrep.papers.reproduce.subset": subset, "genrep.papers.figure3": figure3}
 
 
 @cache
@@ -39,18 +41,19 @@ def plan(table: str, scale: str) -> Plan:
 
 def words(task: Task, device: str = "cpu", root: str = "/data") -> list[str]:
     """What stands after the module."""
-    return task.command({"root": root, "checkout": "/checkout"}, device)[3:]
+    return task.command({"root": root}, device)[3:]
 
 
 def parsed(task: Task, root: str = "/data") -> click.Context:
     """The task's command line, read by the command that it is for."""
-    module, _, verb = task.module.partition(":")
-    if module in GROUPS:
+    module, *rest = task.verb.program
+    if rest:
+        (verb,) = rest
         parent = click.Context(GROUPS[module])
         found = GROUPS[module].get_command(parent, verb)
-        assert found is not None, task.module
+        assert found is not None, task.verb
         return found.make_context(verb, words(task, root=root)[1:])
-    return {"genrep.train": train, "genrep.papers.reproduce.subset": subset}[module].make_context(module, words(task))
+    return COMMANDS[module].make_context(module, words(task, root=root))
 
 
 def test_the_tables_of_the_issue_are_there() -> None:
@@ -61,13 +64,29 @@ def test_the_tables_of_the_issue_are_there() -> None:
 
 
 @pytest.mark.parametrize(("table", "scale"), EVERY)
-def test_every_command_line_is_one_that_its_command_takes(table: str, scale: str) -> None:
+def test_every_command_reads_the_settings_that_its_task_holds(table: str, scale: str) -> None:
     for task in all_tasks(plan(table, scale).goals):
-        if task.kind != "script":
-            context = parsed(task)
-            assert "{" not in " ".join(words(task)), task.folder
-            assert str(context.params["out"]) == task.out
-            assert not task.has_device or context.params["device"] == "cpu"
+        context = parsed(task)
+        assert "{" not in " ".join(words(task)), task.folder
+        assert str(context.params["out"]) == task.out
+        assert not task.verb.has_device or context.params["device"] == "cpu"
+        default = click.core.ParameterSource.DEFAULT
+        given = {name for name in context.params if context.get_parameter_source(name) is not default}
+        names = {_option(task, name): name for name in task.given}
+        assert given - {"device"} == {*names, "out"}, task.folder
+        for name in names.keys() - {"preset"}:
+            assert plain(context.params[name]) == plain(getattr(task.config, name)), (task.folder, name)
+
+
+def _option(task: Task, name: str) -> str:
+    """A protocol of one seed has ``seed``, others have ``seeds``."""
+    return "seed" if name == "seeds" and not hasattr(task.config, name) else name
+
+
+def plain(value: object) -> list[object]:
+    """A setting, be it one or several, with paths as words."""
+    several = value if isinstance(value, tuple) else (value,)
+    return [one if isinstance(one, (int, float)) else str(one).replace("{root}", "/data") for one in several]
 
 
 @pytest.mark.parametrize(("table", "scale"), EVERY)
@@ -102,11 +121,10 @@ def test_views_without_learned_files_can_be_read(scale: str, tmp_path: Path) -> 
     seen = set()
     for table in table_names():
         for task in all_tasks(plan(table, scale).goals):
-            if "--views" not in task.arguments:
+            if "views" not in task.given:
                 continue
-            text = task.arguments[task.arguments.index("--views") + 1]
+            text = task.config.views
             if task.views is not None:
-                assert views_file(task) == text
                 (tmp_path / "views.toml").write_text(task.views)
                 text = str(tmp_path / "views.toml")
             if not any(need.kind == "fit" and need.label.partition("-")[0] != "filter" for need in task.needs):
@@ -126,7 +144,7 @@ def test_recipes_of_a_small_plan_resolve(
     datasets = [
         task
         for task in all_tasks(plan(table, "small").goals)
-        if task.module == "genrep.generate:dataset" and not any(need.kind == "fit" for need in task.needs)
+        if task.verb.name == "dataset" and not any(need.kind == "fit" for need in task.needs)
     ]
     fits = [task for task in all_tasks(plan(table, "small").goals) if task.kind == "fit"]
     assert datasets and fits
@@ -198,11 +216,11 @@ def test_hls_simclr_is_cop_gens_in_all() -> None:
     for name, theirs in (("real", "real-simclr"), ("none", "none"), ("random", "gauss"), ("learned", "cop-gen")):
         assert [task.id for task in rows[f"simclr-{name}"].results] == [task.id for task in cop_gen[theirs].results]
     for name in ("simclr-hl-random", "simclr-hl-learned"):
-        given = {task.module.partition(":")[2]: parsed(task).params["preset"] for task in rows[name].results}
+        given = {task.verb.name: parsed(task).params["preset"] for task in rows[name].results}
         assert given == {"linear": "cop-gen", "detection": "cop-gen-96k"}
         (run,) = rows[name].runs
         assert parsed(run).params["preset"] == "hl-simclr" and parsed(run).params["pixel_views"] == "no-color"
-    given = {task.module.partition(":")[2]: parsed(task).params["preset"] for task in rows["hl-random"].results}
+    given = {task.verb.name: parsed(task).params["preset"] for task in rows["hl-random"].results}
     assert given == {"linear": "hl", "detection": "genrep-24k"}
 
 
@@ -244,7 +262,7 @@ def test_hls_walks_have_their_rates_and_see_112_pixels() -> None:
     found = {}
     for table in ("hl-table1", "hl-table3"):
         for task in all_tasks(plan(table, "full").goals):
-            if task.module.endswith(":fit-navigator"):
+            if task.verb.name == "fit-navigator":
                 given = {name: value for name, value in parsed(task).params.items() if name != "dry_run"}
                 config = NavigatorConfig.of_preset(given.pop("preset"), **given)
                 found[f"{config.gen} {config.chunks or config.layers or 'all'}"] = (config.lr_walk, config.lr_f)
@@ -259,7 +277,7 @@ def test_hls_walks_have_their_rates_and_see_112_pixels() -> None:
 
 def test_finetuning_is_vissls_at_full_scale() -> None:
     row = plan("cop-gen-table2", "full").rows[0]
-    given = [parsed(task).params for task in row.results if task.module.endswith(":finetune")]
+    given = [parsed(task).params for task in row.results if task.verb.name == "finetune"]
     lists = [str(one["subset"]) for one in given]
     assert lists == ["/data/1percent.txt", "/data/10percent.txt"]
     assert all((one["labels"], one["size"], one["crop"]) == (None, 256, 224) for one in given)
@@ -274,7 +292,7 @@ def test_training_finds_the_real_images_where_evaluation_does(table: str, tmp_pa
     (tmp_path / "lsun_car/train/car").mkdir(parents=True)
     (tmp_path / "lsun_car/train/car/1.jpg").touch()
     for task in all_tasks(plan(table, "full").goals):
-        if task.module.endswith((":from-folder", ":fit-filter")):
+        if task.verb.name in ("from-folder", "fit-filter"):
             given = parsed(task, str(tmp_path)).params
             assert list_real(given["data"], given["root"], "train").names, task.folder
 
@@ -286,7 +304,7 @@ def test_a_linear_evaluation_of_hl_has_five_seeds_of_one_encoder(tmp_path: Path)
             row for row in found.rows if row.spec.data == "generated" and row.spec.method.startswith("hl-simsiam")
         )
         assert len(row.runs) == 2
-        tasks = [task for task in row.results if task.module.endswith(f":{verb}")]
+        tasks = [task for task in row.results if task.verb.name == verb]
         assert [parsed(task).params["seeds"] for task in tasks] == [(0, 1, 2, 3, 4)] * 2
         assert [task.seed for task in found.goals] == sorted(task.seed or 0 for task in found.goals)
         random = next(row for row in found.rows if row.spec.data == "none").results
@@ -363,8 +381,8 @@ def test_rows_of_one_scale_only() -> None:
 def test_sample_sweeps_have_equally_many_updates() -> None:
     scale = read_scale("small")
     rows = [row for row in plan("genrep-fig6", "small").rows if row.spec.data == "generated"]
-    steps = {row.runs[0].arguments[row.runs[0].arguments.index("--steps") + 1] for row in rows}
-    assert steps == {str(scale.epochs * scale.num_pairs // scale.batch_size)}
+    steps = {row.runs[0].config.steps for row in rows}
+    assert steps == {scale.epochs * scale.num_pairs // scale.batch_size}
     assert len({row.runs[0].needs[0].id for row in rows}) == 1 and len({row.runs[0].id for row in rows}) == len(rows)
 
 

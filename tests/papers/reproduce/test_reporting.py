@@ -13,7 +13,6 @@ from genrep.cli import invoke
 from genrep.evaluate.transfer import SUITES
 from genrep.files import write_json
 from genrep.papers.commands.reproduce import command
-from genrep.papers.reproduce import run
 from genrep.papers.reproduce.planning import make_plan
 from genrep.papers.reproduce.records import record_path
 from genrep.papers.reproduce.reporting import make_report
@@ -135,7 +134,7 @@ def test_a_list_of_no_results_is_measured_again(tmp_path: Path, measure: Measure
 def test_a_transfer_is_done_when_it_has_every_dataset(tmp_path: Path) -> None:
     plan = make_plan("hl-table3", "full")
     row = next(row for row in plan.rows if row.spec.data == "generated")
-    task = next(task for task in row.results if task.module.endswith(":transfer"))
+    task = next(task for task in row.results if task.verb.name == "transfer")
     names = SUITES["hl"].datasets
     (tmp_path / task.folder).mkdir(parents=True)
     path = tmp_path / task.folder / task.final
@@ -149,19 +148,16 @@ def test_a_transfer_is_done_when_it_has_every_dataset(tmp_path: Path) -> None:
     assert task.done(tmp_path)
 
 
-def test_the_page_of_a_script_is_what_its_last_attempt_printed(
-    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+def test_the_page_of_a_timing_is_what_its_last_attempt_printed(
+    tmp_path: Path, capsys: Captured, stub_figure3: Callable[[str], None]
 ) -> None:
-    script, out = tmp_path / "site/genrep/benchmarks/loading.py", tmp_path / "out"
-    for folder in (script.parent, tmp_path / "site/genrep/evaluate/reproduce"):
-        folder.mkdir(parents=True)
-    monkeypatch.setattr(run, "__file__", str(tmp_path / "site/genrep/evaluate/reproduce/run.py"))
+    out = tmp_path / "out"
     arguments = ["hl-fig3", "--scale", "tiny", "--out", str(out), "--device", "cpu"]
-    script.write_text("import sys; print('half a table'); sys.exit('Error: no energy')")
+    stub_figure3("import sys; print('half a table'); sys.exit('Error: no energy')")
     assert invoke(command, arguments) == 1
     assert "ended with status 1: no energy" in capsys.readouterr().err
     assert not (out / "hl-fig3-tiny").exists()
-    script.write_text("import sys; print('  png <1>\\n  shards 2'); print('a warning', file=sys.stderr)")
+    stub_figure3("import sys; print('  png <1>\\n  shards 2'); print('a warning', file=sys.stderr)")
     assert invoke(command, arguments) == 0
     shown = page(out, "hl-fig3-tiny")
     assert shown.endswith("\n\n```\n  png <1>\n  shards 2\n```\n") and "half" not in shown and "warning" not in shown

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -188,20 +189,15 @@ def test_a_damaged_result_is_named(content: str, message: str, tmp_path: Path, c
     assert error.count("\n") == 1 and f"{path}: {message}" in error
 
 
-def test_a_script_of_the_checkout_is_not_in_the_package(
-    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+def test_the_timing_is_a_module_of_the_package_with_its_scales_settings(
+    tmp_path: Path, stub_figure3: Callable[[str], None]
 ) -> None:
-    (tmp_path / "site/genrep/evaluate/reproduce").mkdir(parents=True)
-    monkeypatch.setattr(run, "__file__", str(tmp_path / "site/genrep/evaluate/reproduce/run.py"))
     arguments = ["hl-fig3", "--scale", "tiny", "--out", str(tmp_path / "out"), "--device", "cpu"]
-    assert invoke(command, arguments) == 1
-    assert "benchmarks/loading.py is part of a checkout" in capsys.readouterr().err
-    script = tmp_path / "site/genrep/benchmarks/loading.py"
-    script.parent.mkdir()
-    script.write_text("import sys; print('loading', *sys.argv[1:])")
+    stub_figure3("import sys; print('loading', *sys.argv[1:])")
     assert invoke(command, arguments) == 0
     page = (tmp_path / "out/hl-fig3-tiny/report.md").read_text()
-    assert "--gen stylegan2_fashion --batch-size 32 --seconds 0.5 --rounds 1 --workers 1 --device cpu" in page
+    assert "--gen stylegan2_fashion --batch-size 32 --seconds 0.5 --rounds 1 --workers 1 --out timings/figure3-" in page
+    assert "/timing.json --device cpu" in page
 
 
 def test_a_set_whose_shards_are_gone_is_not_done(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def plan(table: str, scale: str = "full") -> Plan:
 
 def params(task: Task) -> dict[str, Any]:
     """Options as the command reads them."""
-    verb = task.module.partition(":")[2]
+    verb = task.verb.name
     command = cli.get_command(click.Context(cli), verb)
     assert command is not None
     return command.make_context(verb, task.command({"root": "/data"}, "cpu")[4:]).params
@@ -45,7 +45,7 @@ def real_sets(table: str) -> dict[str, Task]:
         for row in plan(table).rows
         for run in row.runs
         for need in run.needs
-        if need.module.endswith(":from-folder")
+        if need.verb.name == "from-folder"
     }
 
 
@@ -70,7 +70,7 @@ def test_one_training_has_images_of_one_size(table: str) -> None:
     for task in all_tasks(plan(table).goals):
         sets = [need for need in task.needs if need.kind == "dataset"]
         if task.kind == "run" and len(sets) == 2:
-            (generated,) = [one for one in sets if one.module.endswith(":dataset")]
+            (generated,) = [one for one in sets if one.verb.name == "dataset"]
             (real,) = [one for one in sets if one is not generated]
             height, width = image_shape(params(generated)["gen"])
             assert shape(real) == (f"{height}x{width}", None), task.folder

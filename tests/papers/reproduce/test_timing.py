@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +12,11 @@ import pytest
 from genrep.cli import invoke
 from genrep.errors import DataError
 from genrep.papers.commands.reproduce import command
-from genrep.papers.reproduce import run
+from genrep.papers.figure3 import measure
+from genrep.papers.figure3.__main__ import figure3
+from genrep.papers.figure3.page import timing_blocks
+from genrep.papers.figure3.ways import Figure3Config, Study
 from genrep.papers.reproduce.planning import make_plan
-from genrep.papers.reproduce.timing import TIMING_FILE, timing_blocks
 
 Captured = pytest.CaptureFixture[str]
 SETTINGS = {
@@ -45,12 +45,9 @@ print("lines")
 
 
 @pytest.mark.parametrize("co2", [True, False])
-def test_the_page_has_the_plots(co2: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script, out = tmp_path / "site/genrep/benchmarks/loading.py", tmp_path / "out"
-    for folder in (script.parent, tmp_path / "site/genrep/evaluate/reproduce"):
-        folder.mkdir(parents=True)
-    monkeypatch.setattr(run, "__file__", str(tmp_path / "site/genrep/evaluate/reproduce/run.py"))
-    script.write_text(STUB.format(content=json.dumps(measured(co2=co2))))
+def test_the_page_has_the_plots(co2: bool, tmp_path: Path, stub_figure3: Callable[[str], None]) -> None:
+    out = tmp_path / "out"
+    stub_figure3(STUB.format(content=json.dumps(measured(co2=co2))))
     assert invoke(command, ["hl-fig3", "--scale", "tiny", "--out", str(out), "--device", "cpu"]) == 0
     page = (out / "hl-fig3-tiny/report.md").read_text()
     assert "bigbigan, 4 x cuda, 8 workers a file loader, an epoch of 126,789 pairs" in page
@@ -75,43 +72,31 @@ def test_the_page_has_the_plots(co2: bool, tmp_path: Path, monkeypatch: pytest.M
 def test_a_file_that_is_something_else_is_named(change: Callable[[Any], None], tmp_path: Path) -> None:
     content = measured(co2=True)
     change(content)
-    (tmp_path / TIMING_FILE).write_text(json.dumps(content))
+    (tmp_path / "timing.json").write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"timing\.json: wanted what figure3 writes"):
-        timing_blocks(tmp_path / TIMING_FILE)
+        timing_blocks(tmp_path / "timing.json")
     assert timing_blocks(tmp_path / "none.json") == ([], [])
-
-
-def figure3() -> Any:
-    """The benchmark, as a module."""
-    path = Path(__file__).resolve().parents[3] / "benchmarks/figure3.py"
-    spec = importlib.util.spec_from_file_location("figure3", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["figure3"] = module  # where dataclasses look for it
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_its_defaults_are_hls() -> None:
     """8 workers a file loader, CO2 where codecarbon is, batches of 32 to 256 on each device, 20 epochs of ImageNet-100."""
-    module = figure3()
-    options = {parameter.name: parameter.default for parameter in module.figure3.params}
+    options = figure3.make_context("figure3", []).params
     assert (options["workers"], options["co2"], options["batch_sizes"]) == (8, None, (32, 64, 128, 256))
     assert (options["images"], options["epochs"]) == (126_789, 20)
-    assert module.devices_of("cpu", None) == 1 and module.devices_of("cuda", 4) == 4
-    task = make_plan("hl-fig3", "full").script
+    assert options == vars(Figure3Config())
+    assert measure.devices_of("cpu", None) == 1 and measure.devices_of("cuda", 4) == 4
+    task = make_plan("hl-fig3", "full").task
     assert task is not None
-    words = task.command({"checkout": "/checkout"}, "cuda")
+    words = task.command({}, "cuda")
     assert words[words.index("--out") + 1] == f"{task.folder}/timing.json"
 
 
 def test_numbers_of_several_devices_are_added() -> None:
-    module = figure3()
     options: dict[str, Any] = {"gen": "x", "views": None, "device": "cuda", "step": True, "seconds": 1.0, "workers": 8}
-    study = module.Study(**options, devices=2, rounds=2, images=1000, epochs=20, country="USA")
-    turns = [module.Taken(pairs=100, wall=2.0, device=4.0, joules={"GPU": 500.0}, grams=0.1) for _ in range(2)]
-    slow = [module.Taken(pairs=50, wall=2.0, device=4.0, joules={"GPU": 500.0}, grams=0.1) for _ in range(2)]
-    said = module.numbers(turns, slow, study)
+    study = Study(**options, devices=2, rounds=2, images=1000, epochs=20, country="USA")
+    turns = [measure.Taken(pairs=100, wall=2.0, device=4.0, joules={"GPU": 500.0}, grams=0.1) for _ in range(2)]
+    slow = [measure.Taken(pairs=50, wall=2.0, device=4.0, joules={"GPU": 500.0}, grams=0.1) for _ in range(2)]
+    said = measure.numbers(turns, slow, study)
     assert said["images_per_s"] == pytest.approx(100.0) and said["device_seconds"] == pytest.approx(40.0)
     assert said["times_png"] == pytest.approx(2.0) and said["kilojoules"]["GPU"] == pytest.approx(5.0)
     assert said["co2_grams_per_s"] == pytest.approx(0.05) and said["co2_grams"] == pytest.approx(20.0)

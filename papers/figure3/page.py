@@ -1,4 +1,4 @@
-"""HL's Figure 3 as a page: what ``benchmarks/figure3.py`` measured, as a table and as its three panels."""
+"""HL's Figure 3 as a page: what was measured, as a table and as its three panels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from ..report.page import Block, Heading, Paragraph, Picture, Table
 from ..report.plots import figure_png, plots_installed
 from ..report.write import NO_PLOTS
 
-TIMING_FILE = "timing.json"
 PICTURE = "report-timing.png"
 NAMES = {
     "png": "PNG files",

@@ -1,21 +1,9 @@
-"""HL's Figure 3 in one run: SimCLR fed by a torch DataLoader, by FFCV, by our loader, and by the generator itself.
-
-    python benchmarks/loading.py figure3 [--gen stylegan2_fashion] [--batch-size 64] [--no-step] [--device cuda] [--devices 4]
-
-For each batch size the ways take turns, in one process, at pairs of images of the generator's size: PNG files (Pillow, worker
-processes), one FFCV file, our shards (both raw up to 64 px, JPEG above), and pairs generated on the device. A step: two pixel
-views (SimCLR), ResNet-18 with torchvision's stem, projector, InfoNCE, SGD; ``ready`` is the step alone, on a batch that lies on
-the device. With ``--no-step`` loading alone, up to the batch on the device. Medians over rounds; an epoch is ``--images`` pairs
-(ImageNet-100's number, as in HL's code). Several devices train together (DistributedDataParallel), each on batches of its own.
-
-Device-seconds, and the ratio by them: of all GPUs together; on a CPU of all its cores, which other users of the machine change
-less. Energy: the GPUs' counters through nvidia-ml-py, the CPU's through Linux's powercap where it may be read. Where codecarbon
-is installed, its estimate of the whole machine's CO2, as a rate and for ``--epochs``, by the electricity of ``--country``.
-"""
+"""Turns of each way of HL's Figure 3: time, joules by this machine's counters, and grams of CO2 by codecarbon's estimate."""
 
 from __future__ import annotations
 
 import gc
+import importlib.util
 import json
 import multiprocessing as mp
 import os
@@ -28,17 +16,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 
-sys.path.append(str(Path(__file__).parent))  # where the modules beside this one are; PYTHONSAFEPATH leaves it out
-from figure3_meters import Counters, Emissions, codecarbon_installed, energy_counters
-from figure3_ways import WAYS, Step, Study, png
+from genrep.cli import say
+from genrep.files import write_atomic
+
+from .ways import PICTURES, PNG_PAIRS, WAYS, Figure3Config, Step, Study, ffcv_installed, png, write_sets
 
 LARGE = 64  # pixels: above, sets are smaller
-PNG_PAIRS = 2000  # that write_sets makes
-BATCH_SIZES, SIZE = (32, 64, 128, 256), click.IntRange(2, PNG_PAIRS)
+POWERCAP = "/sys/class/powercap"
 TOGETHER = 8  # steps between agreements of several devices on whether a turn is over
+Counters = dict[str, Callable[[], float]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +38,55 @@ class Taken:
     device: float  # seconds of the GPUs; on a CPU those of all cores together, which others' work changes less
     joules: dict[str, float]  # by counter
     grams: float | None  # of CO2
+
+
+def codecarbon_installed() -> bool:
+    """Whether CO2 can be estimated."""
+    return importlib.util.find_spec("codecarbon") is not None
+
+
+def energy_counters(device: str) -> Counters:
+    """Those that this machine has, by name: joules since an arbitrary moment."""
+    counter = nvml_counter(device) if device.startswith("cuda") else None
+    found = {} if counter is None else {"GPU": counter}
+    packages = [path / "energy_uj" for path in Path(POWERCAP).glob("intel-rapl:*") if path.name.count(":") == 1]
+    if packages and all(os.access(path, os.R_OK) for path in packages):
+        found["CPU"] = lambda: sum(int(path.read_text()) for path in packages) / 1e6
+    return found
+
+
+def nvml_counter(device: str) -> Callable[[], float] | None:
+    """Joules of a CUDA device; None without nvidia-ml-py, or if the device does not count."""
+    import torch
+
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    except pynvml.NVMLError:
+        return None
+    return lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000
+
+
+class Emissions:
+    """codecarbon's estimate; ``grams`` is None if it was not asked for."""
+
+    def __init__(self, country: str | None) -> None:
+        self.tracker: Any = None
+        if country is not None:
+            from codecarbon import OfflineEmissionsTracker
+
+            settings = {"save_to_file": False, "log_level": "critical", "allow_multiple_runs": True}
+            self.tracker = OfflineEmissionsTracker(country_iso_code=country, measure_power_secs=1, **settings)
+            self.tracker.start()
+
+    def grams(self) -> float | None:
+        """Since the beginning; ends the measurement."""
+        return None if self.tracker is None else 1000 * float(self.tracker.stop() or 0)
 
 
 def endless(loader: Iterable[Any], device: str) -> Iterator[tuple[Any, Any, Any]]:
@@ -90,7 +127,6 @@ def measure(
 ) -> Taken:
     """A turn of one way, once what it had read ahead is used up."""
     import torch
-    from loading import cpu_seconds
 
     wait = torch.cuda.synchronize if study.device.startswith("cuda") else (lambda: None)
     for _ in range(2 * study.workers + 6):
@@ -138,8 +174,6 @@ def of_all(mine: Taken, study: Study, group: Any) -> Taken:
 
 def write(root: Path, study: Study) -> None:
     """The generator's images as PNG files, one FFCV file, and shards."""
-    from loading import PICTURES, write_sets
-
     from genrep.across import open_online
     from genrep.generate.pixels import default_encoding
 
@@ -158,6 +192,8 @@ def compare(root: Path, study: Study, batch_size: int) -> None:
     group = join(root, study, batch_size)
     batches = {"png": endless(loader, study.device)}
     for way in WAYS[1:]:
+        if way.__name__ == "ffcv" and not ffcv_installed():
+            continue
         batches[way.__name__] = endless(way(root, batch_size, study), study.device)
     step = None
     if study.step:
@@ -203,7 +239,7 @@ def report(taken: dict[str, list[Taken]], batch_size: int, study: Study, root: P
     """A line for each way, and the same for ``--out``."""
     what = "SimCLR of a ResNet-18" if study.step else "loading alone"
     where = study.device.partition(":")[0] + (f" x {study.devices}" if study.devices > 1 else "")
-    click.echo(f"\n{study.gen} on {where}, {what}, batches of {batch_size}, {study.workers} workers")
+    say(f"\n{study.gen} on {where}, {what}, batches of {batch_size}, {study.workers} workers")
     rows = {name: numbers(found, taken["png"], study) for name, found in taken.items()}
     for name, row in rows.items():
         line = f"  {name:7} {row['images_per_s']:9.0f} images/s {row['device_seconds']:9.1f} device-seconds an epoch "
@@ -211,12 +247,19 @@ def report(taken: dict[str, list[Taken]], batch_size: int, study: Study, root: P
         line += "".join(f" {value:9.1f} kJ ({counter})" for counter, value in row["kilojoules"].items())
         if "co2_grams" in row:
             line += f" {1000 * row['co2_grams_per_s']:8.2f} mg CO2/s {row['co2_grams']:9.2f} g in {study.epochs} epochs"
-        click.echo(line)
+        say(line)
     if not rows["png"]["kilojoules"]:
-        click.echo("  energy is not measured: no counter (a GPU's wants nvidia-ml-py)")
+        say("  energy is not measured: no counter (a GPU's wants nvidia-ml-py)")
     if study.country is None:
-        click.echo("  CO2 is not estimated: it wants codecarbon (pip install 'genrep[energy]') and no --no-co2")
+        say("  CO2 is not estimated: it wants codecarbon (pip install 'genrep[energy]') and no --no-co2")
     (root / f"figure3-{batch_size}.json").write_text(json.dumps(rows))
+
+
+def cpu_seconds() -> float:
+    """Of this process's threads and its children."""
+    stats = [Path(f"/proc/{child.pid}/stat").read_text().split(") ")[1].split() for child in mp.active_children()]
+    ticks = sum(int(stat[11]) + int(stat[12]) for stat in stats)  # utime and stime
+    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def devices_of(device: str, given: int | None) -> int:
@@ -228,46 +271,25 @@ def devices_of(device: str, given: int | None) -> int:
     return max(1, torch.cuda.device_count())
 
 
-@click.command()
-@click.option("--gen", default="stylegan2_fashion", show_default=True, help="As of genrep-generate.")
-@click.option("--views", help="Of the online pairs.  [default: the recipe's]")
-@click.option(
-    "--batch-size",
-    "batch_sizes",
-    type=SIZE,
-    multiple=True,
-    default=BATCH_SIZES,
-    show_default=True,
-    help="Of each device.",
-)
-@click.option("--step/--no-step", default=True, show_default=True, help="Train, or load only.")
-@click.option("--images", default=126_789, show_default=True, help="Pairs of an epoch.")
-@click.option("--epochs", default=20, show_default=True, help="That CO2 is told of.")
-@click.option("--seconds", default=4.0, show_default=True, help="Of a turn.")
-@click.option("--rounds", default=3, show_default=True)
-@click.option("--workers", default=8, show_default=True, help="Of each loader of files.")
-@click.option("--device", default="cpu", show_default=True)
-@click.option("--devices", type=click.IntRange(min=1), help="That train together.  [default: all GPUs, or one CPU]")
-@click.option("--co2/--no-co2", default=None, help="Estimate CO2.  [default: where codecarbon is installed]")
-@click.option("--country", default="USA", show_default=True, help="ISO code (three letters): whose electricity.")
-@click.option("--out", type=click.Path(path_type=Path), help="A JSON file for the numbers, with the settings.")
-def figure3(
-    batch_sizes: tuple[int, ...], devices: int | None, co2: bool | None, country: str, out: Path | None, **options: Any
-) -> None:
-    """Print images/s, device-seconds, energy and CO2 of an epoch for each way and batch size."""
-    if co2 and not codecarbon_installed():
-        raise click.UsageError("--co2: codecarbon is not installed; pip install 'genrep[energy]'")
-    told = country if (codecarbon_installed() if co2 is None else co2) else None
-    study = Study(**options, devices=devices_of(options["device"], devices), country=told)
+def measure_all(config: Figure3Config) -> None:
+    """Print a line for each way and batch size, and write the numbers with their settings to ``config.out``."""
+    co2 = codecarbon_installed() if config.co2 is None else config.co2
+    devices, country = devices_of(config.device, config.devices), config.country if co2 else None
+    settings: dict[str, Any] = {
+        **{"gen": config.gen, "views": config.views, "step": config.step, "images": config.images},
+        **{"epochs": config.epochs, "seconds": config.seconds, "rounds": config.rounds, "workers": config.workers},
+        **{"device": config.device, "devices": devices, "country": country},
+    }
+    study = Study(**settings)
+    if not ffcv_installed():
+        say("FFCV is not installed: its way is left out")
     with tempfile.TemporaryDirectory() as name:
         run_all([(write, (Path(name), study))])
-        for size in batch_sizes:
+        for size in config.batch_sizes:
             run_all([(compare, (Path(name), replace(study, rank=rank), size)) for rank in range(study.devices)])
-        if out is not None:
-            sizes = {size: json.loads((Path(name) / f"figure3-{size}.json").read_text()) for size in batch_sizes}
-            out.write_text(
-                json.dumps({"settings": {**options, "devices": study.devices, "country": told}, "sizes": sizes})
-            )
+        if config.out is not None:
+            sizes = {size: json.loads((Path(name) / f"figure3-{size}.json").read_text()) for size in config.batch_sizes}
+            write_atomic(config.out, json.dumps({"settings": settings, "sizes": sizes}).encode())  # in the ways' order
 
 
 def run_all(work: list[tuple[Callable[..., None], tuple[Any, ...]]]) -> None:
@@ -282,7 +304,3 @@ def run_all(work: list[tuple[Callable[..., None], tuple[Any, ...]]]) -> None:
         time.sleep(0.05)
     if any(process.exitcode for process in processes):
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    figure3()
