@@ -128,7 +128,10 @@ def measure(
     """A turn of one way, once what it had read ahead is used up."""
     import torch
 
-    wait = torch.cuda.synchronize if study.device.startswith("cuda") else (lambda: None)
+    def wait() -> None:
+        if study.device.startswith("cuda"):
+            torch.cuda.synchronize()
+
     for _ in range(2 * study.workers + 6):
         batch = next(batches)
     if step is not None:

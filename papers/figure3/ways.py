@@ -76,7 +76,8 @@ class Step:
 
         self.shape, self.crop, self.device = shape, min(112, *shape), torch.device(study.device)
         encoder, projector = build_encoder("resnet18", "imagenet", 0), Projector(ARCHS["resnet18"], EMBEDDING_DIM, 0)
-        self.model = torch.nn.Sequential(encoder, projector).to(self.device, memory_format=torch.channels_last)
+        model = torch.nn.Sequential(encoder, projector).to(self.device)
+        self.model: torch.nn.Module = model.to(memory_format=torch.channels_last)
         if study.devices > 1:
             device_ids = [self.device] if self.device.type == "cuda" else None
             self.model = torch.nn.parallel.DistributedDataParallel(self.model, device_ids=device_ids)
@@ -92,12 +93,13 @@ class Step:
         from genrep.pixel_views.parameters import draw
 
         twice, view = np.concatenate([index, index]), np.repeat([0, 1], len(index))
-        keys = {"seed": 0, "epoch": 0, "index": twice, "view": view}
+        keys: dict[str, Any] = {"seed": 0, "epoch": 0, "index": twice, "view": view}
         parameters = draw(PIXEL_VIEWS["simclr"], **keys, image_shape=self.shape, size=self.crop)
         images = apply_views(torch.cat([anchor, positive]), parameters, self.crop, IMAGENET_MEAN, IMAGENET_STD)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
             embeddings = self.model(images)
-        loss = info_nce(*embeddings.float().chunk(2), 0.1)
+        anchors, positives = embeddings.float().chunk(2)
+        loss = info_nce(anchors, positives, 0.1)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
@@ -165,7 +167,8 @@ def png(root: Path, batch_size: int, study: Study) -> Iterable[Any]:
     """torch's ``DataLoader``, over files that the page cache holds."""
     from torch.utils.data import ConcatDataset, DataLoader
 
-    data: Any = ConcatDataset([PngPairs(root / "png")] * 4)
+    pairs: Any = PngPairs(root / "png")
+    data: Any = ConcatDataset([pairs] * 4)
     pinned = study.device.startswith("cuda")
     settings: dict[str, Any] = {"num_workers": study.workers, "persistent_workers": True, "pin_memory": pinned}
     return DataLoader(data, batch_size=batch_size, shuffle=True, drop_last=True, **settings)

@@ -176,7 +176,8 @@ def _values(config: ReproduceConfig, plan: Plan) -> dict[str, str]:
 
 def _fetch(tasks: list[Task], root: Path | None) -> None:
     """Get the real sets that the tasks name, if they are not there; what nobody can download its tasks will miss."""
-    named = {task.given.get("dataset") or task.given.get("data") for task in tasks if task.given.get("root") == ROOT}
+    reading = [task.given for task in tasks if task.given.get("root") == ROOT]
+    named = {str(given.get("dataset") or given.get("data")) for given in reading}
     named |= {part for task in tasks for part in task.parts}
     for name in sorted(named & DOWNLOADABLE):
         load_pair(name, root, download=True)
