@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from genrep.lazy import lazy
 
 if TYPE_CHECKING:
     from .build import BuildConfig, BuildReport, build_dataset
@@ -14,19 +16,14 @@ if TYPE_CHECKING:
 
 __all__ = ["BuildConfig", "BuildReport", "Generator", "LatentSpec", "build_dataset", "load_generator"]
 
-_HOMES = {
-    "BuildConfig": "genrep.generate.build",
-    "BuildReport": "genrep.generate.build",
-    "Generator": "genrep.generate.generators.base",
-    "LatentSpec": "genrep.generate.generators.base",
-    "build_dataset": "genrep.generate.build",
-    "load_generator": "genrep.generate.weights.load",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(_HOMES[name]), name)
+__getattr__ = lazy(
+    __name__,
+    {
+        "BuildConfig": "plans.config",
+        "BuildReport": "build.run",
+        "Generator": "generators.base",
+        "LatentSpec": "generators.base",
+        "build_dataset": "build.dataset",
+        "load_generator": "weights.load",
+    },
+)

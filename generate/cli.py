@@ -8,13 +8,16 @@ from genrep import __version__
 from genrep.cli import Group, run
 
 from .commands.dataset import dataset, from_folder
-from .commands.filter import fit_filter_command
+from .commands.fits import (
+    compare_navigator_command,
+    fit_filter_command,
+    fit_navigator_command,
+    fit_steer_command,
+    measure_delta_command,
+)
 from .commands.gan import fit_gan_command, measure_gan_command
-from .commands.navigator import compare_navigator_command, fit_navigator_command, measure_delta_command
 from .commands.preview import preview_command
-from .commands.recipes import list_recipes, weights_command
-from .commands.steer import fit_steer_command
-from .commands.walks import import_walk_command
+from .commands.recipes import import_walk_command, list_recipes, weights_command
 
 
 @click.group("genrep-generate", cls=Group, context_settings={"help_option_names": ["-h", "--help"]})

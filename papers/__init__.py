@@ -5,8 +5,9 @@ The only folder that knows all others: tasks call generate/, train/ and evaluate
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from genrep.lazy import lazy
 
 if TYPE_CHECKING:
     from .report import ReportConfig, write_report
@@ -22,8 +23,4 @@ _LAZY = {
     "reproduce": "reproduce.run",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(f".{_LAZY[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy(__name__, _LAZY)

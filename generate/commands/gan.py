@@ -9,7 +9,7 @@ import click
 from genrep.cli import print_config, say, say_leftovers
 from genrep.option_types import PATH, PATH_TEXT, Choice, IntRange
 
-from .root import root_options
+from .options import root_options
 
 
 @click.command("fit-gan")

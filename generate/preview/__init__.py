@@ -1,13 +1,21 @@
 """Pictures of latent views: anchors and their positives on one sheet, as a dataset would hold them.
 
 config.py   what a preview is asked for
-panels.py   which views, each of which becomes a group of columns; latents.py their positives
-images.py   pixels of both
-layout.py   where everything lies; text.py how wide words are; drawing.py the sheet itself
-run.py      from settings to a PNG
+panels.py   which views, each of which becomes a group of columns, and their latents
+sheet.py    where everything lies, how words break, the drawing
+run.py      from settings to pixels and a PNG
 """
 
-from .config import PreviewConfig
-from .run import Preview, preview_views
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from genrep.lazy import lazy
+
+if TYPE_CHECKING:
+    from .config import PreviewConfig
+    from .run import Preview, preview_views
 
 __all__ = ["Preview", "PreviewConfig", "preview_views"]
+
+__getattr__ = lazy(__name__, {"Preview": "run", "PreviewConfig": "config", "preview_views": "run"})

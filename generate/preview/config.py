@@ -2,63 +2,95 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-MOST = {"num_anchors": 64, "num_positives": 64, "columns": 40, "seed": (1 << 63) - 1}
+from genrep.errors import ConfigError
+from genrep.settings import MOST_SEED, config, setting
+
+from ..plans.config import device, generator, generator_options, truncation
+
 MOST_DISTANCES, LARGEST_DISTANCE = 64, 1e6
 
 
-@dataclass(frozen=True, kw_only=True)
+@config
 class PreviewConfig:
     """Settings of a sheet of anchors and positives. The pairs are those of ``genrep-generate dataset``, from pair 0 on."""
 
-    gen: str
-    out: Path  # FILE.png
-    views: tuple[str, ...] = ()  # a group of columns each; none = the recipe's own, with distances a random direction
-    compare: bool = False  # beside them, the papers' random views that this generator admits
-    chunks: str | None = None  # "each": every chunk, or every group of W layers, moved alone (HL, Figure 2)
-    distances: tuple[float, ...] = ()  # a column each, along the direction of the first positive (COP-Gen, Figure 2)
-    num_anchors: int = 6
-    num_positives: int = 4  # not with distances
-    seed: int = 0
-    columns: int | None = None  # of positives side by side, at most; None = as many as can be seen well
-    weights: Path | None = None  # of the generator, instead of the recipe's own
-    features: Path | None = None  # instance features (IC-GAN)
-    classes: str = "all"
-    truncation: float | None = None  # the generator's own
-    device: str = "auto"
+    gen: str = generator(default="stylegan2_fashion")
+    weights: Path | None = setting(default=None, metavar="FILE[#NETWORK]", help="Weights instead of the recipe's own.")
+    features: Path | None = setting(default=None, metavar="FILE", help="Instance features, for IC-GAN.")
+    classes: str = setting(
+        default="all",
+        metavar="all|0-99|PRESET|FILE",
+        help="Classes of a class-conditional generator, taken in turn.",
+    )
+    truncation: float | None = truncation()
+    views: tuple[str, ...] = setting(  # none: the recipe's own; with distances, a random direction
+        default=(),
+        metavar="NAME:KEY=VALUE,...",
+        help="Latent view of the positives; give it again to see several side by side.  [default: the recipe's]",
+    )
+    compare: bool = setting(default=False, help="Beside them, the papers' random views that this generator admits.")
+    chunks: str | None = setting(
+        default=None,
+        metavar="each",
+        text=True,
+        help="Move every chunk of the latent, or every group of W layers, alone (HL, Figure 2).",
+    )
+    distances: str | Sequence[float] = setting(
+        default=(),
+        metavar=".5,1,2,4",
+        parse=str,  # read below, where the error is the setting's own
+        help="Positives at these distances instead, in a random direction or in that of the view (COP-Gen, Figure 2).",
+    )
+    out: Path = setting(metavar="FILE.png", help="The picture.")
+    num_anchors: int = setting(default=6, least=1, most=64, show_range=False, metavar="N", help="Rows.")
+    num_positives: int = setting(
+        default=4, least=1, most=64, show_range=False, metavar="K", help="Of each view; not with --distances."
+    )
+    columns: int | None = setting(
+        default=None,
+        least=1,
+        most=40,
+        show_range=False,
+        metavar="N",
+        help="Positives side by side, at most.  [default: as many as can be seen well]",
+    )
+    seed: int = setting(default=0, least=0, most=MOST_SEED, show_range=False, help="Of the latents.")
+    device: str = device()
 
     def __post_init__(self) -> None:
-        """Raises ValueError, naming the option."""
-        for name, most in MOST.items():
-            value, least = getattr(self, name), 0 if name == "seed" else 1
-            if value is not None and not least <= value <= most:
-                raise ValueError(f"--{name.replace('_', '-')} {value}: wanted {least} to {most}")
+        """Raises ConfigError."""
         if self.out.suffix != ".png":
-            raise ValueError(f"--out {self.out}: wanted a name that ends in .png")
+            raise ConfigError.naming("{out} {}: wanted a name that ends in .png", self.out)
         if self.chunks not in (None, "each"):
-            raise ValueError(
-                f"--chunks {self.chunks!r}: wanted each; one part alone is --views hierarchical:over=chunks,1-5=gaussian"
+            raise ConfigError.naming(
+                "{chunks} {!r}: wanted each; one part alone is {views} hierarchical:over=chunks,1-5=gaussian",
+                self.chunks,
             )
+        if isinstance(self.distances, str):
+            object.__setattr__(self, "distances", _numbers(self.distances))
         if len(self.distances) > MOST_DISTANCES:
-            raise ValueError(f"--distances: {len(self.distances)} of them, wanted at most {MOST_DISTANCES}")
-        for distance in self.distances:
+            raise ConfigError.naming("{distances}: {} of them, wanted at most {}", len(self.distances), MOST_DISTANCES)
+        for distance in self.steps:
             if not 0 < distance <= LARGEST_DISTANCE:
-                raise ValueError(f"--distances {distance:g}: wanted positive numbers such as .5,1,2,4, to 1e6")
+                raise ConfigError.naming("{distances} {:g}: wanted positive numbers such as .5,1,2,4, to 1e6", distance)
+
+    @property
+    def steps(self) -> tuple[float, ...]:
+        """The distances as numbers."""
+        return cast(tuple[float, ...], self.distances)
 
     def generator_options(self) -> dict[str, Any]:
-        """Options of the generator that the command line gives."""
-        given = {"features": self.features, "truncation": self.truncation}
-        return {name: value for name, value in given.items() if value is not None}
+        """Options of the generator that the settings give."""
+        return generator_options(self)
 
 
-def parse_distances(text: str | None) -> tuple[float, ...]:
-    """``.5,1,2,4`` as numbers; None is none. Raises ValueError, naming the option."""
-    if text is None:
-        return ()
+def _numbers(text: str) -> tuple[float, ...]:
+    """Read ``.5,1,2,4``. Raises ConfigError."""
     try:
         return tuple(float(item) for item in text.split(","))
     except ValueError:
-        raise ValueError(f"--distances {text!r}: wanted positive numbers such as .5,1,2,4") from None
+        raise ConfigError.naming("{distances} {!r}: wanted positive numbers such as .5,1,2,4", text) from None

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from genrep.cli import invoke
-from genrep.generate.commands.walks import import_walk_command
+from genrep.generate.commands.recipes import import_walk_command
 from genrep.generate.views import parse_view
 
 

@@ -15,8 +15,9 @@ This module itself is light: it holds the names. The functions are found here to
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from genrep.lazy import lazy
 
 if TYPE_CHECKING:
     from .export import export_encoder
@@ -82,7 +83,4 @@ class EncoderFacts:
     std: tuple[float, ...]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(f".{_LAZY[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy(__name__, _LAZY)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from genrep.generate.preview import PreviewConfig, preview_views
+from genrep.generate.preview.config import PreviewConfig
+from genrep.generate.preview.run import preview_views
 
 GENERATORS = '''
 import torch

@@ -7,9 +7,7 @@ from PIL import Image
 
 from genrep.generate import load_generator
 from genrep.generate.pixels import to_uint8
-from genrep.generate.preview import text
-from genrep.generate.preview.drawing import GROUND
-from genrep.generate.preview.layout import WIDTH, make_layout
+from genrep.generate.preview.sheet import GROUND, LINE, WIDTH, clip, make_layout, text_width, wrap
 
 
 def tile(preview, place):
@@ -78,11 +76,11 @@ def test_tiles_lie_inside_the_sheet_and_apart_from_each_other_and_from_words(sha
     canvas = np.zeros((layout.height, layout.width), dtype=int)
     for band in layout.bands:
         lines = max(len(piece.heading) for piece in band.pieces)
-        canvas[band.bottom_of_heading - lines * text.LINE : band.bottom_of_heading] += 1
+        canvas[band.bottom_of_heading - lines * LINE : band.bottom_of_heading] += 1
         assert most is None or sum(piece.end - piece.first for piece in band.pieces) <= most
     for top, left, bottom, right in boxes(layout, panels, columns, rows):
         assert 0 <= top < bottom <= layout.height and 0 <= left < right <= layout.width
-        canvas[top : bottom + text.LINE, left:right] += 1
+        canvas[top : bottom + LINE, left:right] += 1
     assert canvas.max() == 1
 
 
@@ -120,7 +118,7 @@ def test_every_image_has_its_words(preview):
         return (found.sheet[top:bottom, left:right].max(axis=2) < 128).sum()
 
     for top, left, _, _ in boxes(found.layout, 2, 2, 3):
-        assert ink(top + height, left, top + height + text.LINE, left + width) > 10
+        assert ink(top + height, left, top + height + LINE, left + width) > 10
     for piece in found.layout.bands[0].pieces:
         assert ink(found.layout.bands[0].top, piece.left, found.layout.bands[0].bottom_of_heading - 2, piece.right) > 50
     assert [piece.heading for piece in found.layout.bands[0].pieces] == [("gaussian:std=1",), ("uniform",)]
@@ -139,12 +137,12 @@ def test_every_image_has_its_words(preview):
     ],
 )
 def test_wrapped_lines_fit_and_lose_nothing(words, most):
-    lines = text.wrap(words, most)
+    lines = wrap(words, most)
     assert "".join(lines).replace(" ", "") == words.replace(" ", "")
-    assert all(text.width(line) <= most or len(line) == 1 for line in lines)
+    assert all(text_width(line) <= most or len(line) == 1 for line in lines)
 
 
 def test_a_text_that_is_too_wide_is_clipped():
-    assert text.clip("pair 0", 100) == "pair 0"
-    clipped = text.clip("12: Egyptian cat, or so", 80)
-    assert clipped.endswith("...") and clipped.startswith("12: E") and text.width(clipped) <= 80
+    assert clip("pair 0", 100) == "pair 0"
+    clipped = clip("12: Egyptian cat, or so", 80)
+    assert clipped.endswith("...") and clipped.startswith("12: E") and text_width(clipped) <= 80

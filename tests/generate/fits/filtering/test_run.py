@@ -10,7 +10,7 @@ from PIL import Image
 
 from genrep.cli import invoke
 from genrep.errors import DataError, RecipeError, ResumeError, TrainingError
-from genrep.generate.commands.filter import fit_filter_command
+from genrep.generate.commands.fits import fit_filter_command
 from genrep.generate.fits.config import FilterConfig
 from genrep.generate.fits.filtering import FilterTrainer, fit_filter
 from genrep.generate.fits.filtering_data import InFiles

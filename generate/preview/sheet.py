@@ -1,4 +1,4 @@
-"""Where everything lies on a sheet.
+"""A sheet of images and words: where everything lies, how words break, and the drawing.
 
 A row per anchor: the anchor, then the panels' positives. Panels that do not fit beside each other go to bands below each
 other, which show the anchors again.
@@ -6,11 +6,20 @@ other, which show the anchors again.
 
 from __future__ import annotations
 
+import math
+import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-from . import text
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 WIDTH = 2400  # pixels, at most
 MARGIN = 14
@@ -18,6 +27,10 @@ GAP = 4  # between tiles
 PANEL_GAP = 18  # between panels
 SMALL = 64  # pixels: images up to this are enlarged
 TILE = 96  # pixels that they are enlarged to, about, and that large images are not reduced below without need
+SIZE = 13  # pixels of a letter
+LINE = 17  # pixels from one line to the next
+BREAKS = re.compile(r"(?<=[\s:,;+])(?![\s:,;+])|(?<=[-_/])(?=[a-z])")
+GROUND, INK, PALE, RULE = (250, 250, 247), (25, 25, 25), (90, 90, 90), (170, 170, 165)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,14 +102,14 @@ def make_layout(
     tile = _tile(image_shape, max(_fixed(row) for row in slices), max(_columns(row) for row in slices))
     bands, right = [], 0
     whole = max(_fixed(row) + _columns(row) * tile[1] for row in slices)
-    lines = text.wrap(title, max(whole, 4 * TILE) - 2 * MARGIN)
-    top = MARGIN + len(lines) * text.LINE + text.LINE // 2
+    lines = wrap(title, max(whole, 4 * TILE) - 2 * MARGIN)
+    top = MARGIN + len(lines) * LINE + LINE // 2
     for row in slices:
         band = _band(row, headings, top, tile, num_rows)
-        top = band.row_tops[-1] + tile[0] + text.LINE + MARGIN
+        top = band.row_tops[-1] + tile[0] + LINE + MARGIN
         right = max(right, band.pieces[-1].right)
         bands.append(band)
-    width = max(right, MARGIN + max(text.width(line) for line in lines)) + MARGIN
+    width = max(right, MARGIN + max(text_width(line) for line in lines)) + MARGIN
     return Layout(width=width, height=top, tile=tile, title=tuple(lines), bands=tuple(bands))
 
 
@@ -151,9 +164,85 @@ def _band(row: list[Slice], headings: Sequence[Sequence[str]], top: int, tile: t
     left, pieces = MARGIN + tile[1] + PANEL_GAP, []
     for panel, first, end in row:
         right = left + (end - first) * (tile[1] + GAP) - GAP
-        lines = [line for paragraph in headings[panel] for line in text.wrap(paragraph, right - left)]
+        lines = [line for paragraph in headings[panel] for line in wrap(paragraph, right - left)]
         pieces.append(Piece(panel=panel, first=first, end=end, left=left, right=right, heading=tuple(lines)))
         left = right + PANEL_GAP
-    bottom = top + text.LINE * max(len(piece.heading) for piece in pieces) + 4
-    row_tops = [bottom + 4 + i * (tile[0] + text.LINE + GAP) for i in range(num_rows)]
+    bottom = top + LINE * max(len(piece.heading) for piece in pieces) + 4
+    row_tops = [bottom + 4 + i * (tile[0] + LINE + GAP) for i in range(num_rows)]
     return Band(top=top, bottom_of_heading=bottom, row_tops=tuple(row_tops), pieces=tuple(pieces))
+
+
+class Sheet:
+    """A sheet that tiles are put on, one after the other."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.image = Image.new("RGB", (layout.width, layout.height), GROUND)
+        self.draw = ImageDraw.Draw(self.image)
+        self._lines(layout.title, MARGIN, MARGIN, INK)
+        for band in layout.bands:
+            anchor = (("anchor",), MARGIN, MARGIN + layout.tile[1])
+            for heading, left, right in (anchor, *((piece.heading, piece.left, piece.right) for piece in band.pieces)):
+                self._lines(heading, left, band.bottom_of_heading - 4 - len(heading) * LINE, INK)
+                self.draw.line((left, band.bottom_of_heading - 1, right - 1, band.bottom_of_heading - 1), fill=RULE)
+
+    def put(self, image: NDArray[np.uint8], label: str, places: Sequence[tuple[int, int]]) -> None:
+        """An image ``(h, w, 3)`` as a tile at every ``(top, left)``, with its label below."""
+        tile = fit(image, self.layout.tile)
+        height, width = self.layout.tile
+        label = clip(label, width)
+        for top, left in places:
+            self.image.paste(tile, (left, top))
+            indent = (width - text_width(label)) // 2
+            self.draw.text((left + indent, top + height + 1), label, fill=PALE, font=font())
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """Shape: ``(H, W, 3)``."""
+        return np.asarray(self.image)
+
+    def _lines(self, lines: Sequence[str], left: int, top: int, fill: tuple[int, int, int]) -> None:
+        for i, line in enumerate(lines):
+            self.draw.text((left, top + i * LINE), line, fill=fill, font=font())
+
+
+def fit(image: NDArray[np.uint8], tile: tuple[int, int]) -> Image.Image:
+    """An image as large as a tile: each pixel repeated, or the image reduced."""
+    (height, width), factor = image.shape[:2], tile[0] // image.shape[0]
+    if factor and (height * factor, width * factor) == tile:
+        return Image.fromarray(image.repeat(factor, axis=0).repeat(factor, axis=1))
+    return Image.fromarray(image).resize((tile[1], tile[0]), Image.Resampling.LANCZOS)
+
+
+@cache
+def font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own, of a size that is read without effort."""
+    return ImageFont.load_default(size=SIZE)
+
+
+def text_width(text: str) -> int:
+    """Pixels that a line takes."""
+    return math.ceil(font().getlength(text))
+
+
+def wrap(text: str, most: int) -> list[str]:
+    """Lines no wider than ``most`` pixels, broken behind spaces and ``: , ; + - _ /``, and within a word that is too long."""
+    lines, line = [], ""
+    for piece in BREAKS.split(text):
+        if line and text_width((line + piece).rstrip()) > most:
+            lines.append(line.rstrip())
+            line = ""
+        line += piece
+        while len(line) > 1 and text_width(line.rstrip()) > most:
+            end = max(1, bisect_right(range(1, len(line)), most, key=lambda count: text_width(line[:count])))
+            lines.append(line[:end])
+            line = line[end:]
+    return [*lines, line.rstrip()] if line.strip() else lines
+
+
+def clip(text: str, most: int) -> str:
+    """The text, its end left out if it is wider than ``most`` pixels."""
+    if text_width(text) <= most:
+        return text
+    while text and text_width(text + "...") > most:
+        text = text[:-1]
+    return text.rstrip() + "..."
