@@ -13,9 +13,8 @@ from genrep.evaluate.knn import KnnConfig
 from genrep.evaluate.linear.config import LinearConfig
 from genrep.evaluate.transfer import TransferConfig
 from genrep.evaluate.voc.config import Voc07Config
-from genrep.generate.build.from_folder_config import FolderConfig
 from genrep.generate.fits.config import DeltaConfig, FilterConfig, NavigatorConfig, SteerConfig
-from genrep.generate.plans.config import BuildConfig
+from genrep.generate.plans.config import BuildConfig, FolderConfig
 from genrep.train.config import TrainConfig
 from genrep.train.presets import preset as training_preset
 

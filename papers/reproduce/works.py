@@ -15,9 +15,8 @@ from genrep.evaluate.finetune.presets import VISSL
 from genrep.evaluate.linear.config import LinearConfig
 from genrep.evaluate.linear.presets import PRESETS as LINEAR
 from genrep.evaluate.transfer import SUITES
-from genrep.generate.build.from_folder_config import FolderConfig
 from genrep.generate.fits.config import FilterConfig, NavigatorConfig
-from genrep.generate.plans.config import BuildConfig
+from genrep.generate.plans.config import BuildConfig, FolderConfig
 from genrep.train.config import DEFAULT_EPOCHS, TrainConfig
 
 from ..figure3.ways import Figure3Config
