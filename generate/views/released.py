@@ -25,6 +25,7 @@ import numpy as np
 
 from genrep.errors import WeightsError
 from genrep.files import sha256_file
+from genrep.untrusted import label
 
 from .walks import WALKS, save_walks
 
@@ -40,7 +41,8 @@ COMPOSED = {
     "walk_color": "color",
 }
 LAYER = re.compile(r"(?:.*\.)?(\d+)\.(weight|bias)")
-INERT = ("Linear", "ReLU", "Sequential", "DataParallel", "NonlinearWalk", "LinearWalk", "NonlinearWalker")
+WRAPPERS = ("DataParallel", "DistributedDataParallel", "OptimizedModule")
+INERT = ("Linear", "ReLU", "Sequential", "NonlinearWalk", "LinearWalk", "NonlinearWalker", *WRAPPERS)
 
 
 def import_walk(path: Path, out: Path, *, chunks: str = "", layers: str = "") -> Path:
@@ -118,16 +120,17 @@ def _save_navigator(content: Any, path: Path, out: Path, chunks: str, layers: st
 
 def _linear_layers(content: Any, path: Path) -> dict[tuple[int, str], Tensor]:
     """Weights and biases by the layers' numbers. Raises WeightsError for anything beside one chain of such layers."""
-    tensors: dict[str, Tensor] = {}
-    kinds: set[str] = set()
-    _flatten(content, "", tensors, kinds, depth=0)
-    if unknown := kinds - set(INERT):
-        raise WeightsError(f"{path}: holds a module {sorted(unknown)[0]}, wanted linear layers and ReLU")
+    from genrep.state_dicts import bare, flatten
+
+    held = flatten({"file": content}, str(path))  # which may be a module itself
+    if unknown := {name.rpartition(".")[2] for name in held.classes.values()} - set(INERT):
+        raise WeightsError(f"{path}: holds a module {label(sorted(unknown)[0])}, wanted linear layers and ReLU")
     found: dict[tuple[int, str], Tensor] = {}
-    for name, tensor in tensors.items():
-        match = LAYER.fullmatch(name)
+    for name, tensor in held.tensors.items():
+        match = LAYER.fullmatch(bare(name))
         if match is None or (int(match[1]), match[2]) in found:
-            raise WeightsError(f"{path}: tensor {name}: wanted the weights and biases of one chain of linear layers")
+            shown = label(name.removeprefix("file."))
+            raise WeightsError(f"{path}: tensor {shown}: wanted the weights and biases of one chain of linear layers")
         found[int(match[1]), match[2]] = tensor
     return found
 
@@ -139,22 +142,3 @@ def _widths(found: dict[tuple[int, str], Tensor], numbers: list[int], path: Path
     if not shapes or not fits or shapes[0][1] != shapes[-1][0]:
         raise WeightsError(f"{path}: neither walks nor linear layers from F values to F values")
     return (shapes[0][1], *(shape[0] for shape in shapes))
-
-
-def _flatten(value: Any, prefix: str, tensors: dict[str, Tensor], kinds: set[str], depth: int) -> None:
-    """Collect the tensors of nested dicts and modules under dotted names, and the modules' class names."""
-    import torch
-
-    from genrep.unpickle import Opaque
-
-    if depth > 16:
-        return
-    if isinstance(value, torch.Tensor):
-        tensors[prefix[:-1]] = value.detach()
-    elif isinstance(value, Opaque) and isinstance(value.state, dict) and "_modules" in value.state:
-        kinds.add(value.name.rpartition(".")[2])
-        for members in ("_parameters", "_buffers", "_modules"):
-            _flatten(value.state.get(members), prefix, tensors, kinds, depth + 1)
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            _flatten(item, f"{prefix}{name}.", tensors, kinds, depth + 1)

@@ -47,10 +47,13 @@ _GROUPS = 30  # lines of tensors that are left out, each told with its name
 
 @dataclass(frozen=True)
 class Content:
-    """What a checkpoint holds. ``modules``: the attributes of pickled modules, by what stands before their tensors' names."""
+    """What a checkpoint holds. ``modules``: the attributes of pickled modules, by what stands before their tensors' names;
+    ``classes``: what made them, by the same.
+    """
 
     tensors: dict[str, Tensor]
     modules: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    classes: dict[str, str] = field(default_factory=dict)
 
 
 class NoSuchNetwork(WeightsError):
@@ -69,13 +72,14 @@ def flatten(content: object, where: str) -> Content:
         )
     tensors: dict[str, Tensor] = {}
     modules: dict[str, Mapping[str, Any]] = {}
+    classes: dict[str, str] = {}
     converted: dict[int, Tensor] = {}  # an array may stand in many places, and is copied once
     seen = {id(content)}
     left: list[tuple[str, object]] = [("", content)]
     while left:
         prefix, folder = left.pop()
-        if (attributes := module_attributes(folder)) is not None:
-            modules[prefix] = attributes
+        if isinstance(folder, Opaque) and (attributes := module_attributes(folder)) is not None:
+            modules[prefix], classes[prefix] = attributes, folder.name
         for key, value in _members(folder):
             name = f"{prefix}{key if isinstance(key, str | int) else label(key)}"
             if len(name) > _LONGEST:
@@ -92,7 +96,7 @@ def flatten(content: object, where: str) -> Content:
             elif isinstance(value, Mapping | list | tuple | Opaque) and id(value) not in seen:
                 seen.add(id(value))
                 left.append((f"{name}.", value))
-    return Content(tensors, modules)
+    return Content(tensors, modules, classes)
 
 
 def module_attributes(value: object) -> dict[str, Any] | None:

@@ -64,6 +64,16 @@ def test_a_state_dict_of_a_navigator_can_be_imported_for_its_chunks(save, tmp_pa
     assert np.abs(moved[:, 3:] - z[:, 3:] - expected).max() < 1e-6
 
 
+@pytest.mark.parametrize("wrap", ["module.{}", "_orig_mod.{}", "module._orig_mod.{}", "net.{}"])
+def test_a_wrapped_navigator_is_the_same(save, tmp_path, wrap):
+    state = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 6)).state_dict()
+    inside = {name.replace(".", "._orig_mod."): tensor for name, tensor in state.items()}
+    files = []
+    for i, content in enumerate((state, {wrap.format(name): tensor for name, tensor in state.items()}, inside)):
+        files.append(import_walk(save({"state_dict": content}), tmp_path / f"{i}.safetensors").read_bytes())
+    assert files[0] == files[1] == files[2]
+
+
 def test_genreps_composed_walks_become_ours(save, tmp_path):
     random = torch.Generator().manual_seed(0)
     walks = {name: torch.randn(1, 8, generator=random) for name in ("walk_rot3d", "walk_zoom", "walk_shiftx")}
@@ -124,6 +134,7 @@ def test_nothing_in_a_hostile_file_is_executed(save, tmp_path):
         ({}, "neither walks nor linear layers"),
         (torch.zeros(3), "wanted the weights and biases of one chain"),
         ({"w": nn.Sequential(nn.Linear(4, 4), nn.Tanh())}, "holds a module Tanh"),
+        ({"0.weight\x1b[2J": torch.zeros(4, 4)}, r"tensor '0.weight\x1b[2J': wanted"),
         ({"w": nn.Sequential(nn.Linear(4, 5))}, "neither walks nor linear layers from F values to F values"),
         ({"w": nn.Sequential(nn.Linear(4, 4, bias=False))}, "neither walks nor linear layers"),
         ({"w": nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(6, 4))}, "size mismatch"),
