@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from genrep.encoders import ARCHS, DEVICES, EncoderFacts, build_encoder
 from genrep.encoders.devices import pick_device
-from genrep.evaluate.images import load_pair, whole_batches
+from genrep.evaluate.images import whole_batches
 from genrep.evaluate.transforms import Transform
 from genrep.features import Frozen, feature_batches
+from genrep.images.sets import load_pair
 from genrep.pixel_views import IMAGENET_MEAN, IMAGENET_STD
 
 ROUNDS = 3

@@ -29,7 +29,7 @@ def main(data: str, root: Path, gen: str, std: float, pairs: int, device: str) -
     from genrep.generate.views import parse_view
     from genrep.generate.views.base import Draw, synthesize_views
     from genrep.generate.weights.load import load_generator
-    from genrep.images.labelled import load_images
+    from genrep.images.sets import load_images
 
     classifier = train_classifier(load_images(data, root, "train", download=True), 0, device)
     generator = load_generator(gen, device=device)

@@ -137,7 +137,7 @@ class RealPictures(Dataset[Any]):
     """Real images of a split, through a transform, with their labels."""
 
     def __init__(self, config: Config, split: str, transform: Callable[[Image.Image], Tensor]) -> None:
-        from genrep.images.labelled import load_images
+        from genrep.images.sets import load_images
 
         self.data, self.transform = load_images(config.dataset, Path(config.root), split, download=True), transform
 

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from genrep.encoders import EncoderFacts
 from genrep.features import upload
+from genrep.images.labelled import LabelledImages
 from genrep.pixel_views.apply import apply_views
 from genrep.pixel_views.parameters import draw
 
-from .images import Ints, LabelledImages, decoded
+from .images import Ints, decoded
 from .transforms import Augmentation, Pixels, Transform, augmented
 
 

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from genrep.encoders import LoadedEncoder
 from genrep.features import feature_batches
+from genrep.images.labelled import LabelledImages
 
 from .cache import stored_features
-from .images import LabelledImages, whole_batches
+from .images import whole_batches
 from .transforms import Transform
 
 FOLDER = "features"  # in the results' own

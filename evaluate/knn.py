@@ -24,7 +24,7 @@ from .transforms import Transform
 class KnnConfig:
     """Settings of a k-nearest-neighbour classifier (Wu et al. 2018)."""
 
-    dataset: str  # one of evaluate.images.DATASETS, or an image folder
+    dataset: str  # a name of images.sets.SETS, or an image folder
     out: Path
     encoder: str | Path | None = None  # see evaluate.encoders.open_encoder; this or random_init
     random_init: bool = False

@@ -20,9 +20,10 @@ from typing import Protocol as Interface
 
 from genrep.files import locked_folder, require_writable
 from genrep.images.inventory import Inventory
+from genrep.images.labelled import LabelledImages
+from genrep.images.sets import load_pair
 
 from .encoders import open_encoder
-from .images import LabelledImages, load_pair
 from .results import Entry, add, data_digests, encoder_facts, find_or_tell, same_encoder, tell_changes
 
 if TYPE_CHECKING:

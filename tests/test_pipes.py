@@ -52,7 +52,7 @@ READERS = {
     "digest": sha256_file,
     "ClassName.txt": photo_sets._words,
     "gan.pt": lambda path: GanTrainer._transfer(SimpleNamespace(device=torch.device("cpu")), path),
-    "subset.txt": lambda path: read_subset(SimpleNamespace(files=[], name="x"), path),
+    "subset.txt": lambda path: read_subset(SimpleNamespace(paths=[], name="x"), path),
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from genrep.encoders import DEVICES, PRECISIONS
+from genrep.images.sets import SETS
 from genrep.option_types import PATH, PATH_TEXT, Choice
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -32,7 +33,7 @@ def image_options(command: Command) -> Command:
             required=True,
             metavar="NAME|DIR",
             type=PATH_TEXT,
-            help=f"{NAMES}; or an image folder.",
+            help=f"{', '.join(SETS)}; or an image folder.",
         ),
         click.option("--root", type=PATH, metavar="DIR", help="Where named datasets lie, or are downloaded to."),
         click.option("--download", is_flag=True, help="Fetch a named dataset that is not under --root."),
@@ -40,12 +41,6 @@ def image_options(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
-
-
-NAMES = (
-    "mnist, fashion_mnist, cifar10, cifar100, food101, sun397, sun397_80_20, pets, caltech101, flowers102, dtd, "
-    "stanford_cars, fgvc_aircraft, fgvc_aircraft_family, birdsnap, imagenet, imagenet100"
-)
 
 
 precision_option = click.option(

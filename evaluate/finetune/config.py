@@ -18,7 +18,7 @@ LABELS = re.compile(r"(?P<percent>\d+(\.\d+)?)%|(?P<count>\d+)-per-class")
 class FinetuneConfig:
     """Settings of a fine-tuning on a part of the labels; None: what ``presets.VISSL`` says."""
 
-    dataset: str  # one of evaluate.images.DATASETS, or an image folder
+    dataset: str  # a name of images.sets.SETS, or an image folder
     out: Path
     encoder: str | Path | None = None  # see evaluate.encoders.open_encoder; this or random_init
     random_init: bool = False

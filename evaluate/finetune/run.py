@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from genrep.errors import DataError
 from genrep.features import Frozen, out_of_memory
 from genrep.files import sha256_file
+from genrep.images.labelled import LabelledImages
 from genrep.progress import Progress
 from genrep.runs.sanity import check_training, diverged
 from genrep.seeding import derive
 
 from ..augment import AugmentedBatches
 from ..checkpoints import Checkpoint
-from ..images import LabelledImages, whole_batches
+from ..images import whole_batches
 from ..linear.fit import batches
 from ..metrics import Score, Tally
 from ..protocol import ImagesProtocol, Results

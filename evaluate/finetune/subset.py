@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from genrep.errors import DataError
+from genrep.images.labelled import LabelledImages
 from genrep.seeding import derive
 from genrep.untrusted import MAX_TEXT, read_bounded
 
-from ..images import Ints, LabelledImages
+from ..images import Ints
 from .config import parse_labels
 
 
@@ -37,13 +38,13 @@ def read_subset(data: LabelledImages, path: Path) -> Ints:
 
     Raises DataError: the list cannot be read, is empty, names a file twice or one that is not there, or leaves a class out.
     """
-    if data.files is None:
+    if data.paths is None:
         raise DataError(f"--subset {path}: {data.name} has no file names; wanted --labels")
     try:
         lines = read_bounded(path, MAX_TEXT, DataError, follow=True).decode().split()
     except (DataError, UnicodeDecodeError) as error:
         raise DataError(f"--subset {path}: cannot be read ({error})") from error
-    numbers = {Path(name).name: i for i, name in enumerate(data.files.paths)}
+    numbers = {Path(name).name: i for i, name in enumerate(data.paths)}
     if len(numbers) < len(data):
         raise DataError(f"--subset {path}: file names of {data.name} occur in several classes; wanted --labels")
     names = [line.rpartition("/")[2] for line in lines]

@@ -16,7 +16,7 @@ from .presets import PRESETS
 class LinearConfig:
     """Settings of a linear probe; None: what the preset says."""
 
-    dataset: str  # one of evaluate.images.DATASETS, or an image folder
+    dataset: str  # a name of images.sets.SETS, or an image folder
     out: Path
     encoder: str | Path | None = None  # see evaluate.encoders.open_encoder; this or random_init
     random_init: bool = False

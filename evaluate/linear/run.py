@@ -10,12 +10,12 @@ from torch import Tensor
 
 from genrep.encoders.devices import pick_precision
 from genrep.features import Frozen
-from genrep.images.labelled import NAMED
+from genrep.images.labelled import LabelledImages
+from genrep.images.sets import is_small
 
 from ..augment import AugmentedBatches
 from ..checkpoints import Checkpoint
 from ..frozen import COMPUTED, frozen_features
-from ..images import LabelledImages
 from ..metrics import Score
 from ..protocol import ImagesProtocol, Results
 from ..results import Entry
@@ -58,7 +58,7 @@ class LinearProbe(ImagesProtocol[LinearConfig]):
         if config.preset != "frozen":
             return self.preset.transform_of(self.train.name).sized(config.size, config.crop)
         side = config.size
-        if side is None and config.dataset not in NAMED and not config.random_init:
+        if side is None and not is_small(config.dataset) and not config.random_init:
             side = self.encoder.facts.size
         crop = config.crop or side
         return self.preset.transform.sized(side, crop)

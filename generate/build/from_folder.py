@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from genrep.datasets_manifest.schema import MAX_SHARDS, field_table
 from genrep.errors import DataError
 from genrep.files import locked_folder, require_writable
-from genrep.images.labelled import NAMED, load_images
+from genrep.images.sets import is_small, list_split, load_images, require_images
 from genrep.progress import note
 
 from ..pixels import default_encoding, parse_encoding
@@ -22,7 +22,7 @@ from ..plans.config import FolderConfig
 from ..plans.plan import Plan, pair_bytes, shard_pairs, small_page
 from ..sources.base import OpenSource
 from ..sources.census import UNREADABLE_NAME, take_census
-from ..sources.real import Fitting, OpenArrays, OpenFiles, list_real, require_images, whole_shapes
+from ..sources.real import Fitting, OpenArrays, OpenFiles, whole_shapes
 from .job import Job
 from .output_folder import refuse_strangers
 from .run import BuildReport, run_build
@@ -55,7 +55,7 @@ def build_from_folder(config: FolderConfig) -> BuildReport:
     shard_pairs(config.shard_size, MAX_SHARDS, 1.0)
     require_writable(config.out, "--out")
     processes = config.processes or len(os.sched_getaffinity(0))
-    images = _named(config) if config.data in NAMED else _files(config, processes)
+    images = _named(config) if is_small(config.data) else _files(config, processes)
     plan = _plan(config, images)
     job = Job(out=config.out, plan=plan, open_source=images.opener, device="cpu", threads=1)
     in_memory = isinstance(images.opener, OpenArrays)  # not worth a copy in every process
@@ -123,7 +123,7 @@ def _named(config: FolderConfig) -> _Images:
 
 def _files(config: FolderConfig, processes: int) -> _Images:
     require_images(config.data)
-    listing = list_real(config.data, config.root, config.split)
+    listing = list_split(config.data, config.root, config.split)
     with locked_folder(config.out):
         refuse_strangers(config.out)
         census, unreadable = take_census(listing, config.out, processes)

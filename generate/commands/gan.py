@@ -102,7 +102,7 @@ def fit_gan_command(dry_run: bool, **options: Any) -> None:
         print_config(FitGanConfig(**options))
         return
     from genrep.encoders.devices import pick_device
-    from genrep.images.labelled import load_images
+    from genrep.images.sets import load_images
 
     from ..gan.config import check_run
     from ..gan.trainer import fit_gan

@@ -16,11 +16,11 @@ from torch import Tensor
 from genrep.encoders.devices import pick_device
 from genrep.errors import TrainingError
 from genrep.files import locked_folder, require_writable, write_json
+from genrep.images.sets import require_images
 from genrep.progress import Progress
 from genrep.runs.sanity import LARGEST_GRADIENT, check_training, diverged, gradients
 from genrep.seeding import derive
 
-from ..sources.real import require_images
 from ..views.filter_network import FILTER_FILE, FilterFacts, discriminator_loss, new_scorer, save_filter
 from .config import FilterConfig
 from .filtering_data import Material, RealSet, load_real, open_source

@@ -16,15 +16,15 @@ import torch
 from torch import Tensor
 
 from genrep.errors import DataError, RecipeError
-from genrep.images.labelled import RealImages, load_images, read_image
+from genrep.images.labelled import LabelledImages, read_image
 from genrep.images.listing import Listing
+from genrep.images.sets import is_listed, list_split, load_images
 from genrep.seeding import derive
 
 from ..generators.probe import check_images
 from ..pixels import to_uint8
 from ..recipes.conditions import class_count, make_conditions
 from ..recipes.recipe import latent_spec, load_recipe
-from ..sources.real import is_listed, list_real
 from ..views.filter_network import MIN_SIDE
 from ..weights.load import open_generator
 from .config import FilterConfig
@@ -56,7 +56,7 @@ class RealSet(Protocol):
 class InMemory:
     """Images that are pixels already."""
 
-    def __init__(self, real: RealImages) -> None:
+    def __init__(self, real: LabelledImages) -> None:
         self.name, self.licence = real.name, real.licence
         self.pixels = torch.from_numpy(np.ascontiguousarray(real.images))  # (N, H, W, 3) uint8
         self.sha256 = hashlib.sha256(self.pixels.numpy().data).hexdigest()
@@ -145,7 +145,7 @@ def load_real(config: FilterConfig, shape: tuple[int, int]) -> RealSet:
     """
     real: RealSet
     if is_listed(config.data):
-        real = InFiles(list_real(config.data, config.root, "train"), shape, config.gen)
+        real = InFiles(list_split(config.data, config.root, "train"), shape, config.gen)
     else:
         named = load_images(config.data, config.root, "train", download=config.download)
         if named.images.shape[1:3] != shape:

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from genrep.errors import DataError
 from genrep.files import require_writable, sha256_file, write_json
-from genrep.images.labelled import RealImages, load_images
+from genrep.images.labelled import LabelledImages
+from genrep.images.sets import load_images, require_images
 from genrep.seeding import derive
 
 from ..generators.base import Generator
 from ..pixels import to_uint8
-from ..sources.real import require_images
 from ..weights.load import load_generator
 
 FEATURES = 128
@@ -61,7 +61,7 @@ class Classifier(nn.Module):
         return logits
 
 
-def train_classifier(data: RealImages, seed: int, device: str) -> Classifier:
+def train_classifier(data: LabelledImages, seed: int, device: str) -> Classifier:
     """Adam, one-cycle, 4 epochs with one-pixel shifts and no mirroring."""
     torch.manual_seed(derive("quality-classifier", seed))
     network = Classifier(len(data.classes)).to(device)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from genrep.files import sha256_file, write_atomic, write_json
-from genrep.images.labelled import RealImages
+from genrep.images.labelled import LabelledImages
 from genrep.runs.checkpoints import write_state
 from genrep.runs.metrics import append_line
 from genrep.runs.sanity import check_training
@@ -24,7 +24,7 @@ CHECKPOINT_FILE = "checkpoint.pt"
 WAY = "try a lower --lr"  # out of a training that has diverged
 
 
-def export_generator(trainer: GanTrainer, data: RealImages) -> Path:
+def export_generator(trainer: GanTrainer, data: LabelledImages) -> Path:
     """Write ``generator.safetensors`` (averaged weights, fp16, ADA names) and ``generator.json`` into the run folder.
 
     ``weights/records.py`` reads its name, data, licence and classes where the weights are used.

@@ -22,7 +22,7 @@ from genrep.encoders.devices import pick_precision
 from genrep.errors import ResumeError, WeightsError
 from genrep.files import locked_folder, write_json
 from genrep.images.inventory import inventory_of_pixels
-from genrep.images.labelled import RealImages
+from genrep.images.labelled import LabelledImages
 from genrep.images.sheet import contact_sheet, save_png
 from genrep.progress import Progress
 from genrep.runs.checkpoints import FAULTS, own_checkpoint, read_state, reason_of
@@ -41,7 +41,7 @@ ADA_INTERVAL = 4  # steps between two adjustments of the augmentation probabilit
 class GanTrainer:
     """Owns the networks, their optimisers and the step counter of one run."""
 
-    def __init__(self, config: FitGanConfig, data: RealImages) -> None:
+    def __init__(self, config: FitGanConfig, data: LabelledImages) -> None:
         self.config = config
         images = inventory_of_pixels(data.images, data.labels, data.classes)
         self.identity = {**config.identity(), "data_sha256": images.digest}
@@ -271,13 +271,13 @@ class GanTrainer:
         self.step, self.augment_p, self.seconds = state["step"], state["augment_p"], state["seconds"]
 
 
-def fit_gan(config: FitGanConfig, data: RealImages) -> Path:
+def fit_gan(config: FitGanConfig, data: LabelledImages) -> Path:
     """Train until ``total_images``, from the checkpoint in ``out`` if there is one; returns the exported weights' path."""
     with locked_folder(config.out):
         return _fit_gan(config, data)
 
 
-def _fit_gan(config: FitGanConfig, data: RealImages) -> Path:
+def _fit_gan(config: FitGanConfig, data: LabelledImages) -> Path:
     trainer = GanTrainer(config, data)
     checkpoint = config.out / CHECKPOINT_FILE
     if checkpoint.exists():

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from genrep.errors import one_of
 from genrep.files import digest_json, sha256_file
-from genrep.images.labelled import NAMED
-from genrep.images.photo_sets import PHOTO_SETS
+from genrep.images.sets import SETS
 
 from .sources import ROOT, Sources, is_online
 from .specs import EvaluationSpec, RowSpec, ScaleSpec, read_method, read_scale, read_table
@@ -215,7 +214,7 @@ class Planner:
         how = self._way(name)
         options = {**how.options, **(how.real if spec.data == "real" else {})}
         images: Settings = {"dataset": dataset} if dataset else {}
-        if dataset in NAMED or dataset in PHOTO_SETS:
+        if dataset in SETS:
             images["root"] = ROOT
         # Several seeds of one encoder; an untrained one is another encoder for each.
         seeds = tuple(how.seeds) if how.seeds and measured.run is not None else (measured.seed,)

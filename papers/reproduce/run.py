@@ -10,7 +10,7 @@ from pathlib import Path
 from genrep.cli import Terminated
 from genrep.encoders import DEVICES
 from genrep.errors import DataError, GenRepError, one_of
-from genrep.evaluate.images import DOWNLOADABLE, load_pair
+from genrep.images.sets import SETS, load_pair
 from genrep.progress import note
 
 from .planning import Plan, known_encoders, make_plan, usable_generators
@@ -179,5 +179,5 @@ def _fetch(tasks: list[Task], root: Path | None) -> None:
     reading = [task.given for task in tasks if task.given.get("root") == ROOT]
     named = {str(given.get("dataset") or given.get("data")) for given in reading}
     named |= {part for task in tasks for part in task.parts}
-    for name in sorted(named & DOWNLOADABLE):
+    for name in sorted(name for name in named & SETS.keys() if SETS[name].downloads):
         load_pair(name, root, download=True)

@@ -12,8 +12,7 @@ from typing import Any
 from genrep.files import digest_json, sha256_file
 from genrep.generate.recipes.recipe import load_recipe
 from genrep.generate.weights.locate import is_embedded
-from genrep.images.labelled import NAMED
-from genrep.images.photo_sets import FOLDER_SETS
+from genrep.images.sets import is_folder_set, is_small
 
 from .specs import RowSpec, ScaleSpec, image_shape, is_conditional, read_fit
 from .tasks import DIGITS, Task
@@ -116,7 +115,7 @@ class Sources:
     def _real_data(self, spec: RowSpec) -> Task:
         name, subset = self.real(spec)
         given = _place(name, subset)
-        if not subset and name not in NAMED:
+        if not subset and not is_small(name):
             given |= self._real_shape(spec)
         return Task(
             verb=VERBS["from-folder"],
@@ -245,7 +244,7 @@ def _place(name: str, subset: Task | None) -> Settings:
     """``--data`` and ``--root`` of a real set, or of the folder that ``subset`` makes, for commands of genrep-generate."""
     if subset:
         return {"data": name}
-    if name in NAMED or name in FOLDER_SETS:
+    if is_small(name) or is_folder_set(name):
         return {"data": name, "root": ROOT}
     return {"data": f"{ROOT}/{name}"}
 

@@ -16,7 +16,7 @@ import click
 from genrep.cli import run
 from genrep.errors import DataError
 from genrep.files import faults_named, locked_folder, write_json
-from genrep.images.labelled import load_images
+from genrep.images.sets import load_images
 from genrep.option_types import COUNT, PATH, PATH_TEXT
 
 DONE_FILE = "done.json"

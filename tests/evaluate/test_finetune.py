@@ -14,7 +14,7 @@ from genrep.errors import DataError, TrainingError
 from genrep.evaluate import FinetuneConfig, evaluate_finetune
 from genrep.evaluate.checkpoints import Checkpoint
 from genrep.evaluate.finetune.subset import choose_labelled, read_subset
-from genrep.evaluate.images import load_pair
+from genrep.images.sets import load_pair
 from genrep.papers.cli import group
 
 
@@ -45,8 +45,8 @@ def test_a_list_of_files_says_which(images: Path, tmp_path: Path) -> None:
     listed = tmp_path / "list.txt"
     listed.write_text("dark_3.png\nlight/light_0.png\nmiddle_11.png\n")
     rows = read_subset(train, listed)
-    assert train.files is not None
-    assert [Path(train.files.paths[i]).name for i in rows] == ["dark_3.png", "light_0.png", "middle_11.png"]
+    assert train.paths is not None
+    assert [Path(train.paths[i]).name for i in rows] == ["dark_3.png", "light_0.png", "middle_11.png"]
     for text, message in (
         ("dark_3.png\nn01440764_1.JPEG\n", r"1 of 2 files are not in data, e.g. n01440764_1.JPEG"),
         ("dark_3.png\ndark_3.png\n", "each once"),

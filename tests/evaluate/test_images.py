@@ -14,9 +14,11 @@ from PIL import Image
 from genrep.encoders import EncoderFacts
 from genrep.errors import DataError
 from genrep.evaluate.augment import AugmentedBatches
-from genrep.evaluate.images import AHEAD, LabelledImages, decoded, load_pair, whole_batches
+from genrep.evaluate.images import AHEAD, decoded, whole_batches
 from genrep.evaluate.metrics import Tally
 from genrep.evaluate.transforms import Augmentation, Pixels, Transform
+from genrep.images.labelled import LabelledImages
+from genrep.images.sets import load_pair
 
 FACTS = EncoderFacts(arch="resnet18", stem="imagenet", size=16, mean=(0.0,) * 3, std=(1.0,) * 3)
 CPU = torch.device("cpu")
@@ -45,19 +47,19 @@ def test_decoding_keeps_order_and_never_runs_far_ahead(workers: int) -> None:
 
 def test_an_unreadable_image_ends_it_with_its_name(images: Path, tmp_path: Path) -> None:
     train = load_pair(str(images), None)[0]
-    assert train.files is not None
+    assert train.paths is not None
     broken = tmp_path / "broken.png"
-    broken.write_bytes(Path(train.files.paths[0]).read_bytes()[:60])
-    train.files.paths[20] = str(broken)
+    broken.write_bytes(Path(train.paths[0]).read_bytes()[:60])
+    train.paths[20] = str(broken)
     with pytest.raises(DataError, match=r"broken.png: not a readable image"):
         list(whole_batches(train, Transform(), 8, workers=3))
 
 
 def test_files_are_read_as_pillow_reads_them(images: Path) -> None:
     test = load_pair(str(images), None)[1]
-    assert test.files is not None
+    assert test.paths is not None
     found = np.concatenate(list(whole_batches(test, Transform(), 4)))
-    for path, pixels in zip(test.files.paths, found):
+    for path, pixels in zip(test.paths, found):
         np.testing.assert_array_equal(pixels, np.asarray(Image.open(path).convert("RGB")))
 
 

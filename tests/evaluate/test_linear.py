@@ -16,9 +16,9 @@ from genrep.encoders import build_encoder, load_encoder, save_encoder
 from genrep.errors import DataError, ResumeError, TrainingError, WeightsError
 from genrep.evaluate import LinearConfig, evaluate_linear, frozen, protocol
 from genrep.evaluate.checkpoints import Checkpoint
-from genrep.evaluate.images import load_pair
 from genrep.evaluate.linear.presets import L2_GRID, PRESETS
 from genrep.evaluate.transforms import Transform
+from genrep.images.sets import load_pair
 
 CLASSES = ("dark", "middle", "light")
 
@@ -362,5 +362,5 @@ def test_labels_do_not_depend_on_the_order_of_the_folder(
     monkeypatch.setattr(Path, "iterdir", lambda self: sorted(listing(self), reverse=True))
     found = load_pair(str(images), None)[0]
     assert found.classes == wanted.classes == ("dark", "light", "middle")
-    assert found.files is not None and wanted.files is not None
-    assert found.files.paths == wanted.files.paths and (found.labels == wanted.labels).all()
+    assert found.paths is not None and wanted.paths is not None
+    assert found.paths == wanted.paths and (found.labels == wanted.labels).all()

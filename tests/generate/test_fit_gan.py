@@ -18,7 +18,7 @@ from genrep.generate.gan.quality import compare, coverage, frechet_distance
 from genrep.generate.gan.trainer import GanTrainer, fit_gan
 from genrep.generate.weights.facts import describe
 from genrep.generate.weights.load import load_generator
-from genrep.images.labelled import RealImages
+from genrep.images.labelled import LabelledImages
 from genrep.papers.report.facts import DataFacts
 
 
@@ -26,7 +26,7 @@ def toy_data(gray=True):
     generator = np.random.default_rng(0)
     levels = generator.integers(0, 255, size=(64, 1, 1, 1 if gray else 3))
     images = np.broadcast_to(levels, (64, 8, 8, 3)).astype(np.uint8)
-    return RealImages(name="toy", images=images, labels=np.arange(64) % 2, classes=("even", "odd"), licence="MIT")
+    return LabelledImages("toy", np.arange(64) % 2, ("even", "odd"), pixels=images, licence="MIT")
 
 
 def config(out, **changes):

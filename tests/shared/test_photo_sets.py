@@ -14,10 +14,9 @@ import pytest
 import torchvision
 
 from genrep.errors import DataError
-from genrep.images.files import ImageFiles
 from genrep.images.inventory import inventory_of_files, words_of
-from genrep.images.labelled import MissingDataset, load_images
-from genrep.images.photo_sets import MEAN_PER_CLASS, PHOTO_SETS, TOP1, load_photo_set
+from genrep.images.labelled import MEAN_PER_CLASS, TOP1, LabelledImages, MissingDataset
+from genrep.images.sets import SETS, is_small, load_images, load_photo_set
 
 Patch = pytest.MonkeyPatch
 
@@ -29,11 +28,11 @@ def jpeg(path: Path, colour: tuple[int, int, int] = (1, 2, 3)) -> None:
     Image.new("RGB", (5, 4), colour).save(path)
 
 
-def digest(files: ImageFiles) -> str:
+def digest(files: LabelledImages) -> str:
     return inventory_of_files(files.paths, words_of(files.labels, files.classes), files.classes).digest
 
 
-def named(files: ImageFiles) -> dict[str, str]:
+def named(files: LabelledImages) -> dict[str, str]:
     """Class by file name, without the folders."""
     return {Path(path).name: files.classes[label] for path, label in zip(files.paths, files.labels)}
 
@@ -153,7 +152,7 @@ def test_published_layouts_are_read(name: str, tmp_path: Path, monkeypatch: Patc
     assert not set(train.paths) & set(test.paths)
     assert train.classes == test.classes and len(train.classes) >= 2
     assert classes is None or train.classes == classes
-    assert PHOTO_SETS[name].metric == metric
+    assert SETS[name].metric == metric
     assert len(digest(train)) == 64
     for path in (*train.paths, *test.paths):
         assert Path(path).is_file()
@@ -240,13 +239,13 @@ def test_a_folder_is_a_set_only_under_its_name(name: str, tmp_path: Path) -> Non
         assert len(load_photo_set(name, root)[0]) == 2
 
 
-@pytest.mark.parametrize("name", PHOTO_SETS)
+@pytest.mark.parametrize("name", [name for name in SETS if not is_small(name)])
 def test_what_is_not_there_is_told_with_the_place_and_how_to_get_it(name: str, tmp_path: Path) -> None:
     with pytest.raises(MissingDataset) as caught:
         load_photo_set(name, tmp_path)
     message = str(caught.value)
     assert str(tmp_path) in message and ("--download" in message or "wanted" in message) and "\n" not in message
-    if not PHOTO_SETS[name].downloads:
+    if not SETS[name].downloads:
         with pytest.raises(MissingDataset, match="wanted"):
             load_photo_set(name, tmp_path, download=True)
     with pytest.raises(DataError, match="--root"):

@@ -5,12 +5,11 @@ import pytest
 from genrep.datasets_manifest.transport.names import resolve
 from genrep.encoders.networks import build_encoder
 from genrep.errors import GenRepError, one_of, suggestion
-from genrep.evaluate.images import load_pair
 from genrep.evaluate.linear.config import LinearConfig
 from genrep.generate.fits.config import NavigatorConfig
 from genrep.generate.recipes.recipe import load_recipe
 from genrep.generate.views import parse_view
-from genrep.images.labelled import load_images
+from genrep.images.sets import load_images, load_pair
 from genrep.train.config import TrainConfig
 from genrep.train.presets import read_preset
 

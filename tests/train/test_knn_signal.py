@@ -20,7 +20,7 @@ from genrep.encoders import load_encoder
 from genrep.errors import DataError
 from genrep.features import extract_features
 from genrep.generate.cli import cli as generate
-from genrep.images.labelled import load_images
+from genrep.images.sets import load_images
 from genrep.knn import knn_top1
 from genrep.train import TrainConfig, train
 from genrep.train.cli import command

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from genrep.images.cutting import cut
+from genrep.images.reading import cut
 from genrep.pixel_views import PixelViews
 from genrep.pixel_views.parameters import draw_boxes
 

@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 
 from genrep.errors import DataError
 from genrep.files import digest_json
-from genrep.images.cutting import fit
 from genrep.images.folders import entries_of, is_folder, is_image
 from genrep.images.inventory import Inventory, inventory_of_files, words_of
 from genrep.images.listing import list_images
-from genrep.images.reading import read_rgb, read_size
+from genrep.images.reading import fit, read_rgb, read_size
 from genrep.progress import Progress
 
 from .shards import VARYING, Field, Rows, Slot
@@ -36,7 +35,7 @@ class FolderImages:
     """The images of a folder: one subfolder a class, or bare images; its ``train/`` where there is one. As ``Shards``.
 
     They are numbered by class name, then file name, as ``genrep-generate from-folder`` numbers them. ``shape`` (height, width):
-    the largest central part of these proportions, resized (``genrep.images.cutting.fit``); None: as they are. Then every file's
+    the largest central part of these proportions, resized (``genrep.images.reading.fit``); None: as they are. Then every file's
     header is read for its size, and images of several sizes (``self.shape`` is VARYING) can be had by ``picture`` alone.
 
     Raises DataError if there is no image, or one cannot be read.

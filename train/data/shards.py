@@ -29,7 +29,7 @@ from genrep.datasets_manifest import Beton, Manifest, Shard, layout, read_manife
 from genrep.datasets_manifest.layout import is_jpeg, stored_fields
 from genrep.errors import DatasetError
 from genrep.files import digest_json
-from genrep.images.cutting import fit
+from genrep.images.reading import fit
 
 from .kernels import REASONS, copier, jpeg_decoder
 
@@ -66,7 +66,7 @@ class Shards:
 
     ``bounds`` are the rows at which shards begin (shape ``(S + 1,)``), ``shard_bytes`` their sizes. ``span`` is the number of
     indices of the whole dataset, whether all its shards are here or not. ``shape`` is that of all images, or VARYING: then
-    ``read`` cuts and resizes them (``genrep.images.cutting.fit``) to ``fitted`` (height, width); without it only ``picture``
+    ``read`` cuts and resizes them (``genrep.images.reading.fit``) to ``fitted`` (height, width); without it only ``picture``
     reads.
 
     Raises DatasetError if a shard is missing (unless ``partial``), of another size than the manifest says, or has wrong tables.

@@ -9,7 +9,8 @@ from torch import nn
 
 from genrep.errors import DataError
 from genrep.features import extract_features
-from genrep.images.labelled import NAMED, MissingDataset, RealImages, load_images
+from genrep.images.labelled import LabelledImages, MissingDataset
+from genrep.images.sets import is_small, load_images
 from genrep.knn import knn_top1
 
 from .plan import Plan
@@ -51,10 +52,10 @@ class LiveKnn:
         )
 
 
-def _load(name: str, root: Path | None, crop: int) -> tuple[RealImages, RealImages]:
-    if name in NAMED and root is None:
+def _load(name: str, root: Path | None, crop: int) -> tuple[LabelledImages, LabelledImages]:
+    if is_small(name) and root is None:
         raise DataError(f"--knn-data {name}: give the folder that holds it as --knn-root")
-    size = None if name in NAMED else crop
+    size = None if is_small(name) else crop
     try:
         return load_images(name, root, "train", size=size), load_images(name, root, "test", size=size)
     except MissingDataset as error:

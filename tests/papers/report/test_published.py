@@ -18,7 +18,6 @@ from genrep.evaluate.detection.config import DetectionConfig
 from genrep.evaluate.detection.run import Detection
 from genrep.evaluate.finetune import run as finetuning
 from genrep.evaluate.finetune.config import FinetuneConfig
-from genrep.evaluate.images import DATASETS, TOP1, LabelledImages
 from genrep.evaluate.linear.config import LinearConfig
 from genrep.evaluate.linear.presets import PRESETS
 from genrep.evaluate.linear.run import LinearProbe
@@ -28,6 +27,8 @@ from genrep.evaluate.voc.run import Voc07
 from genrep.generate.views.grammar import NAMES
 from genrep.generate.views.grammar import PRESETS as VIEW_PRESETS
 from genrep.images.inventory import Inventory
+from genrep.images.labelled import TOP1, LabelledImages
+from genrep.images.sets import DATASETS
 from genrep.papers.report import Row, find_row, published
 from genrep.papers.report.papers import dataset_facts
 from genrep.pixel_views import PIXEL_VIEWS

@@ -10,11 +10,10 @@ import click
 import pytest
 
 from genrep.cli import invoke
-from genrep.evaluate.images import DATASETS
 from genrep.generate.cli import cli as generate
 from genrep.generate.fits.config import NavigatorConfig
-from genrep.generate.sources.real import list_real
 from genrep.generate.views.grammar import parse_view
+from genrep.images.sets import DATASETS, list_split
 from genrep.papers.cli import group as evaluate
 from genrep.papers.figure3.__main__ import figure3
 from genrep.papers.report.papers import find_row, published
@@ -294,7 +293,7 @@ def test_training_finds_the_real_images_where_evaluation_does(table: str, tmp_pa
     for task in all_tasks(plan(table, "full").goals):
         if task.verb.name in ("from-folder", "fit-filter"):
             given = parsed(task, str(tmp_path)).params
-            assert list_real(given["data"], given["root"], "train").names, task.folder
+            assert list_split(given["data"], given["root"], "train").names, task.folder
 
 
 def test_a_linear_evaluation_of_hl_has_five_seeds_of_one_encoder(tmp_path: Path) -> None:

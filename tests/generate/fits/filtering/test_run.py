@@ -19,7 +19,7 @@ from genrep.generate.sources.filtered import FilteredSource
 from genrep.generate.views.filter_network import load_filter
 from genrep.generate.views.filters import FilterSpec
 from genrep.images import labelled as real_images
-from genrep.images.labelled import RealImages, load_folder
+from genrep.images.labelled import LabelledImages, load_folder
 from genrep.images.listing import list_images
 from genrep.runs.metrics import read_lines
 
@@ -147,7 +147,7 @@ def test_real_images_of_another_shape_and_too_few_are_refused(config, monkeypatc
     with pytest.raises(DataError, match=r"real/\d+\.png: 8x8 pixels, those of filtergen:wide are 8x12"):
         fit_filter(config(gen="filtergen:wide"))
     images = np.zeros((20, 16, 16, 3), dtype=np.uint8)
-    named = RealImages(name="mnist", images=images, labels=np.zeros(20, dtype=np.int64), classes=(), licence="")
+    named = LabelledImages("mnist", np.zeros(20, dtype=np.int64), (), pixels=images)
     monkeypatch.setattr(data, "load_images", lambda *args, **options: named)
     with pytest.raises(DataError, match=r"images of 16x16, those of filtergen:halves are 8x8"):
         fit_filter(config(data="mnist"))
