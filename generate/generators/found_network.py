@@ -11,6 +11,7 @@ from torch import Tensor
 from genrep.errors import WeightsError
 from genrep.state_dicts import (
     AVERAGES,
+    IDLE,
     WRAPPERS,
     Content,
     as_choice,
@@ -19,6 +20,7 @@ from genrep.state_dicts import (
     equal,
     flatten,
     grouped,
+    idle_groups,
     pick,
     prefixes,
     shown_prefix,
@@ -30,7 +32,7 @@ from genrep.state_dicts import (
 class FoundNetwork:
     """A network of the file under its own names."""
 
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Tensor]  # without counters and other things that take no part
     modules: dict[str, Mapping[str, Any]]  # its pickled modules' attributes, by what stands before their tensors' names
     prefix: str
     paths: dict[str, str]  # the full names in the file
@@ -49,7 +51,9 @@ class FoundNetwork:
     def notes(self, used: Iterable[str]) -> tuple[str, ...]:
         """What is to be said: where it was found, and what is left out. ``used``: what was taken, by own or full names."""
         taken = {self.paths.get(name, name) for name in used}
-        rest = grouped((name for name in self.content.tensors if name not in taken), self.prefix)
+        idle = {path for name, path in self.paths.items() if IDLE.search(name)}
+        rest = grouped((name for name in self.content.tensors if name not in taken | idle), self.prefix)
+        rest += idle_groups(path.removeprefix(self.prefix) for path in idle)
         found = (f"took the generator at {shown_prefix(self.prefix)}",) if self.prefix else ()
         return (*found, *((f"left out: {', '.join(rest)}",) if rest else ()))
 
@@ -93,7 +97,7 @@ def find_network(
             f"{as_choice(where, prefix)} takes the other"
         )
     return FoundNetwork(
-        tensors={name: tensors[path] for name, path in states[prefix].items()},
+        tensors={name: tensors[path] for name, path in states[prefix].items() if not IDLE.search(name)},
         modules={
             _own(name, prefix): attributes for name, attributes in held.modules.items() if name.startswith(prefix)
         },

@@ -38,6 +38,12 @@ WRAPPERS = frozenset(
 AVERAGES = frozenset({"avg", "average", "averaged", "ema", "moving", "polyak", "running", "shadow", "slow", "swa"})
 # Words of networks that follow the trained one, or serve its loss: MoCo's key encoder, BYOL's target, DINO's teacher.
 FOLLOWERS = AVERAGES | {"criterion", "k", "key", "loss", "momentum", "target", "teacher"}
+# What others keep in a network without changing its function: counters of thop and torchstat, FSDP's and TransformerEngine's
+# state, ranges that training for quantisation observed.
+IDLE = re.compile(
+    r"(?:^|\.)(total_\w+|_*(?:flops|macs|params)_*|MAdd|Flops|Memory|duration|inference_memory|parameter_quantity"
+    r"|(?:input|output)_shape|_extra_state|n_averaged|\w*(?:_post_process|fake_quant|observer|quantizer|_quant)\w*)(?:\.|$)"
+)
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _LONGEST = (
     2000  # characters of a dotted name: a key may stand at every level of a nest, so that names could grow endlessly
@@ -261,6 +267,15 @@ def grouped(names: Iterable[str], prefix: str) -> tuple[str, ...]:
         rest = sum(count for _, count in sorted(groups.items())[_GROUPS:])
         lines[_GROUPS:] = [f"{len(lines) - _GROUPS} more ({plural(rest)})"]
     return tuple(lines)
+
+
+def idle_groups(names: Iterable[str]) -> tuple[str, ...]:
+    """One line for each kind of those names that take no part (``IDLE``)."""
+    groups = Counter(found[1] for name in names if (found := IDLE.search(name)) is not None)
+    return tuple(
+        f"{label(name)} ({plural(count)} that take{'s' * (count == 1)} no part)"
+        for name, count in sorted(groups.items())
+    )
 
 
 def plural(count: int) -> str:

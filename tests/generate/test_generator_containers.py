@@ -71,6 +71,12 @@ CONTAINERS = {
     "ADA, the mean for each layer": lambda: {"G_ema": {**ADA, "mapping.w_avg": MEAN.repeat(6, 1)}},
     "camel case": lambda: {"netGEma": ADA, "netG": OTHER},
     "a list": lambda: {"models": [under("module.", ADA), {"d.weight": torch.zeros(1)}]},
+    "counters of a profiler": lambda: {
+        "g_ema": ADA
+        | {f"{name.rpartition('.')[0]}.total_ops": torch.zeros(1) for name in ADA}
+        | {"total_params": torch.zeros(1)}
+    },
+    "SWA": lambda: {"n_averaged": torch.tensor(9), **under("module.", ADA)},
     "arrays": lambda: {"g_ema": {name: tensor.numpy() for name, tensor in ADA.items()}},
 }  # fmt: skip
 
@@ -109,6 +115,8 @@ def test_what_is_left_out_is_said_once(tmp_path, capsys, monkeypatch):
     assert f"weights {path}: left out: state_dict.encoder (1 tensor)\n" in said  # and not the mean, which was taken
     again, _ = read_checkpoint(path, "stylegan2")
     assert again.digest() == checkpoint.digest() == read(ADA).digest()
+    counted = read({"g_ema": {**ADA, "mapping.total_ops": torch.zeros(1)}})
+    assert counted.notes == ("took the generator at g_ema", "left out: total_ops (1 tensor that takes no part)")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ layers that no ResNet has is refused, since it changes the network's function.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 
 from genrep.errors import WeightsError
-from genrep.state_dicts import as_choice, below, equal, flatten, grouped, pick, plural, shown_prefix
+from genrep.state_dicts import IDLE, as_choice, below, equal, flatten, grouped, idle_groups, pick, shown_prefix
 from genrep.untrusted import label
 
 from . import ARCHS
@@ -28,12 +27,6 @@ _COUNTER = "num_batches_tracked"
 _SHOWN = 6
 # Parts of the network, by the first part of their names under torchvision's; all else beside it takes no part in its features.
 _INSIDE = re.compile(r"(?:conv\d*|bn\d+|norm\d+|gn\d+|(?:layer|stage|stem|res|block)s?_?\d*|conv\d_x|embedder)")
-# What others keep in a network without changing its function: counters of thop and torchstat, FSDP's and TransformerEngine's
-# state, ranges that training for quantisation observed.
-_IDLE = re.compile(
-    r"(?:^|\.)(total_\w+|_*(?:flops|macs|params)_*|MAdd|Flops|Memory|duration|inference_memory|parameter_quantity"
-    r"|(?:input|output)_shape|_extra_state|n_averaged|\w*(?:_post_process|fake_quant|observer|quantizer|_quant)\w*)(?:\.|$)"
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +86,7 @@ def find_resnet(content: object, where: str, network: str | None = None) -> Foun
         stem=stem,
         state=plain({**_counters(arch, stem), **state}, resnet_shapes(arch, stem), where),
         prefix=chosen,
-        left_out=(*beside, *_idle_groups(idle)),
+        left_out=(*beside, *idle_groups(idle)),
         notes=tuple(notes),
     )
 
@@ -131,7 +124,7 @@ def _same(tensors: Mapping[str, Tensor], one: Mapping[str, str], other: Mapping[
 
 
 def _is_inside(name: str) -> bool:
-    return _INSIDE.fullmatch(name.partition(".")[0]) is not None and not _IDLE.search(name)
+    return _INSIDE.fullmatch(name.partition(".")[0]) is not None and not IDLE.search(name)
 
 
 def _notes(chosen: str, others: list[str], where: str) -> list[str]:
@@ -155,16 +148,11 @@ def _sorted_out(
     for name, path in names.items():
         if name in every:
             state[name] = tensors[path]
-        elif _IDLE.search(name):
+        elif IDLE.search(name):
             idle.append(name)
         elif _is_inside(name):
             unknown[name] = tensors[path]
     return state, idle, unknown
-
-
-def _idle_groups(names: Iterable[str]) -> list[str]:
-    groups = Counter(found[1] for name in names if (found := _IDLE.search(name)) is not None)
-    return [f"{label(name)} ({plural(count)} that take no part)" for name, count in sorted(groups.items())]
 
 
 def _fitted(state: Mapping[str, Tensor], unknown: Mapping[str, Tensor], where: str) -> tuple[str, str]:
