@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from genrep.errors import DatasetError
 from genrep.files import faults_named, fsync_folder, write_atomic
+from genrep.settings import config
 from genrep.untrusted import read_bounded, shown
 
 from .manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, parse_manifest
@@ -32,7 +33,7 @@ MAX_TEXT_BYTES = 20_000  # of a key or signature: minisign's own limit on commen
 TRUSTED = "genrep dataset "  # what the signed comment begins with; the manifest's digest follows
 
 
-@dataclass(frozen=True, kw_only=True)
+@config
 class SignConfig:
     """What to sign, with what."""
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from genrep.errors import DatasetError
 from genrep.files import write_atomic
+from genrep.settings import config, setting
 from genrep.untrusted import open_regular, read_at
 
-from ..manifest import MANIFEST_NAME, Manifest, read_manifest
+from ..manifest import MANIFEST_NAME, Manifest, dataset_folder, read_manifest
 from .croissant import croissant
 from .readme import readme_text
 
@@ -26,12 +27,12 @@ MARKED = re.compile(
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@config
 class CardConfig:
     """Which folder gets its card."""
 
-    folder: Path
-    force: bool = False  # replace also what somebody edited
+    folder: Path = setting(argument=True, metavar="DIR", parse=dataset_folder)
+    force: bool = setting(default=False, help="Replace also files that somebody edited.")
 
 
 @dataclass(frozen=True, kw_only=True)

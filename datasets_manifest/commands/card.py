@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import click
 
 from genrep.cli import say
+from genrep.settings import from_options, options
 
-from .options import folder_argument
+from ..cards import CardConfig
 
 
 @click.command("card")
-@folder_argument
-@click.option("--force", is_flag=True, help="Replace also files that somebody edited.")
-def command(folder: Path, force: bool) -> None:
+@options(CardConfig)
+def command(**values: Any) -> None:
     """Write README.md and croissant.json of the dataset in DIR.
 
     A dataset card as Hugging Face reads it, and Croissant metadata with the sha256 of every shard: generator, weights and
@@ -27,12 +27,13 @@ def command(folder: Path, force: bool) -> None:
     """
     from genrep.errors import DatasetError
 
-    from ..cards import CardConfig, write_card
+    from ..cards import write_card
 
-    report = write_card(CardConfig(folder=folder, force=force))
+    config = from_options(CardConfig, values)
+    report = write_card(config)
     for name in report.written:
-        say(folder / name)
+        say(config.folder / name)
     if report.kept:
         raise DatasetError(
-            f"{folder}: {' and '.join(report.kept)}: edited, or not written by this command; --force replaces"
+            f"{config.folder}: {' and '.join(report.kept)}: edited, or not written by this command; --force replaces"
         )

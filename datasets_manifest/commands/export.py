@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import click
 
-from genrep.cli import print_config, say
-from genrep.option_types import PATH, Choice, IntRange
+from genrep.cli import say
+from genrep.settings import configured
 
-from .options import folder_argument
-
-FORMATS = ("folder", "webdataset", "parquet")  # exporting.FORMATS, which is not imported before it is needed
+from ..exporting import ExportConfig, export
 
 
 @click.command("export")
-@folder_argument
-@click.option("--format", "kind", type=Choice(FORMATS), required=True, help="What to write.")
-@click.option(
-    "--out", metavar="DIR", type=PATH, required=True, help="A folder that is new, empty, or an export cut short."
-)
-@click.option(
-    "--per-file",
-    metavar="N",
-    type=IntRange(1, 1_000_000_000),
-    help="Samples per tar or parquet file, or per subfolder.  [default: about 256 MB; folder: 1000]",
-)
-@click.option("--dry-run", is_flag=True, help="Print the settings and exit.")
-def command(folder: Path, kind: str, out: Path, per_file: int | None, dry_run: bool) -> None:
+@configured(ExportConfig, dry_run="Print the settings and exit.")
+def command(config: ExportConfig) -> None:
     """Write the dataset in DIR for users without FFCV.
 
     \b
@@ -43,15 +29,9 @@ def command(folder: Path, kind: str, out: Path, per_file: int | None, dry_run: b
     Example:
       genrep-manifest export shards/ --format webdataset --out tars
     """
-    from ..exporting import ExportConfig, export
-
-    config = ExportConfig(folder=folder, format=kind, out=out, per_file=per_file)
-    if dry_run:
-        print_config(config)
-        return
     started = time.monotonic()
     report = export(config)
     there = report.pairs - report.written_pairs
     before = f", {there:,} were there" if there else ""
     files = f"{report.files:,} file{'s' if report.files != 1 else ''}"
-    say(f"OK {out}: {report.pairs:,} pairs in {files}{before}, {time.monotonic() - started:.1f} s")
+    say(f"OK {config.out}: {report.pairs:,} pairs in {files}{before}, {time.monotonic() - started:.1f} s")

@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 
 from genrep.cli import say
+from genrep.option_types import ParsedPath
 
-from .options import folder_argument
+from ..manifest import dataset_folder
 
 
 @click.command("finish")
-@folder_argument
+@click.argument("folder", metavar="DIR", type=ParsedPath(dataset_folder))
 def command(folder: Path) -> None:
     """Write the manifest of a dataset built in parts.
 

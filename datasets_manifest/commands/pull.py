@@ -10,14 +10,17 @@ from typing import Any
 import click
 
 from genrep.cli import print_config, say
-from genrep.option_types import PATH, PATH_TEXT, IntRange
+from genrep.net import Limits
+from genrep.option_types import IntRange
+from genrep.settings import from_options, options
 
-JOBS = click.option("--jobs", metavar="N", type=IntRange(1, 64), default=4, show_default=True, help="Shards at a time.")
+from ..transport import PullConfig
+
 TIMEOUT = click.option(
     "--timeout",
     metavar="SECONDS",
     type=click.FloatRange(1, 3600),
-    default=60.0,
+    default=Limits.timeout,
     show_default=True,
     help="A connection that stands still for so long is given up.",
 )
@@ -25,32 +28,19 @@ RETRIES = click.option(
     "--retries",
     metavar="N",
     type=IntRange(0, 100),
-    default=5,
+    default=Limits.retries,
     show_default=True,
     help="Further attempts after one that got nowhere.",
 )
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the settings and exit.")
 
 
-def _numbers(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    from ..transport.pull import parse_shards
-
-    try:
-        return None if value is None else parse_shards(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-
-
 @click.command("pull")
-@click.argument("source", metavar="URL|NAME|DIR", type=PATH_TEXT)
-@click.option("--out", metavar="DIR", type=PATH, required=True, help="The folder to fetch it into.")
-@click.option("--shards", metavar="0-9,12", callback=_numbers, help="Fetch these shards only.  [default: all]")
-@click.option("--digest", metavar="SHA256", help="Refuse a manifest with another digest than this.")
-@JOBS
+@options(PullConfig)
 @TIMEOUT
 @RETRIES
 @DRY_RUN
-def command(source: str, dry_run: bool, timeout: float, retries: int, **options: Any) -> None:
+def command(dry_run: bool, timeout: float, retries: int, **values: Any) -> None:
     """Fetch a dataset: from http(s)://, hf://datasets/ORG/NAME, s3://, gs://, a folder, or by its name in the catalogue.
 
     Every shard is checked against the manifest before it gets its name. A fetch that was cut short goes on where it was
@@ -65,11 +55,11 @@ def command(source: str, dry_run: bool, timeout: float, retries: int, **options:
     from genrep.net import shown
     from genrep.untrusted import printable
 
-    from ..transport import Limits, PullConfig, pull
+    from ..transport import pull
 
-    config = PullConfig(source=source, limits=Limits(timeout=timeout, retries=retries), **options)
+    config = from_options(PullConfig, {**values, "limits": Limits(timeout=timeout, retries=retries)})
     if dry_run:
-        print_config(replace(config, source=shown(source)))
+        print_config(replace(config, source=shown(config.source)))
         return
     started = time.monotonic()
     report = pull(config)

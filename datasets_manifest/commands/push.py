@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import click
 
 from genrep.cli import print_config, say
-from genrep.option_types import PATH_TEXT
+from genrep.net import Limits
+from genrep.settings import from_options, options
 
-from .options import folder_argument
-from .pull import DRY_RUN, JOBS, RETRIES, TIMEOUT, tell
+from ..transport import PushConfig
+from .pull import DRY_RUN, RETRIES, TIMEOUT, tell
 
 
 @click.command("push")
-@folder_argument
-@click.argument("target", metavar="URL|DIR", type=PATH_TEXT)
-@JOBS
+@options(PushConfig)
 @TIMEOUT
 @RETRIES
 @DRY_RUN
-def command(folder: Path, target: str, dry_run: bool, timeout: float, retries: int, **options: Any) -> None:
+def command(dry_run: bool, timeout: float, retries: int, **values: Any) -> None:
     """Send the dataset in DIR to a folder, to hf://datasets/ORG/NAME, or to s3://, gs://, ... (pip install 'genrep[cloud]').
 
     Shards go first and the manifest last. What is there already is not sent again; another dataset is never written over.
@@ -37,11 +35,11 @@ def command(folder: Path, target: str, dry_run: bool, timeout: float, retries: i
     from genrep.net import shown
     from genrep.untrusted import printable
 
-    from ..transport import Limits, PushConfig, push
+    from ..transport import push
 
-    config = PushConfig(folder=folder, target=target, limits=Limits(timeout=timeout, retries=retries), **options)
+    config = from_options(PushConfig, {**values, "limits": Limits(timeout=timeout, retries=retries)})
     if dry_run:
-        print_config(replace(config, target=shown(target)))
+        print_config(replace(config, target=shown(config.target)))
         return
     started = time.monotonic()
     report = push(config)
@@ -50,4 +48,4 @@ def command(folder: Path, target: str, dry_run: bool, timeout: float, retries: i
     if report.left_out:
         say(f"not sent: {printable(', '.join(report.left_out))}", err=True)
     shards = len(report.manifest.shards)
-    tell(shown(target), shards, shards, report.kept, report.sent, "sent", started)
+    tell(shown(config.target), shards, shards, report.kept, report.sent, "sent", started)

@@ -7,19 +7,21 @@ from typing import Any
 
 import click
 
+from genrep.across import RegenerationConfig
 from genrep.cli import print_config, say
-from genrep.option_types import PATH, PATH_TEXT
+from genrep.settings import from_options, options
 
-from .options import making_config, making_options, report_option
+from ..recovery.rebuild import RebuildConfig
+from .options import REPORT
+from .pull import DRY_RUN
 
 
 @click.command("rebuild")
-@click.argument("source", metavar="MANIFEST|DIR|URL", type=PATH_TEXT)
-@click.option("--out", metavar="DIR", type=PATH, required=True, help="The new dataset's folder.")
-@report_option
-@click.option("--dry-run", is_flag=True, help="Print the settings and exit.")
-@making_options
-def command(source: str, out: Path, report: Path | None, dry_run: bool, **options: Any) -> None:
+@options(RebuildConfig)
+@REPORT
+@DRY_RUN
+@options(RegenerationConfig)
+def command(report: Path | None, dry_run: bool, **values: Any) -> None:
     """Make a dataset again from its manifest.
 
     From the recipe and the generator's weights, on any machine. At the end it says how much the two are the same:
@@ -36,14 +38,14 @@ def command(source: str, out: Path, report: Path | None, dry_run: bool, **option
     Example:
       genrep-manifest rebuild manifest.json --out shards
     """
-    from ..recovery.rebuild import RebuildConfig, rebuild
+    from genrep.files import write_json
 
-    config = RebuildConfig(source=source, out=out, making=making_config(options))
+    from ..recovery.rebuild import rebuild
+
+    config = from_options(RebuildConfig, {**values, "making": from_options(RegenerationConfig, values)})
     if dry_run:
         print_config(config)
         return
-    from genrep.files import write_json
-
     found = rebuild(config)
     if report is not None:
         write_json(report, found.to_json())

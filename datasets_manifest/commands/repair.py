@@ -7,28 +7,22 @@ from typing import Any
 
 import click
 
+from genrep.across import RegenerationConfig
 from genrep.cli import print_config, say
-from genrep.option_types import PATH_TEXT, Choice
+from genrep.settings import from_options, options
 
-from .options import LEVELS, cores, folder_argument, jobs_option, making_config, making_options, report_option
+from ..recovery.repair import RepairConfig
+from ..verify import cores
+from .options import REPORT
+from .pull import DRY_RUN
 
 
 @click.command("repair")
-@folder_argument
-@click.option(
-    "--from", "source", metavar="URL|DIR", type=PATH_TEXT, help="Fetch the shards there.  [default: make them again]"
-)
-@click.option("--level", type=Choice(LEVELS), default="bytes", show_default=True, help="Of the check that finds them.")
-@click.option(
-    "--accept-fingerprints",
-    is_flag=True,
-    help="Take a shard with the same latents and fingerprint but other bytes, and say so in the manifest.",
-)
-@jobs_option
-@report_option
-@click.option("--dry-run", is_flag=True, help="Print the settings and exit.")
-@making_options
-def command(folder: Path, jobs: int | None, report: Path | None, dry_run: bool, **options: Any) -> None:
+@options(RepairConfig)
+@REPORT
+@DRY_RUN
+@options(RegenerationConfig)
+def command(report: Path | None, dry_run: bool, **values: Any) -> None:
     """Make or fetch bad and missing shards again.
 
     Exactly these, to the sha256 that the manifest of the dataset in DIR states. A shard that comes out with other
@@ -41,21 +35,21 @@ def command(folder: Path, jobs: int | None, report: Path | None, dry_run: bool, 
       genrep-manifest repair shards/
       genrep-manifest repair shards/ --from https://example.org/shards
     """
-    from ..recovery.repair import RepairConfig, repair
-
-    making = making_config(options)
-    config = RepairConfig(folder=folder, jobs=jobs or cores(), making=making, **options)
-    if dry_run:
-        print_config(config)
-        return
     from genrep.errors import DatasetError
     from genrep.files import write_json
     from genrep.untrusted import printable
 
+    from ..recovery.repair import repair
+
+    making = from_options(RegenerationConfig, values)
+    config = from_options(RepairConfig, {**values, "making": making, "jobs": values["jobs"] or cores()})
+    if dry_run:
+        print_config(config)
+        return
     found = repair(config)
     if report is not None:
         write_json(report, found.to_json())
     for line in found.lines():
         say(printable(line))
     if left := len(found.left):
-        raise DatasetError(f"{folder}: {left} problem{'s' if left > 1 else ''} left")
+        raise DatasetError(f"{config.folder}: {left} problem{'s' if left > 1 else ''} left")

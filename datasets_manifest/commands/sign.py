@@ -8,13 +8,13 @@ from pathlib import Path
 import click
 
 from genrep.cli import say
-from genrep.option_types import PATH
+from genrep.option_types import PATH, ParsedPath
 
-from .options import DATASET
+from ..manifest import dataset_folder
 
 
 @click.command("sign")
-@click.argument("folder", metavar="DIR", type=DATASET, required=False)
+@click.argument("folder", metavar="DIR", type=ParsedPath(dataset_folder), required=False)
 @click.option("--key", metavar="FILE", type=PATH, help="The secret key to sign with: minisign's, or one of --new-key.")
 @click.option("--new-key", metavar="FILE", type=PATH, help="Make a key pair: FILE, and FILE.pub to pass around.")
 @click.option("--password", is_flag=True, help="Protect the new key by a password.")

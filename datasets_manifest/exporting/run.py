@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genrep.errors import DatasetError, ResumeError, one_of
+from genrep.errors import ResumeError
 from genrep.files import is_clutter, locked_folder, write_json
 from genrep.progress import Progress
+from genrep.settings import config, setting
 
-from ..manifest import Manifest, read_manifest
+from ..manifest import Manifest, dataset_folder, read_manifest
 from ..strays import refuse_inside
 from ..strict_json import read_json
 from .folder import FolderFormat
@@ -24,14 +25,20 @@ FORMATS: dict[str, type[Format]] = {"folder": FolderFormat, "webdataset": Webdat
 MAX_STATE_BYTES = 64 << 20
 
 
-@dataclass(frozen=True, kw_only=True)
+@config
 class ExportConfig:
     """What to export, as what, and where to."""
 
-    folder: Path  # a finished dataset
-    format: str  # of FORMATS
-    out: Path
-    per_file: int | None = None  # samples per tar or parquet file, or per subfolder; None = the format's default
+    folder: Path = setting(argument=True, metavar="DIR", parse=dataset_folder)
+    format: str = setting(choices=FORMATS, help="What to write.")
+    out: Path = setting(metavar="DIR", help="A folder that is new, empty, or an export cut short.")
+    per_file: int | None = setting(
+        default=None,
+        least=1,
+        most=1_000_000_000,
+        metavar="N",
+        help="Samples per tar or parquet file, or per subfolder.  [default: about 256 MB; folder: 1000]",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +61,6 @@ def export(config: ExportConfig) -> ExportReport:
         ResumeError: ``out`` holds something else.
         OSError: the disk is full, names the file.
     """
-    if config.format not in FORMATS:
-        raise DatasetError(f"--format {config.format}: wanted one of {one_of(config.format, FORMATS)}")
     manifest = read_manifest(config.folder)
     refuse_inside(config.out, config.folder, itself=True)
     writer = FORMATS[config.format](manifest, config.out, config.per_file)

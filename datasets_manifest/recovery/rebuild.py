@@ -12,6 +12,7 @@ from genrep.across import RegenerationConfig, build_shards
 from genrep.errors import DatasetError, ManifestError, ResumeError
 from genrep.files import digest_json, locked_folder, require_writable
 from genrep.progress import Progress
+from genrep.settings import config, setting
 
 from ..finish import MAX_BYTES, RECIPE_NAME, done_shards, finish
 from ..manifest import MANIFEST_NAME, Manifest, Shard, read_manifest
@@ -23,12 +24,12 @@ from .compare import BYTES, DIFFERENT, SAMENESS, WORDS, ShardSameness, shard_sam
 MAX_NAMED = 3
 
 
-@dataclass(frozen=True, kw_only=True)
+@config
 class RebuildConfig:
     """Settings of ``genrep-manifest rebuild``."""
 
-    source: str  # folder, manifest file or address
-    out: Path
+    source: str = setting(argument=True, metavar="MANIFEST|DIR|URL")
+    out: Path = setting(metavar="DIR", help="The new dataset's folder.")
     making: RegenerationConfig = field(default_factory=RegenerationConfig)
 
 

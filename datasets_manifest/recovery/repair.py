@@ -19,6 +19,7 @@ from typing import Any
 from genrep.across import RegenerationConfig, build_shards
 from genrep.errors import DatasetError
 from genrep.files import fsync_folder, lock
+from genrep.settings import config, setting
 from genrep.untrusted import printable
 
 from ..cards import CardConfig, write_card
@@ -27,27 +28,35 @@ from ..manifest import (
     Manifest,
     Shard,
     build_manifest,
+    dataset_folder,
     read_manifest,
     read_shard_record,
     write_manifest,
     write_shard_record,
 )
 from ..strays import strays
-from ..verify import Problem, verify, verify_shard
+from ..verify import LEVELS, Problem, cores, verify, verify_shard
 from .compare import BYTES, FINGERPRINTS, LATENTS, WORDS, shard_sameness
 
 SCRATCH = ".repair"
 
 
-@dataclass(frozen=True, kw_only=True)
+@config
 class RepairConfig:
     """Settings of ``genrep-manifest repair``."""
 
-    folder: Path
-    source: str | None = None  # folder or address to fetch from; None = make again
-    level: str = "bytes"  # of the check that finds what is bad
-    accept_fingerprints: bool = False
-    jobs: int = 1
+    folder: Path = setting(argument=True, metavar="DIR", parse=dataset_folder)
+    source: str | None = setting(
+        default=None, flags="--from", metavar="URL|DIR", help="Fetch the shards there.  [default: make them again]"
+    )
+    level: str = setting(default="bytes", choices=LEVELS, help="Of the check that finds them.")
+    accept_fingerprints: bool = setting(
+        default=False,
+        help="Take a shard with the same latents and fingerprint but other bytes, and say so in the manifest.",
+    )
+    jobs: int | None = setting(
+        default=None, least=1, most=1024, metavar="N", help="Shards read at a time.  [default: one per core]"
+    )
     making: RegenerationConfig = field(default_factory=RegenerationConfig)
 
 
@@ -94,7 +103,7 @@ def repair(config: RepairConfig) -> RepairReport:
         _refuse_hidden_links(folder)
         _remove_scratch(folder)
         _remove_temporaries(folder)
-        problems = verify(folder, config.level, jobs=config.jobs)
+        problems = verify(folder, config.level, jobs=config.jobs or cores())
         bad = _shards_of(manifest, problems, record=False)
         repaired, accepted, left = _renew(config, manifest, bad) if bad else ([], [], [])
         if accepted:

@@ -12,6 +12,7 @@ import numpy as np
 from genrep.across import RegenerationConfig, stored_pairs
 from genrep.errors import DatasetError
 from genrep.seeding import derive
+from genrep.settings import config
 
 from .. import layout
 from ..contents import decode_jpeg
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 MEAN_LEVELS = 2.0  # by which an image that was made again may differ on average: rounding, and what JPEG makes of it
 
 
-@dataclass(frozen=True, kw_only=True)
+@config
 class SampleConfig:
     """Which pairs are compared, and how they are made."""
 

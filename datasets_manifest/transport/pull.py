@@ -11,6 +11,7 @@ from pathlib import Path
 from genrep.errors import DatasetError, ManifestError, ResumeError
 from genrep.files import digest_json, is_clutter, locked_folder, write_atomic
 from genrep.net import Limits, Lost, Missing, Refused, Stop, persist, shown
+from genrep.settings import config, setting
 from genrep.untrusted import printable
 
 from ..manifest import (
@@ -38,15 +39,34 @@ ASK_SECONDS = 10.0  # to wait for the answer whether a file is there
 _RANGE = re.compile(r"([0-9]{1,6})(?:-([0-9]{1,6}))?")
 
 
-@dataclass(frozen=True, kw_only=True)
+def parse_shards(text: str) -> tuple[int, ...]:
+    """Numbers in order from ``0-9,12``. Raises ValueError, which says what was wanted."""
+    numbers: set[int] = set()
+    for part in text.split(","):
+        found = _RANGE.fullmatch(part.strip())
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+        if not first <= last < MAX_SHARDS:
+            raise ValueError(f"{part!r}, wanted numbers and ranges like 0-9,12")
+        numbers.update(range(first, last + 1))
+    return tuple(sorted(numbers))
+
+
+@config
 class PullConfig:
     """What to fetch, and where to."""
 
-    source: str  # a folder, an address, or a name in the catalogue
-    out: Path
-    shards: tuple[int, ...] | None = None  # numbers of the shards wanted; None = all
-    digest: str | None = None  # what the manifest's must be; None = the catalogue's, or any
-    jobs: int = JOBS  # shards at a time
+    source: str = setting(argument=True, metavar="URL|NAME|DIR")
+    out: Path = setting(metavar="DIR", help="The folder to fetch it into.")
+    shards: tuple[int, ...] | None = setting(
+        default=None,
+        metavar="0-9,12",
+        parse=parse_shards,
+        help="Fetch these shards only.  [default: all]",
+    )
+    digest: str | None = setting(
+        default=None, metavar="SHA256", text=True, help="Refuse a manifest with another digest than this."
+    )
+    jobs: int = setting(default=JOBS, least=1, most=64, metavar="N", help="Shards at a time.")
     limits: Limits = field(default_factory=Limits)
 
 
@@ -153,18 +173,6 @@ def _read_whole(source: Source, name: str, limit: int, limits: Limits, stop: Sto
         return bytes(data)
 
     return persist(attempt, limits, stop)
-
-
-def parse_shards(text: str) -> tuple[int, ...]:
-    """Numbers in order from ``0-9,12``. Raises ValueError, which says what was wanted."""
-    numbers: set[int] = set()
-    for part in text.split(","):
-        found = _RANGE.fullmatch(part.strip())
-        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
-        if not first <= last < MAX_SHARDS:
-            raise ValueError(f"{part!r}, wanted numbers and ranges like 0-9,12")
-        numbers.update(range(first, last + 1))
-    return tuple(sorted(numbers))
 
 
 def _chosen(manifest: Manifest, numbers: Sequence[int] | None) -> list[Shard]:

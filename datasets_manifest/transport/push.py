@@ -8,21 +8,22 @@ from pathlib import Path
 from genrep.errors import DatasetError, ResumeError
 from genrep.files import is_clutter
 from genrep.net import SCHEMES, Limits, shown
+from genrep.settings import config, setting
 
-from ..manifest import MANIFEST_NAME, Manifest
+from ..manifest import MANIFEST_NAME, Manifest, dataset_folder
 from ..verify import require_valid
 from .fetch import JOBS
 from .pull import EXTRAS, PullConfig, pull
 from .stores import local_path, scheme_of
 
 
-@dataclass(frozen=True, kw_only=True)
+@config
 class PushConfig:
     """What to send, and where to."""
 
-    folder: Path
-    target: str  # a folder, hf://datasets/ORG/NAME, or s3://, gs://, … as fsspec knows them
-    jobs: int = JOBS  # shards at a time
+    folder: Path = setting(argument=True, metavar="DIR", parse=dataset_folder)
+    target: str = setting(argument=True, metavar="URL|DIR")
+    jobs: int = setting(default=JOBS, least=1, most=64, metavar="N", help="Shards at a time.")
     limits: Limits = field(default_factory=Limits)
 
 

@@ -7,10 +7,11 @@ here. ``REACHED`` is all that is found so. A lab that only got the shards lacks 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from .settings import config, setting
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,20 +90,32 @@ def open_decoder(gen: str, **options: Any) -> Decoder:
     return decoder
 
 
-@dataclass(frozen=True, kw_only=True)
+@config
 class RegenerationConfig:
     """What a manifest does not tell, or what shall be otherwise; None leaves it to the manifest, or to the machine."""
 
-    gen: str | None = (
-        None  # recipe's name, TOML file or package.module:factory (which is never run on a manifest's word)
+    gen: str | None = setting(
+        default=None,
+        metavar="NAME|FILE.toml|MODULE:FACTORY",  # code, which is never run on a manifest's word
+        help="The generator, where its name does not do.",
     )
-    weights: str | None = None  # file, folder or URL
-    features: str | None = None  # file of instance features (IC-GAN)
-    views: str | None = None  # as --views of genrep-generate: names the file of a learned view
-    filter: str | None = None  # as --filter
-    device: str = "auto"  # the kind that each shard was made on, if it is here
-    batch_size: int | None = None  # that of each shard's record
-    processes: int | None = None
+    weights: str | None = setting(
+        default=None, metavar="FILE", help="Its weights, where none ship with the package or can be fetched."
+    )
+    features: str | None = setting(default=None, metavar="FILE", help="Its instance features (IC-GAN).")
+    views: str | None = setting(
+        default=None,
+        metavar="NAME:KEY=VALUE,...",
+        help="The latent view, where it was learned: names its file.",
+    )
+    filter: str | None = setting(
+        default=None,
+        metavar="keep=PART,weights=FILE",
+        help="The filter, where there was one: names its file.",
+    )
+    device: str = setting(default="auto", text=True, help="auto: the kind that was used, if it is here.")
+    batch_size: int | None = setting(default=None, least=1, most=1_000_000, help="[default: what was used]")
+    processes: int | None = setting(default=None, least=1, help="[default: one per core, one on a GPU]")
 
 
 def build_shards(manifest: dict[str, Any], numbers: Sequence[int], out: Path, config: RegenerationConfig) -> None:

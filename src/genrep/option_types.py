@@ -98,6 +98,18 @@ class Parsed(click.types.StringParamType):
             self.fail(str(error), param, ctx)
 
 
+class ParsedPath(PathType):
+    """A path that a function looks at, and may change."""
+
+    def __init__(self, parse: Callable[[str], Any]) -> None:
+        super().__init__()
+        self.parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """What the function makes of the path."""
+        return self.parse(super().convert(value, param, ctx))
+
+
 class Choice(click.Choice[str]):
     """One of some names; a misspelt one is told the name that is like it."""
 

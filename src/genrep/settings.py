@@ -41,7 +41,7 @@ import click
 from .cli import print_config
 from .errors import ConfigError, GenRepError, flag, one_of
 from .files import user_path
-from .option_types import PATH, PATH_TEXT, WHOLE, Choice, IntRange, Parsed
+from .option_types import PATH, PATH_TEXT, WHOLE, Choice, IntRange, Parsed, ParsedPath
 
 T = TypeVar("T")
 Decorator = Callable[[Callable[..., Any]], Any]
@@ -336,7 +336,7 @@ def _option(config: Any, name: str, said: Setting) -> Decorator:
 
 def _option_type(kind: _Kind, said: Setting) -> Any:
     if said.parse is not None:
-        return Parsed(said.parse)
+        return (ParsedPath if kind.is_only(Path) else Parsed)(said.parse)
     if said.choices is not None:
         return Choice(said.choices)
     if kind.is_only(int):
