@@ -13,6 +13,7 @@ import socket
 import ssl
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
@@ -180,8 +181,7 @@ class _Request:
     def _send(self, url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
         opener = urllib.request.OpenerDirector()  # knows http or https and nothing else, and judges no status
         opener.add_handler(urllib.request.ProxyHandler())
-        secure = urlsplit(url).scheme == "https"
-        opener.add_handler(_Secure(self._gate, self.source.context) if secure else _Plain(self._gate))
+        opener.add_handler(_Web(self._gate, self.source))
         try:
             response = opener.open(urllib.request.Request(url, headers=headers), timeout=self.source.limits.timeout)
         except urllib.error.URLError as error:
@@ -211,48 +211,34 @@ def _inward(target: str) -> Refused:
     return Refused(f"it redirects to {shown(target)}, an address inside this network or machine")
 
 
-class _PlainConnection(http.client.HTTPConnection):
-    def __init__(self, gate: Any, host: str, **options: Any) -> None:
-        super().__init__(host, **options)
-        self.gate = gate
+class _Web(urllib.request.AbstractHTTPHandler):
+    """http and https; ``gate`` looks at each connection before anything is asked over it."""
 
-    def connect(self) -> None:
-        super().connect()
-        self.gate(self.sock)
+    http_request = https_request = urllib.request.AbstractHTTPHandler.do_request_
 
-
-class _SecureConnection(http.client.HTTPSConnection):
-    def __init__(self, gate: Any, host: str, **options: Any) -> None:
-        super().__init__(host, **options)
-        self.gate = gate
-
-    def connect(self) -> None:
-        super().connect()
-        self.gate(self.sock)
-
-
-def _is_proxied(request: urllib.request.Request) -> bool:
-    return request.host != unquote(urlsplit(request.full_url).netloc)
-
-
-class _Plain(urllib.request.HTTPHandler):
-    def __init__(self, gate: Any) -> None:
+    def __init__(self, gate: Callable[[socket.socket, bool], None], source: HttpSource) -> None:
         super().__init__()
-        self.gate = gate
+        self.gate, self.source = gate, source
 
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        gate = partial(self.gate, proxied=_is_proxied(req))
-        return self.do_open(partial(_PlainConnection, gate), req)
-
-
-class _Secure(urllib.request.HTTPSHandler):
-    def __init__(self, gate: Any, context: ssl.SSLContext) -> None:
-        super().__init__(context=context)
-        self.gate, self.context = gate, context
+        return self.do_open(partial(self._connection, http.client.HTTPConnection, req), req)
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        gate = partial(self.gate, proxied=_is_proxied(req))
-        return self.do_open(partial(_SecureConnection, gate), req, context=self.context)
+        kind = partial(http.client.HTTPSConnection, context=self.source.context)
+        return self.do_open(partial(self._connection, kind, req), req)
+
+    def _connection(
+        self, kind: Callable[..., http.client.HTTPConnection], req: urllib.request.Request, host: str, **options: Any
+    ) -> http.client.HTTPConnection:
+        connection = kind(host, **options)
+        connect, proxied = connection.connect, req.host != unquote(urlsplit(req.full_url).netloc)
+
+        def connect_and_look() -> None:
+            connect()
+            self.gate(connection.sock, proxied)
+
+        connection.connect = connect_and_look  # type: ignore[method-assign]
+        return connection
 
 
 def judge(error: Exception, watch: Watch) -> Exception:
