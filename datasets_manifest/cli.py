@@ -7,7 +7,6 @@ import click
 from genrep import __version__
 from genrep.cli import LazyGroup, run
 
-# Each is ``command`` of the module of its name in ``commands/``, imported when it is asked for.
 COMMANDS = {
     "show": "Print what a dataset is.",
     "list": "Print the published datasets.",
@@ -24,10 +23,18 @@ COMMANDS = {
 }
 
 
+MODULES = {  # of commands/, imported when a verb is asked for: ``show_command``, …
+    "inspect": ("show", "list", "verify", "diff"),
+    "make": ("finish", "card", "sign", "export", "repair", "rebuild"),
+    "transfer": ("pull", "push"),
+}
+
+
 @click.group(
     name="genrep-manifest",
     cls=LazyGroup,
     packages={"genrep.datasets_manifest.commands": COMMANDS},
+    modules=MODULES,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__)

@@ -12,7 +12,7 @@ from genrep.untrusted import printable
 
 from .layout import shape_in_words
 from .manifest import Manifest, dataset_folder
-from .sources import is_address
+from .transport import is_address
 
 WIDTH = 22  # of the left column
 MAX_VALUE = 160  # characters of a value
@@ -22,7 +22,7 @@ RECIPE_NUMBERS = ("num_pairs", "num_positives", "pairs_per_shard")  # said in th
 def contact_sheets(source: str | Path) -> list[str]:
     """Paths of the PNG files in the folder, sorted. At an address, which lists no files: the builder's if it is there."""
     if is_address(str(source)):
-        from .contact_sheet import SHEET_NAME
+        from .finish import SHEET_NAME
         from .transport import remote_file
 
         found = remote_file(str(source), SHEET_NAME)

@@ -10,8 +10,7 @@ from typing import Any
 
 from ..layout import largest_shape, varies
 from ..manifest import MANIFEST_NAME, Manifest
-from .citations import bibtex, references
-from .licences import licence_address
+from .attribution import bibtex, licence_address, references
 from .readme import subject
 from .risks import is_real, risks
 from .text import line, text_at

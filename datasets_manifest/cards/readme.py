@@ -7,8 +7,7 @@ from typing import Any
 
 from ..layout import shape_in_words
 from ..manifest import Manifest
-from .citations import bibtex, references
-from .licences import header_lines, licence_address
+from .attribution import bibtex, header_lines, licence_address, references
 from .risks import is_real, risks
 from .text import code, line, look, quoted, text_at
 

@@ -7,6 +7,118 @@
 
 from __future__ import annotations
 
-from .run import FORMATS, ExportConfig, ExportReport, export
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genrep.errors import ResumeError
+from genrep.files import is_clutter, locked_folder, write_json
+from genrep.progress import Progress
+from genrep.settings import config, setting
+
+from ..manifest import Manifest, dataset_folder, read_manifest
+from ..strict_json import read_json
+from ..verify import refuse_inside
+from .formats import FolderFormat, Format, WebdatasetFormat
+from .parquet import ParquetFormat
+from .samples import samples
 
 __all__ = ["FORMATS", "ExportConfig", "ExportReport", "export"]
+
+
+FORMATS: dict[str, type[Format]] = {"folder": FolderFormat, "webdataset": WebdatasetFormat, "parquet": ParquetFormat}
+MAX_STATE_BYTES = 64 << 20
+
+
+@config
+class ExportConfig:
+    """What to export, as what, and where to."""
+
+    folder: Path = setting(argument=True, metavar="DIR", parse=dataset_folder)
+    format: str = setting(choices=FORMATS, help="What to write.")
+    out: Path = setting(metavar="DIR", help="A folder that is new, empty, or an export cut short.")
+    per_file: int | None = setting(
+        default=None,
+        least=1,
+        most=1_000_000_000,
+        metavar="N",
+        help="Samples per tar or parquet file, or per subfolder.  [default: about 256 MB; folder: 1000]",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportReport:
+    """What an export did."""
+
+    pairs: int
+    files: int  # that hold them
+    written_pairs: int  # by this call; fewer where an earlier one had begun, 0 where it had ended
+
+
+def export(config: ExportConfig) -> ExportReport:
+    """Write a dataset in another format. An export that was cut short goes on where it was; the bytes are the same.
+
+    JPEG images are passed through as they are stored, others become PNG files. ``out`` gets an ``export.json``
+    (``.export.json`` beside tars) that says what it is of: recipe, licence, classes, digest.
+
+    Raises:
+        DatasetError: no finished dataset, a shard that is missing or damaged (see ``verify``), or pyarrow is not there.
+        ResumeError: ``out`` holds something else.
+        OSError: the disk is full, names the file.
+    """
+    manifest = read_manifest(config.folder)
+    refuse_inside(config.out, config.folder, itself=True)
+    writer = FORMATS[config.format](manifest, config.out, config.per_file)
+    with locked_folder(config.out):
+        state = _state(config, manifest, writer)
+        complete = _claim(config.out, state, writer.state_name)
+        todo = [unit for unit in range(writer.units) if not writer.is_done(unit)]
+        written = _write(config, manifest, writer, todo)
+        if todo or not complete:
+            writer.finish(samples(config.folder, manifest, 0, manifest.num_pairs, images=False))
+            write_json(config.out / writer.state_name, {**state, "complete": True})
+    return ExportReport(pairs=manifest.num_pairs, files=writer.file_count(), written_pairs=written)
+
+
+def _write(config: ExportConfig, manifest: Manifest, writer: Format, todo: list[int]) -> int:
+    """Write the units that are not there; returns the number of samples."""
+    ranges = {unit: writer.range(unit) for unit in todo}
+    total = sum(stop - start for start, stop in ranges.values())
+    written = 0
+    with Progress(
+        manifest.num_pairs, "pair", f"exporting {config.out}", initial=manifest.num_pairs - total
+    ) as progress:
+        for unit, (start, stop) in ranges.items():
+            writer.write(unit, samples(config.folder, manifest, start, stop))
+            written += stop - start
+            progress.update(stop - start)
+    return written
+
+
+def _state(config: ExportConfig, manifest: Manifest, writer: Format) -> dict[str, Any]:
+    """What ``export.json`` says of a finished export."""
+    dataset = {key: getattr(manifest, key) for key in ("id", "digest", "recipe", "classes", "build")}
+    return {"format": config.format, "per_file": writer.per_unit, "pairs": manifest.num_pairs, "dataset": dataset}
+
+
+def _claim(out: Path, state: dict[str, Any], name: str) -> bool:
+    """Make an empty folder this export's, or find that it is; returns whether it was complete. Raises ResumeError."""
+    path = out / name
+    names = (name, *sorted({kind.state_name for kind in FORMATS.values()} - {name}))
+    present = next((out / other for other in names if os.path.lexists(out / other)), None)
+    if present is None:
+        entries = [name for name in os.listdir(out) if not is_clutter(name)]
+        if any(not (name.startswith(".") and name.endswith(".tmp")) for name in entries):
+            raise ResumeError(f"--out {out}: not empty, and no export of this program ({name} is missing)")
+        write_json(path, {**state, "complete": False})
+        return False
+    found = read_json(present, MAX_STATE_BYTES)
+    there = {key: found.get(key) for key in state} if isinstance(found, dict) else {}
+    for key in ("format", "per_file"):
+        if there.get(key) != state[key]:
+            raise ResumeError(f"--out {out}: an export with {key} {there.get(key)}, wanted {state[key]}")
+    if there["dataset"] != state["dataset"]:
+        raise ResumeError(f"--out {out}: an export of another dataset")
+    os.rename(present, path)  # what an earlier version wrote may have the other name
+    return found.get("complete") is True

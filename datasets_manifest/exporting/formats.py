@@ -1,14 +1,24 @@
-"""What the formats have in common: a dataset is cut into units, each of which is written whole, in any order of time."""
+"""How each format is written: a dataset is cut into units, each of which is written whole, in any order of time."""
 
 from __future__ import annotations
 
+import io
+import json
+import os
+import shutil
+import tarfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from genrep.files import faults_named, fsync_folder
 
 from ..manifest import Manifest
-from .samples import Sample
+from .samples import Sample, suffix
 
 UNIT_BYTES = 256 << 20  # of a tar or parquet file, about
 
@@ -57,3 +67,135 @@ def facts(manifest: Manifest, integers: dict[str, int]) -> dict[str, Any]:
     label = integers["label"]
     named = {"class": manifest.classes[label]} if 0 <= label < len(manifest.classes) else {}
     return {"index": integers["index"], **integers, **named}
+
+
+def hidden(path: Path) -> Path:
+    """The name of a file or folder while it is being written."""
+    return path.with_name(f".{path.name}.tmp")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Write a file that gets its name when the block ends well. An OSError names ``path``."""
+    temporary = hidden(path)
+    try:
+        with faults_named(path), open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    fsync_folder(path.parent)
+
+
+@contextmanager
+def whole_folders(paths: list[Path]) -> Iterator[list[Path]]:
+    """Fill folders that get their names, the last of ``paths`` last, when the block ends well; yields where to write."""
+    temporary = [hidden(path) for path in paths]
+    try:
+        for path in temporary:
+            shutil.rmtree(path, ignore_errors=True)
+            path.mkdir(parents=True)
+        yield temporary
+        for path, final in zip(temporary, paths, strict=True):
+            shutil.rmtree(final, ignore_errors=True)  # of a run that was killed between two of them
+            os.replace(path, final)
+            fsync_folder(final.parent)
+    finally:
+        for path in temporary:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+FILES_PER_FOLDER = 1000
+METADATA_NAME = "metadata.jsonl"
+
+
+class FolderFormat(Format):
+    """A subfolder per image field and unit; beside them a line of JSON per sample, and ``z_anchor.npy``, … of all samples."""
+
+    def default_per_unit(self) -> int:
+        """Few enough for any file browser."""
+        return FILES_PER_FOLDER
+
+    def _names(self) -> list[str]:
+        return [field["name"] for field in self.manifest.image_fields]
+
+    def is_done(self, unit: int) -> bool:
+        """The last field's folder got its name last."""
+        return (self.out / self._names()[-1] / f"{unit:05d}").is_dir()
+
+    def write(self, unit: int, samples: Iterator[Sample]) -> None:
+        """Write a folder per field."""
+        names, ending = self._names(), suffix(self.manifest)
+        with whole_folders([self.out / name / f"{unit:05d}" for name in names]) as folders:
+            for sample in samples:
+                for name, folder in zip(names, folders, strict=True):
+                    path = folder / (self.key(sample.integers["index"]) + ending)
+                    with faults_named(path):
+                        path.write_bytes(sample.images[name])
+
+    def finish(self, samples: Iterator[Sample]) -> None:
+        """Write metadata.jsonl, in which Hugging Face's imagefolder finds the images, and the latents' arrays."""
+        count, latents = self.manifest.num_pairs, self.manifest.latent_fields
+        with ExitStack() as stack:
+            metadata = stack.enter_context(whole_file(self.out / METADATA_NAME))
+            arrays = {}
+            for field in latents:
+                file = stack.enter_context(whole_file(self.out / f"{field['name']}.npy"))
+                shape = (count, *field["shape"])
+                header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+                arrays[field["name"]] = file
+            for sample in samples:
+                index = sample.integers["index"]
+                metadata.write(json.dumps(facts(self.manifest, sample.integers) | self._paths(index)).encode() + b"\n")
+                for name, file in arrays.items():
+                    file.write(sample.latents[name].astype("<f4", copy=False).tobytes())
+
+    def _paths(self, index: int) -> dict[str, str]:
+        place = f"{index // self.per_unit:05d}/{self.key(index)}{suffix(self.manifest)}"
+        return {f"{name}_file_name": f"{name}/{place}" for name in self._names()}
+
+    def file_count(self) -> int:
+        """The images."""
+        return self.manifest.num_pairs * len(self._names())
+
+
+class WebdatasetFormat(Format):
+    """A tar file per unit. Entries have no owner and no time, so that the bytes depend on the samples alone."""
+
+    state_name = ".export.json"  # hidden: Hugging Face's datasets takes every visible file of the folder for data
+
+    def _path(self, unit: int) -> Path:
+        return self.out / f"pairs-{unit:06d}.tar"
+
+    def is_done(self, unit: int) -> bool:
+        """Its file has its name."""
+        return self._path(unit).is_file()
+
+    def write(self, unit: int, samples: Iterator[Sample]) -> None:
+        """Write a tar file."""
+        with (
+            whole_file(self._path(unit)) as file,
+            tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar,
+        ):
+            for sample in samples:
+                for name, data in self._entries(sample).items():
+                    entry = tarfile.TarInfo(f"{self.key(sample.integers['index'])}.{name}")
+                    entry.size, entry.mode = len(data), 0o644
+                    tar.addfile(entry, io.BytesIO(data))
+
+    def _entries(self, sample: Sample) -> dict[str, bytes]:
+        ending = suffix(self.manifest)
+        entries = {f"{name}{ending}": data for name, data in sample.images.items()}
+        entries |= {f"{name}.npy": npy(latent) for name, latent in sample.latents.items()}
+        entries["json"] = json.dumps(facts(self.manifest, sample.integers), sort_keys=True).encode()
+        return entries
+
+
+def npy(array: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> bytes:
+    """An array as NumPy's file format."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, array, version=(1, 0), allow_pickle=False)
+    return buffer.getvalue()

@@ -13,8 +13,7 @@ import numpy as np
 from genrep.errors import DatasetError
 
 from ..manifest import Manifest
-from .files import whole_file
-from .formats import Format
+from .formats import Format, whole_file
 from .samples import Sample, suffix
 
 ROWS = 1000  # of a row group at most

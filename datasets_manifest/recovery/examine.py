@@ -15,8 +15,7 @@ from genrep.settings import config, setting
 from genrep.untrusted import printable
 
 from ..manifest import dataset_folder, read_manifest
-from ..strays import clutter
-from ..verify import LEVELS, Problem, cores, verify
+from ..verify import LEVELS, Problem, clutter, cores, verify
 from .sample import SampleConfig, SampleReport, compare_sample
 
 

@@ -16,8 +16,8 @@ from genrep.settings import config, setting
 
 from ..finish import MAX_BYTES, RECIPE_NAME, done_shards, finish
 from ..manifest import MANIFEST_NAME, Manifest, Shard, read_manifest
-from ..sources import load_manifest
 from ..strict_json import read_json
+from ..transport import load_manifest
 from ..verify import Problem, verify_shard
 from .compare import BYTES, DIFFERENT, SAMENESS, WORDS, ShardSameness, shard_sameness, weakest
 

@@ -34,8 +34,7 @@ from ..manifest import (
     write_manifest,
     write_shard_record,
 )
-from ..strays import strays
-from ..verify import LEVELS, Problem, cores, verify, verify_shard
+from ..verify import LEVELS, Problem, cores, strays, verify, verify_shard
 from .compare import BYTES, FINGERPRINTS, LATENTS, WORDS, shard_sameness
 
 SCRATCH = ".repair"

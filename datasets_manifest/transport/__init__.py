@@ -8,8 +8,13 @@ Nothing that comes is believed before its sha256 is the manifest's, and the mani
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+from genrep.files import user_path
 from genrep.net import Limits
 
+from ..manifest import Manifest, read_manifest, read_manifest_file
 from .fetch import fetch_shards
 from .pull import PullConfig, PullReport, pull, read_remote_manifest, remote_file
 from .push import PushConfig, PushReport, push
@@ -21,8 +26,28 @@ __all__ = [
     "PushConfig",
     "PushReport",
     "fetch_shards",
+    "is_address",
+    "load_manifest",
     "pull",
     "push",
     "read_remote_manifest",
     "remote_file",
 ]
+
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def is_address(source: str) -> bool:
+    """Is this an address (``scheme://…``) and no path?"""
+    return ADDRESS.match(source) is not None
+
+
+def load_manifest(source: str | Path) -> Manifest:
+    """Read and check the manifest of a dataset folder, a file of any name, or an address.
+
+    Raises ManifestError, or DatasetError for an address that gives none.
+    """
+    if is_address(str(source)):
+        return read_remote_manifest(str(source))
+    path = user_path(source)
+    return read_manifest_file(path) if path.is_file() else read_manifest(path)

@@ -1,4 +1,4 @@
-"""``pull``: a dataset from wherever it is into a folder, whole or in part, and nothing else in that folder."""
+"""``pull``: a dataset from wherever it is, by address or published name, into a folder, whole or in part, and nothing else."""
 
 from __future__ import annotations
 
@@ -8,26 +8,55 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from genrep.errors import DatasetError, ManifestError, ResumeError
+from genrep.errors import DatasetError, ManifestError, ResumeError, one_of
 from genrep.files import digest_json, is_clutter, locked_folder, write_atomic
 from genrep.net import Limits, Lost, Missing, Refused, Stop, persist, shown
 from genrep.settings import config, setting
 from genrep.untrusted import printable
 
-from ..manifest import (
-    MANIFEST_NAME,
-    MAX_MANIFEST_BYTES,
-    Manifest,
-    Shard,
-    parse_manifest,
-    read_manifest_file,
-)
+from .. import catalogue
+from ..manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, Shard, parse_manifest, read_manifest_file
 from ..schema import MAX_SHARDS
-from ..strays import refuse_inside
 from ..strict_json import parse_json, read_json
+from ..verify import refuse_inside
 from .fetch import CHUNK, HIDDEN, JOBS, Fetch
-from .names import Wanted, resolve
-from .stores import FolderSource, Source, open_source
+from .stores import FolderSource, Source, open_source, scheme_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """A dataset, the addresses that may have it, and what is known of it beforehand."""
+
+    urls: tuple[str, ...]  # one at least
+    id: str | None = None
+    digest: str | None = None
+
+
+def resolve(text: str, digest: str | None = None) -> Wanted:
+    """Addresses of what a user names; a folder with the name of a published dataset is written ``./NAME``.
+
+    ``digest`` is what the user wants of the manifest; the catalogue's must be the same. Raises DatasetError.
+    """
+    if digest is not None and not re.fullmatch(r"[0-9a-f]{64}", digest := digest.lower()):
+        raise DatasetError(f"--digest {digest}: wanted the 64 hexadecimal digits that genrep-manifest show prints")
+    if scheme_of(text) or not catalogue.NAME.fullmatch(text):
+        return Wanted(urls=(text,), digest=digest)
+    known = {entry.name: entry for entry in catalogue.entries()}
+    if text in known:
+        return _published(known[text], digest)
+    if not Path(text).exists():
+        raise DatasetError(f"{shown(text)}: neither a folder nor a published dataset; known: {one_of(text, known)}")
+    return Wanted(urls=(text,), digest=digest)
+
+
+def _published(entry: catalogue.Entry, digest: str | None) -> Wanted:
+    if not entry.urls:
+        hint = f"; {entry.command} makes it" if entry.command else ""
+        raise DatasetError(f"{entry.name}: published nowhere yet{hint}")
+    if digest and entry.digest and entry.digest != digest:
+        raise DatasetError(f"--digest {digest}: {entry.name} is published with {entry.digest}")
+    return Wanted(urls=tuple(entry.urls), id=entry.id, digest=digest or entry.digest)
+
 
 # What a dataset folder may hold besides its shards, their records and the manifest. No sha256 vouches for these.
 EXTRAS = (

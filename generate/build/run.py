@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from genrep.datasets_manifest.contact_sheet import SHEET_NAME
-from genrep.datasets_manifest.finish import done_shards, finish
+from genrep.datasets_manifest.finish import SHEET_NAME, done_shards, finish
 from genrep.datasets_manifest.manifest import MANIFEST_NAME, Manifest, read_manifest
 from genrep.errors import DatasetError
 from genrep.progress import Progress, note

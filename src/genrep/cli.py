@@ -11,7 +11,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -47,12 +47,25 @@ class Group(click.Group):
 class LazyGroup(Group):
     """A group whose commands are modules of packages, imported only to be run or to show their own help.
 
-    Each command is ``command`` of ``<package>.<name>``, with ``_`` for ``-``.
+    Each command is ``command`` of ``<package>.<name>``, with ``_`` for ``-``, or of a module that holds several
+    ``<name>_command``.
     """
 
-    def __init__(self, *args: Any, packages: dict[str, dict[str, str]], **attributes: Any) -> None:
-        """``packages``: for each package its commands' names, in the order of the help text, with a line about each."""
+    def __init__(
+        self,
+        *args: Any,
+        packages: dict[str, dict[str, str]],
+        modules: Mapping[str, Sequence[str]] | None = None,
+        **attributes: Any,
+    ) -> None:
+        """The names and homes of the commands.
+
+        Args:
+            packages: for each package its commands' names, in the order of the help text, with a line about each.
+            modules: of a package's modules those that hold several commands, with the commands' names.
+        """
         super().__init__(*args, **attributes)
+        self.modules = {name: module for module, names in (modules or {}).items() for name in names}
         self.summaries = {name: line for commands in packages.values() for name, line in commands.items()}
         self.homes = {name: package for package, commands in packages.items() for name in commands}
 
@@ -64,7 +77,10 @@ class LazyGroup(Group):
         """The command of this name; None if there is none."""
         if cmd_name not in self.summaries:
             return None
-        command: click.Command = import_module(f"{self.homes[cmd_name]}.{cmd_name.replace('-', '_')}").command
+        own = cmd_name.replace("-", "_")
+        shared = self.modules.get(cmd_name)
+        module = import_module(f"{self.homes[cmd_name]}.{shared or own}")
+        command: click.Command = getattr(module, f"{own}_command" if shared else "command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -14,7 +14,8 @@ import pytest
 
 from genrep.cli import invoke
 from genrep.datasets_manifest import cli
-from genrep.datasets_manifest.commands import options
+from genrep.datasets_manifest.commands.inspect import verify_command
+from genrep.datasets_manifest.commands.make import repair_command
 from genrep.datasets_manifest.verify import LEVELS
 
 Capture = pytest.CaptureFixture[str]
@@ -132,7 +133,8 @@ def test_strangers_texts_reach_no_terminal(raw: Path, rewrite: Callable[..., Non
 
 
 def test_levels_are_verifys() -> None:
-    assert options.LEVELS == LEVELS
+    for command in (repair_command, verify_command):
+        assert tuple(next(one.type.choices for one in command.params if one.name == "level")) == LEVELS
 
 
 def test_help_names_the_commands(capsys: Capture) -> None:

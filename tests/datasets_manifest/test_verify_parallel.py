@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from genrep.cli import invoke
-from genrep.datasets_manifest import cli, read_manifest, shard_checks, strays
+from genrep.datasets_manifest import cli, read_manifest, shard_checks
+from genrep.datasets_manifest import verify as verifying
 from genrep.datasets_manifest.verify import LEVELS, require_valid, verify
 from genrep.errors import DatasetError
 
@@ -159,7 +160,7 @@ def test_a_strangers_long_key_is_not_told_whole(raw: Path, rewrite: Callable[...
 
 
 def test_a_crowded_folder_is_not_listed_to_its_end(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(strays, "MAX_ENTRIES", 6)
+    monkeypatch.setattr(verifying, "MAX_ENTRIES", 6)
     for k in range(5):
         (raw / f"note-{k}.md").write_text("")
     assert str(verify(raw, "quick")[0]) == f"{raw}: more than 6 files"

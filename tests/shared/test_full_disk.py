@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from genrep.cli import describe
-from genrep.datasets_manifest.exporting.files import whole_file
+from genrep.datasets_manifest.exporting.formats import whole_file
 from genrep.datasets_manifest.schema import field_table
 from genrep.files import write_atomic, write_json
 from genrep.generate.build.shard import ShardWriter

@@ -19,20 +19,22 @@ from PIL import Image
 
 from genrep.cli import invoke
 from genrep.datasets_manifest import cli, exporting
-from genrep.datasets_manifest.commands.export import FORMATS
+from genrep.datasets_manifest import exporting as running
+from genrep.datasets_manifest.commands.make import export_command
 from genrep.datasets_manifest.exporting import ExportReport
-from genrep.datasets_manifest.exporting import run as running
 from genrep.errors import DatasetError, ResumeError
 from genrep.files import locked_folder
 
 Run = Callable[..., tuple[Path, ExportReport]]
 Tree = Callable[[Path], dict[str, bytes]]
 Capture = pytest.CaptureFixture[str]
+FORMATS = ("folder", "webdataset", "parquet")
 EACH = pytest.mark.parametrize("kind", FORMATS)
 
 
 def test_the_command_knows_the_formats() -> None:
     assert tuple(exporting.FORMATS) == FORMATS
+    assert tuple(next(one.type.choices for one in export_command.params if one.name == "format")) == FORMATS
 
 
 @EACH
@@ -121,8 +123,8 @@ import resource
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
 import sys
 sys.argv = ["genrep-manifest", "export", {str(originals["jpeg"])!r}, "--format", {kind!r}, "--out", {str(tmp_path / "x")!r}]
-from genrep.datasets_manifest.exporting import run
-run.write_json = lambda *arguments: None
+from genrep.datasets_manifest import exporting
+exporting.write_json = lambda *arguments: None
 from genrep.datasets_manifest.cli import main
 main()
 """

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from genrep.datasets_manifest.transport import Limits, PullConfig, PushConfig, multipart, pull, push
+from genrep.datasets_manifest.transport import Limits, PullConfig, PushConfig, pull, push
+from genrep.datasets_manifest.transport import upload as uploading
 from genrep.errors import DatasetError
 from genrep.net import Refused
 
@@ -24,8 +25,8 @@ SHARD = 16 << 20  # and a little more: four parts
 PUSH = f"""
 import sys
 from pathlib import Path
-from genrep.datasets_manifest.transport import Limits, PushConfig, multipart, push
-multipart.PART = {PART}
+from genrep.datasets_manifest.transport import Limits, PushConfig, push, upload
+upload.PART = {PART}
 report = push(PushConfig(folder=Path(sys.argv[1]), target=sys.argv[2], jobs=2, limits=Limits(backoff=0.02)))
 print(report.sent, report.kept)
 """
@@ -70,7 +71,7 @@ class Bucket:
 @pytest.fixture
 def store(bucket: str, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     """An empty one, for parts of 5 MiB."""
-    monkeypatch.setattr(multipart, "PART", PART)
+    monkeypatch.setattr(uploading, "PART", PART)
     return Bucket(bucket)
 
 
@@ -160,7 +161,7 @@ def test_of_a_damaged_shard_nothing_is_kept(thick: Path, store: Bucket, limits: 
 def test_what_an_error_interrupts_is_kept(
     thick: Path, store: Bucket, limits: Limits, arrived: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, calls = multipart.MultipartUpload._send, []
+    original, calls = uploading.MultipartUpload._send, []
 
     def failing(self: Any, number: int, data: bytes) -> str:
         calls.append(number)
@@ -168,7 +169,7 @@ def test_what_an_error_interrupts_is_kept(
             raise Refused("no more today")
         return original(self, number, data)
 
-    monkeypatch.setattr(multipart.MultipartUpload, "_send", failing)
+    monkeypatch.setattr(uploading.MultipartUpload, "_send", failing)
     with pytest.raises(DatasetError, match="no more today"):
         push(PushConfig(folder=thick, target=store.url, limits=limits, jobs=1))
     there = store.parts()
@@ -180,7 +181,7 @@ def test_what_an_error_interrupts_is_kept(
 def test_uploads_that_one_may_not_list_or_that_others_end_are_begun_anew(
     thick: Path, store: Bucket, limits: Limits, arrived: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, ended = multipart.MultipartUpload._ask, []
+    original, ended = uploading.MultipartUpload._ask, []
 
     def answer(self: Any, method: str, **options: Any) -> Any:
         if method == "list_multipart_uploads":
@@ -192,7 +193,7 @@ def test_uploads_that_one_may_not_list_or_that_others_end_are_begun_anew(
             options = {**self.target, "UploadId": self.id}
         return original(self, method, **options)
 
-    monkeypatch.setattr(multipart.MultipartUpload, "_ask", answer)
+    monkeypatch.setattr(uploading.MultipartUpload, "_ask", answer)
     sent = push(PushConfig(folder=thick, target=store.url, limits=limits, jobs=1)).sent
     assert sent == size(thick) + 3 * PART
     arrived(thick)
@@ -201,15 +202,15 @@ def test_uploads_that_one_may_not_list_or_that_others_end_are_begun_anew(
 def test_shards_of_more_parts_than_a_store_lists_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = os.urandom(2500)
     (tmp_path / "file").write_bytes(data)
-    monkeypatch.setattr(multipart, "PART", 1)
+    monkeypatch.setattr(uploading, "PART", 1)
     store = Paged(data)
     with (tmp_path / "file").open("rb") as file:
-        upload = multipart.MultipartUpload(store, "b/k", file.fileno(), 2500)
+        upload = uploading.MultipartUpload(store, "b/k", file.fileno(), 2500)
         assert sum(came for _, came in upload.parts()) == 3
         assert (upload.id, store.got) == ("only", {1: data[:1], 1001: data[1000:1001], 2500: data[2499:]})
         assert upload.digest.digest() == hashlib.sha256(data).digest()
-        monkeypatch.setattr(multipart, "MAX_PARTS", 1000)
-        assert multipart.MultipartUpload(store, "b/k", file.fileno(), 2500).length == 3
+        monkeypatch.setattr(uploading, "MAX_PARTS", 1000)
+        assert uploading.MultipartUpload(store, "b/k", file.fileno(), 2500).length == 3
 
 
 class Paged:

@@ -1,4 +1,4 @@
-"""``pull``: fetch a dataset."""
+"""The verbs that send and fetch datasets: ``pull`` and ``push``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import Any
 import click
 
 from genrep.cli import print_config, say
-from genrep.net import Limits
+from genrep.net import Limits, shown
 from genrep.option_types import IntRange
 from genrep.settings import from_options, options
+from genrep.untrusted import printable
 
-from ..transport import PullConfig
+from ..transport import PullConfig, PushConfig, pull, push
+from . import DRY_RUN
 
 TIMEOUT = click.option(
     "--timeout",
@@ -32,7 +34,6 @@ RETRIES = click.option(
     show_default=True,
     help="Further attempts after one that got nowhere.",
 )
-DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the settings and exit.")
 
 
 @click.command("pull")
@@ -40,7 +41,7 @@ DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the settings and e
 @TIMEOUT
 @RETRIES
 @DRY_RUN
-def command(dry_run: bool, timeout: float, retries: int, **values: Any) -> None:
+def pull_command(dry_run: bool, timeout: float, retries: int, **values: Any) -> None:
     """Fetch a dataset: from http(s)://, hf://datasets/ORG/NAME, s3://, gs://, a folder, or by its name in the catalogue.
 
     Every shard is checked against the manifest before it gets its name. A fetch that was cut short goes on where it was
@@ -52,10 +53,6 @@ def command(dry_run: bool, timeout: float, retries: int, **values: Any) -> None:
       genrep-manifest pull https://example.org/shards --out shards
       genrep-manifest pull hf://datasets/org/name --out shards --shards 0-9
     """
-    from genrep.net import shown
-    from genrep.untrusted import printable
-
-    from ..transport import pull
 
     config = from_options(PullConfig, {**values, "limits": Limits(timeout=timeout, retries=retries)})
     if dry_run:
@@ -73,3 +70,34 @@ def tell(where: Path | str, shards: int, of: int, kept: int, size: int, verb: st
     part = f" of {of}" if shards < of else ""
     there = f", {kept} were there" if kept else ""
     say(f"OK {where}: {shards}{part} shards{there}, {size:,} bytes {verb} in {time.monotonic() - started:.1f} s")
+
+
+@click.command("push")
+@options(PushConfig)
+@TIMEOUT
+@RETRIES
+@DRY_RUN
+def push_command(dry_run: bool, timeout: float, retries: int, **values: Any) -> None:
+    """Send the dataset in DIR to a folder, to hf://datasets/ORG/NAME, or to s3://, gs://, ... (pip install 'genrep[cloud]').
+
+    Shards go first and the manifest last. What is there already is not sent again; another dataset is never written over.
+    Credentials are found as the store's own tools find them. A repository that does not exist yet is made, private.
+
+    \b
+    Example:
+      genrep-manifest push shards/ s3://bucket/shards
+      genrep-manifest push shards/ hf://datasets/org/name
+    """
+
+    config = from_options(PushConfig, {**values, "limits": Limits(timeout=timeout, retries=retries)})
+    if dry_run:
+        print_config(replace(config, target=shown(config.target)))
+        return
+    started = time.monotonic()
+    report = push(config)
+    for line in report.warnings:
+        say(f"note: {line}", err=True)
+    if report.left_out:
+        say(f"not sent: {printable(', '.join(report.left_out))}", err=True)
+    shards = len(report.manifest.shards)
+    tell(shown(config.target), shards, shards, report.kept, report.sent, "sent", started)

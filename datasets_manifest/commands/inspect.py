@@ -1,0 +1,121 @@
+"""The verbs that look at datasets and change none: ``show``, ``list``, ``verify``, ``diff``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from genrep.across import RegenerationConfig
+from genrep.cli import say
+from genrep.files import write_json
+from genrep.option_types import PATH_TEXT
+from genrep.settings import from_options, options
+from genrep.untrusted import printable
+
+from ..recovery.examine import ExamineConfig, examine
+from . import REPORT
+
+
+@click.command("show")
+@click.argument("source", metavar="DIR|URL|FILE.json", type=PATH_TEXT)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: a summary and the whole manifest.")
+def show_command(source: str, as_json: bool) -> None:
+    """Print what a dataset is.
+
+    Recipe, size, fields, licence, provenance, contact sheet: all from the manifest, not checked against the shards.
+
+    \b
+    Example:
+      genrep-manifest show shards/
+      genrep-manifest show https://example.org/shards
+      genrep-manifest show shards/ --json | jq .manifest.recipe
+    """
+    from ..describe import describe, summary
+    from ..transport import load_manifest
+
+    manifest = load_manifest(source)
+    if as_json:
+        facts = {"summary": summary(source, manifest), "manifest": manifest.to_json()}
+        click.echo(json.dumps(facts, indent=2, sort_keys=True))
+    else:
+        for line in describe(source, manifest):
+            say(line)
+
+
+@click.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print the catalogue's entries as JSON.")
+def list_command(as_json: bool) -> None:
+    """List the datasets of the catalogue.
+
+    Those that can be fetched by name, and those that one command here makes.
+
+    \b
+    Example:
+      genrep-manifest list
+    """
+    from ..catalogue import entries
+
+    found = entries()
+    if as_json:
+        click.echo(json.dumps([entry.to_json() for entry in found], indent=2, sort_keys=True))
+        return
+    for entry in found:
+        for line in entry.lines():
+            say(line)
+
+
+@click.command("verify")
+@options(ExamineConfig, "folder", "level", "jobs", "partial")
+@REPORT
+@options(ExamineConfig, "signer", "regenerate", "sample_seed")
+@options(RegenerationConfig)
+def verify_command(report: Path | None, **values: Any) -> None:
+    """Check the dataset in DIR against its manifest.
+
+    Prints a line per problem and exits with 1 if there is one. Safe on folders that come from strangers.
+
+    \b
+    Example:
+      genrep-manifest verify shards/
+      genrep-manifest verify shards/ --level full --regenerate 20
+    """
+    found = examine(from_options(ExamineConfig, {**values, "making": from_options(RegenerationConfig, values)}))
+    if report is not None:
+        write_json(report, found.to_json())
+    if found.failure is not None:
+        raise found.failure
+    for problem in found.problems:
+        say(printable(str(problem)))
+    found.require_good()
+    for line in found.lines():
+        say(line)
+
+
+@click.command("diff")
+@click.argument("one", metavar="A", type=PATH_TEXT)
+@click.argument("other", metavar="B", type=PATH_TEXT)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def diff_command(one: str, other: str, as_json: bool) -> None:
+    """Print in what two datasets differ.
+
+    A and B are folders, manifest files or addresses. Exits with 0 if every shard of both is the same, byte for
+    byte, else with 1. Who built them, when, on what, is told but does not count. Reads the manifests only.
+
+    \b
+    Example:
+      genrep-manifest diff shards/ rebuilt/
+    """
+    from ..recovery.compare import compare
+    from ..transport import load_manifest
+
+    found = compare(load_manifest(one), load_manifest(other))
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=2, sort_keys=True))
+    else:
+        for line in found.lines():
+            say(line)
+    if not found.same_bytes:
+        raise click.exceptions.Exit(1)

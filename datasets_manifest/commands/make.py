@@ -1,0 +1,200 @@
+"""Verbs that write into a dataset (``finish``, ``card``, ``sign``, ``repair``) or make another (``export``, ``rebuild``)."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from genrep.across import RegenerationConfig
+from genrep.cli import print_config, say
+from genrep.errors import DatasetError
+from genrep.files import write_json
+from genrep.option_types import PATH, ParsedPath
+from genrep.settings import configured, from_options, options
+from genrep.untrusted import printable
+
+from ..cards import CardConfig, write_card
+from ..exporting import ExportConfig, export
+from ..finish import finish
+from ..manifest import dataset_folder
+from ..recovery.rebuild import RebuildConfig, rebuild
+from ..recovery.repair import RepairConfig, repair
+from ..verify import cores
+from . import DRY_RUN, REPORT
+
+
+@click.command("finish")
+@click.argument("folder", metavar="DIR", type=ParsedPath(dataset_folder))
+def finish_command(folder: Path) -> None:
+    """Write the manifest of a dataset built in parts.
+
+    All shards in DIR must be done. Needs no generator. The last part to finish does this by itself.
+
+    \b
+    Example:
+      genrep-manifest finish shards/
+    """
+    manifest = finish(folder)
+    say(f"{folder}: {manifest.num_pairs:,} pairs in {len(manifest.shards)} shards")
+
+
+@click.command("card")
+@options(CardConfig)
+def card_command(**values: Any) -> None:
+    """Write README.md and croissant.json of the dataset in DIR.
+
+    A dataset card as Hugging Face reads it, and Croissant metadata with the sha256 of every shard: generator, weights and
+    licence, latent law, views, biases and risks, how to cite. A build does this by itself. From the manifest alone, so the
+    same bytes each time; a file that somebody edited is left alone.
+
+    \b
+    Example:
+      genrep-manifest card shards/
+    """
+    config = from_options(CardConfig, values)
+    report = write_card(config)
+    for name in report.written:
+        say(config.folder / name)
+    if report.kept:
+        raise DatasetError(
+            f"{config.folder}: {' and '.join(report.kept)}: edited, or not written by this command; --force replaces"
+        )
+
+
+@click.command("sign")
+@click.argument("folder", metavar="DIR", type=ParsedPath(dataset_folder), required=False)
+@click.option("--key", metavar="FILE", type=PATH, help="The secret key to sign with: minisign's, or one of --new-key.")
+@click.option("--new-key", metavar="FILE", type=PATH, help="Make a key pair: FILE, and FILE.pub to pass around.")
+@click.option("--password", is_flag=True, help="Protect the new key by a password.")
+@click.option("--force", is_flag=True, help="Replace a signature by another key.")
+def sign_command(folder: Path | None, key: Path | None, new_key: Path | None, password: bool, force: bool) -> None:
+    """Sign the dataset in DIR, or make a key.
+
+    The signature is of manifest.json, which holds the sha256 of every shard: verify the dataset first. It is a file of
+    minisign's format, manifest.json.minisig.md. Others check it with genrep-manifest verify --signer FILE.pub, or with
+    minisign itself. Needs py-minisign (pip install 'genrep[sign]').
+
+    \b
+    Example:
+      genrep-manifest sign --new-key lab.key
+      genrep-manifest sign shards/ --key lab.key
+    """
+    from .. import signing
+
+    if new_key is not None:
+        if folder is not None or key is not None:
+            raise click.UsageError(f"--new-key {new_key}: goes without DIR and --key")
+        chosen = _ask("New password: ", confirm=True) if password else None
+        if chosen == "":
+            raise click.UsageError("--password: wanted one that is not empty")
+        made = signing.new_key(new_key, chosen)
+        say(f"{made.secret}: secret, keep it\n{made.public}: public\n{made.text}")
+        return
+    if folder is None or key is None:
+        raise click.UsageError("wanted DIR and --key FILE, or --new-key FILE")
+    if password:
+        raise click.UsageError("--password: goes with --new-key; that of a protected key is asked for")
+    config = signing.SignConfig(folder=folder, key=key, force=force)
+    public = signing.sign(config, lambda: _ask(f"Password of {key}: "))
+    say(f"{folder / signing.SIGNATURE_NAME}: signed by {public}")
+
+
+def _ask(prompt: str, *, confirm: bool = False) -> str:
+    """A password from the terminal, unseen, or the first line of what is piped in."""
+    if sys.stdin.isatty():
+        return str(click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, prompt_suffix=""))
+    return sys.stdin.readline().rstrip("\n")
+
+
+@click.command("export")
+@configured(ExportConfig, dry_run="Print the settings and exit.")
+def export_command(config: ExportConfig) -> None:
+    """Write the dataset in DIR for users without FFCV.
+
+    \b
+      folder      anchor/00000/00000000.png, ...; metadata.jsonl; z_anchor.npy, ... with a row per sample
+      webdataset  tar files of 00000000.anchor.png, 00000000.z_anchor.npy, 00000000.json, ...
+      parquet     as Hugging Face's datasets reads it (pip install 'genrep[parquet]')
+
+    JPEG images are copied as they are stored, others become PNG: no pixel changes. The same command goes on where an
+    earlier one stopped. Shards' tables are checked, not their sha256: verify a stranger's dataset first.
+
+    \b
+    Example:
+      genrep-manifest export shards/ --format webdataset --out tars
+    """
+    started = time.monotonic()
+    report = export(config)
+    there = report.pairs - report.written_pairs
+    before = f", {there:,} were there" if there else ""
+    files = f"{report.files:,} file{'s' if report.files != 1 else ''}"
+    say(f"OK {config.out}: {report.pairs:,} pairs in {files}{before}, {time.monotonic() - started:.1f} s")
+
+
+@click.command("repair")
+@options(RepairConfig)
+@REPORT
+@DRY_RUN
+@options(RegenerationConfig)
+def repair_command(report: Path | None, dry_run: bool, **values: Any) -> None:
+    """Make or fetch bad and missing shards again.
+
+    Exactly these, to the sha256 that the manifest of the dataset in DIR states. A shard that comes out with other
+    bytes, as on another kind of device, is not taken and the exit status is 1. With --accept-fingerprints it is,
+    if it holds the same images within rounding; the manifest's digest then changes, the dataset's id does not.
+    Nothing else in DIR is touched.
+
+    \b
+    Example:
+      genrep-manifest repair shards/
+      genrep-manifest repair shards/ --from https://example.org/shards
+    """
+    making = from_options(RegenerationConfig, values)
+    config = from_options(RepairConfig, {**values, "making": making, "jobs": values["jobs"] or cores()})
+    if dry_run:
+        print_config(config)
+        return
+    found = repair(config)
+    if report is not None:
+        write_json(report, found.to_json())
+    for line in found.lines():
+        say(printable(line))
+    if left := len(found.left):
+        raise DatasetError(f"{config.folder}: {left} problem{'s' if left > 1 else ''} left")
+
+
+@click.command("rebuild")
+@options(RebuildConfig)
+@REPORT
+@DRY_RUN
+@options(RegenerationConfig)
+def rebuild_command(report: Path | None, dry_run: bool, **values: Any) -> None:
+    """Make a dataset again from its manifest.
+
+    From the recipe and the generator's weights, on any machine. At the end it says how much the two are the same:
+
+    \b
+      bytes         every file is the same, and so is the manifest
+      fingerprints  the same latents; the images agree with the manifest's thumbnails up to a device's rounding
+      latents       the same latents; the manifest holds nothing to compare the images with
+
+    Latents that differ, or images that do not agree, are an error. The same command goes on where an earlier one
+    stopped. Code is not run on a manifest's word: for a generator that is a module, give --gen.
+
+    \b
+    Example:
+      genrep-manifest rebuild manifest.json --out shards
+    """
+    config = from_options(RebuildConfig, {**values, "making": from_options(RegenerationConfig, values)})
+    if dry_run:
+        print_config(config)
+        return
+    found = rebuild(config)
+    if report is not None:
+        write_json(report, found.to_json())
+    for line in found.lines():
+        say(line)
