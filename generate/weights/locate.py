@@ -37,7 +37,7 @@ class WeightsSource:
 def locate(recipe: Recipe, weights: str | Path | None = None) -> WeightsSource:
     """The weights of a recipe, or ``weights`` (a file, a folder or a URL) in their place; downloads what is not there.
 
-    Behind a ``#`` in ``weights`` stands which of several networks is meant.
+    Behind a ``#`` in either stands which of several networks in the file is meant.
 
     A published sha256 is held to. Without one the first use's is recorded beside the download and held to.
 
@@ -48,9 +48,7 @@ def locate(recipe: Recipe, weights: str | Path | None = None) -> WeightsSource:
     _check(recipe)
     if weights is not None:
         if is_url(weights):
-            url, _, choice = str(weights).partition("#")
-            source = _fetch(url, weights_folder(recipe.name), sha256=None, licence="unknown")
-            return replace(source, network=choice or None)
+            return _fetch(str(weights), weights_folder(recipe.name), sha256=None, licence="unknown")
         path, network = file_and_network(weights)
         return replace(_local(path, recipe), network=network)
     if recipe.weights is None:
@@ -124,35 +122,36 @@ def is_embedded(recipe: Recipe) -> bool:
 
 def _shipped(recipe: Recipe) -> WeightsSource:
     """Weights in the package, or beside the recipe's file."""
-    text = str(recipe.weights)
+    text, network = str(recipe.weights), None
     if text.startswith(_PACKAGE):
         name = text.removeprefix(_PACKAGE)
         if not name or Path(name).name != name:
             raise RecipeError(f"recipe {recipe.name}: [generator] weights = {text!r} names no file of the package")
         path = Path(str(importlib.resources.files("genrep.generate.weights.embedded").joinpath(name)))
     else:
-        path = (recipe.folder or Path()) / user_path(text)
+        path, network = file_and_network((recipe.folder or Path()) / user_path(text))
     facts = {"source": text, "licence": recipe.licence}
     if os.path.isdir(path):
-        return WeightsSource(path=path, facts=facts)
+        return WeightsSource(path=path, facts=facts, network=network)
     if not os.path.isfile(path):
         raise WeightsError(f"weights {path}: no such file (wanted by recipe {recipe.name})")
     facts |= {"file": path.name, "sha256": digest_file(path)}
     published = check_digest(recipe.weights_sha256)
     if published and not facts["sha256"].startswith(published):
         raise WeightsError(f"weights {path}: has sha256 {facts['sha256']}, recipe {recipe.name} wants {published}")
-    return WeightsSource(path=path, facts=facts)
+    return WeightsSource(path=path, facts=facts, network=network)
 
 
 def _fetch_all(recipe: Recipe, folder: Path) -> WeightsSource:
     """The download of a recipe, with the files that belong beside it."""
     source = _fetch(str(recipe.weights), folder, sha256=recipe.weights_sha256, licence=recipe.licence)
     extra = [_fetch(url, folder, sha256=None, licence=recipe.licence).facts for url in recipe.extra_weights]
-    return WeightsSource(path=source.path, facts={**source.facts, "extra": extra} if extra else source.facts)
+    return replace(source, facts={**source.facts, "extra": extra}) if extra else source
 
 
-def _fetch(url: str, folder: Path, *, sha256: str | None, licence: str) -> WeightsSource:
+def _fetch(address: str, folder: Path, *, sha256: str | None, licence: str) -> WeightsSource:
     """One file: found there, or downloaded; either way it must be the one published, or else the one recorded."""
+    url, _, network = address.partition("#")
     path = folder / file_name(url)
     record = read_record(path)
     if not os.path.isfile(path):
@@ -171,7 +170,7 @@ def _fetch(url: str, folder: Path, *, sha256: str | None, licence: str) -> Weigh
         )
     if record is None or record != {"file": path.name, "source": url, "licence": licence, "sha256": found}:
         record = write_record(path, source=url, licence=licence)
-    return WeightsSource(path=path, facts=dict(record))
+    return WeightsSource(path=path, facts=dict(record), network=network or None)
 
 
 def _make(folder: Path) -> Path:

@@ -86,6 +86,23 @@ def test_a_download_lies_in_the_cache_with_its_facts_and_is_made_once(server, ho
     assert sorted(path.name for path in first.path.parent.iterdir()) == ["net.pkl", "net.pkl.facts.json"]
 
 
+def test_a_network_of_the_file_is_named_behind_its_address_or_path(server, home, bytes_of, tmp_path):
+    url = server.serve("models/net.pkl", bytes_of(1000))
+    plain, chosen = locate(recipe(url)), locate(recipe(url), f"{url}#state_dict.g")
+    assert (plain.network, chosen.network, chosen.path.name) == (None, "state_dict.g", "net.pkl")
+    assert locate(recipe(f"{url}#g_ema")).network == "g_ema"
+    assert chosen.facts["source"] == url
+    assert [name for name, _ in server.asked] == ["/models/net.pkl"]
+    for name in ("net.pt", "a#b.pt"):
+        (tmp_path / name).write_bytes(b"weights")
+    beside = recipe("net.pt#g", folder=tmp_path)
+    assert (locate(beside).path, locate(beside).network) == (tmp_path / "net.pt", "g")
+    odd = locate(recipe("a#b.pt", folder=tmp_path))
+    assert (odd.path, odd.network) == (tmp_path / "a#b.pt", None)
+    own = locate(recipe(url), f"{tmp_path}/a#b.pt#.")
+    assert (own.path, own.network) == (tmp_path / "a#b.pt", ".")
+
+
 def test_files_that_belong_beside_it_come_too(server, bytes_of, refused):
     body, config = bytes_of(1000), b'{"layers": []}'
     extra = server.serve("big-config.json", config)
