@@ -1,10 +1,14 @@
-"""One step of a filter's discriminator; every draw of it is a function of (seed, number of the image)."""
+"""``fit-filter`` (HL): a discriminator of real and generated images, whose favourites are kept.
+
+Every draw of a step is a function of (seed, number of the image).
+
+A run's folder: config.json · metrics.jsonl · checkpoint.pt · extremes.png · filter.safetensors and filter.json (last: the
+result, and how it came to be).
+"""
 
 from __future__ import annotations
 
-import json
-import math
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,56 +18,27 @@ import torch
 from torch import Tensor
 
 from genrep.encoders.devices import pick_device
-from genrep.errors import TrainingError
-from genrep.files import locked_folder, require_writable, write_json
+from genrep.files import require_writable, write_json
 from genrep.images.sets import require_images
-from genrep.progress import Progress
-from genrep.runs.sanity import LARGEST_GRADIENT, check_training, diverged, gradients
+from genrep.runs.engine import Course, Pace, Run, Trainer
+from genrep.runs.folder import made_with
+from genrep.runs.metrics import Line
+from genrep.runs.processes import Processes
+from genrep.runs.sanity import gradients
 from genrep.seeding import derive
 
 from ..views.filter_network import FILTER_FILE, FilterFacts, discriminator_loss, new_scorer, save_filter
 from .config import FilterConfig
-from .filtering_data import Material, RealSet, load_real, open_source
+from .filtering_data import Material, load_real, open_for_filter
 from .filtering_measure import score_held_out
 from .pictures import save_extremes
-from .source import Metrics, Source, Stopwatch, made_with, open_checkpoint, write_checkpoint
+from .source import Stopwatch, at_work
 
-WAY = "try a lower --lr"  # out of a training that has diverged
-
-
-class Window:
-    """Sums over the steps since the last line of metrics, in float64 on the device: a step never waits for them."""
-
-    NAMES = ("loss", "accuracy_real", "accuracy_generated", "score_real", "score_generated")
-
-    def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(len(self.NAMES), dtype=torch.float64, device=device)
-        self.steps = 0
-
-    @torch.no_grad()
-    def add(self, loss: Tensor, on_real: Tensor, on_generated: Tensor) -> None:
-        """Remember a step. Shapes: ``(), (B,), (B,)``, the latter as log-odds."""
-        values = (
-            loss,
-            (on_real > 0).double().mean(),
-            (on_generated < 0).double().mean(),
-            on_real.sigmoid().mean(),
-            on_generated.sigmoid().mean(),
-        )
-        self.sums += torch.stack([value.detach().double() for value in values])
-        self.steps += 1
-
-    def means(self, out: Path, step: int) -> dict[str, float]:
-        """Means over the window, of which a new one begins. Raises TrainingError if the loss is not finite."""
-        values = dict(zip(self.NAMES, (self.sums / self.steps).tolist()))
-        if not math.isfinite(values["loss"]):
-            raise diverged(out, f"at step {step:,} the loss is {values['loss']}", WAY)
-        self.sums, self.steps = torch.zeros_like(self.sums), 0
-        return values
+FACTS_FILE, SHEET_FILE = "filter.json", "extremes.png"
 
 
-class FilterTrainer:
-    """Owns the discriminator, its optimiser and the step counter of one run."""
+class FilterTrainer(Trainer):
+    """Owns the discriminator and its optimiser."""
 
     def __init__(self, config: FilterConfig, material: Material) -> None:
         self.config, self.material = config, material
@@ -72,7 +47,6 @@ class FilterTrainer:
         self.scorer = scorer.to(self.device).to(memory_format=torch.channels_last)
         self.optimiser = torch.optim.Adam(self.scorer.parameters(), lr=config.lr, fused=True)
         self.step = 0
-        self.window = Window(self.device)
         self.watch = Stopwatch(self.device)
 
     @property
@@ -80,7 +54,7 @@ class FilterTrainer:
         """Real images shown so far, and as many generated ones."""
         return self.step * self.config.batch_size
 
-    def train_step(self) -> None:
+    def train_step(self) -> dict[str, Tensor]:
         """One step of Adam down the binary cross-entropy of a batch of both kinds."""
         torch.manual_seed(derive("filter-step", self.config.seed, self.step))  # for generators with noise of their own
         numbers = np.arange(self.images, self.images + self.config.batch_size, dtype=np.int64)
@@ -93,15 +67,29 @@ class FilterTrainer:
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()
             self.optimiser.step()
-        self.window.add(loss, on_real, on_generated)
         self.step += 1
+        with torch.no_grad():
+            return {
+                "loss": loss.detach(),
+                "accuracy_real": (on_real > 0).double().mean(),
+                "accuracy_generated": (on_generated < 0).double().mean(),
+                "score_real": on_real.sigmoid().mean(),
+                "score_generated": on_generated.sigmoid().mean(),
+            }
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """See ``Trainer``."""
+        return self.scorer.state_dict()
+
+    def gradients(self) -> Mapping[str, Tensor]:
+        """See ``Trainer``."""
+        return gradients([self.scorer])
 
     def state_dict(self) -> dict[str, Any]:
         """Plain tensors and numbers."""
         return {
             "scorer": self.scorer.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "window": {"sums": self.window.sums, "steps": self.window.steps},
             "step": self.step,
         }
 
@@ -109,11 +97,20 @@ class FilterTrainer:
         """Go on from ``state_dict``."""
         self.scorer.load_state_dict(state["scorer"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.window.sums, self.window.steps = state["window"]["sums"], state["window"]["steps"]
         self.step = state["step"]
 
-
-CONFIG_FILE, FACTS_FILE, SHEET_FILE = "config.json", "filter.json", "extremes.png"
+    def line(self, means: dict[str, float], pace: Pace) -> Line:
+        """Loss, accuracies and scores of both kinds, and times."""
+        sections = self.watch.collect()
+        return {
+            "step": self.step,
+            "images": self.images,
+            **means,
+            "seconds": round(pace.seconds, 3),
+            "fraction_G": round(sections.get("G", 0.0) / pace.elapsed, 4),
+            "fraction_D": round(sections.get("D", 0.0) / pace.elapsed, 4),
+            "images_per_s": round(2 * pace.steps * self.config.batch_size / pace.elapsed, 1),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,135 +137,54 @@ def fit_filter(config: FilterConfig) -> FilterResult:
     require_writable(config.out, "--out")
     require_images(config.data)
     device = pick_device(config.device)
-    source = open_source(config, device)
-    real = load_real(config, source.pixel_shape)
-    # A generator's own noise comes from torch's stream, which each step seeds; the caller's is left as it was.
-    forked = [device] if device.type == "cuda" else []
-    with locked_folder(config.out), torch.random.fork_rng(devices=forked):
-        try:
-            return Run(config, source, real).go_on()
-        except torch.OutOfMemoryError as error:
-            raise TrainingError(f"--batch-size {config.batch_size}: does not fit the device's memory") from error
+    source = open_for_filter(config, device)
+    material = Material(source, load_real(config, source.pixel_shape), config.seed)
+    images = {"data": material.images.sha256, "uint8": source.recipe.uint8}
+    identity = {**config.identity(), **source.identity_of_images(), **images}
+    course = Course(
+        out=config.out,
+        label="fit-filter",
+        unit="image",
+        total=config.images or len(material.shown),
+        per_step=config.batch_size,
+        batch_size=config.batch_size,
+        config={**vars(config), "identity": identity, "made_with": made_with(device)},
+        identity=identity,
+        lines=(config.log_every,),
+        checkpoint_every=config.checkpoint_images,
+        shown={"loss": ".3f", "accuracy_generated": ".3f"},
+    )
+    with at_work(config.out, device, config.batch_size):
+        trainer = FilterTrainer(config, material)
+        run = Run(trainer, course, Processes(device=device))
+        run.go_on()
+        return _export(trainer, run)
 
 
-class Run:
-    """A run at work in its folder."""
-
-    def __init__(self, config: FilterConfig, source: Source, real: RealSet) -> None:
-        self.config, self.source, self.real, self.out = config, source, real, config.out
-        self.material = Material(source, real, config.seed)
-        self.trainer = FilterTrainer(config, self.material)
-        self.total = config.images or len(self.material.shown)
-        self.seconds = 0.0  # of training, over all processes of the run
-        self.last: dict[str, Any] = {}
-        self.identity = {
-            **config.identity(),
-            "data": real.sha256,
-            "generator": source.digest,
-            "features": source.features_digest,
-            "latent": source.latent.to_json(),
-            "crop": None if source.recipe.crop is None else list(source.recipe.crop),
-            **({"resize": list(source.recipe.resize)} if source.recipe.resize else {}),
-            "uint8": source.recipe.uint8,
-        }
-        self._load()
-        self.mark, self.timed_steps = time.monotonic(), 0
-        self.metrics = Metrics(self.out, after_step=self.trainer.step)
-        settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(config).items()}
-        write_json(
-            self.out / CONFIG_FILE, {**settings, "identity": self.identity, "made_with": made_with(self.source.device)}
-        )
-
-    def go_on(self) -> FilterResult:
-        """Train from where the trainer stands, and write the result."""
-        config, trainer = self.config, self.trainer
-        with Progress(self.total, "image", "fit-filter", initial=trainer.images) as progress:
-            while trainer.images < self.total:
-                trainer.train_step()
-                self.timed_steps += 1
-                if trainer.step % config.log_every == 0:
-                    self._log()
-                every = config.checkpoint_images
-                if trainer.images // every > (trainer.images - config.batch_size) // every:
-                    self._save()
-                shown = {name: f"{self.last[name]:.3f}" for name in ("loss", "accuracy_generated") if name in self.last}
-                progress.update(config.batch_size, **shown)
-        if trainer.window.steps:
-            self._log()
-        self._save()
-        return self._export()
-
-    def _log(self) -> None:
-        """A line of metrics: means over the steps since the last one. The only place that waits for the device."""
-        trainer = self.trainer
-        self._check()
-        means, sections = trainer.window.means(self.out, trainer.step), trainer.watch.collect()
-        now = time.monotonic()
-        elapsed, self.mark = max(now - self.mark, 1e-9), now
-        self.seconds += elapsed
-        self.last = {
-            "step": trainer.step,
-            "images": trainer.images,
-            **means,
-            "seconds": round(self.seconds, 3),
-            "fraction_G": round(sections.get("G", 0.0) / elapsed, 4),
-            "fraction_D": round(sections.get("D", 0.0) / elapsed, 4),
-            "images_per_s": round(2 * self.timed_steps * self.config.batch_size / elapsed, 1),
-        }
-        self.timed_steps = 0
-        self.metrics.write(self.last)
-
-    def _save(self) -> None:
-        self._check()  # a checkpoint of weights that have diverged would end every later run too
-        state = {
-            "trainer": self.trainer.state_dict(),
-            "last": json.dumps(self.last),
-            "seconds": self.seconds + time.monotonic() - self.mark,
-        }
-        write_checkpoint(self.out, self.identity, state)
-
-    def _check(self) -> None:
-        """Raises TrainingError if the discriminator or its gradients are not those of a training that goes well."""
-        trainer = self.trainer
-        check_training(self.out, trainer.step, trainer.scorer.state_dict(), way=WAY)
-        check_training(self.out, trainer.step, gradients([trainer.scorer]), way=WAY, largest=LARGEST_GRADIENT)
-
-    def _load(self) -> None:
-        """Take the checkpoint's state, if there is one of the same settings."""
-        with open_checkpoint(self.out, self.identity, self.source.device) as state:
-            if state is None:
-                return
-            self.trainer.load_state_dict(state["trainer"])
-            self.last, self.seconds = json.loads(state["last"]), state["seconds"]
-
-    def _export(self) -> FilterResult:
-        """Measure, draw, and write the file; its facts come last."""
-        config, trainer = self.config, self.trainer
-        torch.manual_seed(derive("filter-measure", config.seed))
-        found = score_held_out(trainer.scorer, self.material, config.batch_size)
-        save_extremes(self.out / SHEET_FILE, self.material, found)
-        path = self.out / FILTER_FILE
-        save_filter(path, trainer.scorer, FilterFacts(gen=config.gen, data=self.real.name, images=str(trainer.images)))
-        facts = {
-            "settings": self.identity,
-            "images": trainer.images,
-            "last": self.last,
-            "held_out": found.to_json(),
-            "seconds": round(self.seconds, 1),
-            **made_with(self.source.device),
-            "generator": {"gen": config.gen, "weights_digest": self.source.digest},
-            "data": {
-                "name": self.real.name,
-                "images": len(self.real),
-                "licence": self.real.licence,
-                "sha256": self.real.sha256,
-            },
-        }
-        write_json(self.out / FACTS_FILE, facts)
-        return FilterResult(
-            path=path,
-            sheet=self.out / SHEET_FILE,
-            images=trainer.images,
-            seconds=self.seconds,
-            held_out=facts["held_out"],
-        )
+def _export(trainer: FilterTrainer, run: Run) -> FilterResult:
+    """Measure, draw, and write the file; its facts come last."""
+    config, material, out = trainer.config, trainer.material, trainer.config.out
+    source, real = material.source, material.images
+    torch.manual_seed(derive("filter-measure", config.seed))
+    found = score_held_out(trainer.scorer, material, config.batch_size)
+    save_extremes(out / SHEET_FILE, material, found)
+    told = FilterFacts(gen=config.gen, data=real.name, images=str(trainer.images))
+    save_filter(out / FILTER_FILE, trainer.scorer, told)
+    facts = {
+        "settings": dict(run.course.identity),
+        "images": trainer.images,
+        "last": run.last,
+        "held_out": found.to_json(),
+        "seconds": round(run.seconds, 1),
+        **made_with(source.device),
+        "generator": {"gen": config.gen, "weights_digest": source.digest},
+        "data": {"name": real.name, "images": len(real), "licence": real.licence, "sha256": real.sha256},
+    }
+    write_json(out / FACTS_FILE, facts)
+    return FilterResult(
+        path=out / FILTER_FILE,
+        sheet=out / SHEET_FILE,
+        images=trainer.images,
+        seconds=run.seconds,
+        held_out=facts["held_out"],
+    )

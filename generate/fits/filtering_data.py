@@ -23,12 +23,9 @@ from genrep.seeding import derive
 
 from ..generators.probe import check_images
 from ..pixels import to_uint8
-from ..recipes.conditions import class_count, make_conditions
-from ..recipes.recipe import latent_spec, load_recipe
 from ..views.filter_network import MIN_SIDE
-from ..weights.load import open_generator
 from .config import FilterConfig
-from .source import Source
+from .source import Source, open_source
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -111,25 +108,14 @@ class InFiles:
 HELD_OUT = 1000  # images of each kind that are scored in the end, at most; a tenth of the real ones if these are fewer
 
 
-def open_source(config: FilterConfig, device: torch.device) -> Source:
+def open_for_filter(config: FilterConfig, device: torch.device) -> Source:
     """The generator of a run; unlike a navigator's it need not be differentiable.
 
     Raises:
         RecipeError: there is no such generator, or its images are too small.
         WeightsError, GeneratorError: it cannot be used.
     """
-    recipe = load_recipe(config.gen)
-    loaded = open_generator(recipe, config.weights, device, config.generator_options())
-    generator = loaded.generator
-    source = Source(
-        generator=generator,
-        recipe=recipe,
-        latent=latent_spec(recipe, generator.latent),
-        conditions=make_conditions(tuple(range(class_count(generator))), generator),
-        device=device,
-        digest=loaded.weights_digest,
-        features_digest=loaded.features_digest,
-    )
+    source = open_source(config.gen, config.weights, device, config.generator_options(), differentiable=False)
     height, width = source.pixel_shape
     if min(height, width) < MIN_SIDE:
         raise RecipeError(f"--gen {config.gen}: images of {height}x{width}, wanted at least {MIN_SIDE}x{MIN_SIDE}")

@@ -1,10 +1,15 @@
-"""The supervised contrastive loss, for class-conditional generators."""
+"""``fit-navigator``, COP-Gen's game: f minimises InfoNCE of (G(z), G(z + T(z))), T maximises it (Li et al. 2022, eq. 4).
+
+Every random draw of a step is a function of (seed, number of the anchor), so a resumed run goes on as if it had not stopped.
+
+A run's folder: config.json · metrics.jsonl · checkpoint.pt · walks/ (T at every checkpoint) · strip.png ·
+navigator.safetensors and navigator.json (last: the result, and how it came to be).
+"""
 
 from __future__ import annotations
 
-import json
 import math
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,18 +20,26 @@ from torch import Tensor, nn
 
 from genrep.encoders import ARCHS, EMBEDDING_DIM, Projector, build_encoder
 from genrep.encoders.devices import pick_device, pick_precision
-from genrep.errors import RecipeError, TrainingError
-from genrep.files import locked_folder, require_writable, write_json
+from genrep.errors import RecipeError
+from genrep.files import require_writable, write_json
 from genrep.infonce import info_nce
-from genrep.progress import Progress
-from genrep.runs.sanity import LARGEST_GRADIENT, check_training, diverged, gradients
+from genrep.runs.engine import Course, Pace, Run, Trainer
+from genrep.runs.folder import made_with
+from genrep.runs.metrics import Line
+from genrep.runs.processes import Processes
+from genrep.runs.sanity import gradients
 from genrep.seeding import derive
 
 from ..views.navigators import NAVIGATOR_FILE, Walk, WalkFacts, load_walk, new_walk, save_walk
 from .config import POLICIES, NavigatorConfig
 from .navigator_scope import PixelPolicy, Scope, change_of_fit, make_scope
 from .pictures import STRIP_COLUMNS, evenly, save_strip
-from .source import Metrics, Source, Stopwatch, made_with, open_checkpoint, open_source, write_checkpoint
+from .source import Source, Stopwatch, at_work, open_source
+
+FACTS_FILE, STRIP_FILE, WALKS = "navigator.json", "strip.png", "walks"
+WAY = "try a lower --lr-f or --lr-walk"  # out of a training that has diverged
+FALLEN = 0.95  # of the loss to stop at: a window below this counts as the first fall, noise on the way down does not
+BETAS = (0.5, 0.999)
 
 
 def sup_con(anchor: Tensor, positive: Tensor, labels: Tensor, temperature: float) -> Tensor:
@@ -57,53 +70,6 @@ def sup_con(anchor: Tensor, positive: Tensor, labels: Tensor, temperature: float
         return loss
 
 
-WAY = "try a lower --lr-f or --lr-walk"  # out of a training that has diverged
-FALLEN = 0.95  # of the loss to stop at: a window below this counts as the first fall, noise on the way down does not
-
-
-class Window:
-    """Sums over the steps since the last line of metrics, in float64 on the device: a step never waits for them."""
-
-    NAMES = ("loss_f", "loss_T", "shift_mean", "shift_square", "distance_mean")
-
-    def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(len(self.NAMES), dtype=torch.float64, device=device)
-        self.farthest = torch.zeros((), dtype=torch.float64, device=device)
-        self.steps = 0
-
-    @torch.no_grad()
-    def add(self, loss_f: Tensor, loss_t: Tensor, shift: Tensor) -> None:
-        """Remember a step. Shapes: ``(), (), (B, F)``."""
-        shift = shift.double()
-        distance = torch.linalg.vector_norm(shift, dim=1)
-        self.sums += torch.stack(
-            [loss_f.double(), loss_t.double(), shift.mean(), shift.square().mean(), distance.mean()]
-        )
-        self.farthest = torch.maximum(self.farthest, distance.max())
-        self.steps += 1
-
-    def means(self, out: Path, step: int) -> dict[str, float]:
-        """Means over the window. Raises TrainingError if a loss is not finite."""
-        values = dict(zip(self.NAMES, (self.sums / self.steps).tolist()))
-        for name in ("loss_f", "loss_T"):
-            if not math.isfinite(values[name]):
-                raise diverged(out, f"at step {step:,} {name} is {values[name]}", WAY)
-        variance = values.pop("shift_square") - values["shift_mean"] ** 2
-        return {**values, "shift_std": max(variance, 0.0) ** 0.5, "distance_max": float(self.farthest)}
-
-    def clear(self) -> None:
-        """Begin the next window."""
-        self.sums, self.farthest, self.steps = torch.zeros_like(self.sums), torch.zeros_like(self.farthest), 0
-
-    def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint in the middle of a window."""
-        return {"sums": self.sums, "farthest": self.farthest, "steps": self.steps}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from ``state_dict``."""
-        self.sums, self.farthest, self.steps = state["sums"], state["farthest"], state["steps"]
-
-
 class StopRule:
     """HL's choice of a checkpoint: f's loss first falls, as f learns, then rises, as T finds what f cannot follow.
 
@@ -122,9 +88,6 @@ class StopRule:
         return value is not None and self.lowest < FALLEN * value <= value <= self.last < math.inf
 
 
-BETAS = (0.5, 0.999)
-
-
 def build_estimator(config: NavigatorConfig) -> nn.Sequential:
     """f: a ResNet and its projector onto the unit sphere, fresh from the seed."""
     return nn.Sequential(
@@ -140,8 +103,30 @@ def build_policy(config: NavigatorConfig, source: Source) -> PixelPolicy:
     return PixelPolicy(views=POLICIES[config.pixel_views], size=size, seed=derive("navigator-views", config.seed))
 
 
-class NavigatorTrainer:
-    """Owns T, f, their optimisers and the step counter of one run."""
+@torch.no_grad()
+def measured(loss_f: Tensor, loss_t: Tensor, shift: Tensor) -> dict[str, Tensor]:
+    """What a step tells of the game. Shapes: ``(), (), (B, F)``."""
+    shift = shift.double()
+    distance = torch.linalg.vector_norm(shift, dim=1)
+    return {
+        "loss_f": loss_f,
+        "loss_T": loss_t,
+        "shift_mean": shift.mean(),
+        "shift_square": shift.square().mean(),
+        "distance_mean": distance.mean(),
+        "distance_max": distance.max(),
+    }
+
+
+def summary(means: Mapping[str, float]) -> dict[str, float]:
+    """From means over a window to what a line says: a deviation in the place of the mean square."""
+    said = {name: value for name, value in means.items() if name not in ("shift_square", "distance_max")}
+    variance = means["shift_square"] - means["shift_mean"] ** 2
+    return {**said, "shift_std": max(variance, 0.0) ** 0.5, "distance_max": means["distance_max"]}
+
+
+class NavigatorTrainer(Trainer):
+    """Owns T, f and their optimisers."""
 
     def __init__(self, config: NavigatorConfig, source: Source, scope: Scope) -> None:
         self.config, self.source, self.scope = config, source, scope
@@ -162,7 +147,7 @@ class NavigatorTrainer:
             "estimator": torch.optim.Adam(self.estimator.parameters(), lr=config.lr_f, betas=BETAS, fused=True),
         }
         self.step = 0
-        self.window = Window(self.device)
+        self.rule = StopRule()
         self.watch = Stopwatch(self.device)
         if self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True
@@ -172,7 +157,7 @@ class NavigatorTrainer:
         """Anchors seen so far."""
         return self.step * self.config.batch_size
 
-    def train_step(self) -> None:
+    def train_step(self) -> dict[str, Tensor]:
         """f's step on detached images, then T's against the updated f on the same images (papers' order)."""
         seed, batch = self.config.seed, self.config.batch_size
         torch.manual_seed(derive("navigator-step", seed, self.step))  # for generators with noise of their own
@@ -195,8 +180,8 @@ class NavigatorTrainer:
         with self.watch.section("G"):
             torch.autograd.backward(positives, -at_images.to(positives.dtype), inputs=list(self.walk.parameters()))
         self.optimisers["walk"].step()
-        self.window.add(loss_f, loss_t, shift.detach())
         self.step += 1
+        return measured(loss_f, loss_t, shift.detach())
 
     def loss(self, views: Tensor, labels: Tensor) -> Tensor:
         """f's loss on anchors and positives: InfoNCE, or SupCon. Shape: ``(2B, 3, S, S), (B,) -> ()``."""
@@ -223,13 +208,29 @@ class NavigatorTrainer:
         self.estimator.requires_grad_(True)
         return loss.detach(), gradient
 
+    @property
+    def ended(self) -> bool:
+        """Whether f's loss has risen to ``stop_at_loss``."""
+        return self.rule.met(self.config.stop_at_loss)
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """See ``Trainer``."""
+        return self._networks().state_dict()
+
+    def gradients(self) -> Mapping[str, Tensor]:
+        """See ``Trainer``."""
+        return gradients([self._networks()])
+
+    def _networks(self) -> nn.ModuleDict:
+        return nn.ModuleDict({"T": self.walk, "f": self.estimator})
+
     def state_dict(self) -> dict[str, Any]:
         """Plain tensors and numbers."""
         return {
             "walk": self.walk.state_dict(),
             "estimator": self.estimator.state_dict(),
             "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
-            "window": self.window.state_dict(),
+            "rule": {"lowest": self.rule.lowest, "last": self.rule.last},
             "step": self.step,
         }
 
@@ -239,16 +240,42 @@ class NavigatorTrainer:
         self.estimator.load_state_dict(state["estimator"])
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(state["optimisers"][name])
-        self.window.load_state_dict(state["window"])
+        self.rule.lowest, self.rule.last = state["rule"]["lowest"], state["rule"]["last"]
         self.step = state["step"]
 
+    def line(self, means: dict[str, float], pace: Pace) -> Line:
+        """Losses, how far T goes, and times."""
+        self.rule.add(means["loss_f"])
+        sections = self.watch.collect()
+        return {
+            "step": self.step,
+            "samples": self.samples,
+            **summary(means),
+            "seconds": round(pace.seconds, 3),
+            "fraction_G": round(sections.get("G", 0.0) / pace.elapsed, 4),
+            "fraction_f": round(sections.get("f", 0.0) / pace.elapsed, 4),
+            "images_per_s": round(2 * pace.steps * self.config.batch_size / pace.elapsed, 1),
+        }
 
-CONFIG_FILE, FACTS_FILE, STRIP_FILE, WALKS = (
-    "config.json",
-    "navigator.json",
-    "strip.png",
-    "walks",
-)
+    def pictures(self) -> None:
+        """T of now, and a strip of all its states so far."""
+        folder = self.config.out / WALKS
+        folder.mkdir(exist_ok=True)
+        save_walk(folder / f"walk-{self.samples:09d}.safetensors", self.walk, self.facts())
+        saved = sorted(folder.glob("walk-*.safetensors"))
+        shown = [(_short(path), load_walk(path).walk) for path in evenly(saved, STRIP_COLUMNS)]
+        save_strip(self.config.out / STRIP_FILE, self.source, self.scope, shown, self.config.seed)
+
+    def facts(self) -> WalkFacts:
+        """What T's file says."""
+        return WalkFacts(
+            chunks=self.config.chunks or "",
+            layers=self.config.layers or "",
+            latent=self.source.latent,
+            gen=self.config.gen,
+            samples=self.samples,
+            loss_f=self.rule.last if math.isfinite(self.rule.last) else None,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,157 +308,63 @@ def fit_navigator(config: NavigatorConfig) -> NavigatorResult:
         raise RecipeError(f"--supervised: {source.recipe.name} is unconditional; wanted a generator with classes")
     if config.supervised and bool((source.conditions.labels < 0).any()):
         raise RecipeError("--supervised: the instance features have no labels")
-    # A generator's own noise comes from torch's stream, which each step seeds; the caller's is left as it was.
-    forked = [device] if device.type == "cuda" else []
-    with locked_folder(config.out), torch.random.fork_rng(devices=forked):
-        try:
-            return Run(config, source).go_on()
-        except torch.OutOfMemoryError as error:
-            raise TrainingError(f"--batch-size {config.batch_size}: does not fit the device's memory") from error
+    scope = make_scope(source, config.chunks, config.layers)
+    with at_work(config.out, device, config.batch_size):
+        trainer = NavigatorTrainer(config, source, scope)
+        run = Run(trainer, _course(trainer), Processes(device=device))
+        run.go_on()
+        return _export(trainer, run)
 
 
-class Run:
-    """A run at work in its folder."""
+def _course(trainer: NavigatorTrainer) -> Course:
+    config = trainer.config
+    seen = {"crop": trainer.policy.size, "precision": trainer.precision}
+    identity = {**config.identity(), **trainer.source.identity(), **seen}
+    return Course(
+        out=config.out,
+        label="fit-navigator",
+        unit="sample",
+        total=config.samples,
+        per_step=config.batch_size,
+        batch_size=config.batch_size,
+        way=WAY,
+        config={**vars(config), "identity": identity, "made_with": made_with(trainer.device)},
+        identity=identity,
+        lines=(config.log_every,),
+        losses=("loss_f", "loss_T"),
+        checkpoint_every=config.checkpoint_samples,
+        at_start=True,
+        shown={"loss_f": ".3f", "distance_mean": ".3f"},
+    )
 
-    def __init__(self, config: NavigatorConfig, source: Source) -> None:
-        self.config, self.source = config, source
-        self.out = config.out
-        self.scope = make_scope(source, config.chunks, config.layers)
-        self.trainer = NavigatorTrainer(config, source, self.scope)
-        self.rule = StopRule()
-        self.seconds = 0.0  # of training, over all processes of the run
-        self.last: dict[str, Any] = {}
-        self.identity = {
-            **config.identity(),
-            "crop": self.trainer.policy.size,
-            **({"resize": list(source.recipe.resize)} if source.recipe.resize else {}),
-            "precision": self.trainer.precision,
-            "generator": source.digest,
-            "features": source.features_digest,
-        }
-        self.mark, self.timed_steps = time.monotonic(), 0
-        self._load()
-        (self.out / WALKS).mkdir(exist_ok=True)
-        self.metrics = Metrics(self.out, after_step=self.trainer.step)
-        settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(config).items()}
-        write_json(
-            self.out / CONFIG_FILE, {**settings, "identity": self.identity, "made_with": made_with(source.device)}
-        )
 
-    def go_on(self) -> NavigatorResult:
-        """Train from where the trainer stands, and write the result."""
-        config, trainer = self.config, self.trainer
-        if trainer.step == 0:
-            self._save()
-        self.mark = time.monotonic()
-        with Progress(config.samples, "sample", "fit-navigator", initial=trainer.samples) as progress:
-            while trainer.samples < config.samples and not self.rule.met(config.stop_at_loss):
-                trainer.train_step()
-                self.timed_steps += 1
-                if trainer.step % config.log_every == 0:
-                    self._log()
-                every = config.checkpoint_samples
-                if trainer.samples // every > (trainer.samples - config.batch_size) // every:
-                    self._save()
-                shown = {name: f"{self.last[name]:.3f}" for name in ("loss_f", "distance_mean") if name in self.last}
-                progress.update(config.batch_size, **shown)
-        if trainer.window.steps:
-            self._log()
-        self._save()
-        return self._export()
-
-    def _log(self) -> None:
-        """A line of metrics: means over the steps since the last one. The only place that waits for the device."""
-        trainer = self.trainer
-        self._check()
-        means, sections = trainer.window.means(self.out, trainer.step), trainer.watch.collect()
-        now = time.monotonic()
-        elapsed, self.mark = max(now - self.mark, 1e-9), now
-        self.seconds += elapsed
-        self.last = {
-            "step": trainer.step,
-            "samples": trainer.samples,
-            **means,
-            "seconds": round(self.seconds, 3),
-            "fraction_G": round(sections.get("G", 0.0) / elapsed, 4),
-            "fraction_f": round(sections.get("f", 0.0) / elapsed, 4),
-            "images_per_s": round(2 * self.timed_steps * self.config.batch_size / elapsed, 1),
-        }
-        self.timed_steps = 0
-        self.rule.add(means["loss_f"])
-        self.metrics.write(self.last)
-        trainer.window.clear()
-
-    def _save(self) -> None:
-        """Checkpoint, T of now, and a strip of all its states so far."""
-        self._check()
-        trainer = self.trainer
-        state = {
-            "trainer": trainer.state_dict(),
-            "lowest": self.rule.lowest,
-            "last_loss": self.rule.last,
-            "last": json.dumps(self.last),
-            "seconds": self.seconds,
-        }
-        save_walk(self.out / WALKS / f"walk-{trainer.samples:09d}.safetensors", trainer.walk, self._facts())
-        write_checkpoint(self.out, self.identity, state)
-        saved = sorted((self.out / WALKS).glob("walk-*.safetensors"))
-        shown = [(_short(path), load_walk(path).walk) for path in evenly(saved, STRIP_COLUMNS)]
-        save_strip(self.out / STRIP_FILE, self.source, self.scope, shown, self.config.seed)
-
-    def _check(self) -> None:
-        """Raises TrainingError if T, f or their gradients are not those of a training that goes well."""
-        modules = nn.ModuleDict({"T": self.trainer.walk, "f": self.trainer.estimator})
-        check_training(self.out, self.trainer.step, modules.state_dict(), way=WAY)
-        check_training(self.out, self.trainer.step, gradients([modules]), way=WAY, largest=LARGEST_GRADIENT)
-
-    def _facts(self) -> WalkFacts:
-        return WalkFacts(
-            chunks=self.config.chunks or "",
-            layers=self.config.layers or "",
-            latent=self.source.latent,
-            gen=self.config.gen,
-            samples=self.trainer.samples,
-            loss_f=self.last.get("loss_f"),
-        )
-
-    def _load(self) -> None:
-        """Take the checkpoint's state, if there is one of the same settings."""
-        with open_checkpoint(self.out, self.identity, self.source.device) as state:
-            if state is None:
-                return
-            self.trainer.load_state_dict(state["trainer"])
-            self.rule.lowest, self.rule.last = state["lowest"], state["last_loss"]
-            self.last, self.seconds = json.loads(state["last"]), state["seconds"]
-
-    def _export(self) -> NavigatorResult:
-        config = self.config
-        met = self.rule.met(config.stop_at_loss)
-        path = self.out / NAVIGATOR_FILE
-        save_walk(path, self.trainer.walk, self._facts())
-        change = change_of_fit(self.source, self.scope, load_walk(path).walk, config.seed)
-        facts = {
-            "pixel_change": round(change, 4),
-            "settings": self.identity,
-            "stopped": "loss" if met else "samples",
-            "stop_at_loss": config.stop_at_loss,
-            "last": self.last,
-            "seconds": round(self.seconds, 1),
-            "device": str(self.source.device),
-            "torch": torch.__version__,
-            "generator": {"gen": config.gen, "weights_digest": self.source.digest},
-        }
-        write_json(self.out / FACTS_FILE, facts)
-        return NavigatorResult(
-            path=path,
-            strip=self.out / STRIP_FILE,
-            samples=self.trainer.samples,
-            loss_f=self.last.get("loss_f"),
-            stopped="loss" if met else "samples",
-            seconds=self.seconds,
-            last=self.last,
-            pixel_change=change,
-        )
+def _export(trainer: NavigatorTrainer, run: Run) -> NavigatorResult:
+    config, source, path = trainer.config, trainer.source, trainer.config.out / NAVIGATOR_FILE
+    stopped = "loss" if trainer.ended else "samples"
+    save_walk(path, trainer.walk, trainer.facts())
+    change = change_of_fit(source, trainer.scope, load_walk(path).walk, config.seed)
+    facts = {
+        "pixel_change": round(change, 4),
+        "settings": dict(run.course.identity),
+        "stopped": stopped,
+        "stop_at_loss": config.stop_at_loss,
+        "last": run.last,
+        "seconds": round(run.seconds, 1),
+        "device": str(source.device),
+        "torch": torch.__version__,
+        "generator": {"gen": config.gen, "weights_digest": source.digest},
+    }
+    write_json(config.out / FACTS_FILE, facts)
+    return NavigatorResult(
+        path=path,
+        strip=config.out / STRIP_FILE,
+        samples=trainer.samples,
+        loss_f=run.last.get("loss_f"),
+        stopped=stopped,
+        seconds=run.seconds,
+        last=run.last,
+        pixel_change=change,
+    )
 
 
 def _short(path: Path) -> str:

@@ -1,14 +1,11 @@
-"""Where a fit's images come from: a frozen generator and its anchors."""
+"""What all fits share: the frozen generator with its anchors, the folder that a fit is at work in, times on the device."""
 
 from __future__ import annotations
 
-import json
-import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,10 +13,8 @@ import torch
 from torch import Tensor
 
 from genrep import seeding
-from genrep.errors import ResumeError
-from genrep.files import write_atomic
-from genrep.runs.checkpoints import own_checkpoint, read_state, write_state
-from genrep.runs.metrics import append_line, read_lines
+from genrep.files import locked_folder
+from genrep.runs.engine import memory_named
 
 from ..generators.base import Generator, LatentSpec
 from ..generators.probe import require_gradient
@@ -27,7 +22,6 @@ from ..pixels import framed
 from ..recipes.conditions import Conditions, class_count, make_conditions
 from ..recipes.recipe import Recipe, framed_shape, latent_spec, load_recipe
 from ..weights.load import open_generator
-from .config import differences
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,6 +72,16 @@ class Source:
         """As the recipe crops and shrinks them, in [0, 1]. Shape: ``(B, 3, H, W) -> (B, 3, h, w)`` float32, differentiable."""
         return framed(images, self.recipe.crop, self.recipe.resize).float().add(1).div(2).clamp(0, 1)
 
+    def identity(self) -> dict[str, Any]:
+        """What of it a run's settings hold, beside the latent law: digests, and how images become pixels."""
+        facts: dict[str, Any] = {"generator": self.digest, "features": self.features_digest}
+        return {**facts, "resize": list(self.recipe.resize)} if self.recipe.resize else facts
+
+    def identity_of_images(self) -> dict[str, Any]:
+        """``identity``, with the latent law and the crop that images are learned from."""
+        crop = None if self.recipe.crop is None else list(self.recipe.crop)
+        return {**self.identity(), "latent": self.latent.to_json(), "crop": crop}
+
     @property
     def pixel_shape(self) -> tuple[int, int]:
         """Height and width after the recipe's crop and shrinking. Raises RecipeError where they do not fit the network."""
@@ -85,9 +89,16 @@ class Source:
 
 
 def open_source(
-    gen: str, weights: Path | None, device: torch.device, options: Mapping[str, Any] | None = None
+    gen: str,
+    weights: Path | None,
+    device: torch.device,
+    options: Mapping[str, Any] | None = None,
+    *,
+    differentiable: bool = True,
 ) -> Source:
     """Load a generator by recipe name, TOML file or ``package.module:factory``, and see that gradients pass through it.
+
+    ``differentiable=False``: they need not.
 
     Raises:
         RecipeError: there is no such generator, or it needs instance features and has none.
@@ -96,7 +107,9 @@ def open_source(
     recipe = load_recipe(gen)
     loaded = open_generator(recipe, weights, device, options)
     generator = loaded.generator
-    require_gradient(generator, gen, device)
+    if differentiable:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            require_gradient(generator, gen, device)
     return Source(
         generator=generator,
         recipe=recipe,
@@ -108,44 +121,15 @@ def open_source(
     )
 
 
-CHECKPOINT_FILE = "checkpoint.pt"
-
-
-def write_checkpoint(out: Path, identity: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-    """Write ``state`` (tensors, numbers, text and containers of them) beside the settings that it belongs to."""
-    write_state(out / CHECKPOINT_FILE, {"identity": json.dumps(identity, sort_keys=True), **state})
-
-
 @contextmanager
-def open_checkpoint(out: Path, identity: Mapping[str, Any], device: torch.device) -> Iterator[dict[str, Any] | None]:
-    """The state in a run's folder, None if there is none. What goes wrong in the block is the checkpoint's fault.
+def at_work(out: Path, device: torch.device, batch_size: int) -> Iterator[None]:
+    """Hold a fit's folder alone; a batch that does not fit in memory is named.
 
-    Raises:
-        ResumeError: it is of other settings (which), or cannot be read.
+    A generator's own noise comes from torch's stream, which each step seeds; the caller's is left as it was.
     """
-    path = out / CHECKPOINT_FILE
-    if not path.exists():
-        yield None
-        return
-    with own_checkpoint(path):
-        state: dict[str, Any] = read_state(path, device)
-        if found := differences(identity, json.loads(state["identity"])):
-            raise ResumeError(f"--out {out}: holds another run ({found})")
-        yield state
-
-
-def made_with(device: torch.device) -> dict[str, Any]:
-    """On what a run runs."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {
-        "device": str(device),
-        "device_name": name,
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-    }
-
-
-METRICS_FILE = "metrics.jsonl"
+    forked = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=forked), locked_folder(out), memory_named(batch_size):
+        yield
 
 
 class Stopwatch:
@@ -177,17 +161,3 @@ class Stopwatch:
             self.totals[name] = self.totals.get(name, 0.0) + first.elapsed_time(last) / 1000
         totals, self.totals, self.pending = self.totals, {}, []
         return totals
-
-
-class Metrics:
-    """metrics.jsonl: a JSON object per line, whole lines only."""
-
-    def __init__(self, out: Path, *, after_step: int) -> None:
-        """Keep the lines up to ``after_step``: a resumed run repeats what came after its checkpoint."""
-        self.path = out / METRICS_FILE
-        kept = [line for line in read_lines(self.path) if line["step"] <= after_step]
-        write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
-
-    def write(self, line: dict[str, Any]) -> None:
-        """Append a line."""
-        append_line(self.path, line)

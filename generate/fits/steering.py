@@ -1,68 +1,43 @@
-"""One step of steering (GenRep, section 3.2): w = argmin E ‖mask (G(z + α w) - T(G(z), α))‖² / |mask|.
+"""``fit-steer`` (GenRep, section 3.2): w = argmin E ‖mask (G(z + α w) - T(G(z), α))‖² / |mask|.
 
 Every random draw of a step is a function of (seed, number of the sample), so a resumed run goes on as if it had not stopped.
+
+A run's folder: config.json · metrics.jsonl · checkpoint.pt · walks.png (the picture of now) · effects.json and effects.png ·
+walks.safetensors and walks.json (last: the result, and how it came to be).
 """
 
 from __future__ import annotations
 
-import json
-import math
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from genrep.encoders.devices import pick_device
-from genrep.errors import TrainingError
-from genrep.files import locked_folder, require_writable, write_json
-from genrep.progress import Progress
-from genrep.runs.sanity import LARGEST_GRADIENT, check_training, diverged
+from genrep.files import require_writable, write_json
+from genrep.runs.engine import Course, Pace, Run, Trainer
+from genrep.runs.folder import made_with
+from genrep.runs.metrics import Line
+from genrep.runs.processes import Processes
 from genrep.seeding import derive
 
 from .config import SteerConfig
 from .pictures import save_curves, save_sheet
-from .source import Metrics, Source, Stopwatch, made_with, open_checkpoint, open_source, write_checkpoint
+from .source import Source, Stopwatch, at_work, open_source
 from .steering_measure import Curve, measure_walks
 from .steering_targets import ROWS, anchors, draw_alphas, frames, masked_error, warp
 from .steering_walks import WALKS_FILE, save_walks
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-
+FACTS_FILE, SHEET_FILE, EFFECTS_FILE, CURVES_FILE = "walks.json", "walks.png", "effects.json", "effects.png"
 INIT_STD = 0.1
-WAY = "try a lower --lr"  # out of a training that has diverged
 
 
-class Losses:
-    """Sums over the steps since the last line of metrics, on the device: a step never waits for them."""
-
-    NAMES = ("loss", "loss_still", "known")
-
-    def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(len(self.NAMES), dtype=torch.float64, device=device)
-        self.steps = 0
-
-    def add(self, *values: Tensor) -> None:
-        """Remember a step's values, each ``()``."""
-        self.sums += torch.stack([value.detach().double() for value in values])
-        self.steps += 1
-
-    def means(self, out: Path, step: int) -> dict[str, float]:
-        """Means over the window, of which a new one begins. Raises TrainingError if one is not finite."""
-        values = dict(zip(self.NAMES, (self.sums / self.steps).tolist()))
-        if not math.isfinite(values["loss"]):
-            raise diverged(out, f"at step {step:,} the loss is {values['loss']}", WAY)
-        self.sums, self.steps = torch.zeros_like(self.sums), 0
-        return values
-
-
-class SteerTrainer:
-    """Owns the walks, their optimiser and the step counter of one run."""
+class SteerTrainer(Trainer):
+    """Owns the walks and their optimiser."""
 
     def __init__(self, config: SteerConfig, source: Source) -> None:
         self.config, self.source = config, source
@@ -71,7 +46,6 @@ class SteerTrainer:
         self.walks = init.to(source.device).requires_grad_()  # (8, d)
         self.optimiser = torch.optim.Adam([self.walks], lr=config.lr)
         self.step = 0
-        self.window = Losses(source.device)
         self.watch = Stopwatch(source.device)
 
     @property
@@ -79,10 +53,10 @@ class SteerTrainer:
         """Samples seen so far."""
         return self.step * self.config.batch_size
 
-    def train_step(self) -> None:
+    def train_step(self) -> dict[str, Tensor]:
         """One step of Adam on a batch of composed transforms.
 
-        Logged beside the loss: ``loss_still``, that of walks of length zero, and the part of the target's pixels that is known.
+        Measured beside the loss: ``loss_still``, that of walks of length zero, and the known part of the target's pixels.
         """
         seed, batch = self.config.seed, self.config.batch_size
         indices = np.arange(self.samples, self.samples + batch, dtype=np.int64)
@@ -101,29 +75,44 @@ class SteerTrainer:
             loss = masked_error(frames(self.source, z + alphas @ self.walks, y), target, mask)
             torch.autograd.backward(loss, inputs=[self.walks])  # a generator that is not frozen gathers no gradients
         self.optimiser.step()
-        self.window.add(loss, still, mask.float().mean())
         self.step += 1
+        return {"loss": loss.detach(), "loss_still": still, "known": mask.float().mean()}
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """See ``Trainer``."""
+        return {"walks": self.walks}
+
+    def gradients(self) -> Mapping[str, Tensor]:
+        """See ``Trainer``."""
+        return {} if self.walks.grad is None else {"the gradient of walks": self.walks.grad}
 
     def state_dict(self) -> dict[str, Any]:
         """Plain tensors and numbers."""
-        return {
-            "walks": self.walks.detach(),
-            "optimiser": self.optimiser.state_dict(),
-            "window": {"sums": self.window.sums, "steps": self.window.steps},
-            "step": self.step,
-        }
+        return {"walks": self.walks.detach(), "optimiser": self.optimiser.state_dict(), "step": self.step}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from ``state_dict``."""
         with torch.no_grad():
             self.walks.copy_(state["walks"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.window.sums, self.window.steps = state["window"]["sums"], state["window"]["steps"]
         self.step = state["step"]
 
+    def line(self, means: dict[str, float], pace: Pace) -> Line:
+        """Losses, the walks' lengths, and times."""
+        lengths = torch.linalg.vector_norm(self.walks.detach(), dim=1).tolist()
+        return {
+            "step": self.step,
+            "samples": self.samples,
+            **means,
+            **{f"norm_{name}": round(length, 5) for name, length in zip(ROWS, lengths)},
+            "seconds": round(pace.seconds, 3),
+            "fraction_G": round(self.watch.collect().get("G", 0.0) / pace.elapsed, 4),
+            "samples_per_s": round(pace.steps * self.config.batch_size / pace.elapsed, 1),
+        }
 
-CONFIG_FILE, FACTS_FILE = "config.json", "walks.json"
-SHEET_FILE, EFFECTS_FILE, CURVES_FILE = "walks.png", "effects.json", "effects.png"
+    def pictures(self) -> None:
+        """The walks of now."""
+        save_sheet(self.config.out / SHEET_FILE, self.source, self.walks, self.config.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,143 +138,60 @@ def fit_steer(config: SteerConfig) -> SteerResult:
     """
     require_writable(config.out, "--out")
     device = pick_device(config.device)
-    # A generator's own noise comes from torch's stream, which each step seeds; the caller's is left as it was.
-    forked = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=forked):
-        source = open_source(config.gen, config.weights, device, config.generator_options())
-        try:
-            with locked_folder(config.out):
-                return Run(config, source).go_on()
-        except torch.OutOfMemoryError as error:
-            raise TrainingError(f"--batch-size {config.batch_size}: does not fit the device's memory") from error
+    source = open_source(config.gen, config.weights, device, config.generator_options())
+    identity = {**config.identity(), **source.identity_of_images()}
+    course = Course(
+        out=config.out,
+        label="fit-steer",
+        unit="sample",
+        total=config.samples,
+        per_step=config.batch_size,
+        batch_size=config.batch_size,
+        config={**vars(config), "identity": identity, "made_with": made_with(device)},
+        identity=identity,
+        lines=(config.log_every,),
+        checkpoint_every=config.checkpoint_samples,
+        shown={"loss": ".4f", "loss_still": ".4f"},
+    )
+    with at_work(config.out, device, config.batch_size):
+        trainer = SteerTrainer(config, source)
+        run = Run(trainer, course, Processes(device=device))
+        run.go_on()
+        return _export(trainer, run)
 
 
-class Run:
-    """A run at work in its folder."""
+def _export(trainer: SteerTrainer, run: Run) -> SteerResult:
+    config, source, out = trainer.config, trainer.source, trainer.config.out
+    curves = _measure(trainer)
+    save_walks(out / WALKS_FILE, trainer.walks, generator=config.gen, weights=source.digest)
+    facts = {
+        "settings": dict(run.course.identity),
+        "samples": trainer.samples,
+        "last": run.last,
+        "seconds": round(run.seconds, 1),
+        **made_with(source.device),
+        "generator": {"gen": config.gen, "weights_digest": source.digest},
+        "rises": {curve.name: curve.rises for curve in curves},
+    }
+    write_json(out / FACTS_FILE, facts)
+    return SteerResult(
+        path=out / WALKS_FILE,
+        sheet=out / SHEET_FILE,
+        samples=trainer.samples,
+        seconds=run.seconds,
+        last=run.last,
+        curves=curves,
+    )
 
-    def __init__(self, config: SteerConfig, source: Source) -> None:
-        self.config, self.source, self.out = config, source, config.out
-        self.trainer = SteerTrainer(config, source)
-        self.seconds = 0.0  # of training, over all processes of the run
-        self.last: dict[str, Any] = {}
-        self.identity = {
-            **config.identity(),
-            "generator": source.digest,
-            "features": source.features_digest,
-            "latent": source.latent.to_json(),
-            "crop": None if source.recipe.crop is None else list(source.recipe.crop),
-            **({"resize": list(source.recipe.resize)} if source.recipe.resize else {}),
-        }
-        self._load()
-        self.mark, self.timed_steps = time.monotonic(), 0
-        self.metrics = Metrics(self.out, after_step=self.trainer.step)
-        settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(config).items()}
-        write_json(
-            self.out / CONFIG_FILE, {**settings, "identity": self.identity, "made_with": made_with(self.source.device)}
-        )
 
-    def go_on(self) -> SteerResult:
-        """Train from where the trainer stands, and write the result."""
-        config, trainer = self.config, self.trainer
-        with Progress(config.samples, "sample", "fit-steer", initial=trainer.samples) as progress:
-            while trainer.samples < config.samples:
-                trainer.train_step()
-                self.timed_steps += 1
-                if trainer.step % config.log_every == 0:
-                    self._log()
-                every = config.checkpoint_samples
-                if trainer.samples // every > (trainer.samples - config.batch_size) // every:
-                    self._save()
-                shown = {name: f"{self.last[name]:.4f}" for name in ("loss", "loss_still") if name in self.last}
-                progress.update(config.batch_size, **shown)
-        if trainer.window.steps:
-            self._log()
-        self._save()
-        return self._export()
-
-    def _log(self) -> None:
-        """A line of metrics: means over the steps since the last one. The only place that waits for the device."""
-        trainer = self.trainer
-        self._check()
-        means, sections = trainer.window.means(self.out, trainer.step), trainer.watch.collect()
-        lengths = torch.linalg.vector_norm(trainer.walks.detach(), dim=1).tolist()
-        now = time.monotonic()
-        elapsed, self.mark = max(now - self.mark, 1e-9), now
-        self.seconds += elapsed
-        self.last = {
-            "step": trainer.step,
-            "samples": trainer.samples,
-            **means,
-            **{f"norm_{name}": round(length, 5) for name, length in zip(ROWS, lengths)},
-            "seconds": round(self.seconds, 3),
-            "fraction_G": round(sections.get("G", 0.0) / elapsed, 4),
-            "samples_per_s": round(self.timed_steps * self.config.batch_size / elapsed, 1),
-        }
-        self.timed_steps = 0
-        self.metrics.write(self.last)
-
-    def _save(self) -> None:
-        """Checkpoint, and a picture of the walks of now; the time that they take is not training."""
-        self._check()  # a checkpoint of walks that have diverged would end every later run too
-        paused = time.monotonic()
-        state = {
-            "trainer": self.trainer.state_dict(),
-            "last": json.dumps(self.last),
-            "seconds": self.seconds + paused - self.mark,
-        }
-        write_checkpoint(self.out, self.identity, state)
-        save_sheet(self.out / SHEET_FILE, self.source, self.trainer.walks, self.config.seed)
-        self.mark += time.monotonic() - paused
-
-    def _check(self) -> None:
-        """Raises TrainingError if the walks or their gradient are not those of a training that goes well."""
-        trainer = self.trainer
-        check_training(self.out, trainer.step, {"walks": trainer.walks}, way=WAY)
-        if trainer.walks.grad is not None:
-            gradient = {"the gradient of walks": trainer.walks.grad}
-            check_training(self.out, trainer.step, gradient, way=WAY, largest=LARGEST_GRADIENT)
-
-    def _load(self) -> None:
-        """Take the checkpoint's state, if there is one of the same settings."""
-        with open_checkpoint(self.out, self.identity, self.source.device) as state:
-            if state is None:
-                return
-            self.trainer.load_state_dict(state["trainer"])
-            self.last, self.seconds = json.loads(state["last"]), state["seconds"]
-
-    def _measure(self) -> list[Curve]:
-        """What the walks do, as numbers and as a plot."""
-        if not self.config.measure_images:
-            return []
-        torch.manual_seed(derive("steer-measure", self.config.seed))
-        curves = measure_walks(
-            self.source, self.trainer.walks.detach(), images=self.config.measure_images, seed=self.config.seed
-        )
-        facts = {"images": self.config.measure_images, "curves": [curve.to_json() for curve in curves]}
-        write_json(self.out / EFFECTS_FILE, facts)
-        save_curves(self.out / CURVES_FILE, curves, f"{self.config.gen}, {self.trainer.samples} samples")
-        return curves
-
-    def _export(self) -> SteerResult:
-        config = self.config
-        curves = self._measure()
-        path = self.out / WALKS_FILE
-        save_walks(path, self.trainer.walks, generator=config.gen, weights=self.source.digest)
-        facts = {
-            "settings": self.identity,
-            "samples": self.trainer.samples,
-            "last": self.last,
-            "seconds": round(self.seconds, 1),
-            **made_with(self.source.device),
-            "generator": {"gen": config.gen, "weights_digest": self.source.digest},
-            "rises": {curve.name: curve.rises for curve in curves},
-        }
-        write_json(self.out / FACTS_FILE, facts)
-        return SteerResult(
-            path=path,
-            sheet=self.out / SHEET_FILE,
-            samples=self.trainer.samples,
-            seconds=self.seconds,
-            last=self.last,
-            curves=curves,
-        )
+def _measure(trainer: SteerTrainer) -> list[Curve]:
+    """What the walks do, as numbers and as a plot."""
+    config = trainer.config
+    if not config.measure_images:
+        return []
+    torch.manual_seed(derive("steer-measure", config.seed))
+    curves = measure_walks(trainer.source, trainer.walks.detach(), images=config.measure_images, seed=config.seed)
+    facts = {"images": config.measure_images, "curves": [curve.to_json() for curve in curves]}
+    write_json(config.out / EFFECTS_FILE, facts)
+    save_curves(config.out / CURVES_FILE, curves, f"{config.gen}, {trainer.samples} samples")
+    return curves

@@ -8,9 +8,8 @@ from typing import Literal
 
 from genrep.errors import ResumeError, WeightsError
 from genrep.files import require_writable, sha256_file
+from genrep.runs.folder import CONFIG_FILE, differences, refuse_another
 from genrep.untrusted import read_object
-
-from ..fits.config import differences
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +62,8 @@ def check_run(config: FitGanConfig) -> None:
     if config.init is not None and not config.init.is_file():
         raise WeightsError(f"--init {config.init}: no such file; wanted checkpoint.pt of another run of fit-gan")
     try:
-        there = read_object(config.out / "config.json", ResumeError)
+        there = read_object(config.out / CONFIG_FILE, ResumeError)
     except ResumeError:  # missing or damaged
         return
     ours = {name: value for name, value in config.identity().items() if name != "init"}
-    if changed := differences(ours, {name: there.get(name) for name in ours}):
-        raise ResumeError(f"--out {config.out}: holds another run ({changed})")
+    refuse_another(config.out, differences(ours, there, sorted(ours)))

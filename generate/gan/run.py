@@ -1,33 +1,63 @@
-"""What a run of fit-gan writes: snapshots on its way, and at its end fp16 safetensors with a json of facts."""
+"""``fit-gan``: a StyleGAN2 of one's own; at its end fp16 safetensors with a json of facts.
+
+A run's folder: config.json · metrics.jsonl · checkpoint.pt · samples-<images>.png · generator.safetensors and generator.json.
+"""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from genrep.files import sha256_file, write_atomic, write_json
+from genrep.images.inventory import inventory_of_pixels
 from genrep.images.labelled import LabelledImages
-from genrep.runs.checkpoints import write_state
-from genrep.runs.metrics import append_line
+from genrep.runs.engine import Course, Run
+from genrep.runs.processes import Processes
 from genrep.runs.sanity import check_training
 from genrep.tensor_files import safetensors_bytes
 
+from ..fits.source import at_work
 from ..weights.facts import GAN_FACTS, GAN_WEIGHTS
-
-if TYPE_CHECKING:
-    from .trainer import GanTrainer
-
-CHECKPOINT_FILE = "checkpoint.pt"
-WAY = "try a lower --lr"  # out of a training that has diverged
+from .config import FitGanConfig
+from .trainer import WAY, GanTrainer
 
 
-def export_generator(trainer: GanTrainer, data: LabelledImages) -> Path:
+def fit_gan(config: FitGanConfig, data: LabelledImages) -> Path:
+    """Train until ``total_images``, from the checkpoint in ``out`` if there is one; returns the exported weights' path.
+
+    Raises:
+        ResumeError: ``out`` holds another run, or its checkpoint cannot be read.
+        TrainingError: a loss is not finite, or a batch does not fit the device's memory.
+    """
+    images = inventory_of_pixels(data.images, data.labels, data.classes)
+    course = Course(
+        out=config.out,
+        label="fit-gan",
+        unit="image",
+        total=config.total_images,
+        per_step=config.batch_size,
+        batch_size=config.batch_size,
+        way=WAY,
+        config=asdict(config),
+        identity={**config.identity(), "data_sha256": images.digest},
+        losses=("generator_loss", "discriminator_loss"),
+        counts="images",
+        checkpoint_every=config.snapshot_images,
+        shown=dict.fromkeys(("generator_loss", "discriminator_loss", "real_sign"), ".3f"),
+    )
+    with at_work(config.out, torch.device(config.device), config.batch_size):
+        trainer = GanTrainer(config, data)
+        run = Run(trainer, course, Processes(device=trainer.device))
+        run.go_on()
+        return export_generator(trainer, data, run.seconds)
+
+
+def export_generator(trainer: GanTrainer, data: LabelledImages, seconds: float) -> Path:
     """Write ``generator.safetensors`` (averaged weights, fp16, ADA names) and ``generator.json`` into the run folder.
 
-    ``weights/records.py`` reads its name, data, licence and classes where the weights are used.
+    ``weights/facts.py`` reads its name, data, licence and classes where the weights are used.
     """
     config = trainer.config
     path = config.out / GAN_WEIGHTS
@@ -48,7 +78,7 @@ def export_generator(trainer: GanTrainer, data: LabelledImages) -> Path:
             "data": data.name,
             "data_licence": data.licence,
             "images_seen": trainer.images_seen,
-            "seconds": round(trainer.seconds, 1),
+            "seconds": round(seconds, 1),
             "device": trainer.device.type,
             "torch": torch.__version__,
             **{name: value for name, value in config.identity().items() if name != "data"},
@@ -57,15 +87,3 @@ def export_generator(trainer: GanTrainer, data: LabelledImages) -> Path:
     }
     write_json(config.out / GAN_FACTS, facts)
     return path
-
-
-def write_snapshot(trainer: GanTrainer, rows: list[dict[str, float]]) -> None:
-    """Checkpoint, sample sheet and a line of mean losses."""
-    out = trainer.config.out
-    trainer.check()
-    if rows:
-        means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-        record = {"images": trainer.images_seen, "seconds": trainer.seconds, "augment_p": trainer.augment_p, **means}
-        append_line(out / "metrics.jsonl", record)
-    trainer.sample_sheet(out / f"samples-{trainer.images_seen:09d}.png")
-    write_state(out / CHECKPOINT_FILE, trainer.state())

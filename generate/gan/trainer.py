@@ -1,4 +1,4 @@
-"""Training of StyleGAN2: non-saturating loss, lazy R1, an exponential moving average of the weights.
+"""One step of StyleGAN2's training: non-saturating loss, lazy R1, an exponential moving average of the weights.
 
 Every random draw of a step is a function of (seed, step), so a resumed run goes on as if it had never stopped.
 """
@@ -6,10 +6,7 @@ Every random draw of a step is a function of (seed, step), so a resumed run goes
 from __future__ import annotations
 
 import copy
-import json
-import time
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +17,31 @@ from torch import Tensor, nn
 
 from genrep.encoders.devices import pick_precision
 from genrep.errors import ResumeError, WeightsError
-from genrep.files import locked_folder, write_json
-from genrep.images.inventory import inventory_of_pixels
 from genrep.images.labelled import LabelledImages
 from genrep.images.sheet import contact_sheet, save_png
-from genrep.progress import Progress
-from genrep.runs.checkpoints import FAULTS, own_checkpoint, read_state, reason_of
-from genrep.runs.sanity import LARGEST_GRADIENT, check_training, diverged, gradients
+from genrep.runs.checkpoints import FAULTS, read_state, reason_of
+from genrep.runs.engine import Pace, Trainer
+from genrep.runs.metrics import Line
+from genrep.runs.sanity import diverged, gradients
 from genrep.seeding import derive
 
 from ..generators.stylegan2.networks import StyleGAN2Config, StyleGAN2Network, channel_schedule
 from .config import FitGanConfig
 from .discriminator import Discriminator, adjust_probability, augment
-from .run import CHECKPOINT_FILE, WAY, export_generator, write_snapshot
 
+NETWORKS = ("generator", "average", "discriminator")
+WAY = "try a lower --lr"  # out of a training that has diverged
 SHEET_COLUMNS, SHEET_ROWS = 16, 8
 ADA_INTERVAL = 4  # steps between two adjustments of the augmentation probability
 
 
-class GanTrainer:
-    """Owns the networks, their optimisers and the step counter of one run."""
+class GanTrainer(Trainer):
+    """Owns the networks and their optimisers."""
+
+    counts = "image"
 
     def __init__(self, config: FitGanConfig, data: LabelledImages) -> None:
         self.config = config
-        images = inventory_of_pixels(data.images, data.labels, data.classes)
-        self.identity = {**config.identity(), "data_sha256": images.digest}
         self.device = torch.device(config.device)
         resolution = data.images.shape[1]
         self.img_channels = 1 if data.is_gray() else 3
@@ -80,7 +77,6 @@ class GanTrainer:
             self._transfer(config.init)
         self.step = 0
         self.augment_p = 0.0
-        self.seconds = 0.0
         pixels = data.images[..., : self.img_channels].transpose(0, 3, 1, 2)
         self.pixels = torch.from_numpy(np.ascontiguousarray(pixels))  # (N, C, H, W) uint8
         self.labels = torch.from_numpy(data.labels)
@@ -103,10 +99,10 @@ class GanTrainer:
         """
         try:
             state = read_state(path, self.device)
-            sources = [state["generator"], state["average"], state["discriminator"]]
+            sources = [state.get("trainer", state)[name] for name in NETWORKS]  # older files hold them at the top
         except (ResumeError, *FAULTS) as error:
             raise WeightsError(f"--init {path}: not a checkpoint of fit-gan ({reason_of(error)})") from None
-        for source, network in zip(sources, (self.generator, self.average, self.discriminator)):
+        for source, network in zip(sources, (getattr(self, name) for name in NETWORKS)):
             ours = network.state_dict()
             same = {
                 name: tensor for name, tensor in source.items() if name in ours and ours[name].shape == tensor.shape
@@ -216,18 +212,46 @@ class GanTrainer:
         self.update_average()
         return {"generator_loss": generator_loss, "discriminator_loss": discriminator_loss, "real_sign": sign}
 
-    def check(self) -> None:
-        """Raises TrainingError if the networks or their gradients are not those of a training that goes well."""
-        networks = nn.ModuleDict(
-            {"generator": self.generator, "average": self.average, "discriminator": self.discriminator}
-        )
-        out, seen = self.config.out, self.images_seen
-        check_training(out, seen, networks.state_dict(), way=WAY, unit="image")
-        check_training(out, seen, gradients([networks]), way=WAY, largest=LARGEST_GRADIENT, unit="image")
+    @property
+    def position(self) -> int:
+        """Runs are counted in images."""
+        return self.images_seen
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """See ``Trainer``."""
+        return self._networks().state_dict()
+
+    def gradients(self) -> Mapping[str, Tensor]:
+        """See ``Trainer``."""
+        return gradients([self._networks()])
+
+    def _networks(self) -> nn.ModuleDict:
+        return nn.ModuleDict({name: getattr(self, name) for name in NETWORKS})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain tensors and numbers."""
+        return {
+            **{name: getattr(self, name).state_dict() for name in NETWORKS},
+            "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
+            "step": self.step,
+            "augment_p": self.augment_p,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from ``state_dict``."""
+        for name in NETWORKS:
+            getattr(self, name).load_state_dict(state[name])
+        for name, optimiser in self.optimisers.items():
+            optimiser.load_state_dict(state["optimisers"][name])
+        self.step, self.augment_p = state["step"], state["augment_p"]
+
+    def line(self, means: dict[str, float], pace: Pace) -> Line:
+        """Losses, and what ADA does."""
+        return {"images": self.images_seen, "seconds": pace.seconds, "augment_p": self.augment_p, **means}
 
     @torch.no_grad()
-    def sample_sheet(self, path: Path) -> None:
-        """Write a sheet of the averaged generator's samples, a class per column if conditional."""
+    def pictures(self) -> None:
+        """A sheet of the averaged generator's samples, a class per column if conditional."""
         count = SHEET_COLUMNS * SHEET_ROWS
         z = torch.from_numpy(np.random.RandomState(1).standard_normal((count, self.config.z_dim)).astype(np.float32))
         c = self.one_hot(torch.arange(count) % SHEET_COLUMNS % max(self.num_classes, 1))
@@ -235,64 +259,5 @@ class GanTrainer:
         pixels = (images * 127.5 + 128).clamp(0, 255).to(torch.uint8).cpu().permute(0, 2, 3, 1).numpy()
         if pixels.shape[3] == 1:
             pixels = pixels.repeat(3, axis=3)
+        path = self.config.out / f"samples-{self.images_seen:09d}.png"
         save_png(path, contact_sheet(pixels, SHEET_COLUMNS), scale=2)
-
-    def state(self) -> dict[str, Any]:
-        """Everything that a later process needs to go on; plain tensors, numbers and strings."""
-        return {
-            "config": json.dumps(self.identity, sort_keys=True),
-            "generator": self.generator.state_dict(),
-            "average": self.average.state_dict(),
-            "discriminator": self.discriminator.state_dict(),
-            "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
-            "step": self.step,
-            "augment_p": self.augment_p,
-            "seconds": self.seconds,
-        }
-
-    def load(self, path: Path) -> None:
-        """Go on from a checkpoint that the same settings wrote. Raises ResumeError if it is of others, or damaged."""
-        with own_checkpoint(path, "remove it to begin anew, or give another --out"):
-            self._take(path, read_state(path, self.device))
-
-    def _take(self, path: Path, state: dict[str, Any]) -> None:
-        ours, theirs = self.identity, json.loads(state["config"])
-        names = sorted(name for name in ours | theirs if ours.get(name) != theirs.get(name))
-        if names:
-            differences = ", ".join(
-                f"{name} {theirs.get(name)!r} there, {ours.get(name)!r} asked for" for name in names
-            )
-            raise ResumeError(f"--out {path.parent}: holds another run ({differences})")
-        self.generator.load_state_dict(state["generator"])
-        self.average.load_state_dict(state["average"])
-        self.discriminator.load_state_dict(state["discriminator"])
-        for name, optimiser in self.optimisers.items():
-            optimiser.load_state_dict(state["optimisers"][name])
-        self.step, self.augment_p, self.seconds = state["step"], state["augment_p"], state["seconds"]
-
-
-def fit_gan(config: FitGanConfig, data: LabelledImages) -> Path:
-    """Train until ``total_images``, from the checkpoint in ``out`` if there is one; returns the exported weights' path."""
-    with locked_folder(config.out):
-        return _fit_gan(config, data)
-
-
-def _fit_gan(config: FitGanConfig, data: LabelledImages) -> Path:
-    trainer = GanTrainer(config, data)
-    checkpoint = config.out / CHECKPOINT_FILE
-    if checkpoint.exists():
-        trainer.load(checkpoint)
-    write_json(config.out / "config.json", json.loads(json.dumps(asdict(config), default=str)))
-    started, before, rows = time.monotonic(), trainer.seconds, []
-    with Progress(config.total_images, "image", "fit-gan", initial=trainer.images_seen) as progress:
-        while trainer.images_seen < config.total_images:
-            rows.append(trainer.train_step())
-            progress.update(config.batch_size, **{name: f"{value:.3f}" for name, value in rows[-1].items()})
-            snapshots = trainer.images_seen // config.snapshot_images
-            if snapshots > (trainer.images_seen - config.batch_size) // config.snapshot_images:
-                trainer.seconds = before + time.monotonic() - started
-                write_snapshot(trainer, rows)
-                rows = []
-    trainer.seconds = before + time.monotonic() - started
-    write_snapshot(trainer, rows)
-    return export_generator(trainer, data)

@@ -15,7 +15,8 @@ from genrep.generate.cli import cli
 from genrep.generate.gan.config import FitGanConfig
 from genrep.generate.gan.discriminator import Discriminator, adjust_probability, augment, minibatch_stddev
 from genrep.generate.gan.quality import compare, coverage, frechet_distance
-from genrep.generate.gan.trainer import GanTrainer, fit_gan
+from genrep.generate.gan.run import fit_gan
+from genrep.generate.gan.trainer import GanTrainer
 from genrep.generate.weights.facts import describe
 from genrep.generate.weights.load import load_generator
 from genrep.images.labelled import LabelledImages
@@ -82,7 +83,9 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(tmp_path):
     fit_gan(whole, toy_data())
     fit_gan(parts, toy_data())
     fit_gan(config(tmp_path / "parts"), toy_data())
-    states = [torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("whole", "parts")]
+    states = [
+        torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["trainer"] for name in ("whole", "parts")
+    ]
     for name in ("generator", "average", "discriminator"):
         for key, value in states[0][name].items():
             assert torch.equal(value, states[1][name][key]), key
@@ -111,7 +114,7 @@ def test_a_run_that_diverges_leaves_nothing_broken(tmp_path):
 
 def test_a_conditional_network_starts_from_an_unconditional_one(tmp_path):
     fit_gan(config(tmp_path / "plain"), toy_data())
-    plain = torch.load(tmp_path / "plain/checkpoint.pt", weights_only=True)["generator"]
+    plain = torch.load(tmp_path / "plain/checkpoint.pt", weights_only=True)["trainer"]["generator"]
     trainer = GanTrainer(config(tmp_path / "cond", classes=True, init=tmp_path / "plain/checkpoint.pt"), toy_data())
     ours = trainer.generator.state_dict()
     assert torch.equal(ours["synthesis.b8.conv0.weight"], plain["synthesis.b8.conv0.weight"])

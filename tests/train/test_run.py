@@ -16,11 +16,10 @@ from safetensors.torch import load_file
 
 from genrep.encoders import load_encoder
 from genrep.errors import DatasetError, ResumeError, TrainingError
+from genrep.runs.metrics import Window
 from genrep.runs.processes import Processes
 from genrep.train import TrainConfig, train
 from genrep.train.engine import run as run_module
-from genrep.train.engine.records import Records
-from genrep.train.objectives import Output
 
 MakeDataset = Callable[..., Path]
 
@@ -47,11 +46,11 @@ def finished(dataset: MakeDataset, tmp_path_factory: pytest.TempPathFactory) -> 
     return out
 
 
-def test_records_go_on_where_the_steps_to_come_are(tmp_path: Path) -> None:
+def test_records_go_on_where_the_steps_to_come_are() -> None:
     """Numbers of a checkpoint and those of new steps are averaged together: on one device."""
-    records = Records(tmp_path, Processes(device=torch.device("meta"), rank=1, size=2), after_step=0)
-    records.restore([{"loss": 3.5}])
-    assert records.values[0]["loss"].device.type == "meta"
+    window = Window(Processes(device=torch.device("meta"), rank=1, size=2))
+    window.restore([{"loss": 3.5}])
+    assert window.names == ("loss",) and window.rows[0].device.type == "meta"
 
 
 class BesideAnother(Processes):
@@ -61,29 +60,18 @@ class BesideAnother(Processes):
         return (values + 3 * values) / 2
 
 
-def test_a_checkpoint_between_two_lines_holds_the_means_over_the_processes(tmp_path: Path) -> None:
+def test_a_checkpoint_between_two_lines_holds_the_means_over_the_processes() -> None:
     """The first process writes it alone, and a line that goes on from it is that of an unbroken run."""
     place = BesideAnother(device=torch.device("cpu"), size=2)
-    embeddings = torch.eye(4).expand(2, 4, 4)
-
-    def step(records: Records, loss: float) -> None:
-        records.add(Output(torch.tensor(loss), {}, embeddings), images=8, waited=0.0)
-
-    for name in ("whole", "resumed"):
-        (tmp_path / name).mkdir()
-    whole = Records(tmp_path / "whole", place, after_step=0)
-    step(whole, 1.0)
+    whole = Window(place)
+    whole.add({"loss": torch.tensor(1.0)})
     state = whole.state()
     assert state == [{"loss": 2.0}]
-    step(whole, 0.1)
-    resumed = Records(tmp_path / "resumed", place, after_step=1)
+    whole.add({"loss": torch.tensor(0.1)})
+    resumed = Window(place)
     resumed.restore(state)
-    step(resumed, 0.1)
-    timing = ("images_per_s", "data_wait")
-    first, second = (
-        {name: value for name, value in (records.flush(2, 0, 0.1) or {}).items() if name not in timing}
-        for records in (whole, resumed)
-    )
+    resumed.add({"loss": torch.tensor(0.1)})
+    first, second = whole.means(), resumed.means()
     assert first == second and first["loss"] == pytest.approx(1.1)
 
 

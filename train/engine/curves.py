@@ -8,9 +8,7 @@ from typing import Any
 
 from genrep.files import write_atomic
 from genrep.progress import note
-from genrep.runs.metrics import read_lines
-
-from .records import METRICS_FILE, Line
+from genrep.runs.metrics import METRICS_FILE, Line, read_lines
 
 CURVES_FILE = "curves.png"
 PANELS = (("loss",), ("lr",), ("embedding_std", "alignment", "uniformity", "accuracy"), ("knn_top1",))

@@ -1,44 +1,41 @@
-"""A whole run: from a config to ``encoder.safetensors``."""
+"""A whole training: from a config to ``encoder.safetensors``."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
-from genrep.cli import Terminated
 from genrep.encoders import ENCODER_FILE, save_encoder
-from genrep.errors import TrainingError
 from genrep.files import locked_folder
-from genrep.progress import Progress, note
+from genrep.progress import note
+from genrep.runs import engine
+from genrep.runs.engine import Course, Pace, Run, memory_named
+from genrep.runs.metrics import Line
 from genrep.runs.processes import Processes, join
-from genrep.runs.signals import Requests, requests
+from genrep.runs.sanity import gradients
 
 from ..config import TrainConfig
 from ..data.loader import Batch
 from ..objectives.base import Decoder
+from ..objectives.measures import measures
 from .curves import draw_curves
-from .folder import (
-    BEST_FILE,
-    check_same_run,
-    is_finished,
-    keep_inventories,
-    load_checkpoint,
-    save_checkpoint,
-    write_config,
-)
+from .folder import check_same_run, is_finished, keep_inventories
 from .plan import Plan, resolve
-from .records import Alarms, Line, Records
+from .records import Alarms, Board
 from .samples import Samples, open_samples
 from .trainer import Trainer
 
 if TYPE_CHECKING:
     from .knn import LiveKnn
+
+BEST_FILE = "encoder-best.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +58,9 @@ def train(config: TrainConfig) -> TrainResult:
     Raises:
         GenRepError: the samples cannot be read, ``out`` holds another run, or the training cannot go on.
     """
-    with join(config.device) as processes, ExitStack() as stack:
-        samples = open_samples(config, processes.device)
-        plan = resolve(config, samples.facts, processes.device, processes.size)
+    with join(config.device) as place, ExitStack() as stack:
+        samples = open_samples(config, place.device)
+        plan = resolve(config, samples.facts, place.device, place.size)
         encoder = plan.config.out / ENCODER_FILE
 
         def enter() -> bool:
@@ -72,168 +69,165 @@ def train(config: TrainConfig) -> TrainResult:
             keep_inventories(plan.config.out, samples.inventories)
             return is_finished(plan.config.out)
 
-        if processes.first_does(enter):
-            return TrainResult(encoder=encoder, plan=plan, first=processes.first, already_finished=True)
-        asked = stack.enter_context(requests())
-        try:
-            run = Run(plan, samples, processes, asked)
+        if place.first_does(enter):
+            return TrainResult(encoder=encoder, plan=plan, first=place.first, already_finished=True)
+        with memory_named(plan.config.batch_size):
+            training = Training(plan, samples, place)
+            run = Run(training, _course(plan), place)
+            training.begin(run)
             run.go_on()
-        except torch.OutOfMemoryError as error:
-            raise TrainingError(f"--batch-size {plan.config.batch_size}: does not fit the GPU's memory") from error
-        if processes.first:
-            run.trainer.check()
+        if place.first:
+            run.check()
             draw_curves(plan.config.out)
-            save_encoder(encoder, run.trainer.encoder, plan.encoder_facts())
+            save_encoder(encoder, training.trainer.encoder, plan.encoder_facts())
         images = plan.views_per_step * plan.total_steps
         return TrainResult(
             encoder=encoder,
             plan=plan,
-            first=processes.first,
-            loss=run.last_loss,
-            images_per_s=images / max(run.clock.seconds, 1e-9),
+            first=place.first,
+            loss=training.last_loss,
+            images_per_s=images / max(run.seconds, 1e-9),
         )
 
 
-class Clock:
-    """Seconds of training over all processes of the run, one after another."""
+def _course(plan: Plan) -> Course:
+    per_step = plan.views_per_step
+    return Course(
+        out=plan.config.out,
+        label="training",
+        unit="image",
+        total=plan.total_steps * per_step,
+        per_step=per_step,
+        batch_size=plan.config.batch_size,
+        config={**plan.to_json(), "versions": {"torch": torch.__version__}, "threads": torch.get_num_threads()},
+        identity={},  # config.json's settings have been compared
+        lines=(plan.config.log_every, plan.steps_per_epoch),
+        losses=(),  # see Alarms
+        checkpoint_every=plan.config.checkpoint_every * plan.steps_per_epoch * per_step,
+        checkpoint_minutes=plan.config.checkpoint_minutes,
+        keep=plan.config.keep_checkpoints,
+        shown={"epoch": "d", "loss": ".3f"},
+    )
 
-    def __init__(self, seconds: float) -> None:
-        self.before, self.since = seconds, time.monotonic()
 
-    @property
-    def seconds(self) -> float:
-        """Until now."""
-        return self.before + time.monotonic() - self.since
+class Training(engine.Trainer):
+    """A training as the engine sees it: the trainer with its samples, over epochs."""
 
-
-class Run:
-    """A run at work: trainer, loader and records, and the loop over epochs."""
-
-    def __init__(self, plan: Plan, samples: Samples, processes: Processes, asked: Requests) -> None:
-        self.plan, self.processes, self.asked = plan, processes, asked
-        config, out = plan.config, plan.config.out
-        self.trainer = Trainer(plan, samples.facts, processes, _decoder(config, processes.device))
-        self.loader = samples.loader(plan.config, plan.num_views, self.trainer.fields, processes.rank, processes.size)
+    def __init__(self, plan: Plan, samples: Samples, place: Processes) -> None:
+        self.plan, self.place = plan, place
+        self.trainer = Trainer(plan, samples.facts, place, _decoder(plan.config, place.device))
+        self.loader = samples.loader(plan.config, plan.num_views, self.trainer.fields, place.rank, place.size)
+        self.batches: Iterator[tuple[Batch, float]] = iter(())
+        self.step, self.epoch = 0, 0  # updates so far; the last one's epoch
+        self.embeddings: Tensor | None = None  # of the last step
+        self.waited = 0.0  # seconds, for batches since the last line
         self.last_loss: float | None = None
         self.best: dict[str, Any] | None = None  # of the encoder in BEST_FILE: metric, value, step
-        self.written = time.monotonic()  # the last checkpoint
-        state = load_checkpoint(out, processes.device)
-        seconds = 0.0
-        if state is not None:
-            self.trainer.load_state_dict(state["trainer"])
-            self.loader.load_state_dict(state["loader"])
-            seconds, self.last_loss, self.best = state["seconds"], state["last_loss"], state["best"]
-        if processes.first:
-            write_config(out, plan)
-        self.knn = _live_knn(plan, processes)
-        self.records = Records(out, processes, after_step=self.trainer.step)
-        self.records.restore(state["records"] if state is not None else [])
         self.alarms = Alarms(
             plan.config.out, plan.config.collapse_std, plan.config.collapse_steps, single_view=plan.num_views == 1
         )
-        self.clock = Clock(seconds)
+        self.knn: LiveKnn | None = None
+        self.board: Board | None = None
 
-    def go_on(self) -> None:
-        """Train from where the trainer stands to the last step."""
-        plan, trainer = self.plan, self.trainer
-        self._announce()
-        per_step = plan.views_per_step
-        total = plan.total_steps * per_step
-        try:
-            with Progress(
-                total, "image", "training", initial=trainer.step * per_step, silent=not self.processes.first
-            ) as bar:
-                while trainer.step < plan.total_steps:
-                    self._epoch(bar)
-        finally:
-            self.records.close()
-
-    def _announce(self) -> None:
+    def begin(self, run: Run) -> None:
+        """Once it is known where the run stands: what it tells besides."""
         plan = self.plan
-        if not self.processes.first:
+        if not self.place.first:
             return
-        if self.trainer.step:
-            note(f"going on after step {self.trainer.step} of {plan.total_steps}")
+        self.knn = _live_knn(plan, self.place)
+        self.board = Board(plan.config.out / "tensorboard", self.step)
+        run.announce()
         if plan.dropped_per_epoch:
             pairs = f"{plan.dropped_per_epoch} of {plan.num_pairs} pairs"
             note(f"each epoch drops its incomplete last batch: {pairs}, others in every epoch")
 
-    def _epoch(self, bar: Progress) -> None:
-        """The rest of the loader's epoch, or up to the last step; then what is due."""
-        plan, trainer, epoch = self.plan, self.trainer, self.loader.epoch
-        for batch, waited in timed(self.loader):
-            output = trainer.train_step(batch, epoch)
-            self.records.add(output, plan.views_per_step, waited)
-            if trainer.step % plan.config.log_every == 0:
-                self._log(epoch)
-            facts = {} if self.last_loss is None else {"loss": f"{self.last_loss:.3f}"}
-            bar.update(plan.views_per_step, epoch=epoch, **facts)
-            if trainer.step == plan.total_steps:
-                break
-            if self.loader.epoch == epoch:  # a checkpoint after the last step would miss what follows here
-                self._between_steps()
-        line = self._log(epoch)
-        done = trainer.step == plan.total_steps
-        self._keep_best(epoch, line, done=done)
-        due = (epoch + 1) % plan.config.checkpoint_every == 0 or done
-        if due:
-            self._checkpoint()
-        if not done:
-            self._between_steps(written=due)
+    def train_step(self) -> Mapping[str, Tensor]:
+        """One update on the loader's next batch, with which another epoch may begin."""
+        while (found := next(self.batches, None)) is None:
+            self.epoch, self.batches = self.loader.epoch, timed(self.loader)
+        batch, waited = found
+        output = self.trainer.train_step(batch, self.epoch)
+        self.step = self.trainer.step
+        self.embeddings, self.waited = output.embeddings, self.waited + waited
+        return {"loss": output.loss, **output.metrics}
 
-    def _log(self, epoch: int) -> Line | None:
-        line = self.records.flush(self.trainer.step, epoch, self.trainer.rates.rate(self.trainer.step - 1))
-        if line is not None:
-            self.alarms.check(line)
-            self.trainer.check()
-            self.last_loss = line["loss"]
-        return line
+    def line(self, means: dict[str, float], pace: Pace) -> Line:
+        """Means over the processes; the embeddings' are of the last step."""
+        assert self.embeddings is not None
+        spread = {name: value.double() for name, value in measures(self.embeddings).items()}
+        values = self.place.mean(torch.stack(list(spread.values()))).tolist()
+        images, waited, self.waited = pace.steps * self.plan.views_per_step, self.waited, 0.0
+        self.last_loss = means["loss"]
+        return {
+            "step": self.step,
+            "epoch": self.epoch,
+            "lr": self.trainer.rates.rate(self.step - 1),
+            **means,
+            **dict(zip(spread, values)),
+            "images_per_s": round(images / pace.elapsed, 1),
+            "data_wait": round(waited / pace.elapsed, 4),  # fraction of the time
+        }
 
-    def _keep_best(self, epoch: int, line: Line | None, *, done: bool) -> None:
+    def alarm(self, line: Line) -> None:
+        """A loss that is not finite, or embeddings that have collapsed."""
+        self.alarms.check(line)
+
+    def told(self, line: Line) -> None:
+        """TensorBoard shows it too."""
+        if self.board is not None:
+            self.board.write(line)
+
+    def after_step(self, run: Run) -> None:
         """After an epoch: kNN accuracy if it is due, and the encoder if it is the best by it so far."""
-        plan = self.plan
-        if self.knn is None or plan.config.knn_every is None or ((epoch + 1) % plan.config.knn_every and not done):
+        plan, step = self.plan, self.step
+        if self.knn is None or plan.config.knn_every is None:
+            return
+        if step % (plan.steps_per_epoch * plan.config.knn_every) and step != plan.total_steps:
             return
         value = self.knn.top1(self.trainer.encoder)
-        self.records.write({"step": self.trainer.step, "epoch": epoch, "knn_top1": value})
+        run.write({"step": step, "epoch": self.epoch, "knn_top1": value})
         if self.best is None or value > self.best["value"]:
-            self.trainer.check()
-            self.best = {"metric": "knn_top1", "value": value, "step": self.trainer.step}
+            run.check()
+            self.best = {"metric": "knn_top1", "value": value, "step": step}
             save_encoder(plan.config.out / BEST_FILE, self.trainer.encoder, plan.encoder_facts())
 
-    def _between_steps(self, *, written: bool = False) -> None:
-        """What signals ask for, and a checkpoint if the last one is old; ``written``: there is one of this step."""
-        old = time.monotonic() - self.written > 60 * self.plan.config.checkpoint_minutes
-        if old or self.asked.checkpoint or self.asked.stop:
-            self.asked.checkpoint = False
-            if not written:
-                self._checkpoint()
-        # The other processes would leave the first one waiting for them, short of its checkpoint: they end with it.
-        if self.asked.stop and self.processes.first:
-            raise Terminated
+    def weights(self) -> Mapping[str, Tensor]:
+        """See ``engine.Trainer``."""
+        return self.trainer.module.state_dict()
 
-    def _checkpoint(self) -> None:
-        self.written = time.monotonic()
-        if not self.processes.first:
-            return
-        self.trainer.check()
-        state = {
-            "trainer": self.trainer.state_dict(),
+    def gradients(self) -> Mapping[str, Tensor]:
+        """None with a scaler, which finds gradients that overflow, and leaves out their step."""
+        return {} if self.trainer.scaler.is_enabled() else gradients([self.trainer.module])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain tensors and numbers; the same in every process but for batch norm's running statistics."""
+        return {
+            **self.trainer.state_dict(),
             "loader": self.loader.state_dict(),
-            "records": self.records.state(),
-            "seconds": self.clock.seconds,
             "last_loss": self.last_loss,
             "best": self.best,
         }
-        save_checkpoint(self.plan.config.out, state, keep=self.plan.config.keep_checkpoints)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from ``state_dict``, with any number of processes."""
+        self.trainer.load_state_dict(state)
+        self.step = self.trainer.step
+        self.loader.load_state_dict(state["loader"])
+        self.last_loss, self.best = state["last_loss"], state["best"]
+
+    def close(self) -> None:
+        """End the loader's threads, and flush TensorBoard's file."""
+        self.batches = iter(())
+        if self.board is not None:
+            self.board.close()
 
 
-def _live_knn(plan: Plan, processes: Processes) -> LiveKnn | None:
-    if not plan.config.knn_every or not processes.first:
+def _live_knn(plan: Plan, place: Processes) -> LiveKnn | None:
+    if not plan.config.knn_every:
         return None
     from .knn import LiveKnn
 
-    return LiveKnn(plan, processes.device)
+    return LiveKnn(plan, place.device)
 
 
 def _decoder(config: TrainConfig, device: torch.device) -> Decoder | None:

@@ -15,7 +15,6 @@ from genrep.encoders import ARCHS, build_encoder
 from genrep.pixel_views.apply import apply_views
 from genrep.pixel_views.parameters import draw
 from genrep.runs.processes import Processes
-from genrep.runs.sanity import LARGEST_GRADIENT, check_training, gradients
 
 from ..objectives import Output, Setup, Step, build_objective
 from ..objectives.base import Decoder
@@ -157,13 +156,6 @@ class Trainer:
             output: Output = self.runner(images, {name: batch[name] for name in self.objective.fields}, self.step)
         self.scaler.scale(output.loss / parts if parts > 1 else output.loss).backward()
         return output._replace(loss=output.loss.detach())
-
-    def check(self) -> None:
-        """Raises TrainingError if weights, buffers or the last step's gradients are not those of a training that goes well."""
-        out, way = self.plan.config.out, "try a lower --lr"
-        check_training(out, self.step, self.module.state_dict(), way=way)
-        if not self.scaler.is_enabled():  # which finds gradients that overflow, and leaves out their step
-            check_training(out, self.step, gradients([self.module]), way=way, largest=LARGEST_GRADIENT)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain tensors and numbers; the same in every process but for batch norm's running statistics."""

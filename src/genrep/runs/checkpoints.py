@@ -1,8 +1,10 @@
-"""Checkpoints: files that are whole or absent, and that run no code when they are read."""
+"""Checkpoints: files that are whole or absent, that run no code when they are read, of the same settings or refused."""
 
 from __future__ import annotations
 
 import io
+import json
+import os
 import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,8 +15,11 @@ import torch
 
 from ..errors import ResumeError
 from ..files import write_atomic
-from ..untrusted import CONTENT_FAULTS, one_line, open_regular
+from ..untrusted import CONTENT_FAULTS, one_line, open_regular, shown
+from .folder import differences, refuse_another
 
+CHECKPOINT_FILE = "checkpoint.pt"
+FORMAT = "run/1"  # raised where a state's parts change: an older file is then refused in one line
 # What a damaged or foreign file raises, while it is read or while its content is looked at.
 FAULTS = (OSError, *CONTENT_FAULTS, pickle.UnpicklingError)
 
@@ -44,3 +49,51 @@ def own_checkpoint(path: Path, way: str = "remove it to begin anew") -> Iterator
         yield
     except FAULTS as error:
         raise ResumeError(f"{path}: cannot be read ({reason_of(error)}); {way}") from error
+
+
+class Checkpoints:
+    """The states of a run: the newest is checkpoint.pt; of the ones before, ``keep - 1`` stay as checkpoint-<step>.pt."""
+
+    def __init__(self, out: Path, identity: Mapping[str, Any], *, keep: int = 1) -> None:
+        """``identity``: the settings that a state belongs to, as JSON has them."""
+        self.out, self.path, self.keep = out, out / CHECKPOINT_FILE, keep
+        self.identity = json.dumps(identity, sort_keys=True, default=str)
+
+    def write(self, step: int, state: Mapping[str, Any]) -> None:
+        """Write the state after a step, whole or not at all; ``torch.load(weights_only=True)`` reads it."""
+        whole = {"format": FORMAT, "identity": self.identity, **state}
+        if self.keep > 1:
+            # Under its own name too, so that the next one can take checkpoint.pt from it.
+            own = self.out / f"checkpoint-{step:08d}.pt"
+            write_state(own, whole)
+            link = self.path.with_name(f".{self.path.name}.link")
+            link.unlink(missing_ok=True)
+            os.link(own, link)
+            os.replace(link, self.path)
+        else:
+            write_state(self.path, whole)
+        for old in self._numbered()[: -self.keep if self.keep > 1 else None]:
+            old.unlink()
+
+    @contextmanager
+    def open(self, device: torch.device) -> Iterator[dict[str, Any] | None]:
+        """The newest state, None if there is none. What goes wrong in the block is the file's fault.
+
+        Raises:
+            ResumeError: it is of other settings (which) or of another version, or cannot be read; with the way out.
+        """
+        if not self.path.exists():
+            yield None
+            return
+        older = self._numbered()[:-1]
+        way = f"copy {older[-1].name} over it" if older else "remove it to begin anew"
+        with own_checkpoint(self.path, way):
+            state: dict[str, Any] = read_state(self.path, device)
+            if (found := state.get("format")) != FORMAT:
+                told = f"of format {shown(found)}, this version's is {FORMAT!r}"
+                raise ResumeError(f"{self.path}: cannot be read ({told}); {way}")
+            refuse_another(self.out, differences(json.loads(self.identity), json.loads(state["identity"])))
+            yield state
+
+    def _numbered(self) -> list[Path]:
+        return sorted(self.out.glob("checkpoint-*.pt"))

@@ -1,17 +1,28 @@
-"""Files of records: a JSON object per line, appended whole; what a crash cut off in the middle is left out."""
+"""metrics.jsonl: a JSON object per line, appended whole; what a crash cut off in the middle is left out.
+
+One writer and one reader, and the means that a line holds.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
-from ..files import faults_named
-from ..untrusted import read_bounded
+import torch
+from torch import Tensor
 
+from ..errors import DataError
+from ..files import faults_named, write_atomic
+from ..untrusted import read_bounded
+from .processes import Processes
+
+METRICS_FILE = "metrics.jsonl"
 MAX_BYTES = 1 << 30
+LARGEST = "_max"  # at the end of a measurement's name: a line holds the largest of the steps, not the mean
+Line = dict[str, Any]
 
 
 def append_line(path: Path, line: Mapping[str, Any]) -> None:
@@ -20,8 +31,8 @@ def append_line(path: Path, line: Mapping[str, Any]) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines that have a ``step``; none if there is no file. Raises DataError for what is no regular file."""
+def read_lines(path: Path, by: str = "step") -> list[Line]:
+    """The whole lines that count ``by`` this; none if there is no file. Raises DataError for what is no regular file."""
     if not path.exists():
         return []
     lines = []
@@ -30,6 +41,73 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             line = json.loads(text)
         except (ValueError, RecursionError):
             continue
-        if isinstance(line, dict) and isinstance(line.get("step"), int):
+        if isinstance(line, dict) and isinstance(line.get(by), int):
             lines.append(line)
     return lines
+
+
+class Metrics:
+    """The writer of a run's lines."""
+
+    def __init__(self, out: Path, *, after: int, by: str = "step") -> None:
+        """Keep the lines up to ``after``: a resumed run repeats what came after its checkpoint."""
+        self.path = out / METRICS_FILE
+        kept = [line for line in read_lines(self.path, by) if line[by] <= after]
+        write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+
+    def write(self, line: Line) -> None:
+        """Append a line. JSON has no word for what is not finite: text stands in its place."""
+        append_line(self.path, {name: value if _has_form(value) else str(value) for name, value in line.items()})
+
+
+def _has_form(value: Any) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+class Window:
+    """What was measured in the steps since the last line, in float64 on the device: a step never waits for it.
+
+    Each step's numbers are the means over the processes, which a checkpoint by the first one alone can then hold.
+    """
+
+    def __init__(self, place: Processes) -> None:
+        self.place = place
+        self.names: tuple[str, ...] = ()
+        self.rows: list[Tensor] = []  # of each step, (K,)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @torch.no_grad()
+    def add(self, values: Mapping[str, Tensor | float]) -> None:
+        """Remember a step: scalars, of the same names in every step."""
+        self.names = tuple(values)
+        numbers = list(values.values())
+        if any(isinstance(value, Tensor) for value in numbers):
+            device = self.place.device
+            parts = [torch.as_tensor(value, dtype=torch.float64, device=device).detach() for value in numbers]
+            row = torch.stack(parts)
+        else:
+            row = torch.tensor(numbers, dtype=torch.float64, device=self.place.device)
+        self.rows.append(self.place.mean(row))
+
+    def means(self) -> dict[str, float]:
+        """The means over the steps (of names that end in ``_max`` the largest); waits for the device."""
+        table = torch.stack(self.rows)
+        largest = torch.tensor([name.endswith(LARGEST) for name in self.names], device=table.device)
+        return dict(zip(self.names, torch.where(largest, table.amax(dim=0), table.mean(dim=0)).tolist()))
+
+    def clear(self) -> None:
+        """Begin the next window."""
+        self.rows = []
+
+    def state(self) -> list[dict[str, float]]:
+        """The steps, for a checkpoint between two lines."""
+        table = torch.stack(self.rows).tolist() if self.rows else []
+        return [dict(zip(self.names, row)) for row in table]
+
+    def restore(self, state: list[dict[str, float]]) -> None:
+        """Go on from ``state``, with any number of processes, where the steps to come are."""
+        self.names = tuple(state[0]) if state else ()
+        device = self.place.device
+        self.rows = [torch.tensor(list(step.values()), dtype=torch.float64, device=device) for step in state]

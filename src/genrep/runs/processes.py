@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from genrep.encoders.devices import pick_device
-from genrep.errors import TrainingError
+from ..encoders.devices import pick_device
+from ..errors import TrainingError
 
 Result = TypeVar("Result")
 BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
@@ -25,6 +25,12 @@ class Processes:
     device: torch.device
     rank: int = 0
     size: int = 1
+    launcher: int | None = None  # the process that started it, where it is one of several
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether the launcher has ended: nobody watches over the processes any more, and nobody will end them."""
+        return self.launcher is not None and os.getppid() != self.launcher
 
     @property
     def first(self) -> bool:

@@ -5,6 +5,7 @@ Asked of a run at every line of metrics and before anything is written, and of a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -63,6 +64,13 @@ def check_training(
     """
     if found := absurdity(tensors, largest):
         raise diverged(out, f"at {unit} {step:,} {found}", way)
+
+
+def check_losses(out: Path, step: int, losses: Mapping[str, float], *, way: str, unit: str = "step") -> None:
+    """End a run of which a loss is not finite. Raises TrainingError, as ``check_training``."""
+    for name, value in losses.items():
+        if not math.isfinite(value):
+            raise diverged(out, f"at {unit} {step:,} {name} is {value}", way)
 
 
 def diverged(out: Path, found: str, way: str) -> TrainingError:

@@ -1,19 +1,23 @@
-"""Signals of a scheduler, answered between two steps."""
+"""Signals of a scheduler or a user, answered between two steps."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-# Seconds in which a second SIGTERM is the first one's echo: a scheduler signals every process of a job, and a launcher
-# among them passes its own on.
+from ..cli import Terminated
+
+# Seconds in which a second signal is the first one's echo: a scheduler signals every process of a job, and a launcher
+# among them passes its own on. A user who presses ^C twice means it, unless a launcher is there.
 ECHO = 30.0
+LAUNCHED = "TORCHELASTIC_RUN_ID"  # set by torchrun
 
 
 @dataclass
@@ -21,12 +25,16 @@ class Requests:
     """What signals have asked for since it was last looked at."""
 
     checkpoint: bool = False  # SIGUSR1: write one and go on
-    stop: bool = False  # SIGTERM: write one and end
+    stop: signal.Signals | None = None  # SIGTERM or SIGINT: write one and end
+
+    def end(self) -> None:
+        """End as the signal that asked for it does: with status 143, or 130."""
+        raise Terminated if self.stop == signal.SIGTERM else KeyboardInterrupt
 
 
 @contextmanager
 def requests() -> Iterator[Requests]:
-    """Listen to SIGUSR1 and SIGTERM. Another SIGTERM after ``ECHO`` seconds does what SIGTERM did before, at once.
+    """Listen to SIGUSR1, SIGTERM and SIGINT. Another one that is no echo does what it did before, at once.
 
     In a thread other than the main one, where Python allows no handlers, nothing is ever asked for.
     """
@@ -37,24 +45,23 @@ def requests() -> Iterator[Requests]:
 
     asked_at = 0.0
 
-    def terminate(signum: int, frame: FrameType | None) -> None:
+    def stop(signum: int, frame: FrameType | None) -> None:
         nonlocal asked_at
-        now = time.monotonic()
-        if not found.stop:
-            found.stop, asked_at = True, now
-        elif now - asked_at > ECHO:
-            signal.signal(signal.SIGTERM, before[signal.SIGTERM])
-            signal.raise_signal(signal.SIGTERM)
+        now, echo = time.monotonic(), ECHO if signum == signal.SIGTERM or LAUNCHED in os.environ else 0.0
+        if found.stop is None:
+            found.stop, asked_at = signal.Signals(signum), now
+        elif now - asked_at > echo:
+            signal.signal(signum, before[signal.Signals(signum)])
+            signal.raise_signal(signum)
 
     def checkpoint(signum: int, frame: FrameType | None) -> None:
         found.checkpoint = True
 
-    handlers: dict[signal.Signals, Callable[[int, FrameType | None], None]] = {
-        signal.SIGTERM: terminate,
-        signal.SIGUSR1: checkpoint,
-    }
-    before: dict[signal.Signals, Any] = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    before: dict[signal.Signals, Any] = {}
     try:
+        for number, handler in ((signal.SIGTERM, stop), (signal.SIGINT, stop), (signal.SIGUSR1, checkpoint)):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # of a job that a shell put in the background
+                before[number] = signal.signal(number, handler)
         yield found
     finally:
         for number, handler in before.items():

@@ -81,7 +81,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_stopped(config, folder, monkeypat
         step[0] += 1
         if step[0] == 4:
             raise KeyboardInterrupt
-        train_step(trainer)
+        return train_step(trainer)
 
     monkeypatch.setattr(FilterTrainer, "train_step", killed_in_the_fourth)
     with pytest.raises(KeyboardInterrupt):

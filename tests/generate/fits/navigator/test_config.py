@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from genrep.errors import RecipeError
-from genrep.generate.fits.config import DeltaConfig, NavigatorConfig, differences
+from genrep.generate.fits.config import DeltaConfig, NavigatorConfig
 from genrep.generate.views.base import check_range, parse_range
+from genrep.runs.folder import differences
 
 OUT = Path("run")
 

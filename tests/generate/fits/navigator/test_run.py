@@ -10,9 +10,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from genrep.errors import GeneratorError, RecipeError, ResumeError, TrainingError
-from genrep.generate.fits.navigator import NavigatorTrainer, StopRule, Window, fit_navigator
+from genrep.generate.fits.navigator import WAY, NavigatorTrainer, StopRule, fit_navigator, measured, summary
 from genrep.generate.views.navigators import load_walk
-from genrep.runs.metrics import read_lines
+from genrep.runs.metrics import Window, read_lines
+from genrep.runs.processes import Processes
+from genrep.runs.sanity import check_losses
 
 pytestmark = pytest.mark.usefixtures("small_estimator")
 TIMES = ("seconds", "fraction_G", "fraction_f", "images_per_s")
@@ -53,7 +55,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_stopped(config, waves_folder, mon
         step[0] += 1
         if step[0] == 4:
             raise KeyboardInterrupt
-        train_step(trainer)
+        return train_step(trainer)
 
     monkeypatch.setattr(NavigatorTrainer, "train_step", killed_in_the_fourth)
     with pytest.raises(KeyboardInterrupt):
@@ -114,13 +116,12 @@ def test_a_run_ends_where_the_loss_has_risen(config, monkeypatch):
 
 
 def test_a_loss_that_is_not_finite_ends_the_run():
-    window = Window(torch.device("cpu"))
-    window.add(torch.tensor(float("nan")), torch.tensor(1.0), torch.ones(2, 3))
+    means = {"loss_f": float("nan"), "loss_T": 1.0}
     with pytest.raises(
         TrainingError,
         match=r"--out runs/n: at step 7 loss_f is nan: this training has diverged; try a lower --lr-f or --lr-walk",
     ):
-        window.means(Path("runs/n"), 7)
+        check_losses(Path("runs/n"), 7, means, way=WAY)
 
 
 def test_a_fit_that_diverges_leaves_nothing_broken(config):
@@ -140,11 +141,11 @@ def tensors_of(path):
 
 
 def test_windows_average_over_steps_and_components():
-    window = Window(torch.device("cpu"))
+    window = Window(Processes(device=torch.device("cpu")))
     shifts = [torch.randn(4, 3, generator=torch.Generator().manual_seed(i)) + i for i in range(2)]
     for i, shift in enumerate(shifts):
-        window.add(torch.tensor(1.0 + i), torch.tensor(3.0), shift)
-    means, together = window.means(Path("runs/n"), 2), torch.cat(shifts).double()
+        window.add(measured(torch.tensor(1.0 + i), torch.tensor(3.0), shift))
+    means, together = summary(window.means()), torch.cat(shifts).double()
     assert (means["loss_f"], means["loss_T"]) == (1.5, 3.0)
     assert means["shift_mean"] == pytest.approx(float(together.mean()))
     assert means["shift_std"] == pytest.approx(float(together.std(correction=0)))

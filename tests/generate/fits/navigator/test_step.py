@@ -10,6 +10,8 @@ from genrep.generate.fits.navigator import NavigatorTrainer
 from genrep.generate.fits.navigator_scope import Scope, make_scope, styles
 from genrep.generate.fits.source import open_source
 from genrep.infonce import info_nce
+from genrep.runs.metrics import Window
+from genrep.runs.processes import Processes
 from genrep.seeding import derive
 
 
@@ -45,11 +47,11 @@ def plain_step(trainer):
 @pytest.mark.parametrize("changes", [{}, {"chunks": "1-2", "max_distance": 0.05}, {"gen": "wavegen:conditional"}])
 def test_two_steps_are_those_of_the_plain_loop(config, changes):
     ours, plain = trainer_of(config, **changes), trainer_of(config, **changes)
-    losses = []
+    losses, window = [], Window(Processes(device=torch.device("cpu")))
     for _ in range(2):
-        ours.train_step()
+        window.add(ours.train_step())
         losses.append(plain_step(plain))
-    means = ours.window.means(ours.config.out, ours.step)
+    means = window.means()
     assert means["loss_f"] == pytest.approx(np.mean([f for f, _ in losses]), rel=1e-4)
     assert means["loss_T"] == pytest.approx(np.mean([t for _, t in losses]), rel=1e-4)
     for name in ("walk", "estimator"):
@@ -77,8 +79,7 @@ def test_t_climbs_the_loss_that_f_descends(config):
     trainer.train_step()
     assert loss_now() > before + 1e-3
     still = trainer_of(config, batch_size=16, lr_walk=1e-12, lr_f=1e-4, pixel_views="none")
-    still.train_step()
-    means = still.window.means(still.config.out, still.step)
+    means = still.train_step()
     assert means["loss_T"] < means["loss_f"] - 1e-3  # the same images, before and after f's step
 
 

@@ -18,6 +18,8 @@ from genrep.generate.fits.source import open_source
 from genrep.generate.fits.steering import SteerTrainer, fit_steer
 from genrep.generate.fits.steering_targets import ROWS
 from genrep.generate.fits.steering_walks import load_walks
+from genrep.runs.metrics import Window
+from genrep.runs.processes import Processes
 
 CPU = torch.device("cpu")
 
@@ -99,7 +101,7 @@ def test_a_run_that_is_terminated_between_checkpoints_repeats_its_steps(config, 
     def breaks(self):
         if self.step == 7:
             raise Terminated  # what SIGTERM becomes in a command
-        step(self)
+        return step(self)
 
     with monkeypatch.context() as patched, pytest.raises(Terminated):
         patched.setattr(SteerTrainer, "train_step", breaks)
@@ -226,9 +228,10 @@ def test_the_callers_random_numbers_are_left_alone(config):
 def test_memory_does_not_grow_with_steps(config, discs):
     """What a step leaves on the autograd tape would keep its images: the walks must stay a leaf without history."""
     trainer = SteerTrainer(config(), discs)
+    window = Window(Processes(device=CPU))
     for _ in range(3):
-        trainer.train_step()
-    assert trainer.walks.is_leaf and not trainer.window.sums.requires_grad
+        window.add(trainer.train_step())
+    assert trainer.walks.is_leaf and not any(row.requires_grad for row in window.rows)
 
 
 def test_a_fit_that_diverges_leaves_no_checkpoint_and_no_walks(config):
