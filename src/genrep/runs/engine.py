@@ -43,7 +43,7 @@ class Trainer(Protocol):
     """A kind of run: what a step changes, and what is told of it. Every draw of a step is a function of (seed, step)."""
 
     step: int  # updates so far
-    counts = "step"  # how errors count: in updates, or as ``position`` says
+    counts: str = "step"  # how errors count: in updates, or as ``position`` says
 
     @abstractmethod
     def train_step(self) -> Mapping[str, Tensor | float]:
@@ -81,18 +81,23 @@ class Trainer(Protocol):
 
     def alarm(self, line: Line) -> None:
         """Raise TrainingError where a line says that nothing can become of the run."""
+        return
 
     def told(self, line: Line) -> None:
         """A line that was written, for other places that tell of a run. In the first process only."""
+        return
 
     def after_step(self, run: Run) -> None:
         """What is due after a step and its line, before a checkpoint."""
+        return
 
     def pictures(self) -> None:
         """Draw, and keep, what is to be seen of the state of now; when a checkpoint is due by the course."""
+        return
 
     def close(self) -> None:
         """Let go of what the steps used."""
+        return
 
 
 @dataclass(frozen=True, kw_only=True)
