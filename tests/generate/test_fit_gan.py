@@ -226,6 +226,6 @@ def test_precision_and_recall_tell_which_argument_is_real():
 
 def test_a_training_does_not_go_on_with_other_images_of_the_same_name(tmp_path):
     fit_gan(config(tmp_path / "run", total_images=8), toy_data())
-    other = replace(toy_data(), images=255 - toy_data().images)
+    other = replace(toy_data(), pixels=255 - toy_data().images)
     with pytest.raises(ResumeError, match="data_sha256 "):
         fit_gan(config(tmp_path / "run", total_images=16), other)
