@@ -41,9 +41,8 @@ from genrep.datasets_manifest.beton_writer import stored_image
 from genrep.datasets_manifest.schema import field_table
 from genrep.generate import BuildConfig, build_dataset
 from genrep.generate.build.dataset import MAX_ENCODERS
-from genrep.generate.build.job import Job, build_shard
 from genrep.generate.build.output_folder import claim
-from genrep.generate.build.shard import ShardWriter
+from genrep.generate.build.shard import Job, ShardWriter, build_shard
 from genrep.generate.generators.checkpoint import Checkpoint, save_checkpoint
 from genrep.generate.generators.probe import largest_values
 from genrep.generate.generators.stylegan2.network_config import StyleGAN2Config

@@ -5,7 +5,7 @@ regeneration.py   a manifest's recipe followed again, for repair, rebuild and ve
 estimate.py       what a build would take: ``dataset --plan``
 run.py            builds what is open of a plan, then finishes it; shares.py which of the open shards are this call's
 workers.py        the processes that build shards; encoders.py those that encode and write beside one on a GPU
-job.py            one shard and its record; shard.py its file
+shard.py          one shard, its file and its record
 output_folder.py  whose a folder is: nothing is written into a stranger's
 """
 

@@ -20,8 +20,8 @@ from ..sources.visibility import change_of_build, is_learned, warning
 from ..weights.load import open_generator
 from .encoders import MAX_ENCODERS, encoders_here
 from .estimate import Estimate, estimate
-from .job import Job
 from .run import BuildReport, Events, events_of, run_build
+from .shard import Job
 from .shares import ALL, Rank, part_of, this_rank
 
 

@@ -20,11 +20,9 @@ import numpy as np
 
 from genrep.datasets_manifest.finish import RECIPE_NAME, done_shard
 from genrep.datasets_manifest.locks import FolderLocks
-from genrep.datasets_manifest.manifest import shard_name
 
 from ..sources.base import Batch, OutOfMemoryError
-from .job import Event, Job, record_shard
-from .output_folder import claimed_plan
+from .shard import Event, Job, ShardWriter, record_shard
 from .workers import Member, Processes, reporting
 
 if TYPE_CHECKING:
@@ -106,12 +104,9 @@ def _encode_shard(job: Job, connection: Connection, slots: _Slots, number: int, 
     if not ours or found is not None:
         connection.send(("shard", found))
         return
-    from .shard import ShardWriter
-
     connection.send(("open", None))
     started = time.monotonic()
-    path, page = job.out / shard_name(number), claimed_plan(job.out, job.plan).page_size
-    with ShardWriter(path, job.plan.fields, job.plan.shard(number).count, page) as writer:
+    with ShardWriter.of(job, number) as writer:
         while (message := connection.recv()) is not None:
             slot, rest = message
             writer.append(slots.get(slot, rest))

@@ -14,9 +14,9 @@ from genrep.datasets_manifest.manifest import Shard as ShardRecord
 
 from ..plans.plan import Plan, shard_bytes
 from ..sources.base import Source
-from .job import Job
 from .output_folder import claim
 from .run import Events
+from .shard import Job
 
 PROBE_SECONDS = 10.0
 PROBE_IMAGES = 32  # of each view, to see what JPEG makes of them

@@ -23,9 +23,9 @@ from ..plans.plan import Plan, pair_bytes, shard_pairs, small_page
 from ..sources.base import OpenSource
 from ..sources.census import UNREADABLE_NAME, take_census
 from ..sources.real import Fitting, OpenArrays, OpenFiles, whole_shapes
-from .job import Job
 from .output_folder import refuse_strangers
 from .run import BuildReport, run_build
+from .shard import Job
 from .workers import WorkerPool, build_here
 
 MAX_NAMED = 3

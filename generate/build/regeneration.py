@@ -31,9 +31,9 @@ from ..sources.base import Batch, LaunchSource, PendingBatch
 from ..sources.open import OpenPairs, largest_batch
 from ..weights.load import LoadedGenerator, open_generator
 from .encoders import encoders_here
-from .job import Job, remove_leftovers
 from .output_folder import claimed_folder, differences
 from .run import Events, events_of
+from .shard import Job, remove_leftovers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -15,8 +15,8 @@ from genrep.progress import Progress, note
 from ..plans.plan import Plan
 from ..sources.base import LaunchSource
 from .encoders import EncoderPool
-from .job import Event, Job, remove_leftovers
 from .output_folder import claimed_folder
+from .shard import Event, Job, remove_leftovers
 from .shares import ALL, Share
 from .workers import WorkerPool, build_here
 

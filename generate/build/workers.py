@@ -23,7 +23,7 @@ from genrep.errors import GeneratorError, GenRepError
 from genrep.files import lock
 
 from ..sources.base import Source
-from .job import Event, Job, build_shard
+from .shard import Event, Job, build_shard
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

@@ -33,7 +33,15 @@ def digests(folder):
 
 
 def shared_memory():
-    return {path.name for path in Path("/dev/shm").iterdir()}
+    """Names of the segments that no living process holds: what others are at work with is theirs."""
+    names = {path.name for path in Path("/dev/shm").iterdir()}
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        try:
+            text = maps.read_text()
+        except OSError:  # it has just ended, or is another user's
+            continue
+        names = {name for name in names if f"/dev/shm/{name}" not in text}
+    return names
 
 
 def test_after_many_kills_the_dataset_is_the_same(toy_folder, server, monkeypatch):
@@ -59,7 +67,7 @@ def test_after_many_kills_the_dataset_is_the_same(toy_folder, server, monkeypatc
     assert report.built_pairs == 240 - 8 * progress[-1]
     assert digests(out) == digests(toy_folder / "calm")
     assert not list(out.glob(".*"))
-    assert shared_memory() == segments
+    assert shared_memory() <= segments
     datasets_manifest.require_valid(out, level="full")
 
 
@@ -81,7 +89,7 @@ def test_killed_with_its_workers_at_work_it_goes_on(toy_folder, server, monkeypa
     assert digests(out) == digests(toy_folder / "calm")
     assert all(json.loads((out / name).read_text())["sha256"] == digest for name, digest in done.items())
     assert not list(out.glob(".*"))
-    assert shared_memory() == segments
+    assert shared_memory() <= segments
 
 
 def wait_for_the_lock(folder):

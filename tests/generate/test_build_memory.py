@@ -10,8 +10,8 @@ import tracemalloc
 import pytest
 
 from genrep.generate import BuildConfig
-from genrep.generate.build.job import Job
 from genrep.generate.build.run import run_build
+from genrep.generate.build.shard import Job
 from genrep.generate.plans.resolve import make_plan
 from genrep.generate.recipes.recipe import load_recipe
 from genrep.generate.sources.open import OpenPairs

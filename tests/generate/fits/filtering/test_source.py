@@ -10,8 +10,8 @@ import torch
 from genrep import datasets_manifest
 from genrep.datasets_manifest import read_manifest
 from genrep.errors import GeneratorError, WeightsError
-from genrep.generate.build.job import Job
 from genrep.generate.build.run import run_build
+from genrep.generate.build.shard import Job
 from genrep.generate.build.workers import WorkerPool, build_here
 from genrep.generate.pixels import to_uint8
 from genrep.generate.sources.base import OutOfMemoryError
