@@ -11,8 +11,7 @@ from genrep.files import locked_folder
 from genrep.images.labelled import MissingDataset
 
 from .encoders import check_encoder_choice
-from .linear.config import LinearConfig
-from .linear.presets import PRESETS
+from .linear.config import PRESETS, LinearConfig
 from .linear.run import LinearProbe
 from .protocol import Results
 from .table import aligned, mean_std

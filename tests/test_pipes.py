@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from genrep.errors import GenRepError, RecipeError, WeightsError
-from genrep.evaluate.finetune.subset import read_subset
+from genrep.evaluate.finetune.run import read_subset
 from genrep.files import sha256_file
 from genrep.generate.build.output_folder import claim
 from genrep.generate.fits.navigator_measure import _read as read_navigator_run

@@ -10,12 +10,10 @@ import click
 
 from genrep.cli import say, settings_of
 from genrep.encoders import DEVICES, PRECISIONS
-from genrep.evaluate.detection.config import NORMS, DetectionConfig
-from genrep.evaluate.detection.presets import PRESETS
+from genrep.evaluate.detection.config import NORMS, PRESETS, DetectionConfig
 from genrep.option_types import COUNT, PATH, Choice, IntRange
 
-from .options import encoder_options
-from .settings import POSITIVE_FLOAT
+from .options import POSITIVE_FLOAT, encoder_options
 
 setting = settings_of(DetectionConfig)
 

@@ -9,10 +9,8 @@ import click
 from genrep.cli import print_config, say, settings_of
 from genrep.option_types import COUNT, PATH
 
-from ..finetune.config import FinetuneConfig
-from ..finetune.presets import VISSL
-from .options import encoder_options
-from .settings import POSITIVE_FLOAT, image_options, run_options
+from ..finetune.config import VISSL, FinetuneConfig
+from .options import POSITIVE_FLOAT, encoder_options, image_options, run_options
 
 setting = settings_of(FinetuneConfig)
 

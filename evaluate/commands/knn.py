@@ -10,8 +10,7 @@ from genrep.cli import print_config, say, say_leftovers
 from genrep.encoders import DEVICES
 from genrep.option_types import PATH, Choice, IntRange
 
-from .options import encoder_options, normalise_options
-from .settings import image_options, precision_option
+from .options import encoder_options, image_options, normalise_options, precision_option
 
 
 @click.command("knn")

@@ -9,10 +9,8 @@ import click
 from genrep.cli import print_config, say, say_leftovers, settings_of
 from genrep.option_types import COUNT, PATH, Choice
 
-from ..linear.config import LinearConfig
-from ..linear.presets import LR_RULE, PRESETS
-from .options import encoder_options
-from .settings import POSITIVE_FLOAT, image_options, precision_option, run_options
+from ..linear.config import LR_RULE, PRESETS, LinearConfig
+from .options import POSITIVE_FLOAT, encoder_options, image_options, precision_option, run_options
 
 setting = settings_of(LinearConfig)
 

@@ -9,10 +9,9 @@ import click
 from genrep.cli import print_config, say, settings_of
 from genrep.option_types import COUNT, PATH, Choice
 
-from ..linear.presets import PRESETS
+from ..linear.config import PRESETS
 from ..transfer import SUITES, TransferConfig
-from .options import encoder_options
-from .settings import run_options
+from .options import encoder_options, run_options
 
 setting = settings_of(TransferConfig)
 

@@ -12,13 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from genrep.errors import DataError
-from genrep.evaluate.voc.ahead import ahead
-from genrep.evaluate.voc.layout import VocImage, VocSplit, read_pixels
+from genrep.evaluate.voc.layout import VocImage, VocSplit, ahead, read_pixels
 from genrep.progress import Progress
 from genrep.seeding import derive
 from genrep.untrusted import printable
 
-from .presets import Preset
+from .config import Preset
 
 Sample = tuple[Tensor, dict[str, Tensor]]  # image (3, H, W) uint8; boxes (K, 4) in its pixels and labels (K,) from 1
 

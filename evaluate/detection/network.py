@@ -22,7 +22,7 @@ from genrep.encoders import ARCHS, LoadedEncoder
 from genrep.errors import WeightsError
 from genrep.seeding import derive
 
-from .presets import Preset
+from .config import Preset
 
 STRIDE = 16
 RATIOS = (0.5, 1.0, 2.0)

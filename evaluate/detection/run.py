@@ -15,8 +15,7 @@ from genrep.encoders.devices import pick_precision
 from genrep.errors import TrainingError
 from genrep.evaluate.protocol import Protocol, Results
 from genrep.evaluate.results import Entry
-from genrep.evaluate.voc.choice import measured_classes
-from genrep.evaluate.voc.layout import VocSplit, read_split
+from genrep.evaluate.voc.layout import VocSplit, measured_classes, read_split
 from genrep.progress import Progress, note
 from genrep.runs.sanity import check_training
 

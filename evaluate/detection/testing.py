@@ -17,8 +17,8 @@ from genrep.evaluate.voc.average_precision import Objects, detection_ap
 from genrep.evaluate.voc.layout import VocImage, VocSplit
 from genrep.progress import Progress
 
+from .config import Preset
 from .data import images_for_test
-from .presets import Preset
 
 UNCOUNTED = "no object that is not difficult"
 OVERLAPS = tuple(0.5 + 0.05 * k for k in range(10))

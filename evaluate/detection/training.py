@@ -15,8 +15,8 @@ from genrep.runs.processes import Processes
 from genrep.runs.sanity import diverged
 from genrep.seeding import derive
 
+from .config import Preset
 from .data import Sample
-from .presets import Preset
 
 WARMUP_FROM = 1e-3  # of the rate (detectron2)
 DECAY = 0.1

@@ -14,9 +14,8 @@ from genrep.progress import Progress
 from genrep.seeding import derive
 
 from ..metrics import Score
-from .fit import Split, evaluate_heads
-from .heads import mean_squared_length
-from .presets import HELD_OUT, L2_GRID
+from .config import HELD_OUT, L2_GRID
+from .fit import Split, evaluate_heads, mean_squared_length
 
 MAX_ITERATIONS = 1000
 TOLERANCE = 1e-5  # of the gradient's largest part

@@ -13,18 +13,16 @@ from genrep.features import Frozen
 from genrep.images.labelled import LabelledImages
 from genrep.images.sets import is_small
 
-from ..augment import AugmentedBatches
 from ..checkpoints import Checkpoint
 from ..frozen import COMPUTED, frozen_features
+from ..images import AugmentedBatches
 from ..metrics import Score
 from ..protocol import ImagesProtocol, Results
 from ..results import Entry
 from ..transforms import Augmentation, Transform
-from .config import LinearConfig
-from .fit import Curve, Feed, Split, batches, fit_heads, fixed_feed
-from .heads import MOMENTUM, Heads, default_lr
+from .config import HELD_OUT, L2_GRID, LR_RULE, PRESETS, LinearConfig
+from .fit import MOMENTUM, Curve, Feed, Heads, Split, batches, default_lr, fit_heads, fixed_feed
 from .logistic import probe_logistic
-from .presets import HELD_OUT, L2_GRID, LR_RULE, PRESETS
 
 
 def evaluate_linear(config: LinearConfig) -> Results:

@@ -10,7 +10,7 @@ from genrep.encoders import DEVICES
 from genrep.errors import one_of
 from genrep.evaluate.encoders import check_encoder_choice
 
-from .choice import MEASURABLE
+from .layout import MEASURABLE
 
 SPLITS = ("trainval/test", "train/val")  # fitted on / tested on
 PROTOCOLS = ("default", "genrep")

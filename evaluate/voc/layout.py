@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -15,6 +18,7 @@ from genrep.files import digest_json
 from genrep.images.folders import image_suffixes
 from genrep.images.inventory import Inventory, inventory_of_files
 from genrep.images.reading import read_rgb, read_size
+from genrep.progress import note
 from genrep.untrusted import printable, shown
 
 from .annotation import Annotated, read_annotation
@@ -226,3 +230,63 @@ def read_pixels(image: VocImage) -> Any:
 def _measure(path: Path) -> tuple[int, int]:
     height, width = read_size(path)
     return width, height
+
+
+MEASURABLE = "measurable"  # in the place of the classes' names
+MOST_TOLD = 30  # classes that a message names
+
+
+def measured_classes(
+    data: Path, classes: Sequence[str], reasons: Mapping[str, str], *, measurable: bool, silent: bool = False
+) -> tuple[str, ...]:
+    """The classes that are measured, in order.
+
+    Args:
+        reasons: why a class cannot be measured.
+        measurable: leave those out, and say so on stderr (unless ``silent``).
+
+    Raises:
+        DataError: a class cannot be measured and ``measurable`` was not asked for, or none can; it names them with the reasons.
+    """
+    if not reasons:
+        return tuple(classes)
+    where = printable(str(data))
+    left = tuple(name for name in classes if name not in reasons)
+    told = "; ".join(f"{shown(name)}: {why}" for name, why in list(reasons.items())[:MOST_TOLD])
+    told += f"; and {len(reasons) - MOST_TOLD} more" if len(reasons) > MOST_TOLD else ""
+    what = f"{len(reasons)} of {len(classes)} classes cannot be measured ({told})"
+    if not left:
+        raise DataError(f"--data {where}: {what}; wanted one at least that can")
+    if not measurable:
+        way = f"give --classes {MEASURABLE} for the other {len(left)}, or their names"
+        raise DataError(f"--data {where}: {what}; {way}")
+    if not silent:
+        note(f"{where}: {what}; the other {len(left)} are")
+    return left
+
+
+Result = TypeVar("Result")
+
+
+def ahead(
+    load: Callable[[int], Result], numbers: range, workers: int | None = None, depth: int | None = None
+) -> Iterator[Result]:
+    """``load`` of each number in order, by threads that are at most ``depth`` ahead; an error arrives in its turn.
+
+    Args:
+        workers: threads; None: one per core.
+        depth: None: two per thread.
+    """
+    workers = workers or len(os.sched_getaffinity(0))
+    depth = depth or 2 * workers
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="voc-reader")
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for number in numbers:
+            waiting.append(pool.submit(load, number))
+            if len(waiting) > depth:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -14,11 +14,9 @@ from genrep.evaluate.transforms import Transform
 from genrep.features import feature_batches
 from genrep.progress import Progress, note
 
-from .ahead import ahead
 from .average_precision import classification_ap
-from .choice import measured_classes
 from .config import COSTS, Voc07Config
-from .layout import VocSplit, read_pixels, read_split
+from .layout import VocSplit, ahead, measured_classes, read_pixels, read_split
 from .svm import FOLDS, MAX_ITER, ClassSvm, check_installed, fit_classes, normalised, unmeasurable
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import click
 
 from genrep.cli import say
 from genrep.encoders import DEVICES
-from genrep.evaluate.commands.settings import parse_seeds
+from genrep.evaluate.commands.options import parse_seeds
 from genrep.option_types import COUNT, PATH, PATH_TEXT, Choice
 from genrep.progress import note
 

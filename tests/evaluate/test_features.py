@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genrep.encoders import load_encoder
 from genrep.errors import TrainingError, WeightsError
-from genrep.evaluate.cache import stored_features
+from genrep.evaluate.frozen import stored_features
 from genrep.features import extract_features, feature_batches
 
 PIXELS = np.random.RandomState(0).randint(0, 256, (21, 16, 16, 3)).astype(np.uint8)

@@ -13,7 +13,7 @@ from genrep.cli import invoke
 from genrep.errors import DataError, TrainingError
 from genrep.evaluate import FinetuneConfig, evaluate_finetune
 from genrep.evaluate.checkpoints import Checkpoint
-from genrep.evaluate.finetune.subset import choose_labelled, read_subset
+from genrep.evaluate.finetune.run import choose_labelled, read_subset
 from genrep.images.sets import load_pair
 from genrep.papers.cli import group
 

@@ -13,8 +13,7 @@ from PIL import Image
 
 from genrep.encoders import EncoderFacts
 from genrep.errors import DataError
-from genrep.evaluate.augment import AugmentedBatches
-from genrep.evaluate.images import AHEAD, decoded, whole_batches
+from genrep.evaluate.images import AHEAD, AugmentedBatches, decoded, whole_batches
 from genrep.evaluate.metrics import Tally
 from genrep.evaluate.transforms import Augmentation, Pixels, Transform
 from genrep.images.labelled import LabelledImages

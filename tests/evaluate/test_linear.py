@@ -16,7 +16,7 @@ from genrep.encoders import build_encoder, load_encoder, save_encoder
 from genrep.errors import DataError, ResumeError, TrainingError, WeightsError
 from genrep.evaluate import LinearConfig, evaluate_linear, frozen, protocol
 from genrep.evaluate.checkpoints import Checkpoint
-from genrep.evaluate.linear.presets import L2_GRID, PRESETS
+from genrep.evaluate.linear.config import L2_GRID, PRESETS
 from genrep.evaluate.transforms import Transform
 from genrep.images.sets import load_pair
 

@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from genrep.evaluate.linear.fit import Split, fit_heads, fit_linear, fixed_feed
-from genrep.evaluate.linear.heads import Heads, default_lr
-from genrep.evaluate.linear.presets import PRESETS
+from genrep.evaluate.linear.config import PRESETS
+from genrep.evaluate.linear.fit import Heads, Split, default_lr, fit_heads, fit_linear, fixed_feed
 
 DIM, CLASSES = 12, 4
 CPU = torch.device("cpu")

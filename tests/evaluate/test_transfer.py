@@ -13,7 +13,7 @@ import torchvision
 
 from genrep.cli import invoke
 from genrep.evaluate import TransferConfig, evaluate_transfer
-from genrep.evaluate.linear.presets import PRESETS
+from genrep.evaluate.linear.config import PRESETS
 from genrep.evaluate.transfer import SUITES
 from genrep.images.sets import DATASETS
 from genrep.papers.cli import group

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from genrep.encoders import EncoderFacts, build_encoder, save_encoder
-from genrep.evaluate.detection import presets
+from genrep.evaluate.detection import config as presets
 
 COLOURS = {"blue": (30, 40, 230), "red": (230, 40, 30)}
 SIZE = (96, 72)

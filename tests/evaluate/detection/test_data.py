@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from genrep.errors import DataError
+from genrep.evaluate.detection.config import PRESETS, Preset
 from genrep.evaluate.detection.data import chosen, images_for_test, scaled, training_batches, training_sample
-from genrep.evaluate.detection.presets import PRESETS, Preset
 from genrep.evaluate.voc.layout import read_split
 
 

@@ -11,8 +11,8 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from genrep.encoders import load_encoder, random_encoder
 from genrep.errors import WeightsError
+from genrep.evaluate.detection.config import Preset
 from genrep.evaluate.detection.network import Align, Sampler, build_detector
-from genrep.evaluate.detection.presets import Preset
 
 
 def build(encoder: Path, preset: Preset, **options: object) -> torch.nn.Module:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from genrep.errors import DataError
-from genrep.evaluate.detection.presets import Preset
+from genrep.evaluate.detection.config import Preset
 from genrep.evaluate.detection.testing import coco_ap, detect, measure, truth
 from genrep.evaluate.voc.average_precision import Objects, iou
 from genrep.evaluate.voc.layout import VocSplit, read_split

@@ -10,9 +10,9 @@ import torch
 
 from genrep.encoders import load_encoder
 from genrep.errors import TrainingError
+from genrep.evaluate.detection.config import PRESETS, Preset
 from genrep.evaluate.detection.data import training_batches
 from genrep.evaluate.detection.network import build_detector
-from genrep.evaluate.detection.presets import PRESETS, Preset
 from genrep.evaluate.detection.training import Trainer, learning_rate, parameter_groups
 from genrep.evaluate.voc.layout import read_split
 from genrep.runs.processes import Processes

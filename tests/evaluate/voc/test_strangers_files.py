@@ -10,9 +10,8 @@ import pytest
 from PIL import Image
 
 from genrep.errors import DataError
-from genrep.evaluate.voc.annotation import read_annotation
+from genrep.evaluate.voc.annotation import DEEPEST, read_annotation, read_xml
 from genrep.evaluate.voc.layout import read_pixels, read_split
-from genrep.evaluate.voc.xml_tree import DEEPEST, read_xml
 
 Make = Callable[..., Path]
 CAT = ("cat", (10, 5, 30, 20), 0)

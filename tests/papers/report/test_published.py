@@ -18,8 +18,7 @@ from genrep.evaluate.detection.config import DetectionConfig
 from genrep.evaluate.detection.run import Detection
 from genrep.evaluate.finetune import run as finetuning
 from genrep.evaluate.finetune.config import FinetuneConfig
-from genrep.evaluate.linear.config import LinearConfig
-from genrep.evaluate.linear.presets import PRESETS
+from genrep.evaluate.linear.config import PRESETS, LinearConfig
 from genrep.evaluate.linear.run import LinearProbe
 from genrep.evaluate.voc.config import Voc07Config
 from genrep.evaluate.voc.layout import VocImage, VocSplit
