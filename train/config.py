@@ -229,7 +229,7 @@ _DEFAULTS = {one.name: one.default for one in fields(TrainConfig)}
 
 
 def _check_window(window: str) -> None:
-    from .data.window import parse_window  # with NumPy, which a help text should not wait for
+    from .data.order import parse_window  # with NumPy, which a help text should not wait for
 
     try:
         parse_window(window)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from genrep.errors import ResumeError
 from genrep.train import PairLoader
-from genrep.train.data.mixture import mixture
+from genrep.train.data.order import mixture
 
 MakeDataset = Callable[..., Path]
 REAL = 30  # images of the other set

@@ -15,7 +15,7 @@ import torch
 from genrep.datasets_manifest import Beton, Shard, build_manifest, field_table, layout, read_manifest, write_manifest
 from genrep.errors import DatasetError
 from genrep.train import PairLoader
-from genrep.train.data.buffers import Buffers
+from genrep.train.data.loader import Buffers
 
 MakeDataset = Callable[..., Path]
 

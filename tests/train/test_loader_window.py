@@ -11,8 +11,7 @@ import pytest
 
 from genrep.errors import ResumeError
 from genrep.train import PairLoader
-from genrep.train.data.order import epoch_order
-from genrep.train.data.window import Order, windowed_order
+from genrep.train.data.order import Order, epoch_order, windowed_order
 
 MakeDataset = Callable[..., Path]
 BOUNDS = np.array([0, 10, 20, 30, 40, 50, 60, 65])

@@ -329,5 +329,5 @@ def test_the_autoencoder_decodes_as_its_samples_were_made(
 
 
 def test_the_autoencoder_needs_a_generator(dataset: MakeDataset, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="--objective autoencoder: has no generator to decode with; wanted --gen"):
+    with pytest.raises(TrainingError, match=r"^objective autoencoder: has no generator to decode with; wanted gen"):
         train(config(dataset(), tmp_path, objective="autoencoder"))

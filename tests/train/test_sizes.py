@@ -20,7 +20,7 @@ from genrep.pixel_views.parameters import draw
 from genrep.runs.processes import Processes
 from genrep.train import PairLoader, TrainConfig, train
 from genrep.train.cli import command
-from genrep.train.data.crops import Crops
+from genrep.train.data.outputs import Crops
 from genrep.train.data.sets import open_sets
 from genrep.train.engine import run as run_module
 from genrep.train.engine.plan import resolve

@@ -1,15 +1,87 @@
-"""The tensors of a batch: which stored fields each is made of."""
+"""The tensors of a batch: which stored fields each is made of, and how they are cut out of pictures of several sizes.
+
+A cut is where a pixel view begins: its box comes from the view's own stream, keyed by (seed, epoch, index, view), in the
+picture's own coordinates; the threads that read cut and resize. What follows it (flip, colours, …) happens on the device, as
+for images of one size. As in torchvision's ``RandomResizedCrop`` of a Pillow image, the cut is resized bilinearly with
+antialiasing and rounded to 8 bits.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .crops import Crops
+from genrep.images.reading import cut
+from genrep.pixel_views import PixelViews
+from genrep.pixel_views.parameters import draw_boxes
+
 from .shards import Field, Rows, Slot
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crops:
+    """How pictures are cut for pixel views; without a random crop, the largest central square of each."""
+
+    views: PixelViews
+    seed: int  # of the pixel views
+    size: int  # side of the squares that come out, in pixels
+    num_views: int  # of an anchor, where all views are of it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cuts:
+    """The cuts of a batch."""
+
+    crops: Crops
+    epoch: int
+    index: NDArray[np.int64]  # (B,), under which the views are drawn
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutSlot:
+    """A slot that receives cuts of one view."""
+
+    slot: Slot
+    view: int
+
+
+class Pictures(Protocol):
+    """A set whose images can be had one by one, whole."""
+
+    def sides(self, rows: Rows, names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Height and width of the image ``names[i]`` of row ``rows[i]``. Shape: ``(len(rows),)`` each."""
+        ...
+
+    def picture(self, row: int, name: str) -> Pixels:
+        """An image. Shape ``(H, W, 3)``."""
+        ...
+
+
+def read_cuts(part: Pictures, rows: Rows, places: Rows, slots: Sequence[CutSlot], cuts: Cuts) -> None:
+    """Cut the slots' images of ``rows``, whose places in the batch are ``places``; each picture is decoded once."""
+    crops, index = cuts.crops, cuts.index[places]
+    wanted = []
+    for one in slots:
+        names = one.slot.chosen(len(rows))
+        sides = part.sides(rows, names)
+        view = np.full(len(rows), one.view, dtype=np.int64)
+        box = draw_boxes(crops.views, seed=crops.seed, epoch=cuts.epoch, index=index, view=view, image_shape=sides)
+        corners = np.stack([box["top"], box["left"], box["height"], box["width"]], axis=1)
+        wanted.append((one.slot.out, names, corners.tolist()))
+    for i, (row, place) in enumerate(zip(rows.tolist(), places.tolist())):
+        pictures: dict[str, Pixels] = {}
+        for out, names, corners in wanted:
+            if names[i] not in pictures:
+                pictures[names[i]] = part.picture(row, names[i])
+            top, left, height, width = corners[i]
+            out[place] = cut(pictures[names[i]], top, left, height, width, crops.size)
+
 
 PAIRED = {"positive": "anchor", "z_positive": "z_anchor"}
 

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from genrep.datasets_manifest import MANIFEST_NAME, dataset_folder
 from genrep.errors import DatasetError
 
-from .crops import Crops, Cuts, CutSlot, read_cuts
 from .folder_images import FolderImages, is_image_folder
-from .outputs import PAIRED, Output, cut_output, is_read, slot_of
+from .outputs import PAIRED, Crops, Cuts, CutSlot, Output, cut_output, is_read, read_cuts, slot_of
 from .shards import VARYING, Field, Rows, Shards
 
 Data = str | Path | Sequence[str | Path]

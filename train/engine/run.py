@@ -24,7 +24,7 @@ from genrep.runs.sanity import gradients
 from ..config import TrainConfig
 from ..data.loader import Batch
 from ..objectives.base import Decoder
-from ..objectives.measures import measures
+from ..objectives.pairs import measures
 from .curves import draw_curves
 from .folder import check_same_run, is_finished, keep_inventories
 from .plan import Plan, resolve

@@ -2,10 +2,10 @@
 
     base.py        Objective (the interface), Setup (what one is built from), Output, Step (what DDP wraps)
     simclr.py dcl.py supcon.py simsiam.py byol.py nnclr.py negative_feature_transform.py
-    inverter.py classifier.py autoencoder.py
-    pairs.py       similarities between all views of all samples of all ranks
+    inverter.py (and the classifier) autoencoder.py
+    pairs.py       similarities between all views of all samples of all ranks, and what they tell
     ranks.py       gathering over processes, with gradients
-    heads.py queue.py target.py labels.py measures.py
+    heads.py       what stands on an encoder · momentum.py what follows it
 
 A step, in this order, on every rank with equally many samples:
 
@@ -39,7 +39,7 @@ OBJECTIVES = {  # name -> module, class
     "nnclr": ("nnclr", "NNCLR"),
     "negative-feature-transform": ("negative_feature_transform", "NegativeFeatureTransform"),
     "inverter": ("inverter", "Inverter"),
-    "classifier": ("classifier", "Classifier"),
+    "classifier": ("inverter", "Classifier"),
     "autoencoder": ("autoencoder", "Autoencoder"),
 }
 
@@ -84,9 +84,8 @@ def build_objective(name: str, setup: Setup, **options: Any) -> Objective:
     kind, known = _find(name), option_names(name)
     for option in options:
         if option not in known:
-            raise TrainingError(
-                f"--objective {name}: has no option {option!r}; it has {one_of(option, known) if known else 'none'}"
-            )
+            names = one_of(option, known) if known else "none"
+            raise TrainingError.naming("{objective} {}: has no option {!r}; it has {}", name, option, names)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive("objective", setup.seed))
         return kind(setup, **options)
@@ -94,7 +93,7 @@ def build_objective(name: str, setup: Setup, **options: Any) -> Objective:
 
 def _find(name: str) -> Any:
     if name not in OBJECTIVES:
-        raise TrainingError(f"--objective {name!r}: wanted one of {one_of(name, OBJECTIVES)}")
+        raise TrainingError.naming("{objective} {!r}: wanted one of {}", name, one_of(name, OBJECTIVES))
     module, kind = OBJECTIVES[name]
     return getattr(import_module(f".{module}", __name__), kind)
 

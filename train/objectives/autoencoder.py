@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from genrep.errors import TrainingError
 
 from .base import Objective, Output, Setup, full, full_precision, unit
+from .heads import ClassHead, require_labels
 from .inverter import require_latents
-from .labels import ClassHead, require_labels
 
 
 class Autoencoder(Objective):
@@ -31,10 +31,10 @@ class Autoencoder(Objective):
         super().__init__()
         self.latent_shape = require_latents(self.name, setup)
         if setup.decode is None:
-            raise TrainingError(f"--objective {self.name}: has no generator to decode with; wanted --gen")
-        for option, value in {"latent-weight": latent_weight, "pixel-weight": pixel_weight}.items():
+            raise TrainingError.naming("{objective} {}: has no generator to decode with; wanted {gen}", self.name)
+        for name, value in {"latent_weight": latent_weight, "pixel_weight": pixel_weight}.items():
             if not 0 <= value < float("inf"):
-                raise TrainingError(f"--{option} {value}: wanted a number that is not negative")
+                raise TrainingError.naming(f"{{{name}}} {{}}: wanted a number that is not negative", value)
         self.decode = setup.decode
         self.latent_weight, self.pixel_weight = latent_weight, pixel_weight
         self.latent_head = nn.Linear(setup.width, prod(self.latent_shape))
@@ -62,7 +62,7 @@ def _target(anchor: Tensor, decoded: Tensor) -> Tensor:
     target = anchor.permute(0, 3, 1, 2).to(full(decoded).dtype) / 127.5 - 1
     if target.shape != decoded.shape:
         found, wanted = "x".join(map(str, decoded.shape[1:])), "x".join(map(str, target.shape[1:]))
-        raise TrainingError(
-            f"--gen: its images are {found}, the dataset's are {wanted}; wanted the dataset's generator"
+        raise TrainingError.naming(
+            "{gen}: its images are {}, the dataset's are {}; wanted the dataset's generator", found, wanted
         )
     return target

@@ -127,15 +127,17 @@ def full_precision(values: Tensor) -> AbstractContextManager[Any]:
     return torch.autocast(values.device.type, enabled=False)
 
 
-def require_positive(option: str, value: float) -> float:
+def require_positive(setting: str, value: float) -> float:
     """Raises TrainingError."""
     if not 0 < value < math.inf:
-        raise TrainingError(f"--{option} {value}: wanted a positive number")
+        raise TrainingError.naming(f"{{{setting}}} {{}}: wanted a positive number", value)
     return value
 
 
 def require_views(objective: str, found: int, least: int = 2) -> int:
     """Raises TrainingError."""
     if found < least:
-        raise TrainingError(f"--objective {objective}: {found} view of each sample; wanted at least {least}")
+        raise TrainingError.naming(
+            "{objective} {}: {} view of each sample; wanted at least {}", objective, found, least
+        )
     return found

@@ -9,8 +9,8 @@ from genrep.errors import TrainingError, one_of
 
 from .base import Objective, Output, Setup, require_views, unit
 from .heads import mlp
+from .momentum import SCHEDULES, Target, momentum_at, require_momentum
 from .simsiam import negative_cosine
-from .target import SCHEDULES, Target, momentum_at, require_momentum
 
 
 class BYOL(Objective):
@@ -29,8 +29,8 @@ class BYOL(Objective):
         super().__init__()
         self.num_views = require_views(self.name, setup.num_views)
         if target_schedule not in SCHEDULES:
-            raise TrainingError(
-                f"--target-schedule {target_schedule!r}: wanted one of {one_of(target_schedule, SCHEDULES)}"
+            raise TrainingError.naming(
+                "{target_schedule} {!r}: wanted one of {}", target_schedule, one_of(target_schedule, SCHEDULES)
             )
         self.target_momentum, self.target_schedule = require_momentum(target_momentum), target_schedule
         width = setup.width

@@ -34,7 +34,7 @@ def decoupled(views: Tensor, temperature: float, sigma: float | None = None) -> 
         views = full(views)
         everyone, first = gather_views(views)
         if everyone.shape[1] < 2:
-            raise TrainingError("--batch-size 1: dcl takes its negatives from other samples; wanted at least 2")
+            raise TrainingError.naming("{batch_size} 1: dcl takes its negatives from other samples; wanted at least 2")
         negatives = log_sum_exp(leave_out_sample(logits(views, everyone, temperature), first))  # (V, B)
         partners = within_samples(views, views)  # (V, V, B)
         if sigma is not None:
@@ -71,7 +71,7 @@ class DCLW(Contrastive):
         weight_sigma: float = SIGMA,
     ) -> None:
         super().__init__(setup, temperature=temperature, base_temperature=base_temperature)
-        self.weight_sigma = require_positive("weight-sigma", weight_sigma)
+        self.weight_sigma = require_positive("weight_sigma", weight_sigma)
 
     def contrast(self, views: Tensor, batch: dict[str, Tensor]) -> Tensor:
         return decoupled(views, self.temperature, self.weight_sigma)

@@ -1,4 +1,4 @@
-"""The inverter (GenRep, Tables 1 and 3-5): predict an image's latent."""
+"""The inverter (GenRep, Tables 1 and 3-5) predicts an image's latent, the classifier (Table 6) its class."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from torch import Tensor, nn
 from genrep.errors import TrainingError
 
 from .base import Objective, Output, Setup, full, full_precision, unit
-from .labels import ClassHead, require_labels
+from .heads import ClassHead, require_labels
 
 
 def require_latents(objective: str, setup: Setup) -> tuple[int, ...]:
     """The shape of z_anchor. Raises TrainingError."""
     if setup.latent_shape is None:
-        raise TrainingError(f"--objective {objective}: the dataset stores no latents; wanted the field z_anchor")
+        raise TrainingError.naming(
+            "{objective} {}: the dataset stores no latents; wanted the field z_anchor", objective
+        )
     return setup.latent_shape
 
 
@@ -48,3 +50,19 @@ class Inverter(Objective):
             metrics["class_loss"] = class_loss.detach()
             loss = loss + class_loss
         return Output(loss, metrics, unit(features.detach())[None])
+
+
+class Classifier(Objective):
+    """Cross-entropy on the anchor's label. (GenRep's code has 1000 outputs whatever the classes; here one per class.)"""
+
+    name = "classifier"
+    fields = ("label",)
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__()
+        self.head = ClassHead(setup.width, require_labels(self.name, setup))
+
+    def loss(self, encoder: nn.Module, images: Tensor, batch: dict[str, Tensor], step: int) -> Output:
+        features = encoder(images)
+        loss, accuracy = self.head(features, batch["label"])
+        return Output(loss, {"accuracy": accuracy}, unit(features.detach())[None])

@@ -14,8 +14,7 @@ from genrep.errors import TrainingError
 from genrep.seeding import derive
 
 from .base import Objective, Output, Setup, full, full_precision, require_positive
-from .queue import Queue
-from .target import Target, require_momentum
+from .momentum import Queue, Target, require_momentum
 
 QUEUE_SIZE = 65_536  # MoCo's (He et al. 2020), kept by Zhu et al.
 NEGATIVE_ALPHA = 1.6  # λ of the negatives ~ Beta(α, α)
@@ -85,7 +84,7 @@ class NegativeFeatureTransform(Objective):
     ) -> None:
         super().__init__()
         if setup.num_views != 2:
-            raise TrainingError(f"--objective {self.name}: {setup.num_views} views of each sample; wanted 2")
+            raise TrainingError.naming("{objective} {}: {} views of each sample; wanted 2", self.name, setup.num_views)
         self.num_views, self.seed = 2, setup.seed
         self.temperature = require_positive("temperature", temperature)
         self.target_momentum = require_momentum(target_momentum)

@@ -50,7 +50,7 @@ class Contrastive(Objective):
         self.temperature = require_positive("temperature", temperature)
         self.scale = 1.0
         if base_temperature is not None:
-            self.scale = temperature / require_positive("base-temperature", base_temperature)
+            self.scale = temperature / require_positive("base_temperature", base_temperature)
         self.projector = Projector(setup.width, EMBEDDING_DIM, setup.seed)
 
     def contrast(self, views: Tensor, batch: dict[str, Tensor]) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .base import Setup, full, full_precision
-from .labels import require_labels
+from .heads import require_labels
 from .pairs import leave_out_self, log_sum_exp, logits
 from .ranks import gather, gather_views
 from .simclr import Contrastive

@@ -187,7 +187,7 @@ def test_one_sample_alone(random_views: Any) -> None:
         assert float(loss.detach()) == pytest.approx(0, abs=1e-12)
         loss.backward()
     assert torch.isfinite(case.tensor.grad).all()
-    with pytest.raises(TrainingError, match="--batch-size 1: dcl takes its negatives"):
+    with pytest.raises(TrainingError, match=r"^batch_size 1: dcl takes its negatives"):
         decoupled(case.tensor, 0.1)
 
 

@@ -111,7 +111,7 @@ def test_the_generator_must_make_images_of_the_datasets_size(
     setup: MakeSetup, images: Any, batch: MakeBatch, tiny_encoder: nn.Module
 ) -> None:
     autoencoder = build_objective("autoencoder", setup(decode=lambda z, y: torch.zeros(len(z), 3, 8, 8)))
-    with pytest.raises(TrainingError, match="--gen: its images are 3x8x8, the dataset's are 3x4x4"):
+    with pytest.raises(TrainingError, match=r"^gen: its images are 3x8x8, the dataset's are 3x4x4"):
         autoencoder.loss(tiny_encoder, images(1, 2), batch(2), 0)
 
 
