@@ -29,7 +29,9 @@ FAMILIES: dict[str, str] = {
 class Family(Protocol):
     """The module of a family."""
 
-    OPTIONS: frozenset[str]  # that ``open_checkpoint`` takes
+    OPTIONS: frozenset[
+        str
+    ]  # that ``open_checkpoint`` takes; a module may also have BACKBONES, families that its files may be of
 
     def find(self, folder: Path) -> Path | None:
         """The weights file in a folder that its authors publish or their training writes; None if there is none."""
@@ -57,3 +59,9 @@ def family(name: str) -> Family:
         raise RecipeError(f"unknown family {name!r}; known: {one_of(name, FAMILIES)}")
     module: Any = importlib.import_module(FAMILIES[name])
     return module
+
+
+def options_before(name: str) -> frozenset[str]:
+    """The options that a family may take as long as its weights were not seen: also those of what it may turn out to be."""
+    module: Any = family(name)
+    return frozenset[str](module.OPTIONS).union(*(family(other).OPTIONS for other in getattr(module, "BACKBONES", ())))

@@ -11,7 +11,7 @@ from genrep.errors import RecipeError, one_of
 from genrep.files import file_and_network
 
 from ..generators.base import Generator
-from ..generators.families import family
+from ..generators.families import family, options_before
 
 if TYPE_CHECKING:
     import torch
@@ -93,7 +93,7 @@ def open_generator(
 
     given = {key: value for key, value in {**recipe.options, **(options or {})}.items() if value is not None}
     # Before a download: an unknown family or option, and a damaged file of features.
-    _check_options(given, family(recipe.family).OPTIONS, f"generator {recipe.name}")
+    _check_options(given, options_before(recipe.family), f"generator {recipe.name}")
     if "features" in given:
         from ..generators.instance_features import load_features
 
