@@ -11,7 +11,7 @@ from genrep.errors import DataError, ResumeError
 from genrep.files import write_json
 from genrep.images.inventory import Inventory, remember
 from genrep.progress import note
-from genrep.untrusted import content_faults, one_line, printable, read_bounded
+from genrep.untrusted import content_faults, one_line, printable, read_bounded, shown
 
 if TYPE_CHECKING:
     from genrep.encoders import LoadedEncoder
@@ -23,6 +23,8 @@ DATA = (
     "test_sha256",
 )  # in a protocol: digests of the images and their labels (genrep.images.inventory)
 MOST_BYTES = 1 << 30  # of a file of results, or of a run's records
+# Of an entry, which others read: KEY, value, and what entries of one version have. An entry without it is of version 1.
+RESULT_VERSION = 1
 
 
 def read_json(path: Path) -> Any:
@@ -45,6 +47,12 @@ def read_results(path: Path) -> list[Entry]:
     entries = read_json(path)
     if not isinstance(entries, list) or not all(isinstance(e, dict) and e.keys() >= {*KEY, "value"} for e in entries):
         raise DataError(f"{path}: wanted a list of results with {', '.join(KEY)} and value")
+    for number, entry in enumerate(entries):
+        if entry.get("version", RESULT_VERSION) != RESULT_VERSION:
+            found = shown(entry["version"])
+            raise DataError(
+                f"{path}: entry {number}: version {found}, wanted {RESULT_VERSION}; a newer genrep reads it"
+            )
     return entries
 
 
@@ -93,7 +101,7 @@ def tell_changes(out: Path, dataset: str, splits: Iterable[tuple[str, Inventory]
 
 def add(path: Path, entry: Entry) -> None:
     """Append an entry, or put it in the place of the one that has its key."""
-    entries = read_results(path)
+    entries, entry = read_results(path), {**entry, "version": RESULT_VERSION}
     old = find(entries, entry)
     if old is None:
         entries.append(entry)

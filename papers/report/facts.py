@@ -1,8 +1,7 @@
-"""What is known of a run beside its results: its settings, its data and its curves, as files of its folder say it."""
+"""What is known of a run beside its results: its settings and curves, which train/ reads, and its data, as manifests say it."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from genrep.errors import DataError
-from genrep.evaluate.results import MOST_BYTES, read_json
-from genrep.untrusted import read_bounded
+from genrep.evaluate.results import read_json
+from genrep.train.contract import CONFIG_FILE, Run, read_run
 
-CONFIG_FILE, METRICS_FILE, MANIFEST_FILE = "config.json", "metrics.jsonl", "manifest.json"
+MANIFEST_FILE = "manifest.json"
 Json = dict[str, Any]
 
 
@@ -47,9 +46,18 @@ class RunFacts:
     """A run."""
 
     name: str  # of its folder
-    config: Json | None  # None: no training's folder
+    run: Run
     data: tuple[DataFacts, ...]
-    lines: tuple[Json, ...]  # of metrics.jsonl
+
+    @property
+    def config(self) -> Mapping[str, Any] | None:
+        """Its settings; None: no training's folder."""
+        return self.run.settings
+
+    @property
+    def lines(self) -> tuple[Mapping[str, Any], ...]:
+        """Its curves."""
+        return self.run.lines
 
     @property
     def seconds(self) -> float | None:
@@ -63,25 +71,24 @@ class RunFacts:
         return sum(per_step * (b - a) / line["images_per_s"] for a, b, line in zip(steps, steps[1:], timed) if b > a)
 
 
-def read_run(folder: Path) -> RunFacts:
+def read_facts(folder: Path) -> RunFacts:
     """The facts of a folder; a result file has none.
 
     Raises:
         DataError: config.json, metrics.jsonl or a manifest is not what its name says.
     """
     if not folder.is_dir():
-        return RunFacts(name=folder.stem, config=None, data=(), lines=())
-    path = folder / CONFIG_FILE
-    config = read_object(path) if path.exists() else None
+        return RunFacts(name=folder.stem, run=Run(settings=None, lines=()), data=())
+    run = read_run(folder)
     data: tuple[DataFacts, ...] = ()
-    if config is not None:
-        folders = config.get("data", [])
+    if run.settings is not None:
+        folders = run.settings.get("data", [])
         if not isinstance(folders, list) or not all(isinstance(one, str) for one in folders):
-            raise DataError(f"{path}: data is {folders!r}, wanted a list of folders")
-        ids = str(config.get("dataset_id", "")).split("+")
+            raise DataError(f"{folder / CONFIG_FILE}: data is {folders!r}, wanted a list of folders")
+        ids = str(run.settings.get("dataset_id", "")).split("+")
         known = ids if len(ids) == len(folders) else [""] * len(folders)
         data = tuple(_data(Path(one), identity) for one, identity in zip(folders, known))
-    return RunFacts(name=folder.resolve().name, config=config, data=data, lines=tuple(_lines(folder / METRICS_FILE)))
+    return RunFacts(name=folder.resolve().name, run=run, data=data)
 
 
 def _data(folder: Path, identity: str) -> DataFacts:
@@ -105,24 +112,6 @@ def read_object(path: Path) -> Json:
     if not isinstance(value, dict):
         raise DataError(f"{path}: wanted a JSON object, found {type(value).__name__}")
     return value
-
-
-def _lines(path: Path) -> list[Json]:
-    """The lines with a step; the last one may have been cut off. Raises DataError if there is none in a file with content."""
-    if not path.exists():
-        return []
-    found = []
-    content = read_bounded(path, MOST_BYTES, DataError, follow=True)
-    for text in content.splitlines():
-        try:
-            line = json.loads(text)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(line, dict) and isinstance(line.get("step"), int) and not isinstance(line["step"], bool):
-            found.append(line)
-    if content.strip() and not found:
-        raise DataError(f"{path}: no line with a step; wanted a run's metrics")
-    return found
 
 
 def views_text(views: Any) -> str:

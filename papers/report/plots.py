@@ -6,10 +6,9 @@ import importlib.util
 import io
 import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .facts import Json
 from .measured import Stats
 from .papers import Published, published
 from .rows import RowData
@@ -69,7 +68,7 @@ def draw_curves(rows: Sequence[RowData]) -> bytes:
     return figure_png(figure)
 
 
-def _points(lines: Sequence[Json], name: str) -> list[tuple[int, float]]:
+def _points(lines: Sequence[Mapping[str, Any]], name: str) -> list[tuple[int, float]]:
     return [
         (line["step"], line[name])
         for line in lines

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from .config import Row
-from .facts import Json, RunFacts, read_run
+from .facts import RunFacts, read_facts
 from .measured import Measured, read_measured
 from .page import Table
 
@@ -26,7 +26,7 @@ class RowData:
         return self.row.name
 
     @property
-    def configs(self) -> list[Json]:
+    def configs(self) -> list[Mapping[str, Any]]:
         """Of the runs that are trainings'."""
         return [run.config for run in self.runs if run.config is not None]
 
@@ -39,7 +39,7 @@ class RowData:
 def read_row(row: Row) -> RowData:
     """Read a row's files. Raises DataError, naming the one that is missing, broken or something else."""
     measured = read_measured((*row.runs, *row.results))
-    return RowData(row=row, measured=measured, runs=[read_run(path) for path in row.runs])
+    return RowData(row=row, measured=measured, runs=[read_facts(path) for path in row.runs])
 
 
 def duration(seconds: float) -> str:
@@ -86,7 +86,7 @@ def _encoder(row: RowData) -> str:
     said = [one.entry.get("encoder") for one in row.measured] or row.configs
     told = []
     for facts in said:
-        if isinstance(facts, dict):
+        if isinstance(facts, Mapping):
             trained = "" if facts.get("trained", True) else ", random"
             told.append(f"{facts.get('arch', '?')}, {facts.get('stem', '?')} stem{trained}")
     return every(told)
@@ -106,13 +106,13 @@ def _data(row: RowData) -> str:
     return every(told)
 
 
-def _length(config: Json) -> str:
+def _length(config: Mapping[str, Any]) -> str:
     steps = f"{config['total_steps']:,} steps" if isinstance(config.get("total_steps"), int) else ""
     epochs = "" if config.get("epochs") is None else f"{config['epochs']} epochs"
     return ", ".join(part for part in (epochs, steps) if part)
 
 
-def _hardware(config: Json) -> str:
+def _hardware(config: Mapping[str, Any]) -> str:
     processes = config.get("processes")
     many = f" x {processes}" if isinstance(processes, int) and processes > 1 else ""
     return f"{config['device']}{many}" if config.get("device") else ""

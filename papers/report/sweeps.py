@@ -14,12 +14,6 @@ from .facts import Json, RunFacts
 from .measured import Group, Measured, Stats, differences, stats_of
 from .rows import RowData
 
-# Of config.json: where things are, how fast they go, what follows from other settings; and the seed, which makes no other row.
-UNIMPORTANT = (
-    *("data", "out", "weights", "knn_root", "device", "compile", "workers", "shuffle_window", "log_every", "partial"),
-    *("checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "collapse_std", "collapse_steps", "processes"),
-    *("knn_every", "knn_data", "threads", "versions", "seed", "dataset_id", "dropped_per_epoch"),
-)
 UNIMPORTANT_OF_DATA = ("seed", "pairs_per_shard")
 UPDATES, EPOCHS = ("total_steps", "warmup_steps"), ("epochs", "warmup_epochs")
 
@@ -66,7 +60,7 @@ def settings(run: RunFacts) -> Json | None:
     """What decides what a run becomes, besides its seed; None if its folder does not say."""
     if run.config is None:
         return None
-    said = {name: value for name, value in run.config.items() if name not in UNIMPORTANT}
+    said = run.run.method
     recipes = [data.recipe for data in run.data]
     if recipes and None not in recipes:
         said["sets"] = [

@@ -15,6 +15,7 @@ from genrep.files import sha256_file
 from genrep.pixel_views import IMAGENET_MEAN, IMAGENET_STD
 
 from ..config import DEFAULT_EPOCHS, OBJECTIVE_OPTIONS, TrainConfig
+from ..contract import FREE, RUN_VERSION, VERSION
 from ..data.loader import default_workers
 from ..data.order import subset_size
 from ..objectives import option_defaults
@@ -26,12 +27,6 @@ SMALL_IMAGE = 64  # up to here crops are as large as the stored images
 LARGE_CROP = 112  # GenRep and HL, from 128-px images
 REFERENCE_BATCH = 256  # that ``lr`` is stated for
 WARMUP_EPOCHS = 10  # GenRep, above the reference batch
-# Settings that a resumed run may change: where things are, how fast they are read, how often they are told.
-FREE = (
-    *("data", "out", "weights", "device", "compile", "workers", "log_every"),
-    *("checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "collapse_std", "collapse_steps", "processes"),
-    *("knn_every", "knn_data", "knn_root"),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +88,7 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """What config.json holds."""
         value: dict[str, Any] = json.loads(json.dumps(self.settings(), default=str))
+        value[VERSION] = RUN_VERSION
         weights = self.config.weights
         if self.config.objective == "autoencoder" and weights is not None and weights.is_file():
             value["weights_sha256"] = sha256_file(weights)  # its targets, wherever the file lies
