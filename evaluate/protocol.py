@@ -24,7 +24,7 @@ from genrep.images.labelled import LabelledImages
 from genrep.images.sets import load_pair
 
 from .encoders import open_encoder
-from .results import Entry, add, data_digests, encoder_facts, find_or_tell, same_encoder, tell_changes
+from .results import RESULT_VERSION, Entry, add, data_digests, encoder_facts, find_or_tell, same_encoder, tell_changes
 
 if TYPE_CHECKING:
     import torch
@@ -308,6 +308,7 @@ class Protocol(ABC, Generic[Config, Images]):
         figures = self.figures()
         entry = {
             **key,
+            "version": RESULT_VERSION,
             **encoder_facts(self.encoder),
             "device": self.device.type,
             "seconds": round(time.monotonic() - started, 1),

@@ -101,7 +101,7 @@ def tell_changes(out: Path, dataset: str, splits: Iterable[tuple[str, Inventory]
 
 def add(path: Path, entry: Entry) -> None:
     """Append an entry, or put it in the place of the one that has its key."""
-    entries, entry = read_results(path), {**entry, "version": RESULT_VERSION}
+    entries = read_results(path)
     old = find(entries, entry)
     if old is None:
         entries.append(entry)

@@ -35,7 +35,7 @@ def config(encoder: Path | str | None, images: Path, out: Path, **options: Any) 
 def test_the_entry_says_everything(encoder: Path, images: Path, tmp_path: Path) -> None:
     result = evaluate_knn(config(encoder, images, tmp_path))
     (entry,) = json.loads((tmp_path / "knn.json").read_text())
-    assert entry == result.entry
+    assert entry == result.entry and entry["version"] == 1
     assert (entry["metric"], entry["unit"], entry["n"], entry["seed"]) == ("knn_top1", "percent", 15, 0)
     assert entry["value"] > 60 and entry["top5"] is None  # brightness is easy to see, through a random network too
     assert (
