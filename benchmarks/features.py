@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from genrep.devices import pick_device
 from genrep.encoders import ARCHS, DEVICES, EncoderFacts, build_encoder
-from genrep.encoders.devices import pick_device
 from genrep.evaluate.images import whole_batches
 from genrep.evaluate.transforms import Transform
 from genrep.features import Frozen, feature_batches

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from genrep.devices import pick_precision
 from genrep.encoders import DEVICES, PRECISIONS
-from genrep.encoders.devices import pick_precision
 from genrep.errors import DataError, one_of
 from genrep.knn import NEIGHBOURS, TEMPERATURE, knn_score
 

@@ -253,7 +253,7 @@ class Protocol(ABC, Generic[Config, Images]):
 
     @contextmanager
     def _processes(self) -> Iterator[Processes]:
-        from genrep.encoders.devices import pick_device
+        from genrep.devices import pick_device
         from genrep.runs.processes import Processes, join
 
         with join(self.config.device) if self.distributed else nullcontext() as joined:
@@ -276,7 +276,7 @@ class Protocol(ABC, Generic[Config, Images]):
         self, encoder: LoadedEncoder, train: Images, test: Images, *, seed: int = 0, processes: Processes | None = None
     ) -> Self:
         """This protocol bound to an encoder and images that are open. Raises a GenRepError: see ``prepare``."""
-        from genrep.encoders.devices import pick_device
+        from genrep.devices import pick_device
         from genrep.runs.processes import Processes
 
         bound = copy(self)

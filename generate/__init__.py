@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from genrep.lazy import lazy
+from genrep.imports import lazy
 
 if TYPE_CHECKING:
     from .build import BuildConfig, BuildReport, build_dataset

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from genrep.devices import to_device
 from genrep.generate import load_generator
 from genrep.generate.pixels import to_uint8
 from genrep.pixel_views import IMAGENET_MEAN, IMAGENET_STD, PIXEL_VIEWS
@@ -21,7 +22,6 @@ from genrep.pixel_views.apply import apply_views
 from genrep.pixel_views.dense import differentiable_views, of_stored
 from genrep.pixel_views.parameters import draw
 from genrep.pixel_views.table import number_table
-from genrep.pixel_views.upload import to_device
 from genrep.train.objectives import OBJECTIVES, Setup, Step, build_objective
 
 GOLDENS = Path(__file__).parent / "goldens"

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from genrep.encoders.devices import pick_precision
+from genrep.devices import pick_precision
 from genrep.errors import TrainingError
 from genrep.evaluate.protocol import Protocol, Results
 from genrep.evaluate.results import Entry

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genrep.encoders.devices import pick_precision
+from genrep.devices import pick_precision
 from genrep.features import Frozen
 from genrep.images.labelled import LabelledImages
 from genrep.images.sets import is_small

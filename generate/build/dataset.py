@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from genrep.datasets_manifest import MANIFEST_NAME
-from genrep.encoders.devices import pick_device
+from genrep.devices import pick_device
 from genrep.errors import RecipeError
 from genrep.progress import note
 

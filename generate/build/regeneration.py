@@ -18,7 +18,7 @@ import numpy as np
 from genrep.across import RegenerationConfig
 from genrep.datasets_manifest.beton_writer import stored_image
 from genrep.datasets_manifest.finish import done_shard
-from genrep.encoders.devices import pick_device
+from genrep.devices import pick_device
 from genrep.errors import RecipeError
 from genrep.progress import Progress
 

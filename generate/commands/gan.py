@@ -101,7 +101,7 @@ def fit_gan_command(dry_run: bool, **options: Any) -> None:
     if dry_run:
         print_config(FitGanConfig(**options))
         return
-    from genrep.encoders.devices import pick_device
+    from genrep.devices import pick_device
     from genrep.images.sets import load_images
 
     from ..gan.config import check_run
@@ -136,7 +136,7 @@ def fit_gan_command(dry_run: bool, **options: Any) -> None:
 @click.option("--device", default="auto", show_default=True)
 def measure_gan_command(device: str, **options: Any) -> None:
     """Fréchet distance, precision and recall in the features of a small classifier of the real training images."""
-    from genrep.encoders.devices import pick_device
+    from genrep.devices import pick_device
 
     from ..gan.quality import measure_gan
 

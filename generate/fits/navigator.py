@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from genrep.devices import pick_device, pick_precision
 from genrep.encoders import ARCHS, EMBEDDING_DIM, Projector, build_encoder
-from genrep.encoders.devices import pick_device, pick_precision
 from genrep.errors import RecipeError
 from genrep.files import require_writable, write_json
 from genrep.infonce import info_nce

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from genrep import seeding
-from genrep.encoders.devices import pick_device
+from genrep.devices import pick_device
 from genrep.errors import GenRepError, WeightsError
 from genrep.files import require_writable, write_json
 from genrep.infonce import info_nce

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genrep.encoders.devices import pick_device
+from genrep.devices import pick_device
 from genrep.files import require_writable, write_json
 from genrep.runs.engine import Course, Pace, Run, Trainer
 from genrep.runs.folder import made_with

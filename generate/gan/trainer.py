@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genrep.encoders.devices import pick_precision
+from genrep.devices import pick_precision
 from genrep.errors import ResumeError, WeightsError
 from genrep.images.labelled import LabelledImages
 from genrep.images.sheet import contact_sheet, save_png

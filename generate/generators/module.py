@@ -6,7 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from genrep.errors import GeneratorError, GenRepError, RecipeError
-from genrep.factories import find_factory
+from genrep.imports import find_factory
 
 from .base import Generator, LatentSpec
 

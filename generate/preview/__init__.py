@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from genrep.lazy import lazy
+from genrep.imports import lazy
 
 if TYPE_CHECKING:
     from .config import PreviewConfig

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from genrep import seeding
-from genrep.encoders.devices import pick_device
+from genrep.devices import pick_device
 from genrep.errors import GeneratorError, RecipeError
 from genrep.files import require_writable
 from genrep.images.sheet import save_png

@@ -149,7 +149,7 @@ class FilteredSource:
         """Log-odds and largest values of the anchors of up to a batch of candidates. Shape: ``(B,) -> (B,), (B,)``."""
         import torch
 
-        from genrep.pixel_views.upload import to_device
+        from genrep.devices import to_device
 
         source, count = self.source, len(candidates)
         padded = np.concatenate([candidates, np.repeat(candidates[-1:], self.candidate_batch - count)])

@@ -96,7 +96,7 @@ class PairSource:
 
     def _padded(self, values: NDArray[Any]) -> Tensor:
         """On the device, the last row repeated to the full batch: the last bit of a sum depends on a batch's shape."""
-        from genrep.pixel_views.upload import to_device
+        from genrep.devices import to_device
 
         pad = self.batch_size - len(values)
         return to_device(np.concatenate([values, np.repeat(values[-1:], pad, axis=0)]), self.device)

@@ -1,6 +1,6 @@
 """The folders of the cache.
 
-    $GENREP_HOME, else $XDG_CACHE_HOME/genrep, else ~/.cache/genrep (genrep.home)
+    $GENREP_HOME, else $XDG_CACHE_HOME/genrep, else ~/.cache/genrep (genrep.files)
       weights/<recipe>/FILE              a download, with FILE.facts.json beside it (facts.py)
       converted/<key>.safetensors .json  what became of a weights file (conversion.py)
 
@@ -14,8 +14,7 @@ import os
 from pathlib import Path
 
 from genrep.errors import WeightsError
-from genrep.files import sha256_file, write_atomic
-from genrep.home import HOME, home
+from genrep.files import HOME, home, sha256_file, write_atomic
 
 
 def cache_folder() -> Path:

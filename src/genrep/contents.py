@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import DataError
-from .files import write_atomic
-from .home import home
+from .files import home, write_atomic
 from .progress import Progress
 from .untrusted import open_regular, printable, regular
 

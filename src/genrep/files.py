@@ -1,4 +1,9 @@
-"""Files that are either whole or absent, and the one JSON form that digests are taken of."""
+"""Files that are either whole or absent, the one JSON form that digests are taken of, and the folder of caches.
+
+The folder of caches is ``$GENREP_HOME``, else ``$XDG_CACHE_HOME/genrep``, else ``~/.cache/genrep``. It holds ``weights/`` and
+``converted/`` of generators, and ``contents/``, digests of image files. Everything in it can be removed at any time, and an
+administrator may fill it and make it read-only.
+"""
 
 from __future__ import annotations
 
@@ -158,3 +163,15 @@ def write_json(path: Path, value: Any, *, shared: bool = False) -> None:
     """Write readable JSON (sorted keys, two spaces) with ``write_atomic``."""
     text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
     write_atomic(path, text.encode() + b"\n", shared=shared)
+
+
+HOME = "GENREP_HOME"  # an environment variable
+
+
+def home() -> Path:
+    """The folder, which need not exist. Raises RuntimeError or OSError if there is no telling where it would be."""
+    own, cache = os.environ.get(HOME), os.environ.get("XDG_CACHE_HOME", "")
+    if own:
+        return Path(own).expanduser().absolute()
+    # The XDG specification tells to ignore a relative path.
+    return (Path(cache) if os.path.isabs(cache) else Path.home() / ".cache") / "genrep"

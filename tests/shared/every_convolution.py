@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genrep.encoders import ARCHS, STEMS, build_encoder
-from genrep.encoders.convolutions import Conv2d
+from genrep.encoders.networks import Conv2d
 from genrep.generate.generators.stylegan2 import ops
 
 BATCH = 2

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from genrep.encoders.convolutions import Conv2d, guard_convolutions
+from genrep.encoders.networks import Conv2d, guard_convolutions
 
 
 def test_every_convolution_of_our_networks_is_right_with_perturbed_memory():

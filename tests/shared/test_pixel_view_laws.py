@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from genrep.pixel_views import PIXEL_VIEWS, PixelViews
-from genrep.pixel_views.parameters import ViewParameters, draw
-from genrep.pixel_views.streams import view_uniforms
+from genrep.pixel_views.parameters import ViewParameters, draw, view_uniforms
 from genrep.seeding import derive
 from genrep.seeding import uniforms as philox_uniforms
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from genrep.devices import pick_device, pick_precision
 from genrep.encoders import EncoderFacts
-from genrep.encoders.devices import pick_device, pick_precision
 from genrep.errors import DatasetError, TrainingError
 from genrep.files import sha256_file
 from genrep.pixel_views import IMAGENET_MEAN, IMAGENET_STD

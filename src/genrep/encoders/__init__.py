@@ -1,7 +1,6 @@
 """Encoders: ResNets without their classifier, the projector on top, and the files that encoders are kept in.
 
     networks.py   build_encoder, Projector
-    convolutions.py    right on a CPU in bfloat16 too
     loaded.py     LoadedEncoder, random_encoder
     files.py      save_encoder, load_encoder
     layouts.py    where a stranger's checkpoint keeps its ResNet, and under which names
@@ -17,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from genrep.lazy import lazy
+from genrep.imports import lazy
 
 if TYPE_CHECKING:
     from .export import export_encoder

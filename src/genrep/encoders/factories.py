@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from genrep.errors import GenRepError, WeightsError
-from genrep.factories import find_factory
+from genrep.imports import find_factory
 
 from . import EncoderFacts
-from .convolutions import guard_convolutions
 from .loaded import LoadedEncoder, default_facts, state_sha256, with_overrides
+from .networks import guard_convolutions
 
 _FACTS = ("size", "mean", "std")
 

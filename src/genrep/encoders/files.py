@@ -1,15 +1,14 @@
 """``encoder.safetensors``: every key of torchvision's state dict but ``fc``, batch-norm buffers included, no prefix.
 
 Its metadata say ``arch``, ``stem``, ``size`` (pixels trained at), ``mean`` and ``std`` (JSON lists). Others' checkpoints are
-read too, and no code of theirs is run: safetensors by that library, pickles by ``genrep.unpickle``.
-"""
+read too, and no code of theirs is run: safetensors by that library, pickles by ``genrep.unpickle``."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,9 @@ from torch import Tensor, nn
 from genrep.errors import WeightsError
 from genrep.files import file_and_network, sha256_file, write_atomic
 from genrep.tensor_files import is_safetensors, read_safetensors, safetensors_bytes
-from genrep.untrusted import content_faults, label, printable
+from genrep.untrusted import content_faults, label, printable, read_bounded
 
-from . import EncoderFacts
-from .folders import INDEX, file_in, read_index
+from . import ENCODER_FILE, EncoderFacts
 from .layouts import check_fit, find_resnet, misfits_of, plain, resnet_shapes
 from .loaded import LoadedEncoder, check_facts, default_facts, with_overrides
 from .networks import build_encoder
@@ -148,3 +146,89 @@ def _filled(facts: EncoderFacts, state: Mapping[str, Tensor]) -> nn.Module:
         module = build_encoder(facts.arch, facts.stem, seed=0)
     module.load_state_dict(state, assign=True)
     return module.eval()
+
+
+INDEX = ".index.json"
+_FILES = (
+    ENCODER_FILE,
+    "model.safetensors",
+    "pytorch_model.bin",
+    f"model.safetensors{INDEX}",
+    f"pytorch_model.bin{INDEX}",
+)
+_SUFFIXES = {".bin", ".ckpt", ".pkl", ".pt", ".pth", ".safetensors", ".tar", ".torch"}
+_LARGEST_INDEX = 1 << 24  # bytes
+_MOST_SHARDS = 1000
+_SHOWN = 5
+
+
+def file_in(folder: Path) -> Path:
+    """The encoder's file in a folder, by the names that such files have. Raises WeightsError if there is none."""
+    for name in _FILES:
+        if (folder / name).exists():
+            return folder / name
+    others = sorted(label(path.name) for path in _checkpoints(folder))
+    more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
+    found = f"; it holds {', '.join(others[:_SHOWN])}{more}: name the file itself" if others else ""
+    raise WeightsError(
+        f"{printable(str(folder))}: no such encoder in this folder; wanted {ENCODER_FILE} (of a finished run of genrep-train), "
+        f"{', '.join(_FILES[1:3])} or an index of one{found}"
+    )
+
+
+def _checkpoints(folder: Path) -> Iterator[Path]:
+    try:
+        yield from (path for path in folder.iterdir() if path.suffix in _SUFFIXES and path.is_file())
+    except OSError as error:
+        raise WeightsError(f"{printable(str(folder))}: {error.strerror}") from None
+
+
+def read_index(path: Path) -> tuple[dict[str, Any], str]:
+    """The tensors of all shards that an index names, and a digest of the index and of every shard.
+
+    Raises:
+        WeightsError: it is no index, names a file elsewhere than beside it, or a shard lacks what the index says it holds.
+    """
+    where = printable(str(path))
+    text = read_bounded(path, _LARGEST_INDEX, WeightsError, follow=True)
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{where}: not an index of shards ({label(error)})") from None
+    places = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
+        raise WeightsError(f"{where}: not an index of shards; wanted weight_map, a table of tensors' names and files")
+    shards = sorted(set(places.values()))
+    if len(shards) > _MOST_SHARDS:
+        raise WeightsError(f"{where}: an index of {len(shards)} shards; wanted at most {_MOST_SHARDS}")
+    digest = hashlib.sha256(text)
+    tensors: dict[str, Any] = {}
+    for shard in shards:
+        if shard in ("", ".", "..") or Path(shard).name != shard or "\0" in shard:
+            raise WeightsError(
+                f"{where}: it names the shard {label(shard)}; wanted the name of a file beside the index"
+            )
+        held = _read_part(path.with_name(shard))
+        mine = {name for name, place in places.items() if place == shard}
+        if missing := sorted(mine - held.keys()):
+            raise WeightsError(
+                f"{where}: {label(missing[0])} is not in {label(shard)}, where the index says that it is"
+            )
+        if twice := sorted(held.keys() & tensors.keys()):
+            raise WeightsError(f"{where}: {label(twice[0])} is in two shards")
+        tensors |= held
+        digest.update(bytes.fromhex(sha256_file(path.with_name(shard))))
+    return tensors, digest.hexdigest()
+
+
+def _read_part(path: Path) -> dict[str, Any]:
+    if is_safetensors(path):
+        return dict(read_safetensors(path, printable(str(path)))[0])
+    from genrep.unpickle import read_file
+
+    found = read_file(path)
+    if not isinstance(found, dict):
+        raise WeightsError(
+            f"{printable(str(path))}: it holds a {label(type(found).__name__)}; wanted a dictionary of tensors"
+        )
+    return found

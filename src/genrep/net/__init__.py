@@ -1,12 +1,10 @@
 """Files on web servers, for weights and datasets alike: one client with one set of guards.
 
-client.py     a request: ranges, bounded redirects that lead no further inside, nothing compressed, no web page for a file
-limits.py     least rate, attempts, everybody's end when one fails
-addresses.py  how far inside an address lies; what is printed of one
+client.py  a request: ranges, bounded redirects that lead no further inside, nothing compressed, no web page for a file
+limits.py  least rate, attempts, everybody's end when one fails
 """
 
-from .addresses import shown
-from .client import SCHEMES, HttpAnswer, HttpSource
+from .client import SCHEMES, HttpAnswer, HttpSource, shown
 from .limits import Limits, Lost, Missing, Patience, RangeRefused, Refused, Stop, Stopped, persist
 
 __all__ = [

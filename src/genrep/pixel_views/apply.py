@@ -15,14 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..devices import to_device
 from . import randaugment as ra
 from . import table
-from .affine import warp
 from .colour import brightness_, contrast_, gray, hue_, saturation_
 from .dense import compiled_views
+from .geometry import along_both, blur_matrix, blur_radius, blur_taps, resize_matrix, resize_taps, warp
 from .parameters import OP_HUE, ORDERS, RAND_OPERATIONS, ViewParameters
-from .resample import along_both, blur_matrix, blur_radius, blur_taps, resize_matrix, resize_taps
-from .upload import to_device
 
 CHUNK = 2**20  # values that a core works on at a time: what its cache holds
 JITTER = (brightness_, contrast_, saturation_, hue_)  # by the numbers of their operations

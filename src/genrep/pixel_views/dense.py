@@ -13,13 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..devices import to_device
 from . import PixelViews, table
 from . import randaugment as ra
-from .affine import warp
 from .colour import gray, shifted_hue
+from .geometry import along_both, blur_matrix, blur_radius, resize_matrix, warp
 from .parameters import OP_HUE, ViewParameters
-from .resample import along_both, blur_matrix, blur_radius, resize_matrix
-from .upload import to_device
 
 
 def differentiable_views(

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import randaugment as ra
-from .affine import IDENTITY, sheared, turn_and_zoom
+from .geometry import IDENTITY, sheared, turn_and_zoom
 from .parameters import OP_CONTRAST, OP_HUE, OP_SATURATION, ViewParameters
 
 # Columns.

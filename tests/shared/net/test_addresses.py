@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from genrep.net.addresses import LOOPBACK, NEVER, PRIVATE, PUBLIC, rank, shown
+from genrep.net.client import LOOPBACK, NEVER, PRIVATE, PUBLIC, rank, shown
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,31 @@
-"""``package.module:factory``: someone's own function, found by name."""
+"""Modules imported when they are asked for: a package's names, and ``package.module:factory`` of anyone's own."""
 
 from __future__ import annotations
 
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 from .errors import GenRepError
+
+
+def lazy(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """A package's ``__getattr__``; ``homes`` says for each name in which module below the package it is.
+
+    >>> lazy("genrep", {"flag": "errors"})("flag")("num_pairs")
+    '--num-pairs'
+    """
+
+    def get(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(f".{homes[name]}", package), name)
+
+    return get
 
 
 def find_factory(name: str, option: str, returns: str, error: type[GenRepError]) -> Callable[..., Any]:

@@ -1,8 +1,11 @@
-"""Where networks run, and in which precision."""
+"""Devices by name, what they compute in, and NumPy arrays on their way to them."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from genrep.errors import GenRepError, TrainingError
 
@@ -35,3 +38,9 @@ def _native_bf16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     return bool(supported is not None and supported())
+
+
+def to_device(values: NDArray[np.generic], device: torch.device) -> Tensor:
+    """A tensor of the array on the device, without waiting for the device."""
+    tensor = torch.from_numpy(np.ascontiguousarray(values))
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
