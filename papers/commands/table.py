@@ -21,6 +21,6 @@ def command(results: tuple[str, ...]) -> None:
     """
     from genrep.evaluate.table import results_table
 
-    from ..report.config import rows_of
+    from ..report.rows import rows_of
 
     say(results_table([(row.name, path) for row in rows_of(results) for path in row.runs]))

@@ -9,13 +9,11 @@ from pathlib import Path
 from genrep.errors import DataError
 from genrep.files import locked_folder, write_atomic, write_json
 
-from .config import ReportConfig
-from .measured import Group, grouped, other_data
+from .measured import Group, grouped, other_data, suite_means
 from .page import Block, Heading, Listing, Paragraph, Picture, to_html, to_markdown
 from .papers import Published
 from .plots import draw_curves, draw_sweep, has_curves, plots_installed, published_of
-from .rows import RowData, encoders_table, read_row
-from .suites import suite_means
+from .rows import ReportConfig, RowData, encoders_table, read_row
 from .sweeps import Sweep, find_sweeps
 from .tables import comparable, other_blocks, other_numbers, protocol_blocks, result_blocks, source_blocks, titles
 
