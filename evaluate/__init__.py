@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from .detection.run import evaluate_detection
     from .finetune.config import FinetuneConfig
     from .finetune.run import evaluate_finetune
-    from .knn import KnnConfig, evaluate_knn
+    from .knn import evaluate_knn
     from .linear.config import LinearConfig
     from .linear.run import evaluate_linear
     from .protocol import Protocol, Results
+    from .settings import KnnConfig
     from .transfer import TransferConfig, evaluate_transfer
     from .voc.config import Voc07Config
     from .voc.run import evaluate_voc07
@@ -39,7 +40,7 @@ __all__ = [
 # Found when asked for, so that `genrep-evaluate --help` does not wait for torch.
 _LAZY = {
     "DetectionConfig": "detection.config",
-    "KnnConfig": "knn",
+    "KnnConfig": "settings",
     "Voc07Config": "voc.config",
     "Protocol": "protocol",
     "Results": "protocol",

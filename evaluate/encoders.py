@@ -5,28 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genrep.encoders import ARCHS, STEMS
-from genrep.errors import WeightsError, one_of
+from genrep.errors import WeightsError
+from genrep.evaluate.settings import check_encoder_choice
 from genrep.progress import note
 
 if TYPE_CHECKING:
     from genrep.encoders import LoadedEncoder
-
-
-def check_encoder_choice(
-    *, encoder: str | Path | None, random_init: bool, arch: str | None, stem: str = "imagenet"
-) -> None:
-    """What a config's ``__post_init__`` asks of these four. Raises ValueError, naming the option; opens nothing."""
-    if (encoder is None) != random_init:
-        raise ValueError("--encoder or --random-init: wanted one of the two")
-    if random_init and arch is None:
-        raise ValueError("--random-init: wanted --arch beside it")
-    if encoder is not None and arch is not None:
-        raise ValueError(f"--arch {arch}: the encoder's file says what it is; wanted only with --random-init")
-    if arch is not None and arch not in ARCHS:
-        raise ValueError(f"--arch {arch!r}: wanted one of {one_of(arch, ARCHS)}")
-    if stem not in STEMS:
-        raise ValueError(f"--stem {stem!r}: wanted one of {one_of(stem, STEMS)}")
 
 
 def open_encoder(

@@ -5,12 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from genrep.encoders import DEVICES
-from genrep.errors import DataError, one_of
+from genrep.errors import DataError
+from genrep.evaluate.settings import (
+    arch_setting,
+    check_encoder_choice,
+    device_setting,
+    encoder_setting,
+    force_setting,
+    random_init_setting,
+    seeds_setting,
+    stem_setting,
+)
 from genrep.files import locked_folder
 from genrep.images.labelled import MissingDataset
+from genrep.settings import config, setting
 
-from .encoders import check_encoder_choice
 from .linear.config import PRESETS, LinearConfig
 from .linear.run import LinearProbe
 from .protocol import Results
@@ -42,41 +51,43 @@ SUITES = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@config
 class TransferConfig:
     """Settings of a suite; those of the probes are its preset's."""
 
-    suite: str
-    root: Path
-    out: Path
-    encoder: str | Path | None = None  # see evaluate.encoders.open_encoder; this or random_init
-    random_init: bool = False
-    arch: str | None = None
-    stem: str = "imagenet"
-    download: bool = False  # those that are not under root, where they can be
-    preset: str | None = None  # another than the suite's
-    size: int | None = None
-    crop: int | None = None
-    epochs: int | None = None
-    workers: int | None = None
-    seeds: tuple[int, ...] = (0,)
-    device: str = "auto"
-    force: bool = False
+    encoder: str | Path | None = encoder_setting()
+    random_init: bool = random_init_setting()
+    arch: str | None = arch_setting()
+    stem: str = stem_setting()
+    suite: str = setting(choices=SUITES, help="Whose table.")
+    root: Path = setting(metavar="DIR", help="Where the datasets lie, or are downloaded to.")
+    download: bool = setting(default=False, help="Fetch the datasets that are not under --root: tens of GB.")
+    out: Path = setting(metavar="DIR", help="Folder whose transfer.json gets the results.")
+    preset: str | None = setting(default=None, choices=PRESETS, help="Another protocol than the suite's.")
+    size: int | None = setting(
+        default=None, least=1, metavar="PIXELS", help="Resize the shorter side to this.  [default: the preset's]"
+    )
+    crop: int | None = setting(
+        default=None,
+        least=1,
+        metavar="PIXELS",
+        help="Side of crops.  [default: the preset's, in proportion to --size]",
+    )
+    epochs: int | None = setting(
+        default=None, least=1, help="Passes over the training images.  [default: the preset's]"
+    )
+    workers: int | None = setting(default=None, least=1, help="Threads that decode images.  [default: one per core]")
+    seeds: tuple[int, ...] = seeds_setting()
+    device: str = device_setting()
+    force: bool = force_setting()
 
     def __post_init__(self) -> None:
-        """Raises ValueError, naming the option."""
+        """What goes together. Raises ConfigError."""
         check_encoder_choice(encoder=self.encoder, random_init=self.random_init, arch=self.arch, stem=self.stem)
-        for name, value, known in (
-            ("suite", self.suite, tuple(SUITES)),
-            ("preset", self.preset, (None, *PRESETS)),
-            ("device", self.device, DEVICES),
-        ):
-            if value not in known:
-                raise ValueError(f"--{name} {value!r}: wanted one of {one_of(value, known)}")
         self.probe(SUITES[self.suite].datasets[0])
 
     def probe(self, dataset: str) -> LinearConfig:
-        """The settings on one dataset. Raises ValueError, naming the option."""
+        """The settings on one dataset. Raises ConfigError."""
         return LinearConfig(
             dataset=dataset,
             out=self.out,

@@ -2,65 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from genrep.cli import say, settings_of
-from genrep.encoders import DEVICES, PRECISIONS
-from genrep.evaluate.detection.config import NORMS, PRESETS, DetectionConfig
-from genrep.option_types import COUNT, PATH, Choice, IntRange
+from genrep.cli import print_config, say
+from genrep.errors import ConfigError
+from genrep.option_types import PATH
+from genrep.settings import from_options, options
 
-from .options import POSITIVE_FLOAT, encoder_options
+from ..detection.config import DetectionConfig
+from ..settings import check_encoder_choice
 
-setting = settings_of(DetectionConfig)
+FIRST = ("encoder", "random_init", "arch", "stem", "data", "test_data", "train_split", "test_split", "classes")
 
 
 @click.command(name="detection")
-@encoder_options
-@click.option(
-    "--data",
-    multiple=True,
-    type=PATH,
-    metavar="DIR",
-    help="Folder in Pascal VOC's layout to train on. May be repeated: VOC2007 and VOC2012.",
-)
-@setting("--test-data", type=PATH, metavar="DIR", help="Folder to test on.  [default: the first --data]")
-@setting("--train-split", metavar="NAME", help="List in ImageSets/Main.")
-@setting("--test-split", metavar="NAME", help="List in ImageSets/Main.")
-@click.option(
-    "--classes",
-    metavar="A,B,…|measurable",
-    help="Classes to detect; others are dropped. measurable: all that have objects in both splits.  [default: all]",
-)
+@options(DetectionConfig, *FIRST)
 @click.option("--out", type=PATH, metavar="DIR", help="Folder whose detection.json gets the result.")
-# Training
-@setting("--preset", type=Choice(list(PRESETS)), help="A paper's settings; small: half an hour on a CPU.")
-@setting(
-    "--norm",
-    type=Choice(NORMS),
-    help="batch: batch norm, over all processes; frozen: the encoder's statistics and gains stay.",
-)
-@setting("--steps", type=COUNT, help="Updates.  [default: the preset's]")
-@setting("--batch-size", type=COUNT, metavar="IMAGES", help="Per update, over all processes.  [default: the preset's]")
-@setting("--lr", type=POSITIVE_FLOAT, help="Of SGD at this batch size.  [default: the preset's]")
-@setting("--warmup", type=IntRange(min=0), metavar="STEPS", help="Linear.  [default: the preset's]")
-@setting("--clip-norm", type=POSITIVE_FLOAT, help="Largest norm of the gradients.  [default: the preset's]")
-@click.option(
-    "--min-sizes", metavar="PIXELS,…", help="Shorter sides in training, one drawn an image.  [default: the preset's]"
-)
-@setting("--max-size", type=COUNT, metavar="PIXELS", help="Longer side, training and test.  [default: the preset's]")
-@setting("--test-size", type=COUNT, metavar="PIXELS", help="Shorter side in the test.  [default: the preset's]")
-@setting("--precision", type=Choice(PRECISIONS), help="Of the convolutions.  [default: the preset's]")
-# Run
-@setting("--seed", type=IntRange(min=0), help="Of the new layers, the order, the augmentation and --random-init.")
-@setting("--device", type=Choice(DEVICES), help="auto: the GPU if there is one.")
-@setting("--workers", type=COUNT, metavar="THREADS", help="That read and resize images.")
-@setting("--checkpoint-every", type=COUNT, metavar="STEPS", help="A checkpoint to resume from.")
-@setting("--log-every", type=COUNT, metavar="STEPS", help="A line in metrics.jsonl.")
-@click.option("--force", is_flag=True, help="Replace an earlier result of this dataset, protocol and seed.")
+@options(DetectionConfig, without=FIRST)
 @click.option(
     "--export-detectron2",
     type=PATH,
@@ -68,9 +29,7 @@ setting = settings_of(DetectionConfig)
     help="Only write the encoder as a checkpoint for detectron2, train nothing.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the settings as JSON and exit.")
-def command(
-    dry_run: bool, export_detectron2: Path | None, classes: str | None, min_sizes: str | None, **options: Any
-) -> None:
+def command(dry_run: bool, export_detectron2: Path | None, **values: Any) -> None:
     """Fine-tune Faster R-CNN (R50-C4) on an encoder end to end and test it.
 
     The result is AP, AP50 and AP75 by VOC07's 11 points (the papers' tables), with VOC2010's and COCO's beside them. The
@@ -83,22 +42,14 @@ def command(
       genrep-evaluate detection --encoder runs/x --export-detectron2 x.pkl
     """
     if export_detectron2 is not None:
-        _export(export_detectron2, options)
+        _export(export_detectron2, values)
         return
     for name in ("data", "out"):
-        if not options[name]:
+        if not values[name]:
             raise click.UsageError(f"Missing option '--{name}'.")
-    names = tuple(part.strip() for part in classes.split(",")) if classes else ()
-    try:
-        sizes = tuple(int(part) for part in min_sizes.split(",")) if min_sizes else ()
-    except ValueError:
-        raise click.UsageError(f"--min-sizes {min_sizes}: wanted whole numbers with commas between") from None
-    try:
-        config = DetectionConfig(classes=names, min_sizes=sizes, **options)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
+    config = from_options(DetectionConfig, values)
     if dry_run:
-        click.echo(json.dumps(config.to_json(), indent=2, sort_keys=True, default=str))
+        print_config(config.to_json())
         return
     from genrep.evaluate.detection.run import evaluate_detection
 
@@ -116,13 +67,13 @@ def command(
 def _export(path: Path, options: dict[str, Any]) -> None:
     from genrep.encoders import export_encoder
     from genrep.encoders.export import check_export
-    from genrep.evaluate.encoders import check_encoder_choice, open_encoder
+    from genrep.evaluate.encoders import open_encoder
 
     choice = {name: options[name] for name in ("encoder", "random_init", "arch", "stem")}
     try:
         check_encoder_choice(**choice)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
+    except ConfigError as error:
+        raise click.UsageError(error.in_shell()) from error
     try:
         check_export(path, "detectron2")
     except ValueError as error:

@@ -10,7 +10,7 @@ from genrep.cli import say
 from genrep.encoders import EXPORT_FORMATS
 from genrep.option_types import PATH, PATH_TEXT, Choice
 
-from .options import ENCODER_HELP, ENCODER_METAVAR
+from ..settings import ENCODER_HELP, ENCODER_METAVAR
 
 
 @click.command("export")

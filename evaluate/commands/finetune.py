@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
-from genrep.cli import print_config, say, settings_of
-from genrep.option_types import COUNT, PATH
+from genrep.cli import say
+from genrep.settings import configured
 
-from ..finetune.config import VISSL, FinetuneConfig
-from .options import POSITIVE_FLOAT, encoder_options, image_options, run_options
-
-setting = settings_of(FinetuneConfig)
+from ..finetune.config import FinetuneConfig
 
 
 @click.command("finetune")
-@encoder_options
-@image_options
-@click.option("--out", required=True, type=PATH, metavar="DIR", help="Folder whose finetune.json gets the result.")
-@setting("--labels", metavar="P%|N-per-class", help="Part of each class that has labels (1%, 10%), or so many images.")
-@setting(
-    "--subset",
-    type=PATH,
-    metavar="FILE",
-    help="File names, one per line, instead: SimCLR's 1percent.txt, 10percent.txt.",
-)
-@setting("--size", type=COUNT, metavar="PIXELS", help="Shorter side of test images.  [default: 8/7 of --crop]")
-@setting("--crop", type=COUNT, metavar="PIXELS", help="Side of crops.  [default: what the encoder was trained at]")
-@setting("--epochs", type=COUNT, help=f"Passes over the labelled images.  [default: {VISSL.epochs}]")
-@setting("--lr", type=POSITIVE_FLOAT, help=f"Of SGD.  [default: {VISSL.lr:g} at batch 256, in proportion]")
-@setting(
-    "--batch-size", type=COUNT, metavar="IMAGES", help=f"Images per update.  [default: {VISSL.batch_size}, or all]"
-)
-@setting("--workers", type=COUNT, help="Threads that decode images.  [default: one per core]")
-@run_options
-def command(dry_run: bool, **options: Any) -> None:
+@configured(FinetuneConfig)
+def command(config: FinetuneConfig) -> None:
     """Fine-tune an encoder on few labels, end to end, and test it.
 
     The settings are VISSL's for ImageNet with 1 % and 10 % of the labels, by which COP-Gen was measured. The result is the
@@ -45,13 +22,6 @@ def command(dry_run: bool, **options: Any) -> None:
     Example:
       genrep-evaluate finetune --encoder runs/x --dataset imagenet --root /data --labels 1% --out runs/x
     """
-    try:
-        config = FinetuneConfig(**options)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
-    if dry_run:
-        print_config(config)
-        return
     from ..finetune.run import evaluate_finetune
 
     result = evaluate_finetune(config)

@@ -9,10 +9,20 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from genrep.encoders import DEVICES, PRECISIONS
-from genrep.errors import one_of
-from genrep.evaluate.encoders import check_encoder_choice
+from genrep.encoders import PRECISIONS
+from genrep.errors import ConfigError
+from genrep.evaluate.settings import (
+    arch_setting,
+    check_encoder_choice,
+    class_names,
+    device_setting,
+    encoder_setting,
+    force_setting,
+    random_init_setting,
+    stem_setting,
+)
 from genrep.evaluate.voc.layout import MEASURABLE
+from genrep.settings import MOST_SEED, config, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,65 +91,89 @@ NORMS = ("batch", "frozen")
 OVERRIDES = ("steps", "batch_size", "lr", "warmup", "clip_norm", "min_sizes", "max_size", "test_size", "precision")
 
 
-@dataclass(frozen=True, kw_only=True)
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise ConfigError.naming("{min_sizes} {}: wanted whole numbers with commas between", text) from None
+
+
+@config
 class DetectionConfig:
     """Settings of a detection run; what is None is the preset's."""
 
-    data: tuple[Path, ...]  # folders in VOC's layout, trained on together
-    out: Path
-    test_data: Path | None = None  # None: the first of ``data``
-    train_split: str = "trainval"
-    test_split: str = "test"
-    classes: tuple[str, ...] = ()  # none: those of both splits; ("measurable",): of these what can be measured
-    encoder: str | Path | None = None
-    random_init: bool = False
-    arch: str | None = None
-    stem: str = "imagenet"
-    preset: str = "genrep-24k"
-    norm: str = (
-        "batch"  # batch norm, over all processes; or frozen: the encoder's statistics and gains stay as they are
+    encoder: str | Path | None = encoder_setting()
+    random_init: bool = random_init_setting()
+    arch: str | None = arch_setting()
+    stem: str = stem_setting()
+    data: tuple[Path, ...] = setting(
+        default=(),
+        metavar="DIR",
+        help="Folder in Pascal VOC's layout to train on. May be repeated: VOC2007 and VOC2012.",
     )
-    steps: int | None = None
-    batch_size: int | None = None
-    lr: float | None = None
-    warmup: int | None = None
-    clip_norm: float | None = None
-    min_sizes: tuple[int, ...] = ()
-    max_size: int | None = None
-    test_size: int | None = None
-    precision: str | None = None
-    seed: int = 0
-    device: str = "auto"
-    workers: int = 4  # threads that decode and resize images
-    checkpoint_every: int = 500  # steps
-    log_every: int = 20  # steps
-    force: bool = False
+    test_data: Path | None = setting(
+        default=None, metavar="DIR", help="Folder to test on.  [default: the first --data]"
+    )
+    train_split: str = setting(default="trainval", text=True, metavar="NAME", help="List in ImageSets/Main.")
+    test_split: str = setting(default="test", text=True, metavar="NAME", help="List in ImageSets/Main.")
+    classes: tuple[str, ...] = setting(
+        default=(),
+        metavar="A,B,…|measurable",
+        parse=class_names,
+        help="Classes to detect; others are dropped. measurable: all that have objects in both splits.  [default: all]",
+    )
+    out: Path  # required, but for --export-detectron2
+    preset: str = setting(
+        default="genrep-24k", choices=PRESETS, help="A paper's settings; small: half an hour on a CPU."
+    )
+    norm: str = setting(
+        default="batch",
+        choices=NORMS,
+        help="batch: batch norm, over all processes; frozen: the encoder's statistics and gains stay.",
+    )
+    steps: int | None = setting(default=None, least=1, help="Updates.  [default: the preset's]")
+    batch_size: int | None = setting(
+        default=None, least=1, metavar="IMAGES", help="Per update, over all processes.  [default: the preset's]"
+    )
+    lr: float | None = setting(default=None, above=0, help="Of SGD at this batch size.  [default: the preset's]")
+    warmup: int | None = setting(default=None, least=0, metavar="STEPS", help="Linear.  [default: the preset's]")
+    clip_norm: float | None = setting(
+        default=None, above=0, help="Largest norm of the gradients.  [default: the preset's]"
+    )
+    min_sizes: tuple[int, ...] = setting(
+        default=(),
+        metavar="PIXELS,…",
+        parse=_sizes,
+        help="Shorter sides in training, one drawn an image.  [default: the preset's]",
+    )
+    max_size: int | None = setting(
+        default=None, least=1, metavar="PIXELS", help="Longer side, training and test.  [default: the preset's]"
+    )
+    test_size: int | None = setting(
+        default=None, least=1, metavar="PIXELS", help="Shorter side in the test.  [default: the preset's]"
+    )
+    precision: str | None = setting(
+        default=None, choices=PRECISIONS, help="Of the convolutions.  [default: the preset's]"
+    )
+    seed: int = setting(
+        default=0,
+        least=0,
+        most=MOST_SEED,
+        help="Of the new layers, the order, the augmentation and --random-init.",
+    )
+    device: str = device_setting()
+    workers: int = setting(default=4, least=1, metavar="THREADS", help="That read and resize images.")
+    checkpoint_every: int = setting(default=500, least=1, metavar="STEPS", help="A checkpoint to resume from.")
+    log_every: int = setting(default=20, least=1, metavar="STEPS", help="A line in metrics.jsonl.")
+    force: bool = force_setting("Replace an earlier result of this dataset, protocol and seed.")
 
     def __post_init__(self) -> None:
-        """Raises ValueError, naming the option."""
+        """What goes together. Raises ConfigError."""
         check_encoder_choice(encoder=self.encoder, random_init=self.random_init, arch=self.arch, stem=self.stem)
-        for name, value, known in (
-            ("preset", self.preset, PRESETS),
-            ("norm", self.norm, NORMS),
-            ("device", self.device, DEVICES),
-            ("precision", self.precision, (None, *PRECISIONS)),
-        ):
-            if value not in known:
-                raise ValueError(f"--{name} {value!r}: wanted one of {one_of(value, known)}")
         if not self.data:
-            raise ValueError("--data: wanted at least one folder")
-        for name in ("steps", "batch_size", "workers", "checkpoint_every", "log_every", "max_size", "test_size"):
-            count = getattr(self, name)
-            if count is not None and count < 1:
-                raise ValueError(f"--{name.replace('_', '-')} {count}: wanted at least 1")
-        for name in ("lr", "clip_norm"):
-            rate = getattr(self, name)
-            if rate is not None and not 0 < rate < float("inf"):
-                raise ValueError(f"--{name.replace('_', '-')} {rate}: wanted a positive number")
+            raise ConfigError.naming("{data}: wanted at least one folder")
         if len(set(self.classes)) < len(self.classes):
-            raise ValueError(f"--classes {','.join(self.classes)}: names a class twice")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"--seed {self.seed}: wanted 0 to 2^63 - 1")
+            raise ConfigError.naming("{classes} {}: names a class twice", ",".join(self.classes))
 
     @property
     def measurable(self) -> bool:

@@ -6,10 +6,22 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from genrep.encoders import DEVICES
-from genrep.errors import one_of
-
-from ..encoders import check_encoder_choice
+from genrep.errors import ConfigError
+from genrep.evaluate.settings import (
+    arch_setting,
+    check_encoder_choice,
+    check_seeds,
+    dataset_setting,
+    device_setting,
+    download_setting,
+    encoder_setting,
+    force_setting,
+    random_init_setting,
+    root_setting,
+    seeds_setting,
+    stem_setting,
+)
+from genrep.settings import config, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,65 +59,78 @@ VISSL = FinetuneSettings()
 LABELS = re.compile(r"(?P<percent>\d+(\.\d+)?)%|(?P<count>\d+)-per-class")
 
 
-@dataclass(frozen=True, kw_only=True)
+@config
 class FinetuneConfig:
     """Settings of a fine-tuning on a part of the labels; None: what ``presets.VISSL`` says."""
 
-    dataset: str  # a name of images.sets.SETS, or an image folder
-    out: Path
-    encoder: str | Path | None = None  # see evaluate.encoders.open_encoder; this or random_init
-    random_init: bool = False
-    arch: str | None = None
-    stem: str = "imagenet"
-    root: Path | None = None
-    download: bool = False
-    labels: str | None = None  # "1%", "10%", "20-per-class": of each class, chosen by the seed; this or subset
-    subset: Path | None = None  # a file with a file name per line, as SimCLR's 1percent.txt
-    size: int | None = None  # shorter side of test images
-    crop: int | None = None  # side of what the network sees
-    epochs: int | None = None
-    lr: float | None = None  # at this batch size
-    batch_size: int | None = None
-    workers: int | None = None
-    seeds: tuple[int, ...] = (0,)
-    device: str = "auto"
-    force: bool = False
+    encoder: str | Path | None = encoder_setting()
+    random_init: bool = random_init_setting()
+    arch: str | None = arch_setting()
+    stem: str = stem_setting()
+    dataset: str = dataset_setting()
+    root: Path | None = root_setting()
+    download: bool = download_setting()
+    out: Path = setting(metavar="DIR", help="Folder whose finetune.json gets the result.")
+    labels: str | None = setting(
+        default=None,
+        text=True,
+        metavar="P%|N-per-class",
+        help="Part of each class that has labels (1%, 10%), or so many images.",
+    )
+    subset: Path | None = setting(
+        default=None,
+        metavar="FILE",
+        help="File names, one per line, instead: SimCLR's 1percent.txt, 10percent.txt.",
+    )
+    size: int | None = setting(
+        default=None, least=1, metavar="PIXELS", help="Shorter side of test images.  [default: 8/7 of --crop]"
+    )
+    crop: int | None = setting(
+        default=None, least=1, metavar="PIXELS", help="Side of crops.  [default: what the encoder was trained at]"
+    )
+    epochs: int | None = setting(
+        default=None, least=1, help=f"Passes over the labelled images.  [default: {VISSL.epochs}]"
+    )
+    lr: float | None = setting(
+        default=None, above=0, help=f"Of SGD.  [default: {VISSL.lr:g} at batch 256, in proportion]"
+    )
+    batch_size: int | None = setting(
+        default=None,
+        least=1,
+        metavar="IMAGES",
+        help=f"Images per update.  [default: {VISSL.batch_size}, or all]",
+    )
+    workers: int | None = setting(default=None, least=1, help="Threads that decode images.  [default: one per core]")
+    seeds: tuple[int, ...] = seeds_setting()
+    device: str = device_setting()
+    force: bool = force_setting()
 
     def __post_init__(self) -> None:
-        """Raises ValueError, naming the option."""
+        """What goes together. Raises ConfigError."""
         check_encoder_choice(encoder=self.encoder, random_init=self.random_init, arch=self.arch, stem=self.stem)
-        if self.device not in DEVICES:
-            raise ValueError(f"--device {self.device!r}: wanted one of {one_of(self.device, DEVICES)}")
+        check_seeds(self.seeds)
         if (self.labels is None) == (self.subset is None):
-            raise ValueError("--labels or --subset: wanted one of the two")
+            raise ConfigError.naming("{labels} or {subset}: wanted one of the two")
         if self.labels is not None:
             parse_labels(self.labels)
-        for name in ("epochs", "batch_size", "size", "crop", "workers"):
-            count = getattr(self, name)
-            if count is not None and count < 1:
-                raise ValueError(f"--{name.replace('_', '-')} {count}: wanted at least 1")
         if self.size is not None and self.crop is not None and self.crop > self.size:
-            raise ValueError(f"--crop {self.crop}: wanted at most --size, {self.size}")
-        if self.lr is not None and not 0 < self.lr < float("inf"):
-            raise ValueError(f"--lr {self.lr}: wanted a positive number")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
-            raise ValueError(f"--seed {','.join(map(str, self.seeds))}: wanted different numbers, at least one")
+            raise ConfigError.naming("{crop} {}: wanted at most {size}, {}", self.crop, self.size)
 
 
 def parse_labels(text: str) -> tuple[float | None, int | None]:
-    """The part of each class, or the number of images of each class. Raises ValueError.
+    """The part of each class, or the number of images of each class. Raises ConfigError.
 
     >>> parse_labels("1%"), parse_labels("20-per-class")
     ((0.01, None), (None, 20))
     """
     match = LABELS.fullmatch(text)
     if match is None:
-        raise ValueError(f"--labels {text!r}: wanted 1%, 10% or N-per-class")
+        raise ConfigError.naming("{labels} {!r}: wanted 1%, 10% or N-per-class", text)
     if match["percent"]:
         percent = float(match["percent"])
         if not 0 < percent <= 100:
-            raise ValueError(f"--labels {text}: wanted more than 0 and at most 100 %")
+            raise ConfigError.naming("{labels} {}: wanted more than 0 and at most 100 %", text)
         return percent / 100, None
     if int(match["count"]) < 1:
-        raise ValueError(f"--labels {text}: wanted at least 1 image of each class")
+        raise ConfigError.naming("{labels} {}: wanted at least 1 image of each class", text)
     return None, int(match["count"])

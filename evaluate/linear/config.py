@@ -7,10 +7,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from genrep.encoders import DEVICES, PRECISIONS
-from genrep.errors import one_of
+from genrep.errors import ConfigError
+from genrep.evaluate.settings import (
+    arch_setting,
+    cache_setting,
+    check_encoder_choice,
+    check_seeds,
+    dataset_setting,
+    device_setting,
+    download_setting,
+    encoder_setting,
+    force_setting,
+    precision_setting,
+    random_init_setting,
+    root_setting,
+    seeds_setting,
+    stem_setting,
+)
+from genrep.settings import config, setting
 
-from ..encoders import check_encoder_choice
 from ..transforms import Augmentation, Transform
 
 LR_RULE = 64.0  # `frozen`: the rate is this over the mean squared length of the training features
@@ -137,63 +152,65 @@ L2_GRID = tuple(10 ** (-6 + 11 * k / 44) for k in range(45))  # 45 values from 1
 HELD_OUT = 5  # one in so many training images of each class chooses among them
 
 
-@dataclass(frozen=True, kw_only=True)
+@config
 class LinearConfig:
     """Settings of a linear probe; None: what the preset says."""
 
-    dataset: str  # a name of images.sets.SETS, or an image folder
-    out: Path
-    encoder: str | Path | None = None  # see evaluate.encoders.open_encoder; this or random_init
-    random_init: bool = False
-    arch: str | None = None  # of a random-initialised encoder
-    stem: str = "imagenet"
-    root: Path | None = None  # where named datasets lie
-    download: bool = False
-    preset: str = "frozen"
-    size: int | None = (
-        None  # shorter side that images are resized to; `frozen` on folders: what the encoder was trained at
+    encoder: str | Path | None = encoder_setting()
+    random_init: bool = random_init_setting()
+    arch: str | None = arch_setting()
+    stem: str = stem_setting()
+    dataset: str = dataset_setting()
+    root: Path | None = root_setting()
+    download: bool = download_setting()
+    out: Path = setting(metavar="DIR", help="Folder whose linear.json gets the result.")
+    preset: str = setting(default="frozen", choices=PRESETS, help="Whose protocol.")
+    size: int | None = setting(
+        default=None,
+        least=1,
+        metavar="PIXELS",
+        help="Resize the shorter side to this.  [default: the preset's; frozen: what the encoder was trained at, for folders]",
     )
-    crop: int | None = None  # side of the central square (and of training's crops)
-    epochs: int | None = None
-    lr: float | None = None  # of SGD at this batch size
-    lr_grid: tuple[float, ...] | None = None  # further heads; told beside the result, never chosen from
-    batch_size: int | None = None
-    feature_batch: int = 256  # images per forward pass where nothing is random
-    precision: str = "fp32"  # of the encoder's forward passes
-    workers: int | None = None  # threads that decode; None: one per core
-    cache: bool = True  # keep features in out/features/
-    seeds: tuple[int, ...] = (0,)  # a result each
-    device: str = "auto"
-    force: bool = False  # replace earlier results of the same dataset, protocol and seed
+    crop: int | None = setting(
+        default=None,
+        least=1,
+        metavar="PIXELS",
+        help="Side of crops.  [default: the preset's, in proportion to --size]",
+    )
+    epochs: int | None = setting(
+        default=None, least=1, help="Passes over the training images.  [default: the preset's; most: 60]"
+    )
+    lr: float | None = setting(
+        default=None,
+        above=0,
+        help=f"Of SGD.  [default: the preset's; frozen: {LR_RULE:g} / mean squared length of the training features]",
+    )
+    lr_grid: tuple[float, ...] | None = setting(
+        default=None,
+        above=0,
+        metavar="LR",
+        help="A further head with this rate, told beside the result. May be repeated.  [default: the preset's]",
+    )
+    batch_size: int | None = setting(
+        default=None, least=1, metavar="IMAGES", help="Images per update.  [default: the preset's]"
+    )
+    feature_batch: int = setting(
+        default=256, least=1, metavar="IMAGES", help="Images per forward pass, where nothing is random."
+    )
+    precision: str = precision_setting()
+    workers: int | None = setting(default=None, least=1, help="Threads that decode images.  [default: one per core]")
+    cache: bool = cache_setting("features")
+    seeds: tuple[int, ...] = seeds_setting()
+    device: str = device_setting()
+    force: bool = force_setting()
 
     def __post_init__(self) -> None:
-        """Raises ValueError, naming the option."""
+        """What goes together. Raises ConfigError."""
         check_encoder_choice(encoder=self.encoder, random_init=self.random_init, arch=self.arch, stem=self.stem)
-        for name, value, known in (
-            ("preset", self.preset, PRESETS),
-            ("precision", self.precision, PRECISIONS),
-            ("device", self.device, DEVICES),
-        ):
-            if value not in known:
-                raise ValueError(f"--{name} {value!r}: wanted one of {one_of(value, known)}")
-        for name in ("epochs", "batch_size", "feature_batch", "size", "crop", "workers"):
-            count = getattr(self, name)
-            if count is not None and count < 1:
-                raise ValueError(f"--{name.replace('_', '-')} {count}: wanted at least 1")
+        check_seeds(self.seeds)
         side = self.size or PRESETS[self.preset].transform.resize
         if self.crop is not None and (side is None or self.crop > side):
-            raise ValueError(f"--crop {self.crop}: wanted at most --size, {side or 'which is not given'}")
-        self._check_rates()
-        for seed in self.seeds:
-            if not 0 <= seed < 2**63:
-                raise ValueError(f"--seed {seed}: wanted 0 to 2^63 - 1")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"--seed {','.join(map(str, self.seeds))}: wanted different numbers, at least one")
-
-    def _check_rates(self) -> None:
-        for lr in (*(self.lr_grid or ()), *([] if self.lr is None else [self.lr])):
-            if not 0 < lr < float("inf"):
-                raise ValueError(f"--lr {lr}: wanted a positive number")
+            raise ConfigError.naming("{crop} {}: wanted at most {size}, {}", self.crop, side or "which is not given")
         given = [name for name in ("epochs", "lr", "lr_grid", "batch_size") if getattr(self, name) is not None]
         if PRESETS[self.preset].head == "lbfgs" and given:
-            raise ValueError(f"--{given[0].replace('_', '-')}: --preset {self.preset} has no SGD")
+            raise ConfigError.naming(f"{{{given[0]}}}: {{preset}} {{}} has no SGD", self.preset)

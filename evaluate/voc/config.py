@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
-from genrep.encoders import DEVICES
-from genrep.errors import one_of
-from genrep.evaluate.encoders import check_encoder_choice
+from genrep.errors import ConfigError
+from genrep.evaluate.settings import (
+    arch_setting,
+    check_encoder_choice,
+    class_names,
+    device_setting,
+    encoder_setting,
+    force_setting,
+    random_init_setting,
+    stem_setting,
+)
+from genrep.settings import MOST_SEED, config, setting
 
 from .layout import MEASURABLE
 
@@ -19,45 +27,46 @@ COSTS = tuple(
 )  # 26, as GenRep's script has them
 
 
-@dataclass(frozen=True, kw_only=True)
+@config
 class Voc07Config:
     """Settings of a VOC07 classification (GenRep, COP-Gen)."""
 
-    data: Path  # a folder in VOC's layout
-    out: Path
-    encoder: str | Path | None = None
-    random_init: bool = False
-    arch: str | None = None
-    stem: str = "imagenet"
-    protocol: str = (
-        "default"  # default: VOC's own rules; genrep: difficult objects count as any other, area under the curve
+    encoder: str | Path | None = encoder_setting()
+    random_init: bool = random_init_setting()
+    arch: str | None = arch_setting()
+    stem: str = stem_setting()
+    data: Path = setting(metavar="DIR", help="Folder in Pascal VOC's layout, e.g. VOC2007.")
+    out: Path = setting(metavar="DIR", help="Folder whose voc07.json gets the result.")
+    protocol: str = setting(
+        default="default",
+        choices=PROTOCOLS,
+        help="default: VOC's, difficult objects ignored, 11-point AP; genrep: difficult objects count, area under the curve.",
     )
-    split: str | None = None  # None: trainval/test; under genrep train/val, which its figures are of
-    classes: tuple[str, ...] = ()  # none: those of both splits, sorted; ("measurable",): of these what can be measured
-    size: int = 224  # pixels of the shorter side, and of the central square
-    batch_size: int = 64  # of the forward pass; not a matter of the result
-    workers: int | None = None  # processes that fit; None: one per core
-    seed: int = 0  # of liblinear's order of coordinates, and of --random-init
-    device: str = "auto"
-    force: bool = False
+    split: str | None = setting(
+        default=None,
+        choices=SPLITS,
+        help="Fitted on / tested on.  [default: trainval/test; under --protocol genrep train/val]",
+    )
+    classes: tuple[str, ...] = setting(
+        default=(),
+        metavar="A,B,…|measurable",
+        parse=class_names,
+        help="Classes to tell; others are dropped. measurable: all that enough images of both splits show.  [default: all]",
+    )
+    size: int = setting(default=224, least=1, metavar="PIXELS", help="Shorter side, and the central square's.")
+    batch_size: int = setting(default=64, least=1, metavar="IMAGES", help="Of the forward pass.")
+    workers: int | None = setting(
+        default=None, least=1, metavar="PROCESSES", help="That fit SVMs.  [default: one per core]"
+    )
+    seed: int = setting(default=0, least=0, most=MOST_SEED, help="Of the SVMs' solver, and of --random-init.")
+    device: str = device_setting()
+    force: bool = force_setting("Replace an earlier result of this dataset, protocol and seed.")
 
     def __post_init__(self) -> None:
-        """Raises ValueError, naming the option."""
+        """What goes together. Raises ConfigError."""
         check_encoder_choice(encoder=self.encoder, random_init=self.random_init, arch=self.arch, stem=self.stem)
-        for name, value, known in (
-            ("protocol", self.protocol, PROTOCOLS),
-            ("split", self.split, (None, *SPLITS)),
-            ("device", self.device, DEVICES),
-        ):
-            if value not in known:
-                raise ValueError(f"--{name} {value!r}: wanted one of {one_of(value, known)}")
-        for name, count in (("size", self.size), ("batch-size", self.batch_size), ("workers", self.workers)):
-            if count is not None and count < 1:
-                raise ValueError(f"--{name} {count}: wanted at least 1")
         if len(set(self.classes)) < len(self.classes):
-            raise ValueError(f"--classes {','.join(self.classes)}: names a class twice")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"--seed {self.seed}: wanted 0 to 2^63 - 1")
+            raise ConfigError.naming("{classes} {}: names a class twice", ",".join(self.classes))
 
     @property
     def measurable(self) -> bool:

@@ -9,8 +9,8 @@ import click
 
 from genrep.cli import say
 from genrep.encoders import DEVICES
-from genrep.evaluate.commands.options import parse_seeds
-from genrep.option_types import COUNT, PATH, PATH_TEXT, Choice
+from genrep.evaluate.settings import seed_numbers
+from genrep.option_types import COUNT, PATH, PATH_TEXT, Choice, Parsed
 from genrep.progress import note
 
 from ..reproduce.specs import SCALES, table_names
@@ -18,10 +18,6 @@ from ..reproduce.specs import SCALES, table_names
 
 def _names(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
     return tuple(part for part in value.split(",") if part)
-
-
-def _seeds(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    return None if value is None else parse_seeds(context, parameter, value)
 
 
 def _weights(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> dict[str, Path]:
@@ -61,7 +57,7 @@ def _encoders(context: click.Context, parameter: click.Parameter, value: tuple[s
     "--seed",
     "--seeds",
     "seeds",
-    callback=_seeds,
+    type=Parsed(seed_numbers),
     metavar="N[,N...]",
     help="Of trainings and evaluations.  [default: 0; cpu, small: 0,1,2]",
 )

@@ -9,8 +9,8 @@ from typing import Any, get_type_hints
 
 from genrep.evaluate.detection.config import DetectionConfig
 from genrep.evaluate.finetune.config import FinetuneConfig
-from genrep.evaluate.knn import KnnConfig
 from genrep.evaluate.linear.config import LinearConfig
+from genrep.evaluate.settings import KnnConfig
 from genrep.evaluate.transfer import TransferConfig
 from genrep.evaluate.voc.config import Voc07Config
 from genrep.generate.fits.config import DeltaConfig, FilterConfig, NavigatorConfig, SteerConfig

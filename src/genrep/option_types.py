@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from .errors import GenRepError, suggestion
+from .errors import ConfigError, GenRepError, suggestion
 from .files import user_path
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -94,6 +94,8 @@ class Parsed(click.types.StringParamType):
         """The value; a default that is one already stays."""
         try:
             return self.parse(value) if isinstance(value, str) else value
+        except ConfigError as error:  # which names the setting
+            raise click.UsageError(error.in_shell(), ctx) from error
         except ValueError as error:
             self.fail(str(error), param, ctx)
 

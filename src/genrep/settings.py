@@ -128,7 +128,7 @@ def setting(
         argument: a positional argument instead of an option.
         text: text in which ``~`` is no home folder.
         parse: makes the option's text the value; what it raises as ValueError is the option's error.
-        show_default: whether, or in which words, the help text tells the default.
+        show_default: whether the help text tells the default; with ``parse`` the text of which that is made.
         show_range: whether the help text tells the bounds.
     """
     said = Setting(
@@ -322,6 +322,8 @@ def _option(config: Any, name: str, said: Setting) -> Decorator:
             if said.show_default is None
             else said.show_default
         )
+        if said.parse is not None and isinstance(shown, str):
+            default, shown = shown, True
         attributes |= {"default": default, "show_default": shown}
     if several:
         attributes["multiple"] = True

@@ -121,5 +121,5 @@ def test_faults(encoder: Path, images: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("labels", ["0%", "101%", "1", "0-per-class", "-1%", "per-class"])
 def test_labels_that_mean_nothing(labels: str) -> None:
-    with pytest.raises(ValueError, match="--labels"):
+    with pytest.raises(ValueError, match=r"^labels"):
         FinetuneConfig(encoder="x", dataset="y", out=Path("z"), labels=labels)

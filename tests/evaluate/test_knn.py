@@ -73,7 +73,7 @@ def test_another_precision_is_another_protocol(encoder: Path, images: Path, tmp_
     assert abs(half.entry["value"] - exact.entry["value"]) < 15  # two of 15 images
     auto = evaluate_knn(config(encoder, images, tmp_path, precision="auto"))
     assert auto.already_done  # it is one of the two
-    with pytest.raises(ValueError, match="--precision 'fp16': wanted one of auto, fp32, bf16"):
+    with pytest.raises(ValueError, match=r"^precision 'fp16': wanted one of auto, fp32, bf16"):
         config(encoder, images, tmp_path, precision="fp16")
 
 

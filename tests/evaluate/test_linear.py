@@ -13,12 +13,13 @@ import pytest
 import torch
 
 from genrep.encoders import build_encoder, load_encoder, save_encoder
-from genrep.errors import DataError, ResumeError, TrainingError, WeightsError
+from genrep.errors import ConfigError, DataError, ResumeError, TrainingError, WeightsError
 from genrep.evaluate import LinearConfig, evaluate_linear, frozen, protocol
 from genrep.evaluate.checkpoints import Checkpoint
 from genrep.evaluate.linear.config import L2_GRID, PRESETS
 from genrep.evaluate.transforms import Transform
 from genrep.images.sets import load_pair
+from genrep.settings import flags_of
 
 CLASSES = ("dark", "middle", "light")
 
@@ -135,8 +136,9 @@ def test_refusals(encoder: Path, images: Path, tmp_path: Path) -> None:
     ],
 )
 def test_settings_that_are_wrong_in_themselves(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ConfigError) as caught:
         LinearConfig(dataset="x", out=Path("y"), **options)
+    assert message in caught.value.in_shell(flags_of(LinearConfig)) and "--" not in str(caught.value)
 
 
 def test_seeds_have_an_entry_each_and_a_mean(encoder: Path, images: Path, tmp_path: Path) -> None:
@@ -208,7 +210,7 @@ def test_another_precision_is_another_protocol(
     assert said[0].startswith("pooled, evaluation mode, float32, ")
     assert said[1].startswith("pooled, evaluation mode, float32 of a bfloat16 autocast, ")
     assert exact.entry["protocol"] == half.entry["protocol"] and len(entries(tmp_path)) == 2
-    with pytest.raises(ValueError, match="--precision 'fp16': wanted one of auto, fp32, bf16"):
+    with pytest.raises(ValueError, match=r"^precision 'fp16': wanted one of auto, fp32, bf16"):
         config(encoder, images, tmp_path, precision="fp16")
 
 

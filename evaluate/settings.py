@@ -1,0 +1,182 @@
+"""Settings that several protocols share, each as a function that makes a config's field, and the config of knn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from genrep.encoders import ARCHS, DEVICES, PRECISIONS, STEMS
+from genrep.errors import ConfigError, one_of
+from genrep.images.sets import SETS
+from genrep.settings import MOST_SEED, config, setting
+
+ENCODER_METAVAR = "RUN|FILE[#NETWORK]|MODULE:FACTORY"
+ENCODER_HELP = (
+    "A run's folder, a ResNet's checkpoint (torchvision, timm, transformers, detectron2, GenRep, COP-Gen, MoCo, SimSiam, BYOL, "
+    "Lightning), its index of shards or its folder, or package.module:factory. #NETWORK takes one of several in a file."
+)
+
+
+def encoder_setting() -> Any:
+    """What ``evaluate.encoders.open_encoder`` reads; this or ``random_init``."""
+    return setting(default=None, metavar=ENCODER_METAVAR, help=ENCODER_HELP)
+
+
+def random_init_setting() -> Any:
+    """An untrained encoder."""
+    return setting(default=False, help="An untrained encoder instead, of --arch and --stem.")
+
+
+def arch_setting() -> Any:
+    """Of an untrained encoder."""
+    return setting(default=None, choices=ARCHS, help="With --random-init: torchvision's ResNet.")
+
+
+def stem_setting() -> Any:
+    """Of an untrained encoder."""
+    return setting(default="imagenet", choices=STEMS, help="With --random-init.")
+
+
+def channels_setting(what: str) -> Any:
+    """The mean or standard deviation of images, for files that do not say how theirs were normalised."""
+    return setting(
+        default=None,
+        metavar="R,G,B",
+        parse=_channels,
+        help=f"{what} of the images that the encoder wants, in [0, 1].  [default: the file's, else ImageNet's]",
+    )
+
+
+def _channels(text: str) -> tuple[float, float, float]:
+    try:
+        red, green, blue = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"{text!r}: wanted three numbers R,G,B, e.g. 0.5,0.5,0.5") from None
+    return red, green, blue
+
+
+def dataset_setting() -> Any:
+    """A name of ``images.sets.SETS``, or an image folder."""
+    return setting(flags=("--dataset", "--data"), metavar="NAME|DIR", help=f"{', '.join(SETS)}; or an image folder.")
+
+
+def root_setting() -> Any:
+    """Where named datasets lie."""
+    return setting(default=None, metavar="DIR", help="Where named datasets lie, or are downloaded to.")
+
+
+def download_setting() -> Any:
+    """Whether named datasets are fetched."""
+    return setting(default=False, help="Fetch a named dataset that is not under --root.")
+
+
+def precision_setting() -> Any:
+    """Of the frozen encoder's forward passes."""
+    return setting(
+        default="fp32",
+        choices=PRECISIONS,
+        help="Of the frozen encoder. bf16: faster where the device computes in it (auto: if so), and another protocol.",
+    )
+
+
+def cache_setting(what: str) -> Any:
+    """Whether features are kept in ``out``/features."""
+    return setting(
+        default=True, negatable=True, show_default=False, help=f"Keep {what} in OUT/features.  [default: cache]"
+    )
+
+
+def seeds_setting() -> Any:
+    """Of everything random; a result for each."""
+    return setting(
+        default=(0,),
+        least=0,
+        most=MOST_SEED,
+        flags=("--seed", "--seeds"),
+        parse=seed_numbers,
+        show_default="0",
+        metavar="N[,N...]",
+        help="Of everything random, --random-init included; a result for each.",
+    )
+
+
+def seed_numbers(text: str) -> tuple[int, ...]:
+    """``0`` or ``0,1,2``, in the order given."""
+    if not all(part.isdecimal() for part in text.split(",")):
+        raise ValueError(f"{text!r}: wanted numbers like 0 or 0,1,2")
+    return tuple(int(part) for part in text.split(","))
+
+
+def check_seeds(found: tuple[int, ...]) -> None:
+    """Raises ConfigError."""
+    if not found or len(set(found)) < len(found):
+        raise ConfigError.naming("{seeds} {}: wanted different numbers, at least one", ",".join(map(str, found)))
+
+
+def device_setting(what: str = "auto: the GPU if there is one.") -> Any:
+    """Where networks compute."""
+    return setting(default="auto", choices=DEVICES, help=what)
+
+
+def force_setting(what: str = "Replace earlier results of this dataset, protocol and seed.") -> Any:
+    """Whether earlier results are replaced."""
+    return setting(default=False, help=what)
+
+
+def class_names(text: str) -> tuple[str, ...]:
+    """``A,B,…``."""
+    return tuple(part.strip() for part in text.split(",")) if text else ()
+
+
+@config
+class KnnConfig:
+    """Settings of a k-nearest-neighbour classifier (Wu et al. 2018)."""
+
+    encoder: str | Path | None = encoder_setting()
+    random_init: bool = random_init_setting()
+    arch: str | None = arch_setting()
+    stem: str = stem_setting()
+    mean: tuple[float, ...] | None = channels_setting("Mean")
+    std: tuple[float, ...] | None = channels_setting("Standard deviation")
+    dataset: str = dataset_setting()
+    root: Path | None = root_setting()
+    download: bool = download_setting()
+    size: int | None = setting(
+        default=None,
+        least=1,
+        metavar="PIXELS",
+        help="Resize images to this shorter side and take the centre.  [default: files: what the encoder was trained at]",
+    )
+    out: Path = setting(metavar="DIR", help="Folder whose knn.json gets the result.")
+    k: int = setting(default=20, least=1, help="Neighbours that vote.")
+    temperature: float = setting(
+        default=0.07, above=0, help="A neighbour's weight is exp(cosine similarity / temperature)."
+    )
+    feature_batch: int = setting(default=256, least=1, metavar="IMAGES", help="Images per forward pass.")
+    precision: str = precision_setting()
+    workers: int | None = setting(default=None, least=1, help="Threads that decode.  [default: one per core]")
+    cache: bool = cache_setting("the features")
+    seed: int = setting(default=0, least=0, most=MOST_SEED, help="Of --random-init.")
+    device: str = device_setting("auto: the GPU if any.")
+    force: bool = force_setting("Replace an earlier result of this dataset, protocol and seed.")
+
+    def __post_init__(self) -> None:
+        """What goes together. Raises ConfigError."""
+        check_encoder_choice(encoder=self.encoder, random_init=self.random_init, arch=self.arch, stem=self.stem)
+
+
+def check_encoder_choice(
+    *, encoder: str | Path | None, random_init: bool, arch: str | None, stem: str = "imagenet"
+) -> None:
+    """What a config's ``__post_init__`` asks of these four. Raises ConfigError; opens nothing."""
+    naming = ConfigError.naming
+    if (encoder is None) != random_init:
+        raise naming("{encoder} or {random_init}: wanted one of the two")
+    if random_init and arch is None:
+        raise naming("{random_init}: wanted {arch} beside it")
+    if encoder is not None and arch is not None:
+        raise naming("{arch} {}: the encoder's file says what it is; wanted only with {random_init}", arch)
+    if arch is not None and arch not in ARCHS:
+        raise naming("{arch} {!r}: wanted one of {}", arch, one_of(arch, ARCHS))
+    if stem not in STEMS:
+        raise naming("{stem} {!r}: wanted one of {}", stem, one_of(stem, STEMS))
