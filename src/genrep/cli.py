@@ -11,7 +11,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -160,15 +160,3 @@ def print_config(config: Any) -> None:
     """What ``--dry-run`` prints: the resolved settings of a config dataclass, or a mapping of them, as JSON."""
     settings = config if isinstance(config, Mapping) else vars(config)
     click.echo(json.dumps(settings, indent=2, sort_keys=True, default=str))
-
-
-def settings_of(config: Any) -> Callable[..., Callable[[Any], Any]]:
-    """``setting(flag, …)``: an option with the config's default, shown unless None (then the help text says what happens)."""
-    defaults = {name: field.default for name, field in config.__dataclass_fields__.items()}
-
-    def setting(flag: str, *more: str, **attributes: Any) -> Callable[[Any], Any]:
-        default = defaults[(more[-1] if more else flag).partition("/")[0].strip("-").replace("-", "_")]
-        shown = default is not None and default is not False
-        return click.option(flag, *more, default=default, show_default=shown, **attributes)
-
-    return setting

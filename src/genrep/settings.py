@@ -51,22 +51,28 @@ MOST_SEED = 2**63 - 1
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What a field's declaration says beside its type and default; see ``setting``."""
+    """What a field's declaration says beside its type and default."""
 
-    help: str | None = None
-    metavar: str | None = None
-    least: float | None = None
+    help: str | None = None  # what it is, and its unit
+    metavar: str | None = None  # the unit of a number, the shape of a text
+    least: float | None = None  # bounds of a number, or of each of several, …
     most: float | None = None
-    above: float | None = None
+    above: float | None = None  # … these excluded
     below: float | None = None
-    choices: tuple[str, ...] | None = None
-    flags: tuple[str, ...] = ()
-    negatable: bool = False
-    argument: bool = False
-    text: bool = False
-    parse: Callable[[str], Any] | None = None
-    show_default: bool | str | None = None
-    show_range: bool = True
+    choices: Iterable[str] | None = None  # the names that a text may be
+    flags: (
+        str | tuple[str, ...]
+    ) = ()  # the option's names, the first for errors, where they are not ``--`` and the field's
+    negatable: bool = False  # a switch ``--x/--no-x``; one of ``bool | None`` always is
+    argument: bool = False  # a positional argument instead of an option
+    text: bool = False  # text in which ``~`` is no home folder
+    parse: Callable[[str], Any] | None = None  # makes the option's text the value; its ValueError is the option's error
+    show_default: bool | str | None = None  # in the help text; with ``parse`` the text of which the default is made
+    show_range: bool = True  # in the help text
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "choices", None if self.choices is None else tuple(self.choices))
+        object.__setattr__(self, "flags", (self.flags,) if isinstance(self.flags, str) else self.flags)
 
     def in_range(self, number: float) -> bool:
         """Whether a number is within the bounds; what is not finite never is."""
@@ -97,57 +103,13 @@ class Setting:
         ]
 
 
-def setting(
-    *,
-    default: Any = dataclasses.MISSING,
-    help: str | None = None,
-    metavar: str | None = None,
-    least: float | None = None,
-    most: float | None = None,
-    above: float | None = None,
-    below: float | None = None,
-    choices: Iterable[str] | None = None,
-    flags: str | tuple[str, ...] = (),
-    negatable: bool = False,
-    argument: bool = False,
-    text: bool = False,
-    parse: Callable[[str], Any] | None = None,
-    show_default: bool | str | None = None,
-    show_range: bool = True,
-) -> Any:
-    """A config's field that is an option as well. The type comes from the annotation.
+def setting(*, default: Any = dataclasses.MISSING, **said: Any) -> Any:
+    """A config's field that is an option as well; ``said`` is what ``Setting`` takes. The type comes from the annotation.
 
-    Args:
-        default: none makes it a required option. None, False and () are not shown: there ``help`` says what happens.
-        help: what it is, and its unit.
-        metavar: the unit of a number, the shape of a text.
-        least, most, above, below: bounds of a number, or of each of several, included or not.
-        choices: the names that a text may be.
-        flags: the option's names, the first for errors, where they are not ``--`` and the field's name.
-        negatable: a switch ``--x/--no-x``; one of ``bool | None`` always is.
-        argument: a positional argument instead of an option.
-        text: text in which ``~`` is no home folder.
-        parse: makes the option's text the value; what it raises as ValueError is the option's error.
-        show_default: whether the help text tells the default; with ``parse`` the text of which that is made.
-        show_range: whether the help text tells the bounds.
+    Without a ``default`` the option is required. Of the defaults None, False and () are not shown: there ``help`` says what
+    happens.
     """
-    said = Setting(
-        help=help,
-        metavar=metavar,
-        least=least,
-        most=most,
-        above=above,
-        below=below,
-        choices=None if choices is None else tuple(choices),
-        flags=(flags,) if isinstance(flags, str) else flags,
-        negatable=negatable,
-        argument=argument,
-        text=text,
-        parse=parse,
-        show_default=show_default,
-        show_range=show_range,
-    )
-    return dataclasses.field(default=default, metadata={"setting": said})
+    return dataclasses.field(default=default, metadata={"setting": Setting(**said)})
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(setting, dataclasses.field))
