@@ -41,7 +41,9 @@ def generator_options(command: Command) -> Command:
             "--truncation", type=float, help="The generator's own: psi of StyleGAN2.  [default: the recipe's]"
         ),
         click.option("--features", metavar="FILE", type=PATH, help="Instance features, for IC-GAN."),
-        click.option("--weights", metavar="FILE[#NETWORK]", type=PATH, help="Weights instead of the recipe's own."),
+        click.option(
+            "--weights", metavar="FILE[#NETWORK]", type=PATH_TEXT, help="Weights instead of the recipe's own."
+        ),
     ):
         command = option(command)
     return command

@@ -31,7 +31,7 @@ class SteerConfig:
 
     gen: str
     out: Path
-    weights: Path | None = None  # of the generator, instead of the recipe's own
+    weights: str | Path | None = None  # of the generator, instead of the recipe's own
     features: Path | None = None  # instance features (IC-GAN)
     truncation: float | None = None  # the generator's own
     samples: int = 160_000
@@ -103,7 +103,7 @@ class NavigatorConfig:
 
     gen: str
     out: Path
-    weights: Path | None = None  # of the generator, instead of the recipe's own
+    weights: str | Path | None = None  # of the generator, instead of the recipe's own
     features: Path | None = None  # instance features (IC-GAN)
     truncation: float | None = None  # the generator's own
     chunks: str | None = None  # "1-5": T moves these chunks of the latent; None = all of it
@@ -243,7 +243,7 @@ class FilterConfig:
     out: Path
     root: Path | None = None
     download: bool = False  # fetch a named dataset that is not under root
-    weights: Path | None = None  # of the generator, instead of the recipe's own
+    weights: str | Path | None = None  # of the generator, instead of the recipe's own
     features: Path | None = None  # instance features (IC-GAN)
     truncation: float | None = None  # the generator's own
     images: int | None = None  # None = HL's one epoch: each real image once, but for those that are held out

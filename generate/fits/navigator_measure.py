@@ -135,7 +135,7 @@ def _read(run: Path) -> tuple[NavigatorConfig, dict[str, Tensor]]:
         settings = read_object(run / "config.json", WeightsError)
         names = NavigatorConfig.__dataclass_fields__
         given = {name: value for name, value in settings.items() if name in names}
-        for name in ("out", "weights", "features"):
+        for name in ("out", "features"):  # weights may be an address
             given[name] = None if given.get(name) is None else Path(given[name])
         state = read_state(run / "checkpoint.pt", torch.device("cpu"))["trainer"]["estimator"]
         return NavigatorConfig(**given), state

@@ -90,7 +90,7 @@ class Source:
 
 def open_source(
     gen: str,
-    weights: Path | None,
+    weights: str | Path | None,
     device: torch.device,
     options: Mapping[str, Any] | None = None,
     *,
@@ -105,10 +105,10 @@ def open_source(
         WeightsError, GeneratorError: its weights cannot be read, or its images carry no gradient back to z.
     """
     recipe = load_recipe(gen)
-    loaded = open_generator(recipe, weights, device, options)
-    generator = loaded.generator
-    if differentiable:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):  # of noisy ones, which are probed
+        loaded = open_generator(recipe, weights, device, options)
+        generator = loaded.generator
+        if differentiable:
             require_gradient(generator, gen, device)
     return Source(
         generator=generator,

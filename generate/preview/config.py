@@ -19,7 +19,9 @@ class PreviewConfig:
     """Settings of a sheet of anchors and positives. The pairs are those of ``genrep-generate dataset``, from pair 0 on."""
 
     gen: str = generator(default="stylegan2_fashion")
-    weights: Path | None = setting(default=None, metavar="FILE[#NETWORK]", help="Weights instead of the recipe's own.")
+    weights: str | Path | None = setting(
+        default=None, metavar="FILE[#NETWORK]", help="Weights instead of the recipe's own."
+    )
     features: Path | None = setting(default=None, metavar="FILE", help="Instance features, for IC-GAN.")
     classes: str = setting(
         default="all",

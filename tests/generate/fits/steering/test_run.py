@@ -111,6 +111,39 @@ def test_a_run_that_is_terminated_between_checkpoints_repeats_its_steps(config, 
     assert without_times(lines(config("whole").out)) == without_times(lines(config("parts").out))
 
 
+@pytest.mark.parametrize(("number", "ends"), [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_signal_finishes_the_step_and_saves_it(config, one_thread, monkeypatch, number, ends):
+    whole = fit_steer(config("whole"))
+    step = SteerTrainer.train_step
+
+    def asked_to_end(self):
+        if self.step == 6:
+            signal.raise_signal(number)
+        return step(self)
+
+    handlers = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)]
+    with monkeypatch.context() as patched, pytest.raises(ends):
+        patched.setattr(SteerTrainer, "train_step", asked_to_end)
+        fit_steer(config("parts"))
+    assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)] == handlers
+    assert torch.load(config("parts").out / "checkpoint.pt", weights_only=True)["trainer"]["step"] == 7
+    assert not (config("parts").out / "walks.safetensors").exists()
+    parts = fit_steer(config("parts"))
+    assert whole.path.read_bytes() == parts.path.read_bytes()
+    assert without_times(lines(config("whole").out)) == without_times(lines(config("parts").out))
+
+
+def test_a_checkpoint_of_an_older_version_is_one_line(config):
+    fit_steer(config())
+    path = config().out / "checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    torch.save({name: value for name, value in state.items() if name != "format"}, path)
+    with pytest.raises(
+        ResumeError, match=r"checkpoint\.pt: cannot be read \(of format None, .*; remove it to begin anew"
+    ):
+        fit_steer(config())
+
+
 SCRIPT = """
 import sys, torch
 torch.set_num_threads(1)
