@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from genrep.files import locked_folder
 from genrep.runs.signals import requests
 
 MakeDataset = Callable[..., Path]
@@ -141,6 +142,18 @@ def test_a_run_of_two_goes_on_as_one(dataset: MakeDataset, two: Path, tmp_path: 
     status, error = finish(start(dataset(count=400, per_shard=100), tmp_path, "--steps", "60"))
     assert status == 0 and "going on after step " in error
     assert lines(tmp_path)[-1]["step"] == 60
+
+
+def test_processes_whose_launcher_was_killed_end_by_themselves(dataset: MakeDataset, tmp_path: Path) -> None:
+    """Nobody would end them, and they would hold the folder until the last step."""
+    launcher = start(dataset(count=400, per_shard=100), tmp_path, "--steps", "100000", processes=2)
+    wait_for(lambda: len(lines(tmp_path)) >= 1, launcher)
+    launcher.kill()
+    _, error = launcher.communicate(timeout=120)  # its pipes are closed by the last of its processes
+    assert "the launcher of this run's processes has ended; they end after step " in error
+    assert (tmp_path / "checkpoint.pt").exists() and not (tmp_path / "encoder.safetensors").exists()
+    with locked_folder(tmp_path):
+        pass
 
 
 def test_a_fault_in_two_processes_ends_both_and_says_why(dataset: MakeDataset, two: Path) -> None:

@@ -88,9 +88,10 @@ def join(device_name: str) -> Iterator[Processes]:
         raise TrainingError(f"WORLD_SIZE is {size}, but MASTER_ADDR is not set; wanted both, as torchrun sets them")
     if device.type == "cuda":
         device = _own_gpu()
+    launcher = os.getppid()
     dist.init_process_group(BACKENDS[device.type])
     try:
-        yield Processes(device=device, rank=dist.get_rank(), size=size)
+        yield Processes(device=device, rank=dist.get_rank(), size=size, launcher=launcher)
     except RuntimeError as error:
         if not _is_from_a_peer(error):
             raise
