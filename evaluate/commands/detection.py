@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from genrep.cli import print_config, say
+from genrep.cli import print_config, say, say_leftovers
 from genrep.errors import ConfigError
 from genrep.option_types import PATH
 from genrep.settings import from_options, options
@@ -62,6 +62,7 @@ def command(dry_run: bool, export_detectron2: Path | None, **values: Any) -> Non
             f"COCO {coco['AP']:.2f} {coco['AP50']:.2f} {coco['AP75']:.2f} % of {result.entry['n']} test images "
             f"({'done before; ' if result.already_done else ''}{config.preset}, seed {config.seed}): {result.path}"
         )
+        say_leftovers([result.folder / "checkpoint.pt"], "to test the detector otherwise")
 
 
 def _export(path: Path, options: dict[str, Any]) -> None:

@@ -99,6 +99,16 @@ def test_a_rate_that_is_too_high_is_one_line(encoder: Path, rectangles: Path, tm
     assert not (tmp_path / "detection.json").exists()
 
 
+def test_what_a_run_leaves_is_told_with_its_size(
+    encoder: Path, rectangles: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    arguments = ["--encoder", str(encoder), "--data", str(rectangles), "--out", str(tmp_path), "--preset", "small"]
+    assert invoke(command, [*arguments, "--steps", "1", "--device", "cpu"]) == 0
+    (checkpoint,) = tmp_path.glob("detection-*/checkpoint.pt")
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("note: checkpoint.pt (") and line.endswith(f"remove with: rm {checkpoint}")
+
+
 def test_classes_that_the_test_does_not_share(encoder: Path, rectangles: Path, tmp_path: Path) -> None:
     import shutil
 
