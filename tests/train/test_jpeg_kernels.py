@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import io
-import threading
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -127,26 +124,3 @@ def test_all_decoders_give_the_same_pixels_and_faults() -> None:
 def test_a_picture_of_four_inks_is_no_picture_of_ours(decode: Decode) -> None:
     fault, pixels = decode(picture(mode="CMYK"))
     assert fault == BROKEN and (pixels == 77).all()
-
-
-def test_one_thread_compiles_at_a_time_and_all_run_beside_each_other() -> None:
-    inside, most, both = [0], [0], threading.Barrier(2, timeout=60)
-
-    def function(values: NDArray[np.generic]) -> int:
-        inside[0] += 1
-        most[0] = max(most[0], inside[0])
-        if values.dtype == np.uint8 and warm:
-            both.wait()  # only if two are here at once
-        else:
-            time.sleep(0.05)
-        inside[0] -= 1
-        return len(values)
-
-    call = kernels._one_at_a_time(function)
-    warm = False
-    with ThreadPoolExecutor(4) as pool:
-        kinds = [np.zeros(3, kind) for kind in (np.uint8, np.int32, np.int64, np.float32)]
-        assert list(pool.map(call, kinds)) == [3] * 4
-        assert most[0] == 1
-        warm = True
-        assert list(pool.map(call, [kinds[0]] * 2)) == [3] * 2

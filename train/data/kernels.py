@@ -10,7 +10,6 @@ libturbojpeg, ``simplejpeg`` brings one: the same pixels, a few microseconds of 
 from __future__ import annotations
 
 import ctypes
-import threading
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
@@ -29,7 +28,6 @@ REASONS = {
     BROKEN: "is a damaged JPEG",
     MANY_SCANS: f"is a JPEG of more than {MOST_SCANS} scans",
 }
-_COMPILING = threading.Lock()
 _RGB, _ACCURATE_DCT = turbojpeg.RGB, turbojpeg.ACCURATE_DCT
 
 
@@ -59,7 +57,7 @@ def copier() -> Callable[..., int]:
                 copy_bytes(targets[j] + places[i] * strides[j], bases[shard] + pointer, sizes[j])
         return GOOD
 
-    return _one_at_a_time(_compiled(copy))
+    return _compiled(copy)
 
 
 @cache
@@ -116,7 +114,7 @@ def _by_libturbojpeg(library: ctypes.CDLL) -> Callable[..., int]:
                     return fault + BROKEN
         return GOOD
 
-    compiled = _one_at_a_time(_compiled(decode))
+    compiled = _compiled(decode)
 
     def decode_with_own_handle(*arguments: Any) -> int:
         handle, told = start(), np.zeros(4, dtype=np.int32)  # width, height, subsampling, colour space
@@ -130,7 +128,7 @@ def _by_libturbojpeg(library: ctypes.CDLL) -> Callable[..., int]:
 
 def _by_simplejpeg() -> Callable[..., int]:
     """Other threads run while a picture is decoded, but not between two."""
-    simplejpeg, frame_fault = import_module("simplejpeg"), _one_at_a_time(_frame_fault())
+    simplejpeg, frame_fault = import_module("simplejpeg"), _frame_fault()
 
     def fault_of(source: int, size: int, height: int, width: int, target: int) -> int:
         found = frame_fault(source, size, height, width)
@@ -211,28 +209,3 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Machine code at the first call, for the types of that call; other threads run beside it."""
     compiled: Callable[..., Any] = import_module("numba").njit(nogil=True)(function)
     return compiled
-
-
-def _one_at_a_time(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function, but its first call with arguments of new types lets no other such call run beside it.
-
-    Numba compiles in that call, and two threads that compile the same helper break its table of signatures for good: every
-    later call that needs it ends in a KeyError (Numba 0.68, ``Dispatcher.nopython_signatures``).
-    """
-    compiled: set[tuple[Any, ...]] = set()
-
-    def call(*arguments: Any) -> Any:
-        types = tuple(
-            (value.dtype, value.ndim, value.flags.writeable, value.flags.c_contiguous)
-            if isinstance(value, np.ndarray)
-            else type(value)
-            for value in arguments
-        )
-        if types in compiled:
-            return function(*arguments)
-        with _COMPILING:
-            result = function(*arguments)
-            compiled.add(types)
-        return result
-
-    return call
