@@ -38,13 +38,13 @@ DECODERS = decoders()
 Decode = Callable[..., tuple[int, NDArray[np.uint8]]]
 
 
-def decoded(decoder: str, data: bytes, before: int = 77) -> tuple[int, NDArray[np.uint8]]:
+def decoded(decoder: str, data: bytes, before: int = 77, sizes: type = np.int64) -> tuple[int, NDArray[np.uint8]]:
     """The fault, and the buffer, which was full of ``before``."""
     memory, out = np.frombuffer(data, dtype=np.uint8), np.full((1, SIDE, SIDE, 3), before, dtype=np.uint8)
     one, table = np.array([0]), np.array([[0]])
     where = (np.array([memory.ctypes.data]), np.array([len(data)]), 1, one, one, table, SIDE, SIDE)
     targets, strides = np.array([out.ctypes.data]), np.array([out.strides[0]])
-    return DECODERS[decoder](table, np.array([[len(data)]]), *where, targets, strides), out[0]
+    return DECODERS[decoder](table, np.array([[len(data)]], sizes), *where, targets, strides), out[0]
 
 
 @pytest.fixture(params=DECODERS)
@@ -124,3 +124,20 @@ def test_all_decoders_give_the_same_pixels_and_faults() -> None:
 def test_a_picture_of_four_inks_is_no_picture_of_ours(decode: Decode) -> None:
     fault, pixels = decode(picture(mode="CMYK"))
     assert fault == BROKEN and (pixels == 77).all()
+
+
+@pytest.mark.ffcv
+def test_another_kernel_is_compiled_after_ffcv_has_changed_numbas_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FFCV's loader marks Numba's one type of C arrays of bytes read-only, under everybody's feet."""
+    import numba
+    from ffcv.memory_managers.os_cache import OSCacheManager
+
+    library = turbojpeg.library()
+    if library is None:
+        pytest.skip("no libturbojpeg here")
+    monkeypatch.setitem(DECODERS, "before", kernels._by_libturbojpeg(library))
+    assert decoded("before", picture())[0] == GOOD
+    shared = numba.uint8[::1]
+    assert OSCacheManager.state_type.fget(None) is not None and not shared.mutable
+    monkeypatch.setitem(DECODERS, "after", kernels._by_libturbojpeg(library))
+    assert decoded("after", picture(), sizes=np.uint32)[0] == GOOD  # other types: the helpers are compiled once more

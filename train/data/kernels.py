@@ -199,8 +199,12 @@ def _bytes_at() -> Callable[..., Any]:
 
     pointer = import_module("numba.extending").intrinsic(to_pointer)
 
+    # FFCV's loader makes the type of a C array of bytes read-only, in place and for everybody in the process (its os_cache.py;
+    # Numba keeps one object per type). Functions compiled for that type before are then lost in Numba's tables, and whatever
+    # calls them can no longer be compiled (KeyError). A Fortran array of one dimension is the same memory, and of a type of its
+    # own.
     def view(address, size):  # type: ignore[no-untyped-def]
-        return numba.carray(pointer(address), size, numba.uint8)
+        return numba.farray(pointer(address), size, numba.uint8)
 
     return _compiled(view)
 

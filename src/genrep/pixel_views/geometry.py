@@ -1,4 +1,4 @@
-"""Where an image's pixels go: turned, shifted and zoomed (``warp``), and linear maps along an axis (crops resized, Gaussian blurs).
+"""Where an image's pixels go: turned, shifted, zoomed; and linear maps along an axis (crops resized, Gaussian blurs).
 
 Two forms of the linear maps. On a CPU, taps: a few pixels and their weights for each output pixel, summed row by row
 (``embedding_bag``), which skips the zeros. Elsewhere, and where a gradient or a compiler is in play, a matrix per image."""

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from ..encoders.devices import pick_device
+from ..devices import pick_device
 from ..errors import TrainingError
 
 Result = TypeVar("Result")
