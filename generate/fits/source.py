@@ -101,7 +101,8 @@ def open_source(
     ``differentiable=False``: they need not.
 
     Raises:
-        RecipeError: there is no such generator, or it needs instance features and has none.
+        RecipeError: there is no such generator, it needs instance features and has none, or its images are smaller than the
+            recipe's crop.
         WeightsError, GeneratorError: its weights cannot be read, or its images carry no gradient back to z.
     """
     recipe = load_recipe(gen)
@@ -110,6 +111,7 @@ def open_source(
         generator = loaded.generator
         if differentiable:
             require_gradient(generator, gen, device)
+    framed_shape(recipe, generator.image_shape)  # raises where weights of another size do not fit the recipe's crop
     return Source(
         generator=generator,
         recipe=recipe,
