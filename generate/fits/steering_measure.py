@@ -75,6 +75,7 @@ def measure_walks(
     names = [(walk, name) for walk in rows for name in MEASURES.get(walk, (walk,))]
     steps = {walk: np.linspace(-_unit(walk).largest, _unit(walk).largest, points).tolist() for walk in rows}
     sums = torch.zeros(2, len(names), points, dtype=torch.complex128, device=source.device)
+    # Batches outermost: an anchor's image and its moments are made once, for all walks and strengths.
     for start in range(0, images, batch):
         z, y = anchors(source, seed, np.arange(start, min(start + batch, images), dtype=np.int64))
         first = frames(source, z, y)
@@ -82,12 +83,13 @@ def measure_walks(
         before = describe(content_weights(first, border), first.mean(dim=(2, 3)))
         for walk in rows:
             for j, step in enumerate(steps[walk]):
+                # One walk alone at one strength; of the generated images and of the wanted ones the same moments.
                 alphas = torch.zeros(len(z), len(ROWS), device=source.device)
                 alphas[:, rows[walk]] = step
                 moved = frames(source, z + alphas @ walks, y)
                 found = describe(content_weights(moved, border), moved.mean(dim=(2, 3)))
                 wanted = _wanted(before, alphas)
-                for i, (of, name) in enumerate(names):
+                for i, (of, name) in enumerate(names):  # the one or two curves of this walk
                     if of == walk:
                         sums[0, i, j] += _contributions(name, before, found).sum()
                         sums[1, i, j] += _contributions(name, before, wanted).sum()
