@@ -12,6 +12,8 @@ RUN     ?= runs/simclr
 EPOCHS  ?= 10
 DATASET ?= fashion_mnist
 DATA    ?= data
+# Processes of `make test`: a core and about 2 GB each
+JOBS    ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$(( n < 8 ? n : 8 )))
 # The Python that .venv is made from
 PYTHON  ?= python3
 
@@ -31,7 +33,7 @@ apt = { { command -v apt-get && { [ "$$(id -u)" = 0 ] || sudo -n true; }; } >/de
     echo "Installing $(1)" && as_root=$$([ "$$(id -u)" = 0 ] || echo sudo -n) && $$as_root apt-get update -qq && \
     DEBIAN_FRONTEND=noninteractive $$as_root apt-get install -y -qq $(1) >/dev/null; }
 
-.PHONY: help setup dataset train evaluate demo test check format bench clean
+.PHONY: help setup dataset train evaluate demo test test-fast check format bench clean
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -83,8 +85,14 @@ demo: $(READY) ## dataset, two encoders, linear probes on the real Fashion-MNIST
 	@$(BIN)/genrep-evaluate table 'random initialisation=demo/random' 'pixel views only=demo/pixel' \
 	    'Gaussian latent views + pixel views=demo/gaussian-pixel'
 
-test: $(READY) ## run the tests
-	@$(BIN)/python -m pytest
+# One process per core and one thread in each; a file's tests stay together, for they share what is made once.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+test: $(READY) ## run all tests, in JOBS processes
+	@$(PYTEST)
+
+test-fast: $(READY) ## run the tests but for the slow ones
+	@$(PYTEST) -q -m 'not slow'
 
 check: $(READY) ## lint, formatting, types, packaging; modifies nothing
 	@$(BIN)/ruff check .

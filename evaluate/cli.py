@@ -7,12 +7,14 @@ import click
 from genrep import __version__
 from genrep.cli import LazyGroup, run
 
-from .protocol import COMMANDS, PROTOCOLS
+from .protocol import PROTOCOLS
+
+COMMANDS = "genrep.evaluate.commands"
 
 
 def packages() -> dict[str, dict[str, str]]:
     """For each package of commands their names, with a line about each."""
-    listed = {name: (one.package, one.summary) for name, one in PROTOCOLS.items()}
+    listed = {name: (one.package or COMMANDS, one.summary) for name, one in PROTOCOLS.items()}
     listed["export"] = (COMMANDS, "Write an encoder as others read it.")
     found: dict[str, dict[str, str]] = {}
     for name, (package, summary) in sorted(listed.items()):

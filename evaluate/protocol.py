@@ -32,15 +32,13 @@ if TYPE_CHECKING:
     from genrep.encoders import LoadedEncoder
     from genrep.runs.processes import Processes
 
-COMMANDS = "genrep.evaluate.commands"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Listed:
     """A protocol's command; importing it waits until it is asked for."""
 
     summary: str  # in one line
-    package: str = COMMANDS  # whose module of the protocol's name holds its ``command``
+    package: str = ""  # whose module of the protocol's name holds its ``command``; empty: evaluate/commands
 
 
 # In the order of a table's parts. The results of a protocol go into OUT/NAME.json.

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 if sys.version_info < (3, 11, 8) or (3, 12) <= sys.version_info < (3, 12, 2):
     # These interpreters keep one depth counter for all calls of ast.parse. A collection inside a call can run a finaliser whose
@@ -96,19 +97,22 @@ if WITHOUT_FFCV:
     sys.meta_path.insert(0, _NotInstalled)
     turbojpeg.library = lambda: None
 HAS_FFCV = not WITHOUT_FFCV and importlib.util.find_spec("ffcv") is not None
-SKIPPED = pytest.mark.skip(reason="without ffcv: of interoperation with FFCV itself")
+WITHOUT = {  # marker -> whether its tests can run here, and why not
+    "ffcv": (HAS_FFCV, "without ffcv: of interoperation with FFCV itself"),
+    "gpu": (torch.cuda.is_available(), "no GPU"),
+}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "ffcv: of interoperation with FFCV itself; skipped where ffcv is not installed")
     if os.environ.get("GENREP_CI") and not WITHOUT_FFCV and not HAS_FFCV:
         raise pytest.UsageError("ffcv is not installed, and CI proves that FFCV reads our files and we read FFCV's")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if not HAS_FFCV and item.get_closest_marker("ffcv"):
-            item.add_marker(SKIPPED)
+        for marker, (possible, reason) in WITHOUT.items():
+            if not possible and item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def _by_ffcv(path: Path, fields: list[dict[str, Any]], rows: Sequence[Any], page: int) -> None:

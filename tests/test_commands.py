@@ -10,8 +10,8 @@ import click
 import pytest
 
 import genrep
-from genrep.cli import Terminated, invoke
-from genrep.errors import DatasetError
+from genrep.cli import invoke
+from genrep.errors import DatasetError, Terminated
 
 PACKAGES = ("generate", "train", "evaluate", "datasets_manifest")
 HEAVY = ("torch", "torchvision", "ffcv", "numpy.random")

@@ -38,6 +38,7 @@ def test_progress_is_escaped_and_cut(capsys, monkeypatch):
     assert safe(capsys.readouterr().err)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["generate", "train", "evaluate", "datasets_manifest", "src/genrep"])
 def test_nothing_is_printed_past_the_escapes(folder):
     """``say`` and ``note`` print; ``click.echo`` prints nothing but JSON, whose strings are ASCII."""

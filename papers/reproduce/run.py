@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from genrep.cli import Terminated
 from genrep.encoders import DEVICES
-from genrep.errors import DataError, GenRepError, one_of
+from genrep.errors import DataError, GenRepError, Terminated, one_of
 from genrep.images.sets import SETS, load_pair
 from genrep.progress import note
 

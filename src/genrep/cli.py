@@ -19,16 +19,12 @@ from typing import Any, NoReturn
 
 import click
 
-from .errors import GenRepError, one_of
+from .errors import GenRepError, Terminated, one_of
 from .untrusted import line
 
 LONGEST_ERROR = 2000  # characters
 TOO_MANY_FILES, LEAST_FILES = os.strerror(errno.EMFILE), 4096
 TRACEBACK_VARIABLE = "GENREP_TRACEBACK"  # set to see where an unexpected error came from
-
-
-class Terminated(BaseException):
-    """SIGTERM arrived. Not an ``Exception``: only ``finally`` and context managers should see it on its way out."""
 
 
 class Group(click.Group):

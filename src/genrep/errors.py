@@ -22,6 +22,10 @@ from string import Formatter
 from typing import Self
 
 
+class Terminated(BaseException):
+    """SIGTERM arrived. Not an ``Exception``: only ``finally`` and context managers should see it on its way out."""
+
+
 class GenRepError(Exception):
     """Base class: anything a user can mend."""
 

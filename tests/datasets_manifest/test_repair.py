@@ -200,6 +200,7 @@ FETCH = "genrep.datasets_manifest.transport.fetch"
 REPAIR = "genrep.datasets_manifest.recovery.repair"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "moment",
     [
@@ -224,6 +225,7 @@ def test_a_killed_fetch_is_ended_by_the_same_command_and_by_repair_alone(
     assert verify(fashion, "full") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", [f"{REPAIR}:write_manifest"])
 def test_a_killed_acceptance_is_ended_by_the_same_command(fashion: Path, rewrite: Rewrite, moment: str) -> None:
     elsewhere(fashion, rewrite)

@@ -55,6 +55,7 @@ def other_pixels(root: Path) -> None:
     raise AssertionError("no picture of the same size was found")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -62,6 +62,7 @@ def test_a_list_of_files_says_which(images: Path, tmp_path: Path) -> None:
         read_subset(load_pair(str(images), None)[0], listed)
 
 
+@pytest.mark.slow
 def test_it_learns_and_says_how(encoder: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Checkpoint, "write", lambda self, state: None)  # 90 MB an epoch
     # Untrained and of a few steps: at the larger rate of 0.02 a bad last step decides.
@@ -74,6 +75,7 @@ def test_it_learns_and_says_how(encoder: Path, images: Path, tmp_path: Path, mon
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_interrupted_it_goes_on_to_the_same_result(
     encoder: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,6 +97,7 @@ def test_interrupted_it_goes_on_to_the_same_result(
     assert (rest["top1"], rest["mean_per_class"]) == (whole["top1"], whole["mean_per_class"])
 
 
+@pytest.mark.slow
 def test_the_command(encoder: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--encoder", str(encoder), "--dataset", str(images), "--out", str(tmp_path), "--crop", "16"]
     arguments += ["--labels", "4-per-class", "--epochs", "1", "--device", "cpu", "--seed", "0,1"]
@@ -104,6 +107,7 @@ def test_the_command(encoder: Path, images: Path, tmp_path: Path, capsys: pytest
         assert len(lines) == 3 and told in lines[0] and "mean of 2 seeds" in lines[2]
 
 
+@pytest.mark.slow
 def test_faults(encoder: Path, images: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"--labels 20-per-class: class dark of .* has 12 training images"):
         evaluate_finetune(config(encoder, images, tmp_path, labels="20-per-class"))

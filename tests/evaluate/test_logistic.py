@@ -38,6 +38,7 @@ def test_the_same_classifier_as_scikit_learns(l2: float) -> None:
     torch.testing.assert_close(ours.logits(test.features)[:, 0].softmax(1), logits.softmax(1), atol=2e-2, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_penalty_is_chosen_on_training_images_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     grid = L2_GRID[12:40:4]
     monkeypatch.setattr(logistic, "L2_GRID", grid)

@@ -42,6 +42,7 @@ def arguments(encoder: Path, root: Path, out: Path) -> list[str]:
     return ["transfer", *options, "--epochs", "1", "--size", "16", "--seed", "0,1", "--device", "cpu"]
 
 
+@pytest.mark.slow
 def test_a_table_of_what_is_there(
     encoder: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -63,6 +64,7 @@ def test_a_table_of_what_is_there(
     assert capsys.readouterr().out.count("protocol:") == 2
 
 
+@pytest.mark.slow
 def test_nothing_there_is_an_error(encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(group, arguments(encoder, tmp_path / "nowhere", tmp_path / "out")) == 1
     assert "holds none of the suite's datasets (birdsnap, " in capsys.readouterr().err

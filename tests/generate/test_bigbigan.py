@@ -54,6 +54,7 @@ def test_it_has_no_classes_and_six_chunks_of_a_truncated_normal(generator):
     assert (generator.latent.law, generator.latent.truncation) == ("truncated_normal", 2.0)
 
 
+@pytest.mark.slow
 def test_the_full_size_network_is_reproduced():
     shapes = json.loads((GOLDENS / "bigbigan_full/keys.json").read_text())
     arrays = plain.recipe.fill(shapes, 920, plain.recipe.BIGGAN_AJ)

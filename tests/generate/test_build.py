@@ -36,6 +36,7 @@ def latents(folder):
     return [json.loads(path.read_text())["latents_sha256"] for path in sorted(folder.glob("shard-*.json"))]
 
 
+@pytest.mark.slow
 def test_latents_do_not_depend_on_the_batch_and_bytes_not_on_the_processes(toy_folder):
     build(toy_folder / "seven")
     build(toy_folder / "one", batch_size=1)
@@ -57,6 +58,7 @@ def test_a_finished_folder_holds_every_pair_once_and_verifies(toy_folder):
     assert not [path for path in (toy_folder / "out").iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.slow
 @pytest.mark.ffcv
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("encoding", ["raw", "jpeg:100"])

@@ -150,6 +150,7 @@ def test_what_file_managers_leave_is_nothing_to_rebuild(toy_folder, capsys):
     assert verify(toy_folder / "again") == []
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_and_run_again_the_dataset_is_the_same(toy_folder):
     options = [
         "--gen",
@@ -214,6 +215,7 @@ def hear_sigint():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_polite_signal_leaves_whole_shards_and_says_how_to_go_on(toy_folder, number, status):
     options = [
@@ -244,6 +246,7 @@ def test_a_polite_signal_leaves_whole_shards_and_says_how_to_go_on(toy_folder, n
     assert not list((toy_folder / "out").glob(".*.tmp"))
 
 
+@pytest.mark.slow
 def test_a_worker_killed_from_outside_is_noticed(toy_folder):
     options = [
         "--gen",
@@ -271,6 +274,7 @@ def test_a_worker_killed_from_outside_is_noticed(toy_folder):
     assert "a worker process died at shard-" in errors and "exit code -9" in errors
 
 
+@pytest.mark.slow
 def test_two_runs_in_one_folder_do_not_mix(toy_folder):
     options = ["--gen", "toygen:slow", "--num-pairs", "400", "--shard-size", "10", "--batch-size", "2", "--out", "out"]
     first = subprocess.Popen([*COMMAND, *options], cwd=toy_folder, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -296,6 +300,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", folder], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_a_full_disk_is_said_and_done_shards_stay(toy_folder, small_disk, processes):
     # Each shard takes more than half of the disk, so the second does not fit.

@@ -44,6 +44,7 @@ def shared_memory():
     return names
 
 
+@pytest.mark.slow
 def test_after_many_kills_the_dataset_is_the_same(toy_folder, server, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(toy_folder))
     build_dataset(config(toy_folder / "calm"))
@@ -71,6 +72,7 @@ def test_after_many_kills_the_dataset_is_the_same(toy_folder, server, monkeypatc
     datasets_manifest.require_valid(out, level="full")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"processes": 2}, {"encoders": 2}], ids=["processes", "encoders"])
 def test_killed_with_its_workers_at_work_it_goes_on(toy_folder, server, monkeypatch, options):
     monkeypatch.setenv("PYTHONPATH", str(toy_folder))

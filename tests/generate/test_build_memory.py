@@ -51,6 +51,7 @@ BUILD = """
 """
 
 
+@pytest.mark.slow
 def test_two_hundred_thousand_pairs_take_the_memory_of_twenty_thousand(tmp_path):
     (tmp_path / "null_build.py").write_text(textwrap.dedent(BUILD))
     run = subprocess.run(

@@ -84,12 +84,14 @@ def test_a_shard_that_another_process_writes_is_left_to_it(toy_folder, whole):
     assert digests(out) == whole
 
 
+@pytest.mark.slow
 def test_encoders_beside_the_generating_process_write_the_same_bytes(toy_folder, whole):
     report = build_dataset(config(toy_folder / "out", encoders=2))
     assert report.built_pairs == 90
     assert digests(toy_folder / "out") == whole
 
 
+@pytest.mark.slow
 def test_encoders_take_a_batch_that_fits(toy_folder, capfd):
     report = build_dataset(
         config(toy_folder / "out", gen="toygen:hungry", batch_size=None, encoders=1, shard_size="32")
@@ -107,6 +109,7 @@ def test_a_bad_image_is_named_with_encoders_too(toy_folder, capsys):
     assert not list((toy_folder / "out").glob(".*"))
 
 
+@pytest.mark.slow
 def test_torchrun_ranks_share_the_shards(toy_folder, whole):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "genrep.generate", "dataset"]
     result = subprocess.run(
@@ -135,6 +138,7 @@ def children_of(parent):
     return found
 
 
+@pytest.mark.slow
 def test_an_encoder_killed_from_outside_is_noticed(toy_folder, whole):
     command = [sys.executable, "-m", "genrep.generate", "dataset", *OPTIONS, "--gen", "toygen:slow"]
     options = ["--encoders", "1", "--processes", "1", "--out", "out"]

@@ -57,6 +57,7 @@ def test_without_it_the_message_names_an_option_that_the_command_has(server, cap
     assert server == [] and not Path("data").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_with_it_the_images_are_fetched_once(server, name):
     assert invoke(cli, arguments(name, "--download")) == 0

@@ -108,6 +108,7 @@ def test_real_images_are_counted_as_images(photos, tmp_path, capsys, monkeypatch
     assert "6/6 images" in told.err and "pair" not in told.out + told.err
 
 
+@pytest.mark.slow
 def test_the_bytes_do_not_depend_on_the_processes(photos, tmp_path):
     one = build(photos, tmp_path / "one", size="16", shard_size="2").manifest
     two = build(photos, tmp_path / "two", size="16", shard_size="2", processes=2).manifest
@@ -178,6 +179,7 @@ def test_a_folder_with_other_things_is_left_alone(photos, tmp_path, capsys):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.slow
 def test_killed_and_run_again_it_is_the_same_dataset(tmp_path):
     (tmp_path / "many").mkdir()
     rng = np.random.default_rng(1)

@@ -80,6 +80,7 @@ def test_a_module_that_raises_while_it_is_imported_is_named(tmp_path, monkeypatc
         load_generator("unready:make")
 
 
+@pytest.mark.slow
 def test_the_documented_vae_decoder_makes_a_dataset(tmp_path, monkeypatch):
     spec = importlib.util.spec_from_file_location("vae_decoder", EXAMPLE)
     example = importlib.util.module_from_spec(spec)

@@ -120,6 +120,7 @@ resize = [12, 16]
 """
 
 
+@pytest.mark.slow
 def test_a_recipe_shrinks_what_its_crop_leaves(tmp_path, capsys):
     """As the paper of HL's cars does: dataset, fits and decoder see the same small images."""
     (tmp_path / "small.toml").write_text(SHRUNK)

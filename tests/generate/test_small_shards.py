@@ -43,6 +43,7 @@ def test_a_shard_is_at_most_two_pages_longer_than_its_content(count, side, encod
     assert page_size(table, 4 << 20) == page_size(table)  # from 4 MiB on nothing changed
 
 
+@pytest.mark.slow
 @pytest.mark.ffcv
 def test_pages_are_small_and_ffcv_itself_reads_them(tmp_path):
     from ffcv.loader import Loader, OrderOption

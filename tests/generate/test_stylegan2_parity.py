@@ -61,6 +61,7 @@ def test_images_of_the_tensorflow_code_are_reproduced():
     assert largest_difference(half.synthesize(golden["z"]), golden["img_psi0.5_default"]) <= TOLERANCE
 
 
+@pytest.mark.slow
 def test_the_full_size_car_network_is_reproduced():
     spec = importlib.util.spec_from_file_location("golden_recipe", GOLDENS / "recipe.py")
     recipe = importlib.util.module_from_spec(spec)

@@ -90,6 +90,7 @@ def test_images_that_end_up_in_one_size_make_an_ordinary_set(tmp_path: Path) -> 
     assert rectangle.id != manifest.id
 
 
+@pytest.mark.slow
 @pytest.mark.ffcv
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("encoding", ["raw", "jpeg:95:444"])
@@ -195,6 +196,7 @@ def test_options_that_exclude_each_other(tmp_path: Path, capsys: Any) -> None:
     assert invoke(cli, ["from-folder", ".", "--shorter-side", "x", "--out", "out"]) == 2
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_processes_and_a_second_call_finds_the_census(photos: Path, tmp_path: Path) -> None:
     shards = [
         [shard.sha256 for shard in build(photos, tmp_path / f"{n}", processes=n, shard_size="2").manifest.shards]

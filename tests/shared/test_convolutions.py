@@ -13,6 +13,7 @@ from torch import nn
 from genrep.encoders.networks import Conv2d, guard_convolutions
 
 
+@pytest.mark.slow
 def test_every_convolution_of_our_networks_is_right_with_perturbed_memory():
     script = Path(__file__).with_name("every_convolution.py")
     # glibc fills fresh memory with bytes that are 1.5e16 as bfloat16: what is left uninitialised shows.

@@ -175,6 +175,7 @@ LAYOUTS: dict[str, tuple[Callable[[nn.Module], Any], set[str]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_published_layout_gives_torchvisions_features(layout: str, model: nn.Module, tmp_path: Path) -> None:
     make, left_out = LAYOUTS[layout]

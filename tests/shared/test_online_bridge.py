@@ -16,6 +16,7 @@ from genrep.train.objectives.autoencoder import Autoencoder
 from genrep.train.objectives.base import Setup
 
 
+@pytest.mark.slow
 def test_importing_the_bridge_and_the_loader_imports_no_generator():
     code = (
         "import sys, genrep.across; assert 'torch' not in sys.modules; import genrep.train.data.online; "

@@ -18,7 +18,6 @@ COUNT = 32
 NO_CHANGE = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # mean, std
 CONTINUOUS = [name for name, views in PIXEL_VIEWS.items() if not views.rand_operations]
 EVERYTHING = PixelViews(degrees=20.0, translate=0.1, zoom=(0.8, 1.2), blur=0.5, rand_operations=1)
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
 
 def stored(height: int, width: int, count: int = COUNT) -> Tensor:
@@ -86,7 +85,7 @@ def test_compiled_views_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
         agree(found, apply_views(batch, p, 24, IMAGENET_MEAN, IMAGENET_STD), EVERYTHING)
 
 
-@needs_gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("policy", PIXEL_VIEWS)
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_gpu_makes_the_same_pixels(policy: str, compiled: bool) -> None:

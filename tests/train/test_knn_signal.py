@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from genrep.cli import Terminated, invoke
+from genrep.cli import invoke
 from genrep.encoders import load_encoder
-from genrep.errors import DataError
+from genrep.errors import DataError, Terminated
 from genrep.features import extract_features
 from genrep.generate.cli import cli as generate
 from genrep.images.sets import load_images
@@ -49,6 +49,7 @@ def config(data: Path, out: Path, **options: object) -> TrainConfig:
     return TrainConfig(**{**settings, **options})  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_it_is_measured_when_due_and_changes_nothing(dataset: MakeDataset, photos: Path, tmp_path: Path) -> None:
     with_knn, without = tmp_path / "with", tmp_path / "without"
     train(config(dataset(), with_knn, knn_every=2, knn_data=str(photos)))
@@ -59,6 +60,7 @@ def test_it_is_measured_when_due_and_changes_nothing(dataset: MakeDataset, photo
     assert all(ours[name].equal(theirs[name]) for name in theirs)
 
 
+@pytest.mark.slow
 def test_a_stop_in_an_epochs_last_step_loses_nothing_of_the_epoch(
     dataset: MakeDataset, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,6 +89,7 @@ def told(out: Path) -> list[tuple[object, ...]]:
     return [(line["step"], line["epoch"], line.get("loss"), line.get("knn_top1")) for line in found]
 
 
+@pytest.mark.slow
 def test_the_best_encoder_has_the_best_number(dataset: MakeDataset, photos: Path, tmp_path: Path) -> None:
     train(config(dataset(), tmp_path, knn_every=1, knn_data=str(photos)))
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

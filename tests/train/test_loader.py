@@ -22,6 +22,7 @@ def indices(loader: PairLoader) -> list[int]:
     return torch.cat([batch["index"] for batch in loader]).tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.ffcv
 @pytest.mark.parametrize("options", [{}, {"encoding": "jpeg:95", "size": 24, "positives": 3}], ids=str)
 def test_values_are_those_of_plain_ffcv(dataset: MakeDataset, options: dict[str, object]) -> None:

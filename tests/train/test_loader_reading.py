@@ -20,6 +20,7 @@ from genrep.train.data.loader import Buffers
 MakeDataset = Callable[..., Path]
 
 
+@pytest.mark.slow
 def test_memory_is_reused_only_when_nothing_refers_to_it() -> None:
     buffers = Buffers(4, (3,), np.dtype(np.float32), spare=2, pinned=False)
     first = buffers.tensor(4)

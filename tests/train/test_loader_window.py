@@ -80,6 +80,7 @@ def test_a_number_of_shards_may_be_text(dataset: MakeDataset) -> None:
     loaders[0].load_state_dict(loaders[1].state_dict())
 
 
+@pytest.mark.slow
 def test_a_limited_set_in_windows(dataset: MakeDataset) -> None:
     loader = PairLoader(dataset(per_shard=4), batch_size=3, fields=("index",), limit=0.5, shuffle_window=4, seed=1)
     found = [i for batch in loader for i in batch["index"].tolist()]
@@ -98,6 +99,7 @@ def resident(folder: Path) -> set[str]:
     return names
 
 
+@pytest.mark.slow
 def test_no_more_shards_are_in_memory_than_the_window_allows(dataset: MakeDataset) -> None:
     folder = dataset(per_shard=4)  # 10 shards
     loader = PairLoader(folder, batch_size=4, workers=1, shuffle_window=4)

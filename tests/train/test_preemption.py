@@ -53,6 +53,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, error
 
 
+@pytest.mark.slow
 def test_sigterm_leaves_a_checkpoint_to_go_on_from_within_the_epoch(dataset: MakeDataset, tmp_path: Path) -> None:
     data = dataset(count=400, per_shard=100)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
@@ -70,6 +71,7 @@ def test_sigterm_leaves_a_checkpoint_to_go_on_from_within_the_epoch(dataset: Mak
     assert curve(cut) == curve(whole)
 
 
+@pytest.mark.slow
 def test_a_signal_that_comes_twice_is_one(dataset: MakeDataset, tmp_path: Path) -> None:
     """A scheduler signals the launcher and its processes, and the launcher passes its own on."""
     process = start(dataset(count=400, per_shard=100), tmp_path, "--steps", "60")
@@ -96,6 +98,7 @@ def test_after_a_while_another_signal_ends_it_at_once(monkeypatch: pytest.Monkey
         signal.signal(signal.SIGTERM, before)
 
 
+@pytest.mark.slow
 def test_sigusr1_writes_a_checkpoint_and_the_run_goes_on(dataset: MakeDataset, tmp_path: Path) -> None:
     process = start(dataset(count=400, per_shard=100), tmp_path, "--steps", "45")
     wait_for(lambda: len(lines(tmp_path)) >= 1, process)
@@ -105,6 +108,7 @@ def test_sigusr1_writes_a_checkpoint_and_the_run_goes_on(dataset: MakeDataset, t
     assert (tmp_path / "encoder.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_from_the_checkpoint_that_a_minute_asked_for(dataset: MakeDataset, tmp_path: Path) -> None:
     data, steps = dataset(count=400, per_shard=100), ("--steps", "45", "--checkpoint-minutes", "0.02")
     process = start(data, tmp_path, *steps)
@@ -125,6 +129,7 @@ def two(dataset: MakeDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_two_processes_write_one_run(two: Path) -> None:
     names = {path.name for path in two.iterdir()} - {"tensorboard"}
     assert names == {"checkpoint.pt", "config.json", "curves.png", "encoder.safetensors", "metrics.jsonl"}
@@ -132,6 +137,7 @@ def test_two_processes_write_one_run(two: Path) -> None:
     assert json.loads((two / "config.json").read_text())["processes"] == 2
 
 
+@pytest.mark.slow
 def test_a_run_of_two_goes_on_as_one(dataset: MakeDataset, two: Path, tmp_path: Path) -> None:
     """The cursor is the run's: the samples not yet seen come, whatever the number of processes."""
     process = start(dataset(count=400, per_shard=100), tmp_path, "--steps", "60", processes=2)
@@ -156,6 +162,7 @@ def test_processes_whose_launcher_was_killed_end_by_themselves(dataset: MakeData
         pass
 
 
+@pytest.mark.slow
 def test_a_fault_in_two_processes_ends_both_and_says_why(dataset: MakeDataset, two: Path) -> None:
     status, error = finish(start(dataset(), two, "--epochs", "4", "--temperature", "0.5", processes=2))
     assert status != 0

@@ -75,6 +75,7 @@ def test_a_checkpoint_between_two_lines_holds_the_means_over_the_processes() -> 
     assert first == second and first["loss"] == pytest.approx(1.1)
 
 
+@pytest.mark.slow
 def test_what_a_run_leaves_behind(finished: Path) -> None:
     names = {path.name for path in finished.iterdir()} - {"tensorboard"}
     assert names == {"checkpoint.pt", "config.json", "curves.png", "encoder.safetensors", "metrics.jsonl"}
@@ -97,6 +98,7 @@ def test_the_encoder_is_torchvisions(finished: Path) -> None:
     assert load_encoder(finished).facts.size == 16
 
 
+@pytest.mark.slow
 def test_one_seed_is_one_curve_and_another_is_another(dataset: MakeDataset, finished: Path, tmp_path: Path) -> None:
     train(config(dataset(), tmp_path / "same", workers=3))
     assert curve(tmp_path / "same") == curve(finished)
@@ -108,6 +110,7 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing handles it."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_step", [7, 10])
 def test_resume_is_bitwise(
     dataset: MakeDataset, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_step: int
@@ -166,6 +169,7 @@ def test_a_damaged_checkpoint_is_refused(dataset: MakeDataset, finished: Path, t
         train(config(dataset(), tmp_path))
 
 
+@pytest.mark.slow
 def test_the_loss_falls(dataset: MakeDataset, tmp_path: Path) -> None:
     """Without pixel views, which forty images of 16 px are too few to learn against."""
     train(config(dataset(), tmp_path, batch_size=20, epochs=5, lr=1.5, pixel_views="none", log_every=1))
@@ -173,6 +177,7 @@ def test_the_loss_falls(dataset: MakeDataset, tmp_path: Path) -> None:
     assert losses[-1] < losses[0] / 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -206,6 +211,7 @@ def test_other_settings_train(dataset: MakeDataset, tmp_path: Path, options: dic
     assert lines(tmp_path)[-1]["step"] == result.plan.total_steps
 
 
+@pytest.mark.slow
 def test_the_last_checkpoints_are_kept_and_each_resumes(dataset: MakeDataset, finished: Path, tmp_path: Path) -> None:
     train(config(dataset(), tmp_path, keep_checkpoints=2))
     names = sorted(path.name for path in tmp_path.glob("checkpoint*"))
@@ -220,6 +226,7 @@ def test_the_last_checkpoints_are_kept_and_each_resumes(dataset: MakeDataset, fi
     assert sorted(path.name for path in tmp_path.glob("checkpoint*")) == ["checkpoint.pt"]
 
 
+@pytest.mark.slow
 def test_sets_are_joined_and_mixed(dataset: MakeDataset, tmp_path: Path) -> None:
     both = (dataset(), dataset(count=24, per_shard=8))
     assert train(config(both, tmp_path / "joined", epochs=1)).plan.steps_per_epoch == 8
@@ -256,6 +263,7 @@ def test_a_run_does_not_go_on_with_other_images_of_the_same_names(tmp_path: Path
             train(given)
 
 
+@pytest.mark.slow
 def test_collapse_ends_the_run(dataset: MakeDataset, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"embeddings have collapsed: their relative std is .* at step \d+"):
         train(config(dataset(), tmp_path, collapse_std=10.0, collapse_steps=6))
@@ -284,6 +292,7 @@ def test_a_failing_dataset_is_refused_before_anything_is_written(dataset: MakeDa
 ONLINE = {"online": True, "gen": "stylegan2_fashion_cond", "steps_per_epoch": 3, "epochs": 2}
 
 
+@pytest.mark.slow
 def test_online_sampling_trains_and_resumes_on_the_samples_not_yet_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,6 +314,7 @@ def test_online_sampling_trains_and_resumes_on_the_samples_not_yet_seen(
         train(config((), tmp_path / "whole", **{**ONLINE, "views": "gaussian:std=.5"}))
 
 
+@pytest.mark.slow
 def test_the_autoencoder_decodes_with_its_generator(tmp_path: Path) -> None:
     options = {**ONLINE, "epochs": 1, "objective": "autoencoder", "class_head": True, "pixel_views": "none"}
     train(config((), tmp_path, **options, lr=0.01))

@@ -192,6 +192,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.slow
 def test_real_pictures_and_smaller_generated_images_train_together_and_a_resume_changes_nothing(
     dataset: MakeDataset, whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +216,7 @@ def test_real_pictures_and_smaller_generated_images_train_together_and_a_resume_
     assert len(set(losses(tmp_path / "whole"))) == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [["--pixel-views", "none", "--objective", "classifier"], ["--pixel-views", "no-crop"]]
 )

@@ -29,6 +29,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_pushed_pulled_and_trained_on_it_gives_the_same_curve(built: Path, tmp_path: Path) -> None:
     push(PushConfig(folder=built, target=str(tmp_path / "published")))
     pull(PullConfig(source=str(tmp_path / "published"), out=tmp_path / "elsewhere" / "pulled"))
@@ -37,6 +38,7 @@ def test_pushed_pulled_and_trained_on_it_gives_the_same_curve(built: Path, tmp_p
     assert curve(tmp_path / "elsewhere" / "pulled", tmp_path / "b") == original
 
 
+@pytest.mark.slow
 def test_a_part_is_taken_only_when_told_so(built: Path, tmp_path: Path) -> None:
     pull(PullConfig(source=str(built), out=tmp_path / "part", shards=(0, 1)))
     with pytest.raises(DatasetError, match=r"shard-00002.beton, shard-00003.beton missing"):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from ..cli import Terminated
+from ..errors import Terminated
 
 # Seconds in which a second signal is the first one's echo: a scheduler signals every process of a job, and a launcher
 # among them passes its own on. A user who presses ^C twice means it, unless a launcher is there.

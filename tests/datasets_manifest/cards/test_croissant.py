@@ -36,6 +36,7 @@ def read(*folders: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_mlcroissant_validates_and_reads_it(fashion: Path, copy_of: Callable[[str], Path]) -> None:
     folders = [fashion, copy_of("jpeg"), copy_of("real")]
     for folder in folders:
@@ -68,6 +69,7 @@ def test_the_command_of_mlcroissant_accepts_it(fashion: Path) -> None:
     assert "Done" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_strangers_text_stays_text(described: Callable[..., Path], tmp_path: Path) -> None:
     texts = ["@id", '"}], "@type": "x', "sc:Dataset\n", "\u202e\x00", "http://evil.example/context.jsonld"]
     folders = []

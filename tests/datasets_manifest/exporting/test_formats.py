@@ -66,6 +66,7 @@ pickle.dump([(read(files), read(files, "rgb8")) for files in tars], sys.stdout.b
 """
 
 
+@pytest.mark.slow
 def test_webdataset_reads_the_tars(originals: dict[str, Path], run: Run, stored: Stored) -> None:
     exports = {kind: run(folder, "webdataset", 2, kind) for kind, folder in originals.items()}
     # In a process of its own: it leaves files open.

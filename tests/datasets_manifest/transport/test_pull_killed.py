@@ -39,6 +39,7 @@ def served(request: pytest.FixtureRequest, large: Path, monkeypatch: pytest.Monk
         yield address, proxy
 
 
+@pytest.mark.slow
 def test_killed_cut_and_flipped_at_random_it_ends_with_the_same_bytes_and_fetches_hardly_more(
     served: tuple[str, Any], large: Path, same: Callable[[Path, Path], None], tmp_path: Path
 ) -> None:

@@ -47,6 +47,7 @@ def test_a_damaged_dataset_is_not_sent(small: Path, command: Command, tmp_path: 
     assert (status, "shard-00002.beton: missing" in err) == (1, True)
 
 
+@pytest.mark.slow
 def test_another_dataset_is_not_written_over(small: Path, raw: Path, command: Command, bucket: str) -> None:
     before = {path.name for path in raw.iterdir()}
     status, _, err = command("push", small, raw)

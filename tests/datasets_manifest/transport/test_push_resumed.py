@@ -96,6 +96,7 @@ def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
 
 
+@pytest.mark.slow
 def test_killed_inside_shards_it_sends_the_second_time_only_what_is_not_there(
     thick: Path, store: Bucket, store_proxy: Any, arrived: Callable[[Path], None]
 ) -> None:
@@ -178,6 +179,7 @@ def test_what_an_error_interrupts_is_kept(
     arrived(thick)
 
 
+@pytest.mark.slow
 def test_uploads_that_one_may_not_list_or_that_others_end_are_begun_anew(
     thick: Path, store: Bucket, limits: Limits, arrived: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

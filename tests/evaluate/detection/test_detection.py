@@ -33,6 +33,7 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_as_one_that_was_not(
     encoder: Path, rectangles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
@@ -72,12 +73,14 @@ def test_an_interrupted_run_ends_as_one_that_was_not(
         evaluate_detection(config(other, rectangles, tmp_path / "parts"))
 
 
+@pytest.mark.slow
 def test_it_learns(encoder: Path, rectangles: Path, tmp_path: Path) -> None:
     result = evaluate_detection(config(encoder, rectangles, tmp_path, steps=24, log_every=4))
     losses = [line["loss"] for line in lines(result.folder)]
     assert losses[-1] < 0.75 * losses[0]
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_and_force(encoder: Path, rectangles: Path, tmp_path: Path) -> None:
     short = {"steps": 1, "norm": "frozen"}
     first = evaluate_detection(config(encoder, rectangles, tmp_path, **short))

@@ -52,6 +52,7 @@ def test_images_labelled_0_are_left_out() -> None:
     np.testing.assert_array_equal(with_zeros.scores, without.scores)
 
 
+@pytest.mark.slow
 def test_the_number_of_processes_changes_nothing() -> None:
     one, two = (fit_classes(TRAIN, LABELS[:100], TEST, costs=(0.01, 100.0), seed=3, processes=n) for n in (1, 2))
     for mine, theirs in zip(one, two):

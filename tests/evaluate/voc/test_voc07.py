@@ -101,6 +101,7 @@ def test_genreps_protocol_is_another_column(encoder: Path, shapes: Path, tmp_pat
     assert len(json.loads((tmp_path / "voc07.json").read_text())) == 2
 
 
+@pytest.mark.slow
 def test_done_before_other_encoder_force(
     encoder: Path, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +119,7 @@ def test_done_before_other_encoder_force(
     assert json.loads((tmp_path / "out/voc07.json").read_text()) == [forced.entry]
 
 
+@pytest.mark.slow
 def test_does_not_depend_on_the_batch_size(encoder: Path, shapes: Path, tmp_path: Path) -> None:
     one, two = (evaluate_voc07(config(encoder, shapes, tmp_path / str(n), batch_size=n)).entry for n in (7, 45))
     assert one["protocol"] == two["protocol"]

@@ -187,6 +187,7 @@ def test_what_fills_a_disk_is_removed_and_other_faults_keep_the_part(
     assert facts.resumed_from == (sum(written) if kept else 0)
 
 
+@pytest.mark.slow
 def test_a_killed_download_is_resumed(server, tmp_path, bytes_of):
     body = bytes_of(40 * 65536)
     url = server.serve("net.pkl", body, pause=0.02)
@@ -215,6 +216,7 @@ def test_the_second_process_waits_for_the_first_and_finds_the_file(server, tmp_p
     assert any("another process downloads it; waiting" in errors for _, errors in output)
 
 
+@pytest.mark.slow
 def test_the_second_process_takes_over_when_the_first_is_killed(server, tmp_path, bytes_of):
     body = bytes_of(40 * 65536)
     url = server.serve("net.pkl", body, pause=0.02)

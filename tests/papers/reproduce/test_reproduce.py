@@ -23,6 +23,7 @@ Captured = pytest.CaptureFixture[str]
 START = "from genrep.papers.commands.reproduce import command; from genrep.cli import run; run(command)"
 
 
+@pytest.mark.slow
 def test_a_chain_through_a_stop_to_a_report(root: Path, tmp_path: Path, capsys: Captured) -> None:
     out = tmp_path / "results"
     arguments = ["genrep-table1", "--scale", "tiny", "--rows", "gauss", "--root", str(root), "--out", str(out)]
@@ -73,6 +74,7 @@ def test_a_chain_through_a_stop_to_a_report(root: Path, tmp_path: Path, capsys: 
     assert (out / "genrep-table1-tiny/report.md").read_text() == page
 
 
+@pytest.mark.slow
 def test_a_failure_is_said_and_the_rest_is_reported(
     root: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,6 +101,7 @@ def archive_changed(dice, content, change):
     return target.getvalue()
 
 
+@pytest.mark.slow
 def test_mutated_files_raise_nothing_but_weights_errors(read, small_files):
     dice = random.Random(3)
     refused = 0

@@ -44,6 +44,7 @@ def plain_step(trainer):
     return float(estimated.detach()), float(walked.detach())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"chunks": "1-2", "max_distance": 0.05}, {"gen": "wavegen:conditional"}])
 def test_two_steps_are_those_of_the_plain_loop(config, changes):
     ours, plain = trainer_of(config, **changes), trainer_of(config, **changes)

@@ -142,6 +142,7 @@ def fashion(tmp_path_factory):
     return result, {curve.name: curve for curve in curves}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["shift_x", "shift_y", "zoom", "color"])
 def test_on_the_embedded_generator_effects_rise_with_the_strength(fashion, name):
     curve = fashion[1][name]

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from genrep.cli import Terminated
-from genrep.errors import GeneratorError, RecipeError, ResumeError, TrainingError, WeightsError
+from genrep.errors import GeneratorError, RecipeError, ResumeError, Terminated, TrainingError, WeightsError
 from genrep.generate.fits.config import SteerConfig
 from genrep.generate.fits.source import open_source
 from genrep.generate.fits.steering import SteerTrainer, fit_steer
@@ -49,6 +48,7 @@ def test_known_walks_are_found(config):
     assert result.last["loss"] < 0.3 * result.last["loss_still"]
 
 
+@pytest.mark.slow
 def test_untouched_components_stay_as_they_were_drawn(config):
     """The two that have no effect get no gradient: what is learned comes from images alone."""
     result = fit_steer(config(samples=320))
@@ -86,6 +86,7 @@ def test_a_run_leaves_walks_facts_metrics_and_pictures(config):
         assert sheet.width > 7 * 64 and curves.width > 800
 
 
+@pytest.mark.slow
 def test_a_run_that_stops_half_way_goes_on_to_the_same_bits(config, one_thread):
     fit_steer(config("whole"))
     fit_steer(config("parts", samples=64))
@@ -156,6 +157,7 @@ fit_steer(SteerConfig(gen="discgen:slow", out=Path("killed"), samples=1600, batc
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bits(config, disc_folder, one_thread):
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT], cwd=disc_folder, env={**os.environ, "OMP_NUM_THREADS": "1"}
@@ -250,6 +252,7 @@ def test_a_noisy_generator_shows_both_images_of_a_sample_the_same_noise(config, 
     assert torch.equal(seen[0], seen[1])
 
 
+@pytest.mark.slow
 def test_the_callers_random_numbers_are_left_alone(config):
     torch.manual_seed(1)
     wanted = torch.rand(3)
