@@ -15,8 +15,8 @@ from genrep.errors import DatasetError
 from . import layout
 from .beton import Beton
 from .contents import read_field
+from .fingerprints import difference_from
 from .manifest import Manifest, Shard
-from .recovery.fingerprints import difference_from
 from .schema import ROW_FIELD
 
 MAX_FAULTS_PER_SHARD = 10  # broken samples that are named

@@ -10,8 +10,8 @@ from typing import Any
 
 from genrep.untrusted import printable
 
+from ..fingerprints import difference
 from ..manifest import Manifest, Shard
-from .fingerprints import difference
 
 BYTES, FINGERPRINTS, LATENTS, DIFFERENT = "bytes", "fingerprints", "latents", "different"
 SAMENESS = (BYTES, FINGERPRINTS, LATENTS, DIFFERENT)  # each less than the one before

@@ -15,7 +15,7 @@ from PIL import Image
 
 from genrep import datasets_manifest
 from genrep.datasets_manifest import read_manifest
-from genrep.datasets_manifest.recovery.fingerprints import chosen_indices, difference, make_fingerprint, thumbnail
+from genrep.datasets_manifest.fingerprints import chosen_indices, difference, make_fingerprint, thumbnail
 from genrep.datasets_manifest.verify import verify
 from genrep.errors import ManifestError
 

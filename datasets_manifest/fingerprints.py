@@ -15,9 +15,9 @@ import numpy as np
 
 from genrep.seeding import derive
 
-from ..beton import Beton
-from ..contents import read_field
-from ..schema import MAX_THUMBNAIL_SIDE
+from .beton import Beton
+from .contents import read_field
+from .schema import MAX_THUMBNAIL_SIDE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
