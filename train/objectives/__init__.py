@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OBJECTIVES", "Objective", "Output", "Setup", "Step", "build_objective", "option_names"]
 
-OBJECTIVES = {  # name -> module, class
+OBJECTIVES = {  # name -> module (of this package, or with a dot of anywhere), class
     "simclr": ("simclr", "SimCLR"),
     "dcl": ("dcl", "DCL"),
     "dclw": ("dcl", "DCLW"),
@@ -95,7 +95,7 @@ def _find(name: str) -> Any:
     if name not in OBJECTIVES:
         raise TrainingError.naming("{objective} {!r}: wanted one of {}", name, one_of(name, OBJECTIVES))
     module, kind = OBJECTIVES[name]
-    return getattr(import_module(f".{module}", __name__), kind)
+    return getattr(import_module(module if "." in module else f".{module}", __name__), kind)
 
 
 def __getattr__(name: str) -> Any:
