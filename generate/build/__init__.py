@@ -1,9 +1,9 @@
 """The builder: a plan becomes shards, their records and a manifest.
 
-dataset.py        ``genrep-generate dataset``: from settings to a finished dataset of pairs; from_folder.py of real images
+dataset.py        ``genrep-generate dataset``: from settings to a finished dataset of pairs, or (``--plan``) what it would take;
+                  from_folder.py of real images
 regeneration.py   a manifest's recipe followed again, for repair, rebuild and verify
-estimate.py       what a build would take: ``dataset --plan``
-run.py            builds what is open of a plan, then finishes it; shares.py which of the open shards are this call's
+run.py            builds what is open of a plan (which of it: this call's share), then finishes it
 workers.py        the processes that build shards; encoders.py those that encode and write beside one on a GPU
 shard.py          one shard, its file and its record
 output_folder.py  whose a folder is: nothing is written into a stranger's

@@ -21,8 +21,7 @@ from ..pixels import default_encoding, parse_encoding
 from ..plans.config import FolderConfig
 from ..plans.plan import Plan, pair_bytes, shard_pairs, small_page
 from ..sources.base import OpenSource
-from ..sources.census import UNREADABLE_NAME, take_census
-from ..sources.real import Fitting, OpenArrays, OpenFiles, whole_shapes
+from ..sources.real import UNREADABLE_NAME, Fitting, OpenArrays, OpenFiles, take_census, whole_shapes
 from .output_folder import refuse_strangers
 from .run import BuildReport, run_build
 from .shard import Job

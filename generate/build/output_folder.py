@@ -17,7 +17,7 @@ from genrep.files import is_clutter, lock, locked_folder, write_json
 from genrep.untrusted import read_object
 
 from ..plans.plan import Plan
-from ..sources.census import CENSUS_NAME, UNREADABLE_NAME
+from ..sources.real import CENSUS_NAME, UNREADABLE_NAME
 
 BEGINNINGS = {BUILD_NAME, RECIPE_NAME, CENSUS_NAME, UNREADABLE_NAME}
 MAX_NAMED_DIFFERENCES = 5

@@ -1,15 +1,21 @@
-"""Build what is open of a plan, with progress; then finish the dataset if nothing is open any more."""
+"""Build what is open of a plan, with progress; then finish the dataset if nothing is open any more.
+
+Which of the open shards are this call's: all, those of an array job's part, or the next of torchrun's counter. Ranks of
+torchrun take the next shard from one counter, so that a slow GPU delays nobody.
+"""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from genrep.datasets_manifest.finish import SHEET_NAME, done_shards, finish
 from genrep.datasets_manifest.manifest import MANIFEST_NAME, Manifest, read_manifest
-from genrep.errors import DatasetError
+from genrep.errors import DatasetError, RecipeError
 from genrep.progress import Progress, note
 
 from ..plans.plan import Plan
@@ -17,8 +23,76 @@ from ..sources.base import LaunchSource
 from .encoders import EncoderPool
 from .output_folder import claimed_folder
 from .shard import Event, Job, remove_leftovers
-from .shares import ALL, Share
 from .workers import WorkerPool, build_here
+
+STORE_TIMEOUT = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """Which shards this call builds, and whether others are at work in the same folder."""
+
+    shared: bool
+    numbers: Callable[[list[int]], Iterator[int]]  # from the open shards to those that this call takes
+
+
+ALL = Share(shared=False, numbers=iter)
+
+
+def part_of(k: int, n: int) -> Share:
+    """The shards i = k (mod n), of an array job's part k of n."""
+    return Share(shared=True, numbers=lambda todo: iter([number for number in todo if number % n == k]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rank:
+    """This process among those that torchrun started."""
+
+    local: int  # on this machine
+    address: str
+    port: int
+    attempt: str  # restarts of torchrun's elastic agent so far: each begins a counter of its own
+
+    def device(self, name: str) -> str:
+        """``auto`` and ``cuda`` become this rank's GPU."""
+        import torch
+
+        if name in ("auto", "cuda") and torch.cuda.is_available():
+            return f"cuda:{self.local % torch.cuda.device_count()}"
+        return name
+
+    def share(self, plan: Plan) -> Share:
+        """The next open shards, as the counter in torch's store gives them out."""
+
+        def numbers(todo: list[int]) -> Iterator[int]:
+            from torch.distributed import DistNetworkError, DistStoreError, TCPStore  # type: ignore[attr-defined]
+
+            wanted = set(todo)
+            try:
+                store = TCPStore(self.address, self.port, is_master=False, timeout=STORE_TIMEOUT)
+                # Every rank counts over all shards: what was done when it began it skips.
+                while (number := store.add(f"genrep/{plan.id}/{self.attempt}", 1) - 1) < plan.num_shards:
+                    if number in wanted:
+                        yield number
+            except (DistNetworkError, DistStoreError) as error:
+                raise RecipeError(f"torchrun's store at {self.address}:{self.port} does not answer ({error})") from None
+
+        return Share(shared=True, numbers=numbers)
+
+
+def this_rank() -> Rank | None:
+    """The rank that torchrun's environment names; None outside torchrun."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return None
+    try:
+        return Rank(
+            local=int(os.environ["LOCAL_RANK"]),
+            address=os.environ["MASTER_ADDR"],
+            port=int(os.environ["MASTER_PORT"]),
+            attempt=os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"),
+        )
+    except (KeyError, ValueError) as error:
+        raise RecipeError(f"torchrun's environment is incomplete ({error})") from None
 
 
 @dataclass(frozen=True, kw_only=True)

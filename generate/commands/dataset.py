@@ -13,7 +13,7 @@ from ..plans.config import BuildConfig, FolderConfig
 
 if TYPE_CHECKING:
     from ..build import BuildReport
-    from ..build.estimate import Estimate
+    from ..build.dataset import Estimate
 
 DRY_RUN = "Print the settings and exit."
 

@@ -121,7 +121,7 @@ def fit_navigator_command(preset: str, dry_run: bool, **options: Any) -> None:
         print_config(config)
         return
     from ..fits.navigator import fit_navigator
-    from ..sources.visibility import warning
+    from ..sources.open import warning
 
     result = fit_navigator(config)
     say(f"navigator      {result.path}")

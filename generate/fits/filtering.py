@@ -29,8 +29,7 @@ from genrep.seeding import derive
 
 from ..views.filter_network import FILTER_FILE, FilterFacts, discriminator_loss, new_scorer, save_filter
 from .config import FilterConfig
-from .filtering_data import Material, load_real, open_for_filter
-from .filtering_measure import score_held_out
+from .filtering_data import Material, load_real, open_for_filter, score_held_out
 from .pictures import save_extremes
 from .source import Stopwatch, at_work
 

@@ -19,7 +19,7 @@ from genrep.seeding import derive
 
 from ..generators.base import LatentSpec
 from ..pixels import to_uint8
-from ..sources.visibility import mean_change
+from ..sources.open import mean_change
 from ..views.base import check_range
 from .source import Anchors, Source
 

@@ -15,8 +15,7 @@ from genrep.seeding import derive
 
 from ..pixels import to_uint8
 from ..views.navigators import Walk
-from .filtering_data import Material
-from .filtering_measure import HeldOut, sigmoid
+from .filtering_data import HeldOut, Material, sigmoid
 from .navigator_scope import Scope
 from .source import Source
 from .steering_measure import Curve, directions, is_gray

@@ -115,7 +115,7 @@ def warp(images: Tensor, alphas: Tensor) -> tuple[Tensor, Tensor]:
     the frame stays lost, whatever comes later (no mask is ever reset). Inside means between the middles of the border
     pixels, where no neighbour of the bilinear sample lies beyond the image. Colours are added without clipping.
 
-    Shapes: images ``(B, 3, H, W)``, alphas ``(B, 8)`` (see alphas.py) -> target ``(B, 3, H, W)`` float32, mask
+    Shapes: images ``(B, 3, H, W)``, alphas ``(B, 8)`` (see draw_alphas) -> target ``(B, 3, H, W)`` float32, mask
     ``(B, 1, H, W)`` bool.
     """
     height, width = images.shape[2:]

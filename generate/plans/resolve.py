@@ -11,8 +11,7 @@ from genrep.files import require_writable
 
 from ..generators.base import Generator, LatentSpec
 from ..pixels import default_encoding, parse_encoding
-from ..recipes.classes import ClassSelection, check_classes, select_classes
-from ..recipes.conditions import Conditions, class_count, make_conditions
+from ..recipes.conditions import ClassSelection, Conditions, check_classes, class_count, make_conditions, select_classes
 from ..recipes.recipe import Recipe, framed_shape, latent_spec
 from ..views import GeneratorFacts, View, parse_view
 from ..views.filters import FilterSpec, parse_filter

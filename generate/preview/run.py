@@ -20,8 +20,7 @@ from ..generators.base import Generator, LatentSpec
 from ..generators.probe import check_images, largest_values, require_sane
 from ..pixels import to_uint8
 from ..plans.resolve import class_names
-from ..recipes.classes import check_classes, select_classes
-from ..recipes.conditions import class_count, make_conditions
+from ..recipes.conditions import check_classes, class_count, make_conditions, select_classes
 from ..recipes.recipe import Recipe, framed_shape, latent_spec, load_recipe
 from ..views import View, parse_view
 from ..views.base import synthesize_views

@@ -1,13 +1,23 @@
-"""What a generator is told besides the latent: nothing, a class, or a row of instance features; balanced over the pairs."""
+"""What a generator is told besides the latent: nothing, a class, or a row of instance features; balanced over the pairs.
+
+Which classes: ``--classes all | 0-99 | 3,7,10-12 | imagenet100 | FILE``. A file has one class per line: its number, then
+anything; tab-separated, the last column is its name. Lines that are empty or begin with ``#`` do not count. Presets are such
+files of ``genrep.images``, which sorts real images by the same lists.
+"""
 
 from __future__ import annotations
 
+import importlib.resources
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from genrep.errors import RecipeError
+from genrep.untrusted import MAX_TEXT, read_bounded
 
 from ..generators.base import Generator
 
@@ -62,3 +72,115 @@ def make_conditions(classes: tuple[int, ...], generator: Generator) -> Condition
     if not len(rows):
         raise RecipeError("--classes: no row of the instance features is of these classes")
     return Conditions(choices=rows, labels=labels[rows], by_row=True)
+
+
+PRESETS = "genrep.images"  # the package whose text files they are
+RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassSelection:
+    """Classes in the order in which pairs take them, and the names that the selection itself brings."""
+
+    numbers: tuple[int, ...]
+    names: dict[int, str]
+
+
+def known_presets() -> list[str]:
+    """Class lists that ship with the package."""
+    files = importlib.resources.files(PRESETS)
+    return sorted(entry.name.removesuffix(".txt") for entry in files.iterdir() if entry.name.endswith(".txt"))
+
+
+def select_classes(text: str, count: int) -> ClassSelection:
+    """Resolve ``--classes`` for a generator of ``count`` classes.
+
+    Raises:
+        RecipeError: neither of the forms, a class twice, or one that the generator does not have.
+    """
+    if count == 0:
+        if text != "all":
+            raise RecipeError(f"--classes {text}: the generator has no classes")
+        return ClassSelection(numbers=(), names={})
+    if text == "all":
+        return ClassSelection(numbers=tuple(range(count)), names={})
+    selection = _read(text)
+    if isinstance(selection, ClassSelection):
+        for number in selection.numbers:
+            _require(number, text, count)
+        return selection
+    numbers: list[int] = []
+    for first, last in selection:
+        _require(last, text, count)  # before a range of a billion is made
+        numbers += range(first, last + 1)
+    _refuse_twice(numbers, text)
+    return ClassSelection(numbers=tuple(numbers), names={})
+
+
+def check_classes(text: str) -> None:
+    """Find what is wrong with ``--classes`` whatever the generator: its form, or the file that it names.
+
+    Raises:
+        RecipeError: as ``select_classes``.
+    """
+    if text != "all":
+        _read(text)
+
+
+def _read(text: str) -> ClassSelection | list[tuple[int, int]]:
+    """The classes of a preset or a file; or the ranges that are written out, as first and last."""
+    if all(RANGE.fullmatch(item) for item in text.split(",")):
+        return [_range(item, text) for item in text.split(",")]
+    if text in known_presets():
+        selection = _parse(importlib.resources.files(PRESETS).joinpath(f"{text}.txt").read_text(), text)
+    elif Path(text).is_file():
+        try:
+            selection = _parse(read_bounded(Path(text), MAX_TEXT, RecipeError, follow=True).decode(), text)
+        except UnicodeDecodeError:
+            raise RecipeError(f"--classes {text}: not a text file") from None
+    else:
+        raise RecipeError(
+            f"--classes {text!r}: wanted all, numbers like 0-99 or 3,7, {', '.join(known_presets())}, or an existing file"
+        )
+    _refuse_twice(selection.numbers, text)
+    return selection
+
+
+def _range(item: str, text: str) -> tuple[int, int]:
+    match = RANGE.fullmatch(item)
+    assert match is not None
+    first, last = int(match[1]), int(match[2] or match[1])
+    if last < first:
+        raise RecipeError(f"--classes {text}: {item} runs backwards")
+    return first, last
+
+
+def _parse(content: str, where: str) -> ClassSelection:
+    numbers: list[int] = []
+    names: dict[int, str] = {}
+    for k, line in enumerate(content.splitlines(), 1):
+        columns = line.strip().split("\t")
+        if not columns[0] or columns[0].startswith("#"):
+            continue
+        number = columns[0].split()[0]
+        if not RANGE.fullmatch(number) or "-" in number:
+            raise RecipeError(f"--classes {where}: line {k} begins with {number[:40]!r}, wanted a class number")
+        numbers.append(int(number))
+        if len(columns) > 1:
+            names[int(number)] = columns[-1].replace("_", " ")
+    if not numbers:
+        raise RecipeError(f"--classes {where}: holds no class")
+    return ClassSelection(numbers=tuple(numbers), names=names)
+
+
+def _require(number: int, text: str, count: int) -> None:
+    if number >= count:
+        raise RecipeError(f"--classes {text}: class {number}, the generator has 0 to {count - 1}")
+
+
+def _refuse_twice(numbers: Iterable[int], text: str) -> None:
+    seen: set[int] = set()
+    for number in numbers:
+        if number in seen:
+            raise RecipeError(f"--classes {text}: class {number} stands twice")
+        seen.add(number)

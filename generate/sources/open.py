@@ -1,22 +1,34 @@
-"""Where the sources of a build's pairs are put together: a generator, its views, and the filter around them if there is one."""
+"""The source of a build's pairs, put together: a generator, its views, and the filter around them if there is one.
+
+Where a view was learned, its first pairs tell whether it can be seen: a positive that rounds to its anchor's pixels is no
+second view.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..generators.base import Generator
 from ..plans.config import BuildConfig
 from ..plans.plan import Plan
 from ..plans.resolve import resolve_filter, resolve_views
 from ..recipes.recipe import Recipe, load_recipe
+from ..views.base import View
+from ..views.composed import HierarchicalView, MixView
+from ..views.learned import NavigatorView
 from ..weights.load import open_generator
 from .base import LaunchSource
 from .filtered import FilteredSource
 from .pairs import PairSource
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ..views.filters import FilterSpec
+
 
 LARGEST_BATCH = {"cpu": 64, "cuda": 256}  # that --batch-size auto begins with; beyond it nothing gets faster
 
@@ -58,3 +70,41 @@ class OpenPairs:
     def batch_size(self) -> int:
         """What was asked for; with ``auto`` the first try."""
         return self.config.batch_size or largest_batch(self.device, self.plan)
+
+
+LEAST_CHANGE = 1.0  # level of 255: the step of uint8 pixels
+BUILD_ANCHORS = 8
+
+
+def mean_change(anchors: NDArray[np.uint8], positives: NDArray[np.uint8]) -> float:
+    """Mean of |positive - anchor| over all values, in levels of 255. Shapes: ``(B, H, W, 3)`` each."""
+    return float(np.abs(anchors.astype(np.int16) - positives.astype(np.int16)).mean())
+
+
+def is_learned(view: View) -> bool:
+    """Whether it is a navigator, or is made of views of which one is."""
+    if isinstance(view, HierarchicalView):
+        return any(is_learned(part) for _, part in view.moved)
+    if isinstance(view, MixView):
+        return any(is_learned(part.view) for part in view.parts)
+    return isinstance(view, NavigatorView)
+
+
+def change_of_build(source: LaunchSource, num_pairs: int) -> float:
+    """``mean_change`` of the first pairs of a build, whose views are learned. torch's random stream is left as it was."""
+    count = min(BUILD_ANCHORS, num_pairs, source.batch_size)
+    import torch
+
+    with torch.random.fork_rng():
+        batch = source.launch(np.arange(count, dtype=np.int64)).result()
+    return mean_change(np.stack(list(batch.images[0])), np.stack(list(batch.images[1])))
+
+
+def warning(change: float) -> str | None:
+    """What to say of positives that pixels do not tell from their anchors; None where they do."""
+    if change >= LEAST_CHANGE:
+        return None
+    return (
+        f"the navigator changes pixels by {change:.2f} of 255 levels on average, less than rounding shows: anchor and positive "
+        "are one image. Fit it longer (--samples), with a larger --max-distance or --lr-walk, or with --init torch"
+    )

@@ -1,18 +1,28 @@
-"""Pixels of real images by their number: from files, or from arrays that are in memory already."""
+"""Real images: a census of their files, of which only readable ones get a number, and their pixels by that number."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import io
+import json
+import multiprocessing
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from genrep.datasets_manifest.schema import MAX_SIDE, MIN_VARYING_SIDE
 from genrep.errors import DataError
-from genrep.images.reading import fit, read_rgb
+from genrep.files import write_atomic, write_json
+from genrep.images.listing import Listing
+from genrep.images.reading import UnknownRange, fit, image_faults, open_image, read_rgb, to_rgb
+from genrep.progress import Progress
+from genrep.untrusted import CONTENT_FAULTS, printable, read_bounded, read_object
 
 from .base import Batch
 
@@ -127,3 +137,115 @@ class OpenArrays:
     def __call__(self) -> ArraySource:
         """The source."""
         return ArraySource(self.images, self.labels, self.batch_size)
+
+
+CENSUS_NAME = "census.json"  # of a build's folder: which images can be read
+UNREADABLE_NAME = "unreadable.jsonl"
+LARGEST = 1 << 32  # bytes of a file
+CHUNK = 128  # files that a process looks at between two messages
+
+
+@dataclass(frozen=True, kw_only=True)
+class Census:
+    """What is known of a listing's files."""
+
+    readable: NDArray[np.bool_]  # (N,)
+    digest: str  # sha256 over name and bytes of every readable file: identity
+    shapes: NDArray[np.int64]  # (N, 2): height and width; 0 where it cannot be read
+
+
+def take_census(listing: Listing, out: Path, processes: int) -> tuple[Census, list[tuple[str, str]]]:
+    """Look at every file, or find in ``out`` that an earlier call has done so for the same files.
+
+    Returns the census, and name and reason of every unreadable file (empty if the census was found).
+    """
+    found = _read(out / CENSUS_NAME, listing)
+    if found is not None:
+        return found, []
+    digest = hashlib.sha256()
+    readable = np.zeros(len(listing.names), dtype=bool)
+    shapes = np.zeros((len(listing.names), 2), dtype=np.int64)
+    unreadable: list[tuple[str, str]] = []
+    with Progress(len(listing.names), "image", f"reading {listing.base}") as progress:
+        for start, rows in _look(listing, processes):
+            for i, (shape, content, reason) in enumerate(rows, start):
+                if reason is not None:
+                    unreadable.append((listing.names[i], reason))
+                    continue
+                readable[i] = True
+                digest.update(f"{listing.names[i]}\0{content}\0".encode(errors="surrogateescape"))
+                shapes[i] = shape
+            progress.update(len(rows))
+    census = Census(readable=readable, digest=digest.hexdigest(), shapes=shapes)
+    _write(out, listing, census, unreadable)
+    return census, unreadable
+
+
+Row = tuple[tuple[int, int], str, str | None]  # (height, width), sha256, why it cannot be read
+
+
+def _look(listing: Listing, processes: int) -> Iterator[tuple[int, list[Row]]]:
+    starts = range(0, len(listing.names), CHUNK)
+    chunks = [(str(listing.base), listing.names[start : start + CHUNK]) for start in starts]
+    if processes == 1 or len(chunks) == 1:
+        yield from zip(starts, map(look_at, chunks))
+        return
+    with multiprocessing.get_context("spawn").Pool(min(processes, len(chunks))) as pool:
+        yield from zip(starts, pool.imap(look_at, chunks))
+
+
+def look_at(chunk: tuple[str, list[str]]) -> list[Row]:
+    """Shape, digest and fault of each file: decoded to the end, though at an eighth of the size where JPEG allows it."""
+    base, names = chunk
+    return [_look_at_one(Path(base) / name) for name in names]
+
+
+def _look_at_one(path: Path) -> Row:
+    content = ""
+    try:
+        data = read_bounded(path, LARGEST, DataError, follow=True)
+        content = hashlib.sha256(data).hexdigest()
+        with image_faults(path), open_image(io.BytesIO(data)) as image:
+            shape = (image.height, image.width)
+            image.draft("RGB", (max(image.width // 8, 1), max(image.height // 8, 1)))
+            to_rgb(image)
+    except UnknownRange:  # no damage, which is skipped: all its like would be missing
+        raise
+    except DataError as error:
+        return (0, 0), content, str(error).removeprefix(f"{printable(str(path))}: ")
+    return shape, content, None
+
+
+def _write(out: Path, listing: Listing, census: Census, unreadable: list[tuple[str, str]]) -> None:
+    lines = [json.dumps({"file": name, "reason": reason}, sort_keys=True) for name, reason in unreadable]
+    write_atomic(out / UNREADABLE_NAME, "".join(line + "\n" for line in lines).encode())
+    facts = {
+        "listing": listing.digest,
+        "files": len(listing.names),
+        "unreadable": len(unreadable),
+        "readable_bits": _packed(np.packbits(census.readable)),
+        "digest": census.digest,
+        "shapes": _packed(census.shapes.astype("<u4")),
+    }
+    write_json(out / CENSUS_NAME, facts)
+
+
+def _read(path: Path, listing: Listing) -> Census | None:
+    try:
+        facts = read_object(path, DataError)
+        if facts["listing"] != listing.digest:
+            return None
+        bits = np.frombuffer(_unpacked(facts["readable_bits"]), dtype=np.uint8)
+        readable = np.unpackbits(bits, count=len(listing.names)).astype(bool)
+        shapes = np.frombuffer(_unpacked(facts["shapes"]), dtype="<u4").astype(np.int64).reshape(len(readable), 2)
+        return Census(readable=readable, digest=str(facts["digest"]), shapes=shapes)
+    except (DataError, *CONTENT_FAULTS, zlib.error):
+        return None
+
+
+def _packed(values: NDArray[Any]) -> str:
+    return base64.b64encode(zlib.compress(values.tobytes())).decode()
+
+
+def _unpacked(text: str) -> bytes:
+    return zlib.decompress(base64.b64decode(text))

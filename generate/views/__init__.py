@@ -1,6 +1,6 @@
 """Latent views T_z: how the positive's latent comes from the anchor's.
 
-base.py      what a view is, and the images of its latents; arithmetic.py sums that no batch changes
+base.py      what a view is, and the images of its latents; sums that no batch changes
 random.py    none, gaussian, uniform, angular, independent
 learned.py   steered, navigator; walks.py, navigators.py what they learned; released.py the authors' own files of it
 composed.py  hierarchical, mix

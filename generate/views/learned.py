@@ -19,8 +19,7 @@ from genrep.errors import RecipeError
 from genrep.files import canonical_json
 
 from ..generators.base import LatentSpec
-from .arithmetic import affine, row_norms
-from .base import Draw, GeneratorFacts, View, ViewFile, check_range
+from .base import Draw, GeneratorFacts, View, ViewFile, affine, check_range, row_norms
 from .walks import UNIFORMS, WALKS, LoadedWalks, load_walks
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ from genrep import seeding
 from genrep.errors import RecipeError, one_of
 
 from ..generators.base import LatentSpec
-from .arithmetic import row_norms, row_sums, sin_cos
-from .base import Draw, GeneratorFacts, View
+from .base import Draw, GeneratorFacts, View, row_norms, row_sums, sin_cos
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,7 +8,7 @@ import pytest
 from genrep import datasets_manifest
 from genrep.errors import RecipeError
 from genrep.generate import BuildConfig, build_dataset
-from genrep.generate.recipes.classes import known_presets, select_classes
+from genrep.generate.recipes.conditions import known_presets, select_classes
 
 
 def test_numbers_and_ranges_keep_their_order():

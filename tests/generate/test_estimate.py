@@ -9,7 +9,8 @@ from genrep.cli import invoke
 from genrep.datasets_manifest import layout
 from genrep.datasets_manifest.schema import field_table
 from genrep.generate import BuildConfig, build_dataset
-from genrep.generate.build import estimate, plan_dataset
+from genrep.generate.build import dataset as estimate
+from genrep.generate.build import plan_dataset
 from genrep.generate.build.shard import ShardWriter
 from genrep.generate.cli import cli
 from genrep.generate.plans.plan import page_size, shard_bytes

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 from genrep.errors import GenRepError, RecipeError
 from genrep.generate.generators.base import LatentSpec
 from genrep.generate.views import Draw, GeneratorFacts, parse_view, view_from_json
-from genrep.generate.views.arithmetic import affine
+from genrep.generate.views.base import affine
 from genrep.generate.views.navigators import load_walk
 from genrep.generate.views.walks import WALKS
 

@@ -6,7 +6,7 @@ import pytest
 from genrep.errors import RecipeError
 from genrep.generate.generators.base import LatentSpec
 from genrep.generate.views import Draw, GeneratorFacts, parse_view
-from genrep.generate.views.arithmetic import row_sums, sin_cos
+from genrep.generate.views.base import row_sums, sin_cos
 
 from .conftest import draw
 

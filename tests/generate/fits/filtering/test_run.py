@@ -13,8 +13,7 @@ from genrep.errors import DataError, RecipeError, ResumeError, TrainingError
 from genrep.generate.commands.fits import fit_filter_command
 from genrep.generate.fits.config import FilterConfig
 from genrep.generate.fits.filtering import FilterTrainer, fit_filter
-from genrep.generate.fits.filtering_data import InFiles
-from genrep.generate.fits.filtering_measure import auc
+from genrep.generate.fits.filtering_data import InFiles, auc
 from genrep.generate.sources.filtered import FilteredSource
 from genrep.generate.views.filter_network import load_filter
 from genrep.generate.views.filters import FilterSpec

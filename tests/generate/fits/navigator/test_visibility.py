@@ -8,7 +8,7 @@ import pytest
 from genrep.cli import invoke
 from genrep.generate.cli import cli
 from genrep.generate.fits.navigator import fit_navigator
-from genrep.generate.sources.visibility import is_learned, mean_change, warning
+from genrep.generate.sources.open import is_learned, mean_change, warning
 from genrep.generate.views import parse_view
 
 pytestmark = [

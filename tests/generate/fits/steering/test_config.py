@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from genrep.errors import WeightsError
 from genrep.generate.fits.config import SteerConfig
-from genrep.generate.fits.steering_walks import load_walks, save_walks
+from genrep.generate.fits.steering import load_walks, save_walks
 
 WALKS = torch.arange(8 * 5).float().view(8, 5)
 

@@ -14,9 +14,8 @@ import torch
 from genrep.errors import GeneratorError, RecipeError, ResumeError, Terminated, TrainingError, WeightsError
 from genrep.generate.fits.config import SteerConfig
 from genrep.generate.fits.source import open_source
-from genrep.generate.fits.steering import SteerTrainer, fit_steer
+from genrep.generate.fits.steering import SteerTrainer, fit_steer, load_walks
 from genrep.generate.fits.steering_targets import ROWS
-from genrep.generate.fits.steering_walks import load_walks
 from genrep.runs.metrics import Window
 from genrep.runs.processes import Processes
 
