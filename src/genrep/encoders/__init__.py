@@ -6,7 +6,6 @@
     layouts.py    where a stranger's checkpoint keeps its ResNet, and under which names
     factories.py  anyone's own encoder, package.module:factory
     export.py     export_encoder: torchvision's, timm's and detectron2's files
-    devices.py    where networks run, and in which precision
 
 This module itself is light: it holds the names. The functions are found here too.
 """

@@ -1,4 +1,8 @@
-"""Where a server may send us on to, and addresses as they are printed: without what is secret in them."""
+"""Files on a web server: one request per open file, with ranges, bounded redirects and nothing compressed.
+
+Range requests after RFC 9110, section 14; If-Range (13.1.5) tells a file that changed from one that is still the same. A
+redirect leads no further inside than the address itself, and an address is printed without what is secret in it.
+"""
 
 from __future__ import annotations
 
