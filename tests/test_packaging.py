@@ -1,6 +1,5 @@
-"""The wheel holds every package and file; the folders depend on each other in one direction only."""
+"""The wheel holds every package and file."""
 
-import ast
 import configparser
 import subprocess
 import sys
@@ -14,15 +13,6 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = {
     "genrep": ROOT / "src/genrep",
     **{f"genrep.{name}": ROOT / name for name in ("papers", "generate", "train", "evaluate", "datasets_manifest")},
-}
-# A folder may import these, besides itself and the root package.
-ALLOWED = {
-    "genrep": set(),
-    "genrep.papers": {"genrep.generate", "genrep.train", "genrep.evaluate", "genrep.datasets_manifest"},
-    "genrep.generate": {"genrep.datasets_manifest"},
-    "genrep.train": {"genrep.datasets_manifest"},
-    "genrep.evaluate": set(),
-    "genrep.datasets_manifest": set(),
 }
 
 
@@ -50,29 +40,6 @@ def test_every_folder_with_code_is_a_package():
     for folder in FOLDERS.values():
         for path in folder.rglob("*.py"):
             assert (path.parent / "__init__.py").exists(), path
-
-
-def imports_of(path, package):
-    """Absolute names of the genrep modules that a file imports at any depth, type-checking blocks included."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            module = ".".join([*base, *([node.module] if node.module else [])])
-            yield module
-            yield from (f"{module}.{alias.name}" for alias in node.names)
-
-
-@pytest.mark.parametrize("name", FOLDERS)
-def test_folders_import_in_one_direction(name):
-    others = [other for other in FOLDERS if other not in (name, "genrep")]
-    for path in FOLDERS[name].rglob("*.py"):
-        package = ".".join([name, *path.parent.relative_to(FOLDERS[name]).parts])
-        for module in imports_of(path, package):
-            for other in others:
-                if module == other or module.startswith(other + "."):
-                    assert other in ALLOWED[name], f"{path} imports {module}"
 
 
 @pytest.fixture(scope="module")
