@@ -63,7 +63,7 @@ def tar_seeds() -> list[bytes]:
 
 def readers(work: Path) -> dict[str, Callable[[bytes], object]]:
     """What is done with a file's bytes, by target."""
-    from genrep.evaluate.voc.annotation import read_annotation
+    from genrep.evaluate.voc.files import read_annotation
     from genrep.generate.generators.base import LatentSpec
     from genrep.generate.recipes.recipe import latent_spec, load_recipe
     from genrep.generate.views import parse_view

@@ -13,7 +13,7 @@ COMMANDS = "genrep.evaluate.commands"
 
 
 def packages() -> dict[str, dict[str, str]]:
-    """For each package of commands their names, with a line about each."""
+    """For each home of commands their names, with a line about each."""
     listed = {name: (one.package or COMMANDS, one.summary) for name, one in PROTOCOLS.items()}
     listed["export"] = (COMMANDS, "Write an encoder as others read it.")
     found: dict[str, dict[str, str]] = {}

@@ -23,8 +23,8 @@ from genrep.images.inventory import Inventory
 from genrep.images.labelled import LabelledImages
 from genrep.images.sets import load_pair
 
-from .encoders import open_encoder
 from .results import RESULT_VERSION, Entry, add, data_digests, encoder_facts, find_or_tell, same_encoder, tell_changes
+from .settings import open_encoder
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +38,8 @@ class Listed:
     """A protocol's command; importing it waits until it is asked for."""
 
     summary: str  # in one line
-    package: str = ""  # whose module of the protocol's name holds its ``command``; empty: evaluate/commands
+    # The module of its ``<name>_command``, or the package of a module ``<name>`` with ``command``; empty: evaluate/commands.py.
+    package: str = ""
 
 
 # In the order of a table's parts. The results of a protocol go into OUT/NAME.json.

@@ -21,7 +21,6 @@ from genrep.images.labelled import MissingDataset
 from genrep.settings import config, setting
 
 from .linear.config import PRESETS, LinearConfig
-from .linear.run import LinearProbe
 from .protocol import Results
 from .table import aligned, mean_std
 
@@ -136,6 +135,8 @@ def evaluate_transfer(config: TransferConfig) -> TransferResult:
     Raises:
         DataError: none of them is there, or one is damaged.
     """
+    from .linear.run import LinearProbe  # with torch, which the command's own help does not wait for
+
     path = config.out / "transfer.json"
     results: dict[str, Results] = {}
     skipped: dict[str, str] = {}

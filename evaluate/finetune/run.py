@@ -23,8 +23,7 @@ from genrep.untrusted import MAX_TEXT, read_bounded
 
 from ..checkpoints import Checkpoint
 from ..images import AugmentedBatches, Ints, whole_batches
-from ..linear.fit import batches
-from ..metrics import Score, Tally
+from ..linear.fit import Score, Tally, batches
 from ..protocol import ImagesProtocol, Results
 from ..results import Entry
 from ..transforms import Augmentation, Transform

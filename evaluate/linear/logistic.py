@@ -13,9 +13,8 @@ from torch import Tensor
 from genrep.progress import Progress
 from genrep.seeding import derive
 
-from ..metrics import Score
 from .config import HELD_OUT, L2_GRID
-from .fit import Split, evaluate_heads, mean_squared_length
+from .fit import Score, Split, evaluate_heads, mean_squared_length
 
 MAX_ITERATIONS = 1000
 TOLERANCE = 1e-5  # of the gradient's largest part

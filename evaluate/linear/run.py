@@ -16,12 +16,11 @@ from genrep.images.sets import is_small
 from ..checkpoints import Checkpoint
 from ..frozen import COMPUTED, frozen_features
 from ..images import AugmentedBatches
-from ..metrics import Score
 from ..protocol import ImagesProtocol, Results
 from ..results import Entry
 from ..transforms import Augmentation, Transform
 from .config import HELD_OUT, L2_GRID, LR_RULE, PRESETS, LinearConfig
-from .fit import MOMENTUM, Curve, Feed, Heads, Split, batches, default_lr, fit_heads, fixed_feed
+from .fit import MOMENTUM, Curve, Feed, Heads, Score, Split, batches, default_lr, fit_heads, fixed_feed
 from .logistic import probe_logistic
 
 

@@ -21,8 +21,7 @@ from genrep.images.reading import read_rgb, read_size
 from genrep.progress import note
 from genrep.untrusted import printable, shown
 
-from .annotation import Annotated, read_annotation
-from .lists import ImageNames, Listed, read_list
+from .files import Annotated, ImageNames, Listed, read_annotation, read_list
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

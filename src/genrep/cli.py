@@ -41,10 +41,10 @@ class Group(click.Group):
 
 
 class LazyGroup(Group):
-    """A group whose commands are modules of packages, imported only to be run or to show their own help.
+    """A group whose commands' modules are imported only for a command to be run or to show its own help.
 
-    Each command is ``command`` of ``<package>.<name>``, with ``_`` for ``-``, or of a module that holds several
-    ``<name>_command``.
+    Each command is ``<name>_command`` of a module that holds several, with ``_`` for ``-``, or ``command`` of
+    ``<package>.<name>``.
     """
 
     def __init__(
@@ -57,7 +57,8 @@ class LazyGroup(Group):
         """The names and homes of the commands.
 
         Args:
-            packages: for each package its commands' names, in the order of the help text, with a line about each.
+            packages: for each package, or module, its commands' names, in the order of the help text, with a line about
+                each.
             modules: of a package's modules those that hold several commands, with the commands' names.
         """
         super().__init__(*args, **attributes)
@@ -75,8 +76,10 @@ class LazyGroup(Group):
             return None
         own = cmd_name.replace("-", "_")
         shared = self.modules.get(cmd_name)
-        module = import_module(f"{self.homes[cmd_name]}.{shared or own}")
-        command: click.Command = getattr(module, f"{own}_command" if shared else "command")
+        home = import_module(f"{self.homes[cmd_name]}.{shared}" if shared else self.homes[cmd_name])
+        command: click.Command | None = getattr(home, f"{own}_command", None)
+        if command is None:
+            command = import_module(f"{home.__name__}.{own}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from genrep.cli import invoke
 from genrep.encoders import load_encoder
-from genrep.evaluate.commands.export import command
+from genrep.evaluate.commands import export_command as command
 
 
 def test_a_run_becomes_torchvisions_file(encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from genrep.cli import invoke
 from genrep.errors import DataError, ResumeError
 from genrep.evaluate import frozen
 from genrep.evaluate import knn as module
-from genrep.evaluate.commands.knn import command
+from genrep.evaluate.commands import knn_command as command
 from genrep.evaluate.knn import KnnConfig, evaluate_knn
 
 OWN = """

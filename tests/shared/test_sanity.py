@@ -8,7 +8,7 @@ from torch import nn
 
 from genrep.encoders import EncoderFacts, build_encoder, save_encoder
 from genrep.errors import TrainingError, WeightsError
-from genrep.evaluate.encoders import open_encoder
+from genrep.evaluate.settings import open_encoder
 from genrep.runs.sanity import LARGEST_GRADIENT, absurdity, check_training, gradients
 
 FACTS = EncoderFacts(arch="resnet18", stem="imagenet", size=32, mean=(0.5,) * 3, std=(0.25,) * 3)

@@ -12,7 +12,7 @@ import pytest
 from genrep.cli import invoke
 from genrep.encoders import build_encoder, load_encoder, save_encoder
 from genrep.errors import DataError, ResumeError, TrainingError
-from genrep.evaluate.commands.detection import command
+from genrep.evaluate.commands import detection_command as command
 from genrep.evaluate.detection import run as run_module
 from genrep.evaluate.detection.config import DetectionConfig
 from genrep.evaluate.detection.run import evaluate_detection

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from genrep.errors import DataError
-from genrep.evaluate.voc.annotation import DEEPEST, read_annotation, read_xml
+from genrep.evaluate.voc.files import DEEPEST, read_annotation, read_xml
 from genrep.evaluate.voc.layout import read_pixels, read_split
 
 Make = Callable[..., Path]

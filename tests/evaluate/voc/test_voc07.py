@@ -15,7 +15,7 @@ from torchvision import transforms
 from genrep.cli import invoke
 from genrep.encoders import build_encoder, load_encoder, save_encoder
 from genrep.errors import DataError, ResumeError
-from genrep.evaluate.commands.voc07 import command
+from genrep.evaluate.commands import voc07_command as command
 from genrep.evaluate.voc import run as run_module
 from genrep.evaluate.voc.average_precision import classification_ap
 from genrep.evaluate.voc.config import Voc07Config

@@ -10,7 +10,7 @@ import pytest
 import torchvision
 
 from genrep.cli import invoke
-from genrep.papers.commands.reproduce import command
+from genrep.papers.commands import reproduce_command as command
 from genrep.papers.reproduce import run
 from genrep.papers.reproduce.scheduling import Outcome, Scheduler
 

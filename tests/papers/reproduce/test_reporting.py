@@ -12,7 +12,7 @@ import pytest
 from genrep.cli import invoke
 from genrep.evaluate.transfer import SUITES
 from genrep.files import write_json
-from genrep.papers.commands.reproduce import command
+from genrep.papers.commands import reproduce_command as command
 from genrep.papers.reproduce.planning import make_plan
 from genrep.papers.reproduce.records import record_path
 from genrep.papers.reproduce.reporting import make_report

@@ -15,12 +15,12 @@ import pytest
 
 from genrep.cli import invoke
 from genrep.files import write_json
-from genrep.papers.commands.reproduce import command
+from genrep.papers.commands import reproduce_command as command
 from genrep.papers.reproduce import planning, run
 from genrep.papers.reproduce.specs import read_scale
 
 Captured = pytest.CaptureFixture[str]
-START = "from genrep.papers.commands.reproduce import command; from genrep.cli import run; run(command)"
+START = "from genrep.papers.commands import reproduce_command as command; from genrep.cli import run; run(command)"
 
 
 @pytest.mark.slow

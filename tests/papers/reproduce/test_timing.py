@@ -11,7 +11,7 @@ import pytest
 
 from genrep.cli import invoke
 from genrep.errors import DataError
-from genrep.papers.commands.reproduce import command
+from genrep.papers.commands import reproduce_command as command
 from genrep.papers.figure3 import measure
 from genrep.papers.figure3.__main__ import figure3
 from genrep.papers.figure3.page import timing_blocks

@@ -1,4 +1,4 @@
-"""``reproduce``: a paper's table by one command."""
+"""The command lines of ``reproduce``, ``table`` and ``report``, verbs of ``genrep-evaluate``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from genrep.evaluate.settings import seed_numbers
 from genrep.option_types import COUNT, PATH, PATH_TEXT, Choice, Parsed
 from genrep.progress import note
 
-from ..reproduce.specs import SCALES, table_names
+from .reproduce.specs import SCALES, table_names
 
 
 def _names(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
@@ -90,7 +90,7 @@ def _encoders(context: click.Context, parameter: click.Parameter, value: tuple[s
     "else this machine]",
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan with estimated times and sizes and exit.")
-def command(dry_run: bool, **options: Any) -> int:
+def reproduce_command(dry_run: bool, **options: Any) -> int:
     """Repeat a table or figure of the papers, and report ours beside the published numbers.
 
     Each dataset is built and each encoder trained once, however many rows or tables need it. The same command goes on where an
@@ -106,8 +106,8 @@ def command(dry_run: bool, **options: Any) -> int:
       genrep-evaluate reproduce genrep-fig5 --root data --out results --dry-run
       genrep-evaluate reproduce cop-gen-table1 --scale full --root /data --out results
     """
-    from ..reproduce.describing import describe_plan
-    from ..reproduce.run import ReproduceConfig, carry_out, prepare
+    from .reproduce.describing import describe_plan
+    from .reproduce.run import ReproduceConfig, carry_out, prepare
 
     try:
         if options["hardware"] is not None and not dry_run:
@@ -125,3 +125,49 @@ def command(dry_run: bool, **options: Any) -> int:
     for folder, why in result.failed.items():
         note(f"Error: {folder}: {why}")
     return 1 if result.failed else 0
+
+
+@click.command("table")
+@click.argument("results", nargs=-1, required=True, metavar="[NAME=]DIR...", type=PATH_TEXT)
+def table_command(results: tuple[str, ...]) -> None:
+    """Print results side by side, one table per dataset and protocol.
+
+    A row is named as given, else after its folder; several seeds get a line with their mean.
+
+    \b
+    Example:
+      genrep-evaluate table "random init"=runs/random gaussian=runs/gaussian
+    """
+    from genrep.evaluate.table import results_table
+
+    from .report.rows import rows_of
+
+    say(results_table([(row.name, path) for row in rows_of(results) for path in row.runs]))
+
+
+@click.command("report")
+@click.argument("runs", nargs=-1, required=True, metavar="[NAME=]DIR...", type=PATH_TEXT)
+@click.option("--out", required=True, type=PATH, metavar="DIR", help="Folder for report.md and report.html.")
+@click.option("--title", default="Report", show_default=True, help="Of the page.")
+def report_command(runs: tuple[str, ...], out: Path, title: str) -> None:
+    """One page of results beside the published numbers, as Markdown and HTML.
+
+    A DIR holds results, and where it is a training's run, settings and curves as well. A row is named as given, else after
+    its folder. Runs with one NAME are one row: the same training from several seeds.
+
+    \b
+    Example:
+      genrep-evaluate report random=runs/random gaussian=runs/g0 gaussian=runs/g1 --out report
+    """
+    from .report import ReportConfig, rows_of, write_report
+
+    try:
+        config = ReportConfig(rows=rows_of(runs), out=out, title=title)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    result = write_report(config)
+    for remark in result.notes:
+        say(remark, err=True)
+    say(
+        f"report: {result.markdown}, {result.html}, {len(result.pictures)} plot{'s' if len(result.pictures) != 1 else ''}"
+    )

@@ -1,0 +1,264 @@
+"""The protocols' command lines, and ``export``: a verb each, one library call each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from genrep.cli import print_config, say, say_leftovers
+from genrep.encoders import EXPORT_FORMATS
+from genrep.errors import ConfigError
+from genrep.option_types import PATH, PATH_TEXT, Choice
+from genrep.settings import configured, from_options, options
+
+from .detection.config import DetectionConfig
+from .finetune.config import FinetuneConfig
+from .linear.config import LinearConfig
+from .settings import ENCODER_HELP, ENCODER_METAVAR, KnnConfig, check_encoder_choice
+from .transfer import TransferConfig
+from .voc.config import Voc07Config
+
+
+@click.command("linear")
+@configured(LinearConfig)
+def linear_command(config: LinearConfig) -> None:
+    """Accuracy of a linear classifier on a frozen encoder.
+
+    The result is the last epoch's; it goes into OUT/linear.json with everything needed to repeat it.
+
+    \b
+    Presets: frozen (features of whole images, once), genrep, cop-gen, hl and vissl (random crops and flips in
+    training, with the papers' pixels, rates and epochs), simclr-lbfgs (logistic regression).
+
+    \b
+    Example:
+      genrep-evaluate linear --encoder runs/x --dataset fashion_mnist --root data --out runs/x
+      genrep-evaluate linear --random-init --arch resnet18 --dataset cifar10 --root data --out runs/random --seed 0,1,2
+      genrep-evaluate linear --encoder runs/x --preset genrep --dataset imagenet100 --root /data --out runs/x
+    """
+    from .linear.run import evaluate_linear
+
+    result = evaluate_linear(config)
+    for entry in result.entries:
+        say(f"{_linear_line(entry, result.already_done)}: {result.path}")
+    if result.std is not None:
+        say(f"mean of {len(result.entries)} seeds {result.mean:.2f} ± {result.std:.2f}")
+    say_leftovers([config.out / "features"], "to measure again")
+
+
+def _linear_line(entry: dict[str, Any], done: bool) -> str:
+    protocol = entry["protocol"]
+    parts = ["done before"] if done else []
+    if "epochs" in protocol:
+        parts += [f"last of {protocol['epochs']} epochs", f"batch {protocol['batch_size']}", f"lr {entry['lr']:.3g}"]
+        parts += [f"seed {entry['seed']}; best epoch {entry['best_value']:.2f}"]
+        parts += [f"lr {head['lr']:.3g}: {head['value']:.2f}" for head in entry["lr_grid"]]
+    else:
+        parts += [f"l2 {entry['l2']:.3g}", f"seed {entry['seed']}"]
+    top5 = f", top-5 {entry['top5']:.2f}" if "top5" in entry else ""
+    return (
+        f"{entry['dataset']} {entry['metric']} {entry['value']:.2f} % of {entry['n']} test images{top5} "
+        f"({', '.join(parts)})"
+    )
+
+
+@click.command("knn")
+@configured(KnnConfig)
+def knn_command(config: KnnConfig) -> None:
+    """Top-1 accuracy of the vote of each test image's nearest training images.
+
+    No training: the features' cosine similarities decide (Wu et al. 2018). The result goes into OUT/knn.json with
+    everything needed to repeat it.
+
+    \b
+    Example:
+      genrep-evaluate knn --encoder runs/x --dataset fashion_mnist --root data --out runs/x
+      genrep-evaluate knn --encoder last.pth --dataset cars/ --size 112 --out results/genrep
+    """
+    from .knn import evaluate_knn
+
+    result = evaluate_knn(config)
+    entry = result.entry
+    top5 = "" if entry["top5"] is None else f", top-5 {entry['top5']:.2f} %"
+    say(
+        f"{entry['dataset']} {entry['metric']} {entry['value']:.2f} %{top5} of {entry['n']} test images "
+        f"({'done before; ' if result.already_done else ''}k {entry['protocol']['k']}, "
+        f"temperature {entry['protocol']['temperature']:g}): {result.path}"
+    )
+    say_leftovers([config.out / "features"], "to measure again")
+
+
+@click.command(name="voc07")
+@configured(Voc07Config)
+def voc07_command(config: Voc07Config) -> None:
+    """VOC07 classification: one linear SVM per class on a frozen encoder's features, mean average precision.
+
+    The cost of each class's SVM is chosen among 26 by 3-fold cross-validation on the training images.
+
+    \b
+    Example:
+      genrep-evaluate voc07 --encoder runs/x --data VOCdevkit/VOC2007 --out runs/x
+      genrep-evaluate voc07 --encoder runs/x --data VOCdevkit/VOC2007 --out runs/x --protocol genrep
+    """
+    from genrep.evaluate.voc.run import evaluate_voc07
+
+    result = evaluate_voc07(config)
+    entry = result.entry
+    say(
+        f"{entry['dataset']} mAP {entry['value']:.2f} % (11-point {entry['values']['11point']:.2f}, area "
+        f"{entry['values']['area']:.2f}) of {entry['n']} test images ({'done before; ' if result.already_done else ''}"
+        f"{'/'.join(config.splits)}, {config.protocol}, seed {config.seed}): {result.path}"
+    )
+
+
+@click.command("finetune")
+@configured(FinetuneConfig)
+def finetune_command(config: FinetuneConfig) -> None:
+    """Fine-tune an encoder on few labels, end to end, and test it.
+
+    The settings are VISSL's for ImageNet with 1 % and 10 % of the labels, by which COP-Gen was measured. The result is the
+    last epoch's; it goes into OUT/finetune.json. The same command goes on where an earlier one stopped.
+
+    \b
+    Example:
+      genrep-evaluate finetune --encoder runs/x --dataset imagenet --root /data --labels 1% --out runs/x
+    """
+    from .finetune.run import evaluate_finetune
+
+    result = evaluate_finetune(config)
+    for entry in result.entries:
+        top5 = f", top-5 {entry['top5']:.2f}" if "top5" in entry else ""
+        told = f"last of {entry['protocol']['epochs']} epochs, lr {entry['lr']:.3g}, seed {entry['seed']}"
+        told = f"done before; {told}" if result.already_done else told
+        say(
+            f"{entry['dataset']} {entry['metric']} {entry['value']:.2f} % of {entry['n']} test images{top5} "
+            f"({entry['protocol']['train_images']} labels, {told}): {result.path}"
+        )
+    if result.std is not None:
+        say(f"mean of {len(result.entries)} seeds {result.mean:.2f} ± {result.std:.2f}")
+
+
+FIRST = ("encoder", "random_init", "arch", "stem", "data", "test_data", "train_split", "test_split", "classes")
+
+
+@click.command(name="detection")
+@options(DetectionConfig, *FIRST)
+@click.option("--out", type=PATH, metavar="DIR", help="Folder whose detection.json gets the result.")
+@options(DetectionConfig, without=FIRST)
+@click.option(
+    "--export-detectron2",
+    type=PATH,
+    metavar="FILE.pkl",
+    help="Only write the encoder as a checkpoint for detectron2, train nothing.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the settings as JSON and exit.")
+def detection_command(dry_run: bool, export_detectron2: Path | None, **values: Any) -> None:
+    """Fine-tune Faster R-CNN (R50-C4) on an encoder end to end and test it.
+
+    The result is AP, AP50 and AP75 by VOC07's 11 points (the papers' tables), with VOC2010's and COCO's beside them. The
+    same command again goes on after an interruption, at the last checkpoint. torchrun spreads a batch over GPUs.
+
+    \b
+    Example:
+      genrep-evaluate detection --encoder runs/x --data VOCdevkit/VOC2007 --data VOCdevkit/VOC2012 --out runs/x
+      genrep-evaluate detection --random-init --arch resnet18 --preset small --data BCCD --out runs/random
+      genrep-evaluate detection --encoder runs/x --export-detectron2 x.pkl
+    """
+    if export_detectron2 is not None:
+        _export_detectron2(export_detectron2, values)
+        return
+    for name in ("data", "out"):
+        if not values[name]:
+            raise click.UsageError(f"Missing option '--{name}'.")
+    config = from_options(DetectionConfig, values)
+    if dry_run:
+        print_config(config.to_json())
+        return
+    from genrep.evaluate.detection.run import evaluate_detection
+
+    result = evaluate_detection(config)
+    values = result.entry["values"]
+    if values:  # in the first process only
+        voc, coco = values["voc07"], values["coco"]
+        say(
+            f"{result.entry['dataset']} AP {voc['AP']:.2f} AP50 {voc['AP50']:.2f} AP75 {voc['AP75']:.2f} % (VOC07), "
+            f"COCO {coco['AP']:.2f} {coco['AP50']:.2f} {coco['AP75']:.2f} % of {result.entry['n']} test images "
+            f"({'done before; ' if result.already_done else ''}{config.preset}, seed {config.seed}): {result.path}"
+        )
+        say_leftovers([result.folder / "checkpoint.pt"], "to test the detector otherwise")
+
+
+def _export_detectron2(path: Path, options: dict[str, Any]) -> None:
+    from genrep.encoders import export_encoder
+    from genrep.encoders.export import check_export
+    from genrep.evaluate.settings import open_encoder
+
+    choice = {name: options[name] for name in ("encoder", "random_init", "arch", "stem")}
+    try:
+        check_encoder_choice(**choice)
+    except ConfigError as error:
+        raise click.UsageError(error.in_shell()) from error
+    try:
+        check_export(path, "detectron2")
+    except ValueError as error:
+        raise click.UsageError(str(error).replace("--out", "--export-detectron2", 1)) from error
+    arch = export_encoder(open_encoder(**choice, seed=options["seed"]).module, path, "detectron2")
+    say(f"{path}: {arch} for detectron2 (MODEL.WEIGHTS; STRIDE_IN_1X1 False, FORMAT RGB)")
+
+
+@click.command("transfer")
+@configured(TransferConfig)
+def transfer_command(config: TransferConfig) -> None:
+    """The papers' tables of linear probes in one go.
+
+    Datasets that are not under ROOT are skipped, and told with how to get them. cop-gen is table 2 of COP-Gen (VISSL's
+    protocol), hl tables 3 and 4 of HL.
+
+    \b
+    Example:
+      genrep-evaluate transfer --encoder runs/x --suite cop-gen --root /data --out runs/x --seed 0,1,2
+    """
+    from .transfer import evaluate_transfer
+
+    result = evaluate_transfer(config)
+    say(result.table())
+    say(f"results: {result.path}")
+
+
+@click.command("export")
+@click.option("--encoder", required=True, metavar=ENCODER_METAVAR, type=PATH_TEXT, help=ENCODER_HELP)
+@click.option("--format", "format_", required=True, type=Choice(list(EXPORT_FORMATS)), help="Whose names and file.")
+@click.option(
+    "--out",
+    required=True,
+    type=PATH,
+    metavar="FILE",
+    help="A new file: .pth or .pt (torchvision, timm), .safetensors (timm), .pkl (detectron2).",
+)
+@click.option("--force", is_flag=True, help="Replace FILE.")
+def export_command(encoder: str, format_: str, out: Path, force: bool) -> None:
+    """Write an encoder for torchvision, timm or detectron2.
+
+    All of it or nothing: what is not entirely a ResNet is refused.
+
+    \b
+    Example:
+      genrep-evaluate export --encoder runs/x --format timm --out resnet50.safetensors
+      genrep-evaluate export --encoder last.pth --format detectron2 --out r50.pkl
+    """
+    from genrep.encoders import export_encoder
+    from genrep.encoders.export import check_export
+    from genrep.errors import ResumeError
+
+    from .settings import open_encoder
+
+    try:
+        check_export(out, format_)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    if out.exists() and not force:
+        raise ResumeError(f"--out {out}: exists; wanted a new file, or --force to replace it")
+    arch = export_encoder(open_encoder(encoder=encoder).module, out, format_)
+    say(f"{arch} for {format_}: {out}")

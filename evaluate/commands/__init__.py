@@ -1,1 +1,0 @@
-"""The protocols' commands, a module each, imported when it is asked for."""

@@ -1,1 +1,0 @@
-"""The command lines of ``reproduce``, ``table`` and ``report``, verbs of ``genrep-evaluate``."""
