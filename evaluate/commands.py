@@ -180,7 +180,7 @@ def detection_command(dry_run: bool, export_detectron2: Path | None, **values: A
 
     result = evaluate_detection(config)
     values = result.entry["values"]
-    if values:  # in the first process only
+    if values and result.folder is not None:  # in the first process only
         voc, coco = values["voc07"], values["coco"]
         say(
             f"{result.entry['dataset']} AP {voc['AP']:.2f} AP50 {voc['AP50']:.2f} AP75 {voc['AP75']:.2f} % (VOC07), "
