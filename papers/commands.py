@@ -106,7 +106,7 @@ def reproduce_command(dry_run: bool, **options: Any) -> int:
       genrep-evaluate reproduce genrep-fig5 --root data --out results --dry-run
       genrep-evaluate reproduce cop-gen-table1 --scale full --root /data --out results
     """
-    from .reproduce.describing import describe_plan
+    from .reproduce.dry_run import describe_plan
     from .reproduce.run import ReproduceConfig, carry_out, prepare
 
     try:

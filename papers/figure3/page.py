@@ -9,9 +9,9 @@ from typing import Any
 
 from genrep.errors import DataError
 
-from ..report.facts import read_object
 from ..report.page import Block, Heading, Paragraph, Picture, Table
 from ..report.plots import figure_png, plots_installed
+from ..report.rows import read_object
 from ..report.write import NO_PLOTS
 
 PICTURE = "report-timing.png"

@@ -12,8 +12,7 @@ from genrep.images.sets import SETS
 
 from .sources import ROOT, Sources, is_online
 from .specs import EvaluationSpec, RowSpec, ScaleSpec, read_method, read_scale, read_table
-from .tasks import DIGITS, Task, all_tasks
-from .verbs import VERBS, Settings, config_of
+from .tasks import DIGITS, VERBS, Settings, Task, all_tasks, config_of
 
 CHEAP = ("steps", "epochs", "mix", "pixel_views", "positive")  # options by which an update takes no other time
 

@@ -12,12 +12,11 @@ from genrep.files import locked_folder, write_atomic, write_json
 
 from ..figure3.page import timing_blocks
 from ..report import ReportConfig, ReportResult, Row, write_report
-from ..report.facts import read_object
 from ..report.page import Block, Code, Paragraph, to_html, to_markdown
-from ..report.rows import duration
+from ..report.rows import duration, read_object
 from ..report.write import HTML_FILE, MARKDOWN_FILE
 from .planning import Plan, PlannedRow
-from .records import record_path
+from .scheduling import record_path
 from .tasks import DIGEST, FOLDERS, Task, all_tasks, read_record
 
 DELTA_RESULTS = "delta-results.json"

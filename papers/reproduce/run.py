@@ -13,9 +13,8 @@ from genrep.images.sets import SETS, load_pair
 from genrep.progress import note
 
 from .planning import Plan, known_encoders, make_plan, usable_generators
-from .records import Slot, find_slots
 from .reporting import make_report, seeds_there
-from .scheduling import Scheduler
+from .scheduling import Scheduler, Slot, find_slots
 from .sources import ROOT
 from .specs import SCALES, read_scale, read_table
 from .tasks import Task, open_tasks

@@ -15,8 +15,7 @@ from genrep.generate.weights.locate import is_embedded
 from genrep.images.sets import is_folder_set, is_small
 
 from .specs import RowSpec, ScaleSpec, image_shape, is_conditional, read_fit
-from .tasks import DIGITS, Task
-from .verbs import VERBS, Settings, config_of
+from .tasks import DIGITS, VERBS, Settings, Task, config_of
 
 PLACEHOLDER = re.compile(r"\{([a-z0-9-]+)\}")
 ROOT = "{root}"  # where real data lie

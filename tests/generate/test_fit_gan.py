@@ -20,7 +20,7 @@ from genrep.generate.gan.trainer import GanTrainer
 from genrep.generate.weights.facts import describe
 from genrep.generate.weights.load import load_generator
 from genrep.images.labelled import LabelledImages
-from genrep.papers.report.facts import DataFacts
+from genrep.papers.report.rows import DataFacts
 
 
 def toy_data(gray=True):

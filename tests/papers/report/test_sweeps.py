@@ -8,9 +8,8 @@ import pytest
 
 from genrep.papers.report import Row
 from genrep.papers.report.measured import grouped
-from genrep.papers.report.plots import draw_sweep
+from genrep.papers.report.plots import Sweep, draw_sweep, find_sweeps
 from genrep.papers.report.rows import read_row
-from genrep.papers.report.sweeps import Sweep, find_sweeps
 
 
 def sweeps(*runs: Path | tuple[Path, ...]) -> list[Sweep]:

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genrep.papers.reproduce.records import Slot
-from genrep.papers.reproduce.tasks import Task
-from genrep.papers.reproduce.verbs import VERBS, Verb
+from genrep.papers.reproduce.scheduling import Slot
+from genrep.papers.reproduce.tasks import VERBS, Task, Verb
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

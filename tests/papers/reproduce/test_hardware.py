@@ -13,7 +13,7 @@ from genrep.cli import invoke
 from genrep.encoders import build_encoder
 from genrep.generate import load_generator
 from genrep.papers.cli import group
-from genrep.papers.reproduce.hardware import GENERATORS, Hardware, find_hardware, gflops, resnet_gflops
+from genrep.papers.reproduce.dry_run import GENERATORS, Hardware, find_hardware, gflops, resnet_gflops
 from genrep.papers.reproduce.planning import make_plan
 from genrep.papers.reproduce.specs import SCALES, table_names
 from genrep.papers.reproduce.tasks import Task, all_tasks

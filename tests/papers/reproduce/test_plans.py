@@ -18,8 +18,8 @@ from genrep.papers.cli import group as evaluate
 from genrep.papers.figure3.__main__ import figure3
 from genrep.papers.report.papers import find_row, published
 from genrep.papers.reproduce.planning import Plan, make_plan
-from genrep.papers.reproduce.records import shipped_rates
 from genrep.papers.reproduce.reporting import delta_entries
+from genrep.papers.reproduce.scheduling import shipped_rates
 from genrep.papers.reproduce.specs import SCALES, read_method, read_scale, read_table, table_names
 from genrep.papers.reproduce.subset import command as subset
 from genrep.papers.reproduce.tasks import Task, all_tasks

@@ -14,8 +14,8 @@ from genrep.evaluate.transfer import SUITES
 from genrep.files import write_json
 from genrep.papers.commands import reproduce_command as command
 from genrep.papers.reproduce.planning import make_plan
-from genrep.papers.reproduce.records import record_path
 from genrep.papers.reproduce.reporting import make_report
+from genrep.papers.reproduce.scheduling import record_path
 from genrep.papers.reproduce.tasks import Task
 
 Captured = pytest.CaptureFixture[str]

@@ -11,8 +11,7 @@ import pytest
 
 from genrep.files import locked_folder
 from genrep.papers.reproduce import scheduling
-from genrep.papers.reproduce.records import Estimate, Estimates, record_path, total_of
-from genrep.papers.reproduce.scheduling import Scheduler
+from genrep.papers.reproduce.scheduling import Estimate, Estimates, Scheduler, record_path, total_of
 from genrep.papers.reproduce.tasks import open_tasks, read_record
 
 COUNT = "open('begun', 'a').write(out.name.rpartition('-')[0] + ' ')"
