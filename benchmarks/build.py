@@ -43,7 +43,7 @@ from genrep.generate import BuildConfig, build_dataset
 from genrep.generate.build.dataset import MAX_ENCODERS
 from genrep.generate.build.output_folder import claim
 from genrep.generate.build.shard import Job, ShardWriter, build_shard
-from genrep.generate.generators.checkpoint import Checkpoint, save_checkpoint
+from genrep.generate.generators.base import Checkpoint, save_checkpoint
 from genrep.generate.generators.probe import largest_values
 from genrep.generate.generators.stylegan2.network_config import StyleGAN2Config
 from genrep.generate.generators.stylegan2.networks import StyleGAN2Network

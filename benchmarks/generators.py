@@ -28,8 +28,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genrep.generate.generators.base import Checkpoint, checkpoint_from_safetensors
 from genrep.generate.generators.biggan.state import Layout, expected_shapes
-from genrep.generate.generators.checkpoint import Checkpoint, checkpoint_from_safetensors
 from genrep.generate.generators.families import family
 from genrep.generate.generators.stylegan2.network_config import infer_config
 from genrep.seeding import derive

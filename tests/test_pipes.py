@@ -15,8 +15,8 @@ from genrep.files import sha256_file
 from genrep.generate.build.output_folder import claim
 from genrep.generate.fits.navigator_measure import _read as read_navigator_run
 from genrep.generate.gan.trainer import GanTrainer
+from genrep.generate.generators.base import read_safetensors
 from genrep.generate.generators.biggan_deep.structure import read_config
-from genrep.generate.generators.checkpoint import read_safetensors
 from genrep.generate.recipes.conditions import select_classes
 from genrep.generate.recipes.recipe import load_recipe
 from genrep.generate.views import parse_view

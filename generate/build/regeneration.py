@@ -23,9 +23,8 @@ from genrep.errors import RecipeError
 from genrep.progress import Progress
 
 from ..plans.config import BuildConfig
-from ..plans.from_manifest import build_config, draw_one, recipe_of, recipes_faults, short
 from ..plans.plan import Plan
-from ..plans.resolve import make_plan
+from ..plans.resolve import build_config, draw_one, make_plan, recipe_of, recipes_faults, short
 from ..recipes.recipe import Recipe
 from ..sources.base import Batch, LaunchSource, PendingBatch
 from ..sources.open import OpenPairs, largest_batch

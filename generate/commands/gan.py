@@ -105,7 +105,7 @@ def fit_gan_command(dry_run: bool, **options: Any) -> None:
     from genrep.images.sets import load_images
 
     from ..gan.config import check_run
-    from ..gan.run import fit_gan
+    from ..gan.trainer import fit_gan
 
     config = FitGanConfig(**{**options, "device": str(pick_device(options["device"]))})
     check_run(config)

@@ -67,7 +67,7 @@ def import_walk_command(source: Path, out: Path, chunks: str, layers: str) -> No
                 parse_range(text, option)
     except RecipeError as error:
         raise click.UsageError(str(error)) from error
-    from ..generators.checkpoint import read_safetensors
+    from ..generators.base import read_safetensors
     from ..views.released import import_walk
 
     out.parent.mkdir(parents=True, exist_ok=True)

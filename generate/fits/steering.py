@@ -27,7 +27,7 @@ from genrep.runs.processes import Processes
 from genrep.seeding import derive
 from genrep.tensor_files import safetensors_bytes
 
-from ..generators.checkpoint import read_safetensors
+from ..generators.base import read_safetensors
 from .config import SteerConfig
 from .pictures import save_curves, save_sheet
 from .source import Source, Stopwatch, at_work, open_source

@@ -144,7 +144,7 @@ def _read_npz(path: Path) -> dict[str, Any]:
 
 
 def _read_safetensors(path: Path) -> Any:
-    from .checkpoint import read_safetensors
+    from .base import read_safetensors
 
     return read_safetensors(path)[0]
 

@@ -21,7 +21,7 @@ from genrep.pixel_views import IMAGENET_MEAN, IMAGENET_STD
 from genrep.seeding import derive
 from genrep.tensor_files import safetensors_bytes
 
-from ..generators.checkpoint import Checkpoint, read_safetensors
+from ..generators.base import Checkpoint, read_safetensors
 
 FORMAT = "filter/1"
 FILTER_FILE = "filter.safetensors"

@@ -166,7 +166,7 @@ class NavigatorView(LearnedView):
     @cached_property
     def network(self) -> _Network:
         """The file's content. Raises WeightsError, RecipeError."""
-        from ..generators.checkpoint import Checkpoint
+        from ..generators.base import Checkpoint
         from .navigators import ROUNDING, load_walk
 
         loaded = load_walk(self.want_file(self.weights))

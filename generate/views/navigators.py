@@ -22,8 +22,7 @@ from genrep.files import canonical_json, sha256_file, write_atomic
 from genrep.seeding import derive
 from genrep.tensor_files import safetensors_bytes
 
-from ..generators.base import LatentSpec
-from ..generators.checkpoint import read_safetensors
+from ..generators.base import LatentSpec, read_safetensors
 from .base import parse_range
 
 FORMAT = "navigator/1"

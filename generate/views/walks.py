@@ -91,7 +91,7 @@ def load_walks(path: Path) -> LoadedWalks:
     Raises:
         WeightsError: there is none, or it is not a file of walks.
     """
-    from ..generators.checkpoint import Checkpoint, read_safetensors
+    from ..generators.base import Checkpoint, read_safetensors
 
     if path.is_dir():
         path = path / WALKS_FILE

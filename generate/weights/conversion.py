@@ -1,32 +1,34 @@
 """The single place where weights of any format become a ``Checkpoint``, once: what comes out is kept in the cache.
 
 A converted file is named by a digest of all that it follows from: the source's name and sha256, those of the settings beside
-it, the family that was asked for, and CONVERSION.
+it, the family that was asked for, and CONVERSION. It is ``<key>.safetensors``, and ``<key>.json`` with the facts, written last.
+A pair that is incomplete or damaged counts as absent, and so does all of it where the cache cannot be read or written.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from genrep.errors import WeightsError
-from genrep.files import canonical_json, digest_json
+from genrep.files import canonical_json, digest_json, sha256_file
 from genrep.progress import note
 from genrep.state_dicts import NoSuchNetwork
-from genrep.untrusted import label, one_line
+from genrep.untrusted import label, one_line, read_object
 
 from ..generators import families
-from ..generators.checkpoint import Checkpoint, checkpoint_from_safetensors, read_safetensors
-from . import converted
+from ..generators.base import Checkpoint, checkpoint_from_safetensors, read_safetensors, save_checkpoint
 from .archive import extract, is_archive
-from .cache import digest_file
-from .facts import describe
+from .cache import converted_folder, describe, digest_file, publish, writable
 
 CONVERSION = 1  # to be raised whenever a family's ``recognise`` makes something else of a file that it knew before
 NEIGHBOURS = ("*config.json", "state_dict*.pth")  # what families read beside the weights
@@ -75,17 +77,17 @@ def _read_file(path: Path, family: str | None, network: str | None) -> tuple[Che
         **({} if network is None else {"network": network}),
     }
     key = digest_json(inputs)
-    checkpoint = converted.load(key)
+    checkpoint = load_converted(key)
     if checkpoint is None:
-        with converted.workshop() as folder:
-            checkpoint = converted.load(key)  # another process may have made it meanwhile
+        with workshop() as folder:
+            checkpoint = load_converted(key)  # another process may have made it meanwhile
             if checkpoint is None:
                 if is_archive(path):
                     checkpoint = _convert_archive(path, family, network, folder)
                 else:
                     checkpoint = _convert(path, family, network)
                 if folder is not None:
-                    converted.save(folder, key, checkpoint, {**facts, "inputs": inputs})
+                    save_converted(folder, key, checkpoint, {**facts, "inputs": inputs})
     return checkpoint, facts
 
 
@@ -216,3 +218,83 @@ def _outline(content: object) -> str:
         return f"an object of type {one_line(str(getattr(content, 'name', type(content).__name__)))}"
     names = ", ".join(one_line(str(key))[:40] for key in list(content)[:4])
     return f"{len(content)} entries ({names}{', ...' if len(content) > 4 else ''})"
+
+
+PATIENCE = 600.0  # seconds to wait for another process's conversion before doing the same
+
+
+def load_converted(key: str) -> Checkpoint | None:
+    """The checkpoint of ``key``; None if it is not there whole."""
+    try:
+        folder = converted_folder()
+        facts = read_object(folder / f"{key}.json", WeightsError)
+        path = folder / f"{key}.safetensors"
+        if sha256_file(path) != facts.get("converted_sha256"):
+            return None
+        return checkpoint_from_safetensors(path)
+    except (OSError, ValueError, RecursionError, WeightsError):
+        return None
+
+
+def save_converted(folder: Path, key: str, checkpoint: Checkpoint, facts: dict[str, Any]) -> None:
+    """Keep a checkpoint in the folder that ``workshop`` gave, if there is room."""
+    path, record = folder / f"{key}.safetensors", folder / f"{key}.json"
+    staging = folder / f".{key}.{os.getpid()}.safetensors"
+    try:
+        save_checkpoint(checkpoint, staging)
+        facts = {
+            **facts,
+            "family": checkpoint.family,
+            "config": checkpoint.config,
+            "converted_sha256": sha256_file(staging),
+        }
+        record.unlink(missing_ok=True)
+        os.replace(staging, path)
+        publish(record, json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+    except OSError:  # it was only to save time
+        with suppress(OSError):
+            staging.unlink(missing_ok=True)
+
+
+@contextmanager
+def workshop() -> Iterator[Path | None]:
+    """Hold the cache's folder alone, swept of what killed processes left; yields None where it cannot be written.
+
+    One process converts at a time: each may need several times the file's size in memory.
+    """
+    folder, descriptor = None, -1
+    with suppress(OSError, WeightsError):
+        folder = writable(converted_folder())
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    if folder is None or descriptor < 0:
+        yield None
+        return
+    try:
+        if _lock(descriptor):
+            _sweep(folder)
+        yield folder
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(0.1)
+        except OSError:  # a filesystem without locks
+            break
+    return False
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what was left unfinished; nobody else is at work here."""
+    for leftover in folder.glob(".*"):
+        with suppress(OSError):
+            if leftover.is_dir() and not leftover.is_symlink():
+                shutil.rmtree(leftover)
+            else:
+                leftover.unlink()

@@ -16,7 +16,7 @@ from ..generators.families import family, options_before
 if TYPE_CHECKING:
     import torch
 
-    from ..generators.checkpoint import Checkpoint
+    from ..generators.base import Checkpoint
     from ..recipes.recipe import Recipe
 
 
@@ -80,7 +80,7 @@ def open_generator(
 ) -> LoadedGenerator:
     """Build a recipe's generator; ``options`` override the recipe's."""
     if recipe.family == "module":
-        from ..generators.module import open_module
+        from ..generators.families import open_module
         from ..generators.probe import probe
 
         if options:

@@ -11,9 +11,21 @@ from typing import TYPE_CHECKING, Any
 from genrep.errors import RecipeError, WeightsError
 from genrep.files import file_and_network, user_path
 
-from .cache import cache_folder, digest_file, make_folder, publish, weights_folder, writable
+from .cache import (
+    GAN_FACTS,
+    GAN_WEIGHTS,
+    cache_folder,
+    describe,
+    digest_file,
+    make_folder,
+    publish,
+    read_record,
+    record_path,
+    weights_folder,
+    writable,
+    write_record,
+)
 from .download import check_digest, download, file_name, is_url
-from .facts import GAN_FACTS, GAN_WEIGHTS, describe, read_record, record_path, write_record
 
 if TYPE_CHECKING:
     from ..recipes.recipe import Recipe

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from genrep.errors import GeneratorError, WeightsError
+from genrep.generate.generators.base import checkpoint_from_safetensors, save_checkpoint
 from genrep.generate.generators.biggan import bigbigan, family, icgan
-from genrep.generate.generators.checkpoint import checkpoint_from_safetensors, save_checkpoint
 from genrep.unpickle import read_file
 
 _spec = importlib.util.spec_from_file_location("plain_biggan", Path(__file__).with_name("plain_biggan.py"))

@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from genrep.errors import GeneratorError, WeightsError
+from genrep.generate.generators.base import checkpoint_from_safetensors, save_checkpoint
 from genrep.generate.generators.biggan_deep import family
-from genrep.generate.generators.biggan_deep import network as fold
-from genrep.generate.generators.checkpoint import checkpoint_from_safetensors, save_checkpoint
 from genrep.unpickle import read_file
 
 GOLDENS = Path(__file__).parent.parent / "goldens"
@@ -95,17 +94,17 @@ def test_statistics_are_interpolated_as_the_published_code_does():
         fraction, whole = math.modf(truncation / (1.0 / 50))
         i = int(whole)
         expected = i if fraction == 0 else i * fraction + (i + 1) * (1 - fraction)
-        assert float(fold.statistics(table, truncation)) == pytest.approx(expected, abs=1e-9)
-    assert float(fold.statistics(table, 0.435)) == pytest.approx(21.25)  # not 21.75
-    assert float(fold.statistics(table, 0.14)) == pytest.approx(8)  # not 7
-    assert float(fold.statistics(torch.arange(50.0)[:, None], 1.0)) == pytest.approx(49)  # no row beyond the last
+        assert float(family.statistics(table, truncation)) == pytest.approx(expected, abs=1e-9)
+    assert float(family.statistics(table, 0.435)) == pytest.approx(21.25)  # not 21.75
+    assert float(family.statistics(table, 0.14)) == pytest.approx(8)  # not 7
+    assert float(family.statistics(torch.arange(50.0)[:, None], 1.0)) == pytest.approx(49)  # no row beyond the last
 
 
 def test_the_folded_upsampling_is_upsampling_and_a_convolution():
     x = torch.randn(2, 5, 3, 4, dtype=torch.double)
     weight = torch.randn(6, 5, 3, 3, dtype=torch.double)
     plain = torch.nn.functional.conv2d(torch.nn.functional.interpolate(x, scale_factor=2.0), weight, padding=1)
-    folded = torch.nn.functional.conv_transpose2d(x, fold.upsampling(weight), stride=2, padding=1)
+    folded = torch.nn.functional.conv_transpose2d(x, family.upsampling(weight), stride=2, padding=1)
     assert largest_difference(plain, folded) < 1e-12
 
 

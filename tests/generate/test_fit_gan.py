@@ -15,9 +15,8 @@ from genrep.generate.cli import cli
 from genrep.generate.gan.config import FitGanConfig
 from genrep.generate.gan.discriminator import Discriminator, adjust_probability, augment, minibatch_stddev
 from genrep.generate.gan.quality import compare, coverage, frechet_distance
-from genrep.generate.gan.run import fit_gan
-from genrep.generate.gan.trainer import GanTrainer
-from genrep.generate.weights.facts import describe
+from genrep.generate.gan.trainer import GanTrainer, fit_gan
+from genrep.generate.weights.cache import describe
 from genrep.generate.weights.load import load_generator
 from genrep.images.labelled import LabelledImages
 from genrep.papers.report.rows import DataFacts

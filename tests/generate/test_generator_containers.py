@@ -11,9 +11,9 @@ import torch
 
 from genrep.errors import RecipeError, WeightsError
 from genrep.generate import load_generator
+from genrep.generate.generators.base import save_checkpoint
 from genrep.generate.generators.biggan import family as biggan
 from genrep.generate.generators.biggan_deep import family as biggan_deep
-from genrep.generate.generators.checkpoint import save_checkpoint
 from genrep.generate.generators.found_network import find_network
 from genrep.generate.generators.residual_flow import family as residual_flow
 from genrep.generate.generators.stylegan2 import family

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from genrep.errors import DataError, GeneratorError, WeightsError
+from genrep.generate.generators.base import checkpoint_from_safetensors, save_checkpoint
 from genrep.generate.generators.biggan import family, icgan
-from genrep.generate.generators.checkpoint import checkpoint_from_safetensors, save_checkpoint
 from genrep.generate.generators.instance_features import load_features
 from genrep.unpickle import read_file
 

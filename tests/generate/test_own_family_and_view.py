@@ -21,7 +21,7 @@ import torch
 
 from genrep.errors import RecipeError
 from genrep.generate import LatentSpec
-from genrep.generate.generators.checkpoint import Checkpoint
+from genrep.generate.generators.base import Checkpoint
 from genrep.generate.generators.found_network import find_network
 
 OPTIONS = frozenset({"width"})

@@ -13,7 +13,7 @@ from genrep.generate import Generator, load_generator
 from genrep.generate.cli import cli
 from genrep.generate.fits.source import open_source
 from genrep.generate.pixels import to_uint8
-from genrep.generate.plans.from_manifest import recipe_of
+from genrep.generate.plans.resolve import recipe_of
 from genrep.generate.recipes.recipe import known_recipes, load_recipe
 from genrep.generate.sources.decoder import open_decoder
 

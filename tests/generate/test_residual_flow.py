@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from genrep.errors import GeneratorError, WeightsError
-from genrep.generate.generators.checkpoint import checkpoint_from_safetensors, save_checkpoint
+from genrep.generate.generators.base import checkpoint_from_safetensors, save_checkpoint
 from genrep.generate.generators.residual_flow import family, layers
 from genrep.unpickle import read_file
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from genrep.errors import WeightsError
-from genrep.generate.generators.checkpoint import read_safetensors
+from genrep.generate.generators.base import read_safetensors
 from genrep.generate.generators.stylegan2 import family
 from genrep.unpickle import read_file
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from genrep.errors import DataError, GeneratorError, RecipeError, WeightsError
-from genrep.generate.generators.checkpoint import Checkpoint, checkpoint_from_safetensors, save_checkpoint
+from genrep.generate.generators.base import Checkpoint, checkpoint_from_safetensors, save_checkpoint
 from genrep.generate.generators.stylegan2 import family, ops
 from genrep.generate.generators.stylegan2.network_config import taps_of
 

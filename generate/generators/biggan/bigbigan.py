@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..checkpoint import Checkpoint
+from ..base import Checkpoint
 from .networks import BigGANBase, check_choices, open_network
 from .state import DEEP_MARK, Settings, convert, looks_like_biggan, naming
 

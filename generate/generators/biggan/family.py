@@ -15,7 +15,7 @@ from torch import Tensor
 
 from genrep.errors import GeneratorError, WeightsError
 
-from ..checkpoint import Checkpoint
+from ..base import Checkpoint
 from .networks import BigGANBase, check_choices, open_network
 from .state import DEEP_MARK, Settings, canonical, convert, infer_layout, looks_like_biggan, naming
 

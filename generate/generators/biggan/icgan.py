@@ -10,7 +10,7 @@ from torch import Tensor
 
 from genrep.errors import GeneratorError
 
-from ..checkpoint import Checkpoint
+from ..base import Checkpoint
 from ..instance_features import InstanceFeatures, load_features
 from ..stylegan2 import family as stylegan2
 from .family import find_weights, read_settings

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from genrep.errors import GeneratorError
 
-from ..base import LatentSpec, Law
-from ..checkpoint import Checkpoint
+from ..base import Checkpoint, LatentSpec, Law
 from .state import OUTPUT_BN_EPS, Layout, Settings, check_state, infer_layout, naming, normalised
 
 

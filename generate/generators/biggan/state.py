@@ -14,7 +14,7 @@ from torch import Tensor
 
 from genrep.errors import WeightsError
 
-from ..checkpoint import Checkpoint
+from ..base import Checkpoint
 from ..found_network import FoundNetwork, find_network
 
 # Not part of the function in eval mode: logged singular values, further singular vectors, counters of PyTorch's own BN.

@@ -1,21 +1,183 @@
-"""Residual Flow (Chen et al. 2019): the checkpoints that its authors' training writes."""
+"""Residual Flow (Chen et al. 2019): the checkpoints that its authors' training writes, and the network put together from them."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from genrep.errors import GeneratorError, WeightsError
 from genrep.state_dicts import NoSuchNetwork, as_choice
 from genrep.untrusted import label
 
-from ..base import Generator, LatentSpec
-from ..checkpoint import Checkpoint
-from .network import ResidualFlowNetwork
+from ..base import Checkpoint, Generator, LatentSpec
+from . import layers
 from .structure import find_training, read_structure
+
+Shape = tuple[int, int, int]
+
+
+class Invertible(Protocol):
+    """What every layer of a flow offers."""
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """From the latents' side to the images'."""
+        ...
+
+
+class ResidualFlowNetwork(nn.Module):
+    """The inverse of a Residual Flow (Chen et al. 2019): latents to images.
+
+    ``config`` is what ``structure.read_structure`` makes. Raises KeyError, TypeError, ValueError or RuntimeError where
+    tensors and config do not fit together.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.squeeze_first, padding = bool(config["squeeze_first"]), int(config["padding"])
+        channels, height, width = (int(n) for n in config["image_shape"])
+        factor = 2 if self.squeeze_first else 1
+        self.image_size = (height * factor, width * factor)
+        self.image_channels = channels // factor**2 - padding
+        if self.image_channels not in (1, 3):
+            raise ValueError(f"images of {self.image_channels} channels, wanted 1 or 3")
+        self.factor_out = bool(config["factor_out"])
+        self.latent_shapes: list[Shape] = []  # in the order in which they lie in z
+        self.stages = nn.ModuleList()
+        shape: Shape = (channels, height, width)
+        for s, chain in enumerate(config["chains"]):
+            if s and self.factor_out:
+                shape = (shape[0] // 2, *shape[1:])
+                self.latent_shapes.append(shape)
+            stage = nn.ModuleList()
+            for i, layer in enumerate(chain):
+                stage.append(_build(layer, _under(tensors, f"transforms.{s}.chain.{i}."), shape, config))
+                if layer == "squeeze":
+                    shape = (4 * shape[0], shape[1] // 2, shape[2] // 2)
+            self.stages.append(stage)
+        self.latent_shapes.append(shape)
+        self.latent_dim = sum(math.prod(part) for part in self.latent_shapes)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Shape: ``(B, latent_dim) -> (B, 1 or 3, H, W)``, the original's [0, 1] moved to [-1, 1], not clamped."""
+        parts = [
+            part.reshape(-1, *shape)
+            for part, shape in zip(z.split([math.prod(s) for s in self.latent_shapes], dim=1), self.latent_shapes)
+        ]
+        x = parts.pop()
+        for s in reversed(range(len(self.stages))):
+            for layer in reversed(list(self.stages[s].children())):
+                x = cast(Invertible, layer).inverse(x)
+            if s and self.factor_out:
+                x = torch.cat([x, parts.pop()], dim=1)
+        if self.squeeze_first:
+            x = F.pixel_shuffle(x, 2)
+        return x[:, : self.image_channels]
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _build(layer: Any, tensors: dict[str, Tensor], shape: Shape, config: Mapping[str, Any]) -> nn.Module:
+    if layer == "actnorm":
+        return layers.ActNorm(tensors["weight"], tensors["bias"], shape)
+    if layer == "mixing":
+        return layers.Mixing(tensors["weight"], shape)
+    if layer == "squeeze":
+        return layers.Squeeze()
+    if not isinstance(layer, dict) or len(layer) != 1:
+        raise ValueError(f"layer {layer!r}")
+    ((kind, value),) = layer.items()
+    if kind == "residual":
+        return _residual(value, tensors, shape, config)
+    if kind == "logit":
+        return layers.Logit(float(value))
+    if kind == "normalize":
+        return layers.Normalize(*value)
+    raise ValueError(f"layer {kind!r}")
+
+
+def _residual(kinds: list[str], tensors: dict[str, Tensor], shape: Shape, config: Mapping[str, Any]) -> nn.Module:
+    parts = [_under(tensors, f"nnet.{i}.") for i in range(len(kinds))]
+    for kind, part in zip(kinds, parts):
+        if kind in ("conv", "linear"):
+            part["weight"] = bounded_weight(
+                part["weight"],
+                part["u"],
+                part["v"],
+                size=shape[1:],
+                coeff=float(config["coeff"]),
+                iterations=config["iterations"],
+                atol=config["atol"],
+                rtol=config["rtol"],
+            )
+    return layers.Residual(layers.residual_branch(kinds, parts))
+
+
+MAX_ITERATIONS = 200
+
+
+def bounded_weight(
+    weight: Tensor,
+    u: Tensor,
+    v: Tensor,
+    *,
+    size: tuple[int, int],
+    coeff: float,
+    iterations: int | None,
+    atol: float | None,
+    rtol: float | None,
+) -> Tensor:
+    """``W / max(1, sigma / coeff)``, where sigma is W's norm as an operator, by power iteration from the stored u and v.
+
+    Chen et al. 2019 (Residual Flows for Invertible Generative Modeling), appendix E. The iteration runs ``iterations``
+    times, or until u and v change by less than ``atol + rtol max(.)`` (root mean square). The averaged weights are not
+    those that the stored u and v belong to, so it has to run before sampling; on the CPU in float32 it gives the same
+    weights wherever the checkpoint is opened.
+
+    Shapes: weight ``(O, I, k, k)`` with u ``(O H W,)`` and v ``(I H W,)`` for k > 1, else ``(O, I[, 1, 1])`` with u
+    ``(O,)``, v ``(I,)``; ``size`` is (H, W). Raises RuntimeError where they do not fit, ValueError for constants that
+    make no contraction or no end.
+    """
+    if not 0 < coeff < 1 or not 0 <= (iterations or 0) <= MAX_ITERATIONS:
+        raise ValueError(
+            f"coeff {coeff}, {iterations} power iterations: wanted between 0 and 1, at most {MAX_ITERATIONS}"
+        )
+    # Copies, because a tensor in a file's own memory need not be aligned, which products round differently for.
+    weight, u, v = weight.clone(), u.clone(), v.clone()
+    forward, transposed = _operator(weight, size)
+    tolerance = None if iterations is not None or atol is None or rtol is None else (atol, rtol)
+    for _ in range(MAX_ITERATIONS if iterations is None else iterations):
+        before = u, v
+        u = F.normalize(forward(v), dim=0)
+        v = F.normalize(transposed(u), dim=0)
+        if tolerance is not None and _settled(u, before[0], *tolerance) and _settled(v, before[1], *tolerance):
+            break
+    sigma = torch.dot(u, forward(v))
+    return weight / (sigma / coeff).clamp_min(1.0)
+
+
+def _settled(new: Tensor, old: Tensor, atol: float, rtol: float) -> bool:
+    change = torch.linalg.vector_norm(new - old) / new.numel() ** 0.5
+    return bool(change < atol + rtol * new.max())
+
+
+def _operator(weight: Tensor, size: tuple[int, int]) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    if weight.dim() == 2 or weight.shape[-1] == 1:
+        matrix = weight.flatten(1)
+        return (lambda v: matrix @ v), (lambda u: matrix.t() @ u)
+    padding, (out_channels, in_channels) = weight.shape[-1] // 2, weight.shape[:2]
+    return (
+        lambda v: F.conv2d(v.view(1, in_channels, *size), weight, padding=padding).reshape(-1),
+        lambda u: F.conv_transpose2d(u.view(1, out_channels, *size), weight, padding=padding).reshape(-1),
+    )
+
 
 FAMILY = "residual_flow"
 OPTIONS: frozenset[str] = frozenset()

@@ -11,13 +11,14 @@ from genrep.errors import DataError, RecipeError, WeightsError
 from genrep.state_dicts import NoSuchNetwork, as_choice, flatten, module_attributes
 from genrep.untrusted import label
 
-from ..checkpoint import Checkpoint
+from ..base import Checkpoint
 from ..found_network import FoundNetwork, find_network
 from ..instance_features import InstanceFeatures, load_features
-from . import ada, rosinality, tf_pickle
+from . import rosinality
 from .generator import StyleGAN2Generator, expected_shapes
 from .network_config import TRACELESS, StyleGAN2Config, common_taps, infer_config, is_number, refuse_other_networks
 from .networks import NoiseMode
+from .nvidia import MARKS, lacks_average, read_pickle, read_state_dict, read_tensorflow
 
 if TYPE_CHECKING:
     import torch
@@ -56,17 +57,17 @@ def recognise(content: object, path: Path, *, named: bool, network: str | None =
     """
     del named  # the names of the tensors leave no doubt
     where = f"weights {path}"
-    if network is None and ada.lacks_average(content):
+    if network is None and lacks_average(content):
         raise WeightsError(
             f"{where}: a snapshot of a training without 'G_ema', the averaged generator that is wanted; "
             f"{as_choice(where, 'G')} takes the other"
         )
-    found = find_network(content, (*ada.MARKS, *rosinality.MARKS), where, network=network)
+    found = find_network(content, (*MARKS, *rosinality.MARKS), where, network=network)
     try:
         if found is not None:
             state, config, used = _reader(found)(found)
             return _checkpoint(state, config, found.notes(used))
-        if (variables := tf_pickle.read(content, where, network)) is not None:
+        if (variables := read_tensorflow(content, where, network)) is not None:
             return _checkpoint(*variables)
         if isinstance(content, Mapping) or module_attributes(content) is not None:
             held = flatten(content, where)
@@ -79,9 +80,9 @@ def recognise(content: object, path: Path, *, named: bool, network: str | None =
 
 
 def _reader(found: FoundNetwork) -> Reader:
-    if found.tensors.keys().isdisjoint(ada.MARKS):
+    if found.tensors.keys().isdisjoint(MARKS):
         return rosinality.read
-    return ada.read_pickle if found.modules else ada.read_state_dict
+    return read_pickle if found.modules else read_state_dict
 
 
 def _checkpoint(state: dict[str, Tensor], config: dict[str, Any], notes: tuple[str, ...] = ()) -> Checkpoint:

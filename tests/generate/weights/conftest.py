@@ -12,7 +12,7 @@ import pytest
 
 from genrep.errors import WeightsError
 from genrep.generate.generators import families
-from genrep.generate.generators.checkpoint import Checkpoint
+from genrep.generate.generators.base import Checkpoint
 from genrep.net import Limits
 
 

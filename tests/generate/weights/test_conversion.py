@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import save_file
 
 from genrep.errors import RecipeError
-from genrep.generate.generators.checkpoint import Checkpoint, save_checkpoint
-from genrep.generate.weights import conversion, converted
+from genrep.generate.generators.base import Checkpoint, save_checkpoint
+from genrep.generate.weights import conversion
 from genrep.generate.weights import locate as weights_module
 from genrep.generate.weights.conversion import read_checkpoint
 
@@ -280,8 +280,8 @@ def test_an_archive_is_read_without_a_cache_too(file, tmp_path, monkeypatch):
 
 
 def test_waiting_for_another_process_ends(file, cache, monkeypatch):
-    monkeypatch.setattr(converted, "PATIENCE", 0.2)
-    with converted.workshop():
+    monkeypatch.setattr(conversion, "PATIENCE", 0.2)
+    with conversion.workshop():
         (cache / ".unpacked-of-the-other").mkdir()
         assert read_checkpoint(file, "green")[0].family == "green"
         assert (cache / ".unpacked-of-the-other").exists()  # not ours to sweep

@@ -10,8 +10,8 @@ import time
 import pytest
 
 from genrep.errors import WeightsError
+from genrep.generate.weights import download as part
 from genrep.generate.weights import download as transfer
-from genrep.generate.weights import download_part as part
 from genrep.generate.weights.download import download
 from genrep.net import limits
 

@@ -10,7 +10,7 @@ import pytest
 from genrep.errors import RecipeError
 from genrep.generate.recipes.recipe import Recipe, load_recipe
 from genrep.generate.views import view_from_json
-from genrep.generate.weights import facts as records
+from genrep.generate.weights import cache as records
 from genrep.generate.weights import locate as module
 from genrep.generate.weights.cache import cache_folder, digest_file, weights_folder, writable
 from genrep.generate.weights.locate import get_weights, locate
