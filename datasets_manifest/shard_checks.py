@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 from genrep.errors import DatasetError
 
@@ -112,8 +113,13 @@ def content_faults(beton: Beton, manifest: Manifest, shard: Shard, report: Repor
     if digest.hexdigest() != shard.latents_sha256:
         yield f"latents_sha256 is {digest.hexdigest()}, the manifest says {shard.latents_sha256}"
     if shard.fingerprint is not None and not faults:
-        found = difference_from(beton, shard.fingerprint)
-        if found is None:
-            yield "its fingerprint is not of this dataset's images"
-        elif not found.within_tolerance:
-            yield f"its images differ from its fingerprint by up to {found.largest} levels"
+        yield from _fingerprint_faults(beton, shard.fingerprint)
+
+
+def _fingerprint_faults(beton: Beton, fingerprint: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with a shard's images beside its fingerprint."""
+    found = difference_from(beton, fingerprint)
+    if found is None:
+        yield "its fingerprint is not of this dataset's images"
+    elif not found.within_tolerance:
+        yield f"its images differ from its fingerprint by up to {found.largest} levels"

@@ -27,7 +27,7 @@ from genrep.images import photo_sets
 from genrep.images.idx import read as read_idx
 from genrep.runs.checkpoints import read_state
 from genrep.runs.metrics import read_lines
-from genrep.train.engine.folder import check_same_run
+from genrep.train.engine.run import check_same_run
 from genrep.train.presets import read_preset
 from genrep.unpickle import read_file
 from genrep.untrusted import read_object

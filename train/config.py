@@ -249,11 +249,7 @@ def _check_together(config: TrainConfig) -> None:
         if getattr(config, name) not in (None, (), False, _DEFAULTS[name]):
             raise naming(f"{{{name}}}: wanted only {'without' if config.online else 'with'} {{online}}")
     if config.online:
-        for name in ("gen", "steps_per_epoch"):
-            if getattr(config, name) is None:
-                raise naming(f"{{online}}: wanted {{{name}}} beside it")
-        if config.limit != 1:
-            raise naming("{limit} {}: wanted only without {online}", config.limit)
+        _check_online(config)
     elif config.gen is not None and config.objective != "autoencoder":
         raise naming("{gen} {}: wanted with {online} or {objective} autoencoder", config.gen)
     for name, other in _NEEDS.items():
@@ -261,3 +257,12 @@ def _check_together(config: TrainConfig) -> None:
             raise naming(f"{{{name}}} {{}}: wanted {{{other}}} beside it", getattr(config, name))
     if config.mix is not None and len(config.folders) != 2:
         raise naming("{mix} {:g}: wanted {data} twice, found {}", config.mix, len(config.folders))
+
+
+def _check_online(config: TrainConfig) -> None:
+    """What images that are made while a run trains need and exclude."""
+    for name in ("gen", "steps_per_epoch"):
+        if getattr(config, name) is None:
+            raise ConfigError.naming(f"{{online}}: wanted {{{name}}} beside it")
+    if config.limit != 1:
+        raise ConfigError.naming("{limit} {}: wanted only without {online}", config.limit)

@@ -12,8 +12,8 @@ from genrep.errors import TrainingError
 from genrep.generate import BuildConfig, build_dataset
 from genrep.train import PairLoader
 from genrep.train.data.online import OnlineLoader
-from genrep.train.objectives.autoencoder import Autoencoder
 from genrep.train.objectives.base import Setup
+from genrep.train.objectives.inverter import Autoencoder
 
 
 @pytest.mark.slow

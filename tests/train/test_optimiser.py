@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from genrep.train.engine.lars import LARS, TRUST
-from genrep.train.engine.optimiser import build_optimiser, set_rate
+from genrep.train.engine.optimiser import LARS, TRUST, build_optimiser, set_rate
 from genrep.train.objectives import Setup, build_objective
 
 

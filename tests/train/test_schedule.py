@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from genrep.train.engine.schedule import Schedule
+from genrep.train.engine.optimiser import Schedule
 
 
 def schedule(**options: Any) -> Schedule:

@@ -1,7 +1,13 @@
-"""The optimisers of the papers over an objective's parameter groups."""
+"""The optimisers of the papers over an objective's parameter groups, LARS among them, and the learning rate.
+
+LARS is layer-wise adaptive rate scaling. The learning rate is a pure function of the step.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,7 +15,6 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ..objectives import Objective
-from .lars import LARS
 
 # name -> learning rate at batch 256, weight decay
 DEFAULTS = {
@@ -36,3 +41,87 @@ def set_rate(optimiser: Optimizer, rate: float, peak: float) -> None:
     """The rate of the step to come; groups with ``fixed_lr`` keep the peak."""
     for group in optimiser.param_groups:
         group["lr"] = peak if group["fixed_lr"] else rate
+
+
+TRUST = 1e-3  # the coefficient of You et al. 2017 and of SimCLR's code
+
+
+class LARS(Optimizer):
+    """SGD with momentum whose rate for a parameter w with gradient g is lr · trust · |w| / |g + weight_decay · w|.
+
+    You et al. 2017, algorithm 1, with the norm of the decayed gradient as SimCLR, BYOL and Barlow Twins have it; the rate is
+    plain ``lr`` where either norm is 0, and in groups with ``adapt=False`` (biases and batch norm). Momentum accumulates
+    scaled gradients without the rate, as in ``torch.optim.SGD``.
+    """
+
+    def __init__(self, params: Any, *, lr: float, momentum: float = 0.9, weight_decay: float = 0.0) -> None:
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "adapt": True}
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One update."""
+        loss = None if closure is None else closure()
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
+            gradients = torch._foreach_add([p.grad for p in params], params, alpha=group["weight_decay"])
+            if group["adapt"]:
+                torch._foreach_mul_(gradients, _trust_ratios(params, gradients))
+            momenta = [self._momentum(p) for p in params]
+            torch._foreach_mul_(momenta, group["momentum"])
+            torch._foreach_add_(momenta, gradients)
+            torch._foreach_add_(params, momenta, alpha=-group["lr"])
+        return loss
+
+    def _momentum(self, parameter: torch.Tensor) -> torch.Tensor:
+        state = self.state[parameter]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        buffer: torch.Tensor = state["momentum_buffer"]
+        return buffer
+
+
+def _trust_ratios(params: list[torch.Tensor], gradients: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
+    """On the device, so that nothing waits for it."""
+    weight_norms, gradient_norms = torch._foreach_norm(params), torch._foreach_norm(gradients)
+    return [
+        torch.where((w > 0) & (g > 0), TRUST * w / g, torch.ones_like(w)) for w, g in zip(weight_norms, gradient_norms)
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Linear warm-up, then half a cosine from ``peak`` down to ``peak · floor``.
+
+    ``cosine`` moves at every step. ``cosine-by-epoch`` is the rule of GenRep and COP-Gen: one rate for each epoch
+    e = 1 … E, ``floor + (peak - floor) (1 + cos(π e / E)) / 2``, so that the first epoch is a little below the peak already; a
+    warm-up then ends at the rate of the epoch that it ends in.
+    """
+
+    kind: str
+    peak: float
+    floor: float  # part of the peak
+    warmup_steps: int
+    total_steps: int
+    steps_per_epoch: int
+
+    def rate(self, step: int) -> float:
+        """The rate of the update after ``step`` updates.
+
+        >>> s = Schedule(kind="cosine", peak=1.0, floor=0.0, warmup_steps=2, total_steps=6, steps_per_epoch=3)
+        >>> [round(s.rate(step), 3) for step in range(6)]
+        [0.5, 1.0, 1.0, 0.854, 0.5, 0.146]
+        """
+        if step < self.warmup_steps:
+            return self._cosine(self.warmup_steps) * (step + 1) / self.warmup_steps
+        return self._cosine(step)
+
+    def _cosine(self, step: int) -> float:
+        if self.kind == "cosine-by-epoch":
+            progress = (step // self.steps_per_epoch + 1) / math.ceil(self.total_steps / self.steps_per_epoch)
+        else:
+            progress = (step - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1)
+        low = self.peak * self.floor
+        return low + (self.peak - low) * (1 + math.cos(math.pi * progress)) / 2

@@ -19,9 +19,8 @@ from ..contract import FREE, RUN_VERSION, VERSION
 from ..data.loader import default_workers
 from ..data.order import subset_size
 from ..objectives import option_defaults
-from .optimiser import DEFAULTS
+from .optimiser import DEFAULTS, Schedule
 from .samples import Facts, open_samples
-from .schedule import Schedule
 
 SMALL_IMAGE = 64  # up to here crops are as large as the stored images
 LARGE_CROP = 112  # GenRep and HL, from 128-px images

@@ -1,9 +1,14 @@
-"""A whole training: from a config to ``encoder.safetensors``."""
+"""A whole training: from a config to ``encoder.safetensors``.
+
+Its folder tells of which settings and images it is: config.json · metrics.jsonl · curves.png · tensorboard/ · inventories/ (of
+image folders) · checkpoint.pt, and with --keep-checkpoints older ones · encoder-best.safetensors · encoder.safetensors (last:
+its presence means finished).
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,28 +17,65 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from genrep.datasets_manifest import MANIFEST_NAME
 from genrep.encoders import ENCODER_FILE, save_encoder
+from genrep.errors import ResumeError
 from genrep.files import locked_folder
+from genrep.images.inventory import Inventory, changes_since, remember
 from genrep.progress import note
 from genrep.runs import engine
+from genrep.runs.checkpoints import CHECKPOINT_FILE
 from genrep.runs.engine import Course, Pace, Run, memory_named
+from genrep.runs.folder import CONFIG_FILE, differences, refuse_another
 from genrep.runs.metrics import Line
 from genrep.runs.processes import Processes, join
 from genrep.runs.sanity import gradients
+from genrep.untrusted import read_object
 
 from ..config import TrainConfig
 from ..data.loader import Batch
 from ..objectives.base import Decoder
 from ..objectives.pairs import measures
-from .curves import draw_curves
-from .folder import check_same_run, is_finished, keep_inventories
 from .plan import Plan, resolve
-from .records import Alarms, Board
+from .records import Alarms, Board, draw_curves
 from .samples import Samples, open_samples
 from .trainer import Trainer
 
 if TYPE_CHECKING:
     from .knn import LiveKnn
+
+
+def check_same_run(out: Path, plan: Plan, inventories: Sequence[Inventory] = ()) -> None:
+    """Raises ResumeError, naming what differs, if the folder belongs to a run with other settings or images.
+
+    ``inventories``: of the image folders that are trained on, in order; see ``keep_inventories``.
+    """
+    path = out / CONFIG_FILE
+    if not path.exists():
+        for name in (MANIFEST_NAME, ENCODER_FILE, CHECKPOINT_FILE):
+            if (out / name).exists():
+                raise ResumeError(f"--out {out}: holds {name} but no {CONFIG_FILE}; wanted a new folder or a run's own")
+        return
+    theirs, ours = read_object(path, ResumeError), plan.identity()
+    if found := differences(ours, theirs, ours):
+        changed = [changes_since(out, _subject(k), one) for k, one in enumerate(inventories)]
+        refuse_another(out, found, "".join(f"; of the images since: {said}" for said in changed if said))
+
+
+def keep_inventories(out: Path, inventories: Sequence[Inventory]) -> None:
+    """Keep a record of the image folders that a run is trained on, to tell later what has changed in them."""
+    for k, one in enumerate(inventories):
+        remember(out, _subject(k), one)
+
+
+def _subject(number: int) -> str:
+    return f"image folder {number}"
+
+
+def is_finished(out: Path) -> bool:
+    """Whether the run's last file is there."""
+    return (out / ENCODER_FILE).exists()
+
 
 BEST_FILE = "encoder-best.safetensors"
 

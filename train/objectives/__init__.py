@@ -2,10 +2,9 @@
 
     base.py        Objective (the interface), Setup (what one is built from), Output, Step (what DDP wraps)
     simclr.py dcl.py supcon.py simsiam.py byol.py nnclr.py negative_feature_transform.py
-    inverter.py (and the classifier) autoencoder.py
-    pairs.py       similarities between all views of all samples of all ranks, and what they tell
-    ranks.py       gathering over processes, with gradients
-    heads.py       what stands on an encoder · momentum.py what follows it
+    inverter.py     the inverter, the classifier and the autoencoder
+    pairs.py       similarities between all views of all samples of all ranks, what they tell; gathering, with gradients
+    heads.py       what stands on an encoder, and what follows it
 
 A step, in this order, on every rank with equally many samples:
 
@@ -40,7 +39,7 @@ OBJECTIVES = {  # name -> module (of this package, or with a dot of anywhere), c
     "negative-feature-transform": ("negative_feature_transform", "NegativeFeatureTransform"),
     "inverter": ("inverter", "Inverter"),
     "classifier": ("inverter", "Classifier"),
-    "autoencoder": ("autoencoder", "Autoencoder"),
+    "autoencoder": ("inverter", "Autoencoder"),
 }
 
 

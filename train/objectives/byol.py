@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from genrep.errors import TrainingError, one_of
 
 from .base import Objective, Output, Setup, require_views, unit
-from .heads import mlp
-from .momentum import SCHEDULES, Target, momentum_at, require_momentum
+from .heads import SCHEDULES, Target, mlp, momentum_at, require_momentum
 from .simsiam import negative_cosine
 
 

@@ -7,8 +7,7 @@ from torch import Tensor
 from genrep.errors import TrainingError
 
 from .base import Setup, full, full_precision, require_positive
-from .pairs import between_views, leave_out_sample, log_sum_exp, logits, within_samples
-from .ranks import gather_views
+from .pairs import between_views, gather_views, leave_out_sample, log_sum_exp, logits, within_samples
 from .simclr import Contrastive
 
 SIGMA = 0.5  # of the weights (Yeh et al. 2022, section 3)

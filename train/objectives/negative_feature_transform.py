@@ -14,7 +14,7 @@ from genrep.errors import TrainingError
 from genrep.seeding import derive
 
 from .base import Objective, Output, Setup, full, full_precision, require_positive
-from .momentum import Queue, Target, require_momentum
+from .heads import Queue, Target, require_momentum
 
 QUEUE_SIZE = 65_536  # MoCo's (He et al. 2020), kept by Zhu et al.
 NEGATIVE_ALPHA = 1.6  # λ of the negatives ~ Beta(α, α)

@@ -7,9 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import Objective, Output, Setup, full, full_precision, require_positive, require_views, unit
-from .heads import mlp
-from .momentum import Queue
-from .ranks import gather_views
+from .heads import Queue, mlp
+from .pairs import gather_views
 
 QUEUE_SIZE = 98_304  # Dwibedi et al. 2021, section 4.1
 DIM = 256  # of the embeddings

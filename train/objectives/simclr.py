@@ -7,8 +7,7 @@ from torch import Tensor, nn
 from genrep.encoders import EMBEDDING_DIM, Projector
 
 from .base import Objective, Output, Setup, full, full_precision, require_positive, require_views
-from .pairs import between_views, leave_out_self, log_sum_exp, logits, within_samples
-from .ranks import gather_views
+from .pairs import between_views, gather_views, leave_out_self, log_sum_exp, logits, within_samples
 
 
 def nt_xent(views: Tensor, temperature: float) -> Tensor:

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from .base import Setup, full, full_precision
 from .heads import require_labels
-from .pairs import leave_out_self, log_sum_exp, logits
-from .ranks import gather, gather_views
+from .pairs import gather, gather_views, leave_out_self, log_sum_exp, logits
 from .simclr import Contrastive
 
 

@@ -1,4 +1,4 @@
-"""Residual Flow (Chen et al. 2019): the checkpoints that its authors' training writes, and the network put together from them."""
+"""Residual Flow (Chen et al. 2019): the checkpoints that its authors' training writes, and the network made of them."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from genrep.errors import TrainingError
 from genrep.train.objectives import Setup, build_objective
-from genrep.train.objectives.momentum import Queue, Target, momentum_at
+from genrep.train.objectives.heads import Queue, Target, momentum_at
 from genrep.train.objectives.negative_feature_transform import Mixing, draw_mixing, transformed_nce
 from genrep.train.objectives.nnclr import nearest, neighbour_nce
 from genrep.train.objectives.simsiam import negative_cosine
