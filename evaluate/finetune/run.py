@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
 from genrep.errors import DataError
-from genrep.features import Frozen, out_of_memory
+from genrep.features import Frozen
 from genrep.files import sha256_file
 from genrep.images.labelled import LabelledImages
 from genrep.progress import Progress
-from genrep.runs.sanity import check_training, diverged
+from genrep.runs.engine import Course, Run
 from genrep.seeding import derive
 from genrep.untrusted import MAX_TEXT, read_bounded
 
-from ..checkpoints import Checkpoint
 from ..images import AugmentedBatches, Ints, whole_batches
-from ..linear.fit import Score, Tally, batches
+from ..linear.fit import Score, Tally
 from ..protocol import ImagesProtocol, Results
 from ..results import Entry
 from ..transforms import Augmentation, Transform
 from .config import VISSL, FinetuneConfig, parse_labels
+from .training import FinetuneTrainer, Network, build_network
 
 TEST_BATCH = 256
 
@@ -41,22 +38,6 @@ def evaluate_finetune(config: FinetuneConfig) -> Results:
         GenRepError: the encoder, the images or the list cannot be read, or ``out`` holds this result for another encoder.
     """
     return Finetuning(config).measure_all()
-
-
-@dataclass
-class Network:
-    """An encoder with its classifier."""
-
-    encoder: nn.Module
-    head: nn.Linear
-
-    def state(self) -> dict[str, Any]:
-        """Weights and buffers."""
-        return {"encoder": self.encoder.state_dict(), "head": self.head.state_dict()}
-
-    def parameters(self) -> list[nn.Parameter]:
-        """All that is trained."""
-        return [*self.encoder.parameters(), *self.head.parameters()]
 
 
 class Finetuning(ImagesProtocol[FinetuneConfig]):
@@ -117,9 +98,9 @@ class Finetuning(ImagesProtocol[FinetuneConfig]):
 
     def figures(self) -> Entry:
         """See ``Protocol``."""
-        self._checkpoint = Checkpoint(self.config.out, {**self.key, "encoder_sha256": self.encoder.sha256})
         network = self._network()
-        self._fit(network, self._checkpoint)
+        self._training = self._run(network)
+        self._training.go_on()
         score = self._score(network)
         return {
             "metric": f"finetune_top1_{self.epochs}ep",
@@ -132,25 +113,14 @@ class Finetuning(ImagesProtocol[FinetuneConfig]):
 
     def written(self) -> None:
         """Remove the checkpoint: the result is there."""
-        self._checkpoint.remove()
+        self._training.checkpoints.remove()
 
     def _network(self) -> Network:
-        encoder = copy.deepcopy(self.encoder.module).to(self.device)
-        encoder.to(memory_format=torch.channels_last)
-        with torch.no_grad():
-            side = self.augmentation.size or self.encoder.facts.size
-            dim = encoder.eval()(torch.zeros(1, 3, side, side, device=self.device)).shape[1]
-        head = nn.Linear(dim, len(self.test.classes), device=self.device)
-        generator = torch.Generator().manual_seed(derive("finetune-head", self.seed))
-        with torch.no_grad():
-            head.weight.copy_(torch.randn(head.weight.shape, generator=generator) * VISSL.head_std)
-            head.bias.zero_()
-        for parameter in encoder.parameters():
-            parameter.requires_grad_()
-        return Network(encoder=encoder, head=head)
+        side = self.augmentation.size or self.encoder.facts.size
+        return build_network(self.encoder.module, side, len(self.test.classes), self.seed, self.device)
 
-    def _fit(self, network: Network, checkpoint: Checkpoint) -> None:
-        optimiser = torch.optim.SGD(network.parameters(), lr=self.lr, momentum=VISSL.momentum, nesterov=True)
+    def _run(self, network: Network) -> Run:
+        """The training, from its checkpoint if there is one."""
         views = AugmentedBatches(
             self.train,
             self.augmentation,
@@ -160,43 +130,25 @@ class Finetuning(ImagesProtocol[FinetuneConfig]):
             device=self.device,
             workers=self.config.workers,
         )
-        done = self._resume(network, optimiser, checkpoint)
-        with Progress(self.epochs, "epoch", "fine-tuning", initial=done) as progress:
-            for epoch in range(done + 1, self.epochs + 1):
-                for group in optimiser.param_groups:
-                    group["lr"] = self.lr * VISSL.scale(epoch, self.epochs)
-                rows = batches(len(self.train), self.batch_size, self.seed, epoch)
-                full = tuple(part for part in rows if len(part) == self.batch_size)
-                loss = sum((self._step(network, optimiser, x, y) for x, y in views(epoch, full)), torch.zeros(()))
-                way = f"give a smaller --lr than {self.lr:g}"
-                if not torch.isfinite(loss):
-                    raise diverged(self.config.out, f"the loss is not finite in epoch {epoch}", way)
-                for part in (network.encoder, network.head):
-                    check_training(self.config.out, epoch, part.state_dict(), way=way, unit="epoch")
-                checkpoint.write({"epoch": epoch, **network.state(), "optimiser": optimiser.state_dict()})
-                progress.update(1, loss=f"{float(loss) / len(full):.3f}")
-
-    def _step(self, network: Network, optimiser: torch.optim.SGD, x: Tensor, labels: Tensor) -> Tensor:
-        network.encoder.train()
-        try:
-            optimiser.zero_grad(set_to_none=True)
-            loss = F.cross_entropy(
-                network.head(network.encoder(x.contiguous(memory_format=torch.channels_last))), labels
-            )
-            loss.backward()
-        except torch.OutOfMemoryError as error:
-            raise out_of_memory(self.batch_size) from error
-        optimiser.step()
-        return loss.detach()
-
-    def _resume(self, network: Network, optimiser: torch.optim.SGD, checkpoint: Checkpoint) -> int:
-        state = checkpoint.read(self.device)
-        if state is None:
-            return 0
-        network.encoder.load_state_dict(state["encoder"])
-        network.head.load_state_dict(state["head"])
-        optimiser.load_state_dict(state["optimiser"])
-        return int(state["epoch"])
+        trainer = FinetuneTrainer(
+            network, views, epochs=self.epochs, batch_size=self.batch_size, lr=self.lr, out=self.config.out
+        )
+        course = Course(
+            out=self.config.out,
+            passing=True,
+            label="fine-tuning",
+            unit="epoch",
+            total=self.epochs * trainer.per_epoch,
+            shown_every=trainer.per_epoch,
+            batch_size=self.batch_size,
+            way=trainer.way,
+            config={},
+            identity={**self.key, "encoder_sha256": self.encoder.sha256},
+            checkpoint_every=trainer.per_epoch,
+            losses=(),  # the trainer's alarm says it in epochs
+            shown={"loss": ".3f"},
+        )
+        return Run(trainer, course, self.processes)
 
     def _score(self, network: Network) -> Score:
         frozen = Frozen(network.encoder, self.encoder.facts, self.device, TEST_BATCH)

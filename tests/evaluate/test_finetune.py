@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from genrep.cli import invoke
-from genrep.errors import DataError, TrainingError
+from genrep.cli import Terminated, invoke
+from genrep.errors import DataError, ResumeError, TrainingError
 from genrep.evaluate import FinetuneConfig, evaluate_finetune
-from genrep.evaluate.checkpoints import Checkpoint
-from genrep.evaluate.finetune.run import choose_labelled, read_subset
+from genrep.evaluate.finetune.run import Finetuning, choose_labelled, read_subset
+from genrep.evaluate.finetune.training import FinetuneTrainer
 from genrep.images.sets import load_pair
 from genrep.papers.cli import group
+from genrep.runs.checkpoints import Checkpoints, write_state
 
 
 def config(encoder: Path, images: Path, out: Path, **options: Any) -> FinetuneConfig:
@@ -64,7 +66,7 @@ def test_a_list_of_files_says_which(images: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_it_learns_and_says_how(encoder: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Checkpoint, "write", lambda self, state: None)  # 90 MB an epoch
+    monkeypatch.setattr(Checkpoints, "write", lambda self, step, state: None)  # 90 MB an epoch
     # Untrained and of a few steps: at the larger rate of 0.02 a bad last step decides.
     entry = evaluate_finetune(config(encoder, images, tmp_path, labels="100%", epochs=5, lr=0.005)).entry
     assert entry["value"] > 60
@@ -80,21 +82,60 @@ def test_interrupted_it_goes_on_to_the_same_result(
     encoder: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = evaluate_finetune(config(encoder, images, tmp_path / "whole", epochs=3)).entry
-    write: Callable[..., None] = Checkpoint.write
+    write: Callable[..., None] = Checkpoints.write
     epochs = []
 
-    def write_then_stop(self: Checkpoint, state: dict[str, Any]) -> None:
-        write(self, state)
-        epochs.append(state["epoch"])
+    def write_then_stop(self: Checkpoints, step: int, state: dict[str, Any]) -> None:
+        write(self, step, state)
+        epochs.append(step // 3)  # of 18 images in batches of 6
         if epochs == [1]:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Checkpoint, "write", write_then_stop)
+    monkeypatch.setattr(Checkpoints, "write", write_then_stop)
     with pytest.raises(KeyboardInterrupt):
         evaluate_finetune(config(encoder, images, tmp_path / "part", epochs=3))
     rest = evaluate_finetune(config(encoder, images, tmp_path / "part", epochs=3)).entry
     assert epochs == [1, 2, 3]
     assert (rest["top1"], rest["mean_per_class"]) == (whole["top1"], whole["mean_per_class"])
+
+
+@pytest.mark.slow
+def test_ended_within_an_epoch_it_goes_on_to_the_same_result(
+    encoder: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = evaluate_finetune(config(encoder, images, tmp_path / "whole", epochs=3)).entry
+    step: Callable[..., Any] = FinetuneTrainer.train_step
+    losses: list[list[float]] = [[]]
+
+    def step_then_end(self: FinetuneTrainer) -> Any:
+        values = step(self)
+        losses[-1].append(float(values["loss"]))
+        if len(losses) == 1 and self.step == 4:  # of 3 in an epoch
+            signal.raise_signal(signal.SIGTERM)
+        return values
+
+    monkeypatch.setattr(FinetuneTrainer, "train_step", step_then_end)
+    with pytest.raises(Terminated):
+        evaluate_finetune(config(encoder, images, tmp_path / "part", epochs=3))
+    losses.append([])
+    rest = evaluate_finetune(config(encoder, images, tmp_path / "part", epochs=3)).entry
+    assert (rest["top1"], rest["mean_per_class"]) == (whole["top1"], whole["mean_per_class"])
+    losses.append([])
+    evaluate_finetune(config(encoder, images, tmp_path / "again", epochs=3))
+    assert losses[0] + losses[1] == losses[2] and len(losses[1]) == 5
+
+
+def test_a_checkpoint_of_an_older_version_is_refused_in_one_line(
+    encoder: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Finetuning, "_score", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            evaluate_finetune(config(encoder, images, tmp_path, epochs=1))
+    (kept,) = (tmp_path / "checkpoints").iterdir()
+    write_state(kept, {"epoch": 1, "encoder": {}, "head": {}, "optimiser": {}})
+    with pytest.raises(ResumeError, match=r"\.pt: cannot be read \(of format None.*remove it to begin anew"):
+        evaluate_finetune(config(encoder, images, tmp_path, epochs=1))
 
 
 @pytest.mark.slow

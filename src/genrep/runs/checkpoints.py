@@ -14,11 +14,13 @@ from typing import Any
 import torch
 
 from ..errors import ResumeError
-from ..files import write_atomic
+from ..files import digest_json, write_atomic
+from ..progress import note
 from ..untrusted import CONTENT_FAULTS, one_line, open_regular, shown
 from .folder import differences, refuse_another
 
 CHECKPOINT_FILE = "checkpoint.pt"
+PASSING_FOLDER = "checkpoints"
 FORMAT = "run/1"  # raised where a state's parts change: an older file is then refused in one line
 # What a damaged or foreign file raises, while it is read or while its content is looked at.
 FAULTS = (OSError, *CONTENT_FAULTS, pickle.UnpicklingError)
@@ -52,16 +54,22 @@ def own_checkpoint(path: Path, way: str = "remove it to begin anew") -> Iterator
 
 
 class Checkpoints:
-    """The states of a run: the newest is checkpoint.pt; of the ones before, ``keep - 1`` stay as checkpoint-<step>.pt."""
+    """The states of a run: the newest is checkpoint.pt; of the ones before, ``keep - 1`` stay as checkpoint-<step>.pt.
 
-    def __init__(self, out: Path, identity: Mapping[str, Any], *, keep: int = 1) -> None:
+    A ``passing`` run, whose result another file holds, has one state under checkpoints/, named after its settings.
+    """
+
+    def __init__(self, out: Path, identity: Mapping[str, Any], *, keep: int = 1, passing: bool = False) -> None:
         """``identity``: the settings that a state belongs to, as JSON has them."""
-        self.out, self.path, self.keep = out, out / CHECKPOINT_FILE, keep
+        self.out, self.path, self.keep, self.passing = out, out / CHECKPOINT_FILE, keep, passing
+        if passing:
+            self.path = out / PASSING_FOLDER / f"{digest_json(dict(identity))[:16]}.pt"
         self.identity = json.dumps(identity, sort_keys=True, default=str)
 
     def write(self, step: int, state: Mapping[str, Any]) -> None:
         """Write the state after a step, whole or not at all; ``torch.load(weights_only=True)`` reads it."""
         whole = {"format": FORMAT, "identity": self.identity, **state}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.keep > 1:
             # Under its own name too, so that the next one can take checkpoint.pt from it.
             own = self.out / f"checkpoint-{step:08d}.pt"
@@ -79,6 +87,8 @@ class Checkpoints:
     def open(self, device: torch.device) -> Iterator[dict[str, Any] | None]:
         """The newest state, None if there is none. What goes wrong in the block is the file's fault.
 
+        A damaged state of a passing run is told of and not used: another run computes it again without being asked.
+
         Raises:
             ResumeError: it is of other settings (which) or of another version, or cannot be read; with the way out.
         """
@@ -88,12 +98,25 @@ class Checkpoints:
         older = self._numbered()[:-1]
         way = f"copy {older[-1].name} over it" if older else "remove it to begin anew"
         with own_checkpoint(self.path, way):
-            state: dict[str, Any] = read_state(self.path, device)
+            try:
+                state: dict[str, Any] = read_state(self.path, device)
+            except FAULTS as error:
+                if not self.passing:
+                    raise
+                note(f"{self.path}: cannot be read ({reason_of(error)}); beginning anew")
+                yield None
+                return
             if (found := state.get("format")) != FORMAT:
                 told = f"of format {shown(found)}, this version's is {FORMAT!r}"
                 raise ResumeError(f"{self.path}: cannot be read ({told}); {way}")
             refuse_another(self.out, differences(json.loads(self.identity), json.loads(state["identity"])))
             yield state
+
+    def remove(self) -> None:
+        """Remove a passing run's state, once its result is written."""
+        self.path.unlink(missing_ok=True)
+        if self.path.parent.is_dir() and not any(self.path.parent.iterdir()):
+            self.path.parent.rmdir()
 
     def _numbered(self) -> list[Path]:
         return sorted(self.out.glob("checkpoint-*.pt"))

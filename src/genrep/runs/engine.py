@@ -104,11 +104,14 @@ class Trainer(Protocol):
 class Course:
     """How far a run goes, and when it tells and keeps what. Lengths are counted in ``unit``s."""
 
-    out: Path  # the run's folder
+    out: Path  # as the option has it, for messages
+    folder: str = ""  # the run's folder in it, if it is another
+    passing: bool = False  # its result is kept elsewhere: a checkpoint alone, which its caller removes at the end
     label: str  # of the progress bar
     unit: str
     total: int
     per_step: int = 1  # units of an update
+    shown_every: int = 1  # units that the progress counts as one
     batch_size: int  # as the option has it, for a batch that does not fit in memory
     way: str = "try a lower --lr"  # out of a training that has diverged
     config: Mapping[str, Any]  # what config.json holds
@@ -130,7 +133,9 @@ class Run:
     def __init__(self, trainer: Trainer, course: Course, place: Processes) -> None:
         """Take the checkpoint's state, if there is one. Raises ResumeError if it is of other settings, or damaged."""
         self.trainer, self.course, self.place = trainer, course, place
-        self.checkpoints = Checkpoints(course.out, course.identity, keep=course.keep)
+        self.out = course.out / course.folder
+        self.checkpoints = Checkpoints(self.out, course.identity, keep=course.keep, passing=course.passing)
+        self.metrics: Metrics | None = None
         self.window = Window(place)
         self.last: Line = {}  # of metrics
         self.before = 0.0  # seconds of training by earlier processes, and by this one without what is not training
@@ -139,10 +144,10 @@ class Run:
                 trainer.load_state_dict(state["trainer"])
                 self.window.restore(state["window"])
                 self.last, self.before = state["last"], state["seconds"]
-        if place.first:
-            course.out.mkdir(parents=True, exist_ok=True)
-            write_config(course.out, course.config)
-            self.metrics = Metrics(course.out, after=trainer.position, by=course.counts)
+        if place.first and not course.passing:
+            self.out.mkdir(parents=True, exist_ok=True)
+            write_config(self.out, course.config)
+            self.metrics = Metrics(self.out, after=trainer.position, by=course.counts)
         self.since = self.marked = self.saved = time.monotonic()
         self.timed = 0  # steps since the last line, by this process
         self.at_work = False
@@ -172,6 +177,7 @@ class Run:
             TrainingError: the training has diverged, a batch does not fit in memory, or the launcher has ended.
         """
         course, trainer, first = self.course, self.trainer, self.place.first
+        every = course.shown_every
         if course.at_start and not trainer.step:
             self._save(pictures=True)
         self.since = self.marked = self.saved = time.monotonic()
@@ -180,14 +186,17 @@ class Run:
             with (
                 memory_named(course.batch_size),
                 requests() as asked,
-                Progress(course.total, course.unit, course.label, initial=self.units, silent=not first) as bar,
+                Progress(
+                    course.total // every, course.unit, course.label, initial=self.units // every, silent=not first
+                ) as bar,
             ):
                 while not self.finished:
                     self.window.add(trainer.train_step())
                     self.timed += 1
                     self._after_step(asked)
-                    facts = {name: format(self.last[name], form) for name, form in self._shown().items()}
-                    bar.update(course.per_step, **facts)
+                    if more := self.units // every - (self.units - course.per_step) // every:
+                        facts = {name: format(self.last[name], form) for name, form in self._shown().items()}
+                        bar.update(more, **facts)
         finally:
             self.before, self.at_work = self.seconds, False
             trainer.close()
@@ -239,7 +248,7 @@ class Run:
 
     def write(self, line: Line) -> None:
         """Write a line of metrics, in the first process."""
-        if self.place.first:
+        if self.metrics is not None:
             self.metrics.write(line)
             self.trainer.told(line)
 

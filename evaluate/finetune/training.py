@@ -1,0 +1,135 @@
+"""An encoder with its classifier being trained end to end: SGD steps, their schedule, and the batches of an epoch."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genrep.features import out_of_memory
+from genrep.runs.engine import Trainer
+from genrep.runs.metrics import Line
+from genrep.runs.sanity import diverged
+from genrep.seeding import derive
+
+from ..images import AugmentedBatches
+from ..linear.fit import batches
+from .config import VISSL
+
+
+@dataclass
+class Network:
+    """An encoder with its classifier."""
+
+    encoder: nn.Module
+    head: nn.Linear
+
+    def parameters(self) -> list[nn.Parameter]:
+        """All that is trained."""
+        return [*self.encoder.parameters(), *self.head.parameters()]
+
+
+def build_network(module: nn.Module, side: int, num_classes: int, seed: int, device: torch.device) -> Network:
+    """A copy of the encoder for images of this side, with a classifier that the seed decides."""
+    encoder = copy.deepcopy(module).to(device)
+    encoder.to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        dim = encoder.eval()(torch.zeros(1, 3, side, side, device=device)).shape[1]
+    head = nn.Linear(dim, num_classes, device=device)
+    generator = torch.Generator().manual_seed(derive("finetune-head", seed))
+    with torch.no_grad():
+        head.weight.copy_(torch.randn(head.weight.shape, generator=generator) * VISSL.head_std)
+        head.bias.zero_()
+    for parameter in encoder.parameters():
+        parameter.requires_grad_()
+    return Network(encoder=encoder, head=head)
+
+
+class FinetuneTrainer(Trainer):
+    """Owns the network and its optimiser. The batches of an epoch are a function of (seed, epoch); none is incomplete."""
+
+    counts = "epoch"
+
+    def __init__(
+        self, network: Network, views: AugmentedBatches, *, out: Path, epochs: int, batch_size: int, lr: float
+    ) -> None:
+        """``out``: for messages."""
+        self.network, self.views, self.out = network, views, out
+        self.epochs, self.batch_size, self.lr = epochs, batch_size, lr
+        self.optimiser = torch.optim.SGD(network.parameters(), lr=lr, momentum=VISSL.momentum, nesterov=True)
+        self.per_epoch = len(views.data) // batch_size
+        self.step = 0
+        self.batches: Iterator[tuple[Tensor, Tensor]] = iter(())
+
+    @property
+    def way(self) -> str:
+        """Out of a training that has diverged."""
+        return f"give a smaller --lr than {self.lr:g}"
+
+    @property
+    def position(self) -> int:
+        """The epoch of the last step."""
+        return -(-self.step // self.per_epoch)
+
+    def _rest_of_epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of the next step's epoch, from that step on."""
+        done, first = divmod(self.step, self.per_epoch)
+        epoch = done + 1
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.lr * VISSL.scale(epoch, self.epochs)
+        rows = batches(len(self.views.data), self.batch_size, self.views.seed, epoch)
+        return self.views(epoch, rows[first : self.per_epoch])
+
+    def train_step(self) -> Mapping[str, Tensor]:
+        """One step of SGD on the mean cross-entropy of a batch. Raises TrainingError if it does not fit in memory."""
+        while (batch := next(self.batches, None)) is None:
+            self.batches = self._rest_of_epoch()
+        x, labels = batch
+        encoder, head = self.network.encoder, self.network.head
+        encoder.train()
+        try:
+            self.optimiser.zero_grad(set_to_none=True)
+            loss = F.cross_entropy(head(encoder(x.contiguous(memory_format=torch.channels_last))), labels)
+            loss.backward()
+        except torch.OutOfMemoryError as error:
+            raise out_of_memory(self.batch_size) from error
+        self.optimiser.step()
+        self.step += 1
+        return {"loss": loss.detach()}
+
+    def alarm(self, line: Line) -> None:
+        """A loss that is not finite."""
+        if not math.isfinite(line["loss"]):
+            raise diverged(self.out, f"the loss is not finite in epoch {self.position}", self.way)
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """See ``Trainer``."""
+        head = {f"head.{name}": value for name, value in self.network.head.state_dict().items()}
+        return {**self.network.encoder.state_dict(), **head}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain tensors and numbers."""
+        return {
+            "encoder": self.network.encoder.state_dict(),
+            "head": self.network.head.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from ``state_dict``."""
+        self.network.encoder.load_state_dict(state["encoder"])
+        self.network.head.load_state_dict(state["head"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step = state["step"]
+
+    def close(self) -> None:
+        """Let go of the threads that decode."""
+        self.batches = iter(())
