@@ -1,9 +1,19 @@
-"""The last step of a build: look at the shards' records, and write the manifest when all are there. Needs no generator."""
+"""The last step of a build: look at the shards' records, and write the manifest when all are there. Needs no generator.
+
+Who may write what in a folder that several processes, perhaps on several machines, build together: locks on single bytes of
+``recipe.json``. They leave no file, die with the process, and most network filesystems carry them.
+"""
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
+import struct
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +25,6 @@ from .beton import Beton
 from .cards import CardConfig, write_card
 from .contents import read_field
 from .layout import largest_shape, varies
-from .locks import FolderLocks
 from .manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -31,6 +40,63 @@ from .strict_json import read_json, want_integer, want_list, want_object
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+MANIFEST_BYTE, FIRST_SHARD_BYTE = 0, 1
+FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux: type, whence, start, length, pid
+UNSUPPORTED = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+
+
+class FolderLocks:
+    """The locks of one build; a context manager that holds ``recipe.json`` open."""
+
+    def __init__(self, recipe_path: Path) -> None:
+        self.path = recipe_path
+        self.descriptor = -1
+
+    def __enter__(self) -> FolderLocks:
+        try:
+            self.descriptor = os.open(self.path, os.O_RDWR)
+        except OSError:
+            self.descriptor = os.open(self.path, os.O_RDONLY)  # a read-only folder: nothing will be written either
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self.descriptor)
+
+    @contextmanager
+    def shard(self, number: int) -> Iterator[bool]:
+        """Try to be the only writer of a shard; yields whether that is so."""
+        taken = self._set(fcntl.F_WRLCK, FIRST_SHARD_BYTE + number, wait=False)
+        try:
+            yield taken
+        finally:
+            if taken:
+                self._set(fcntl.F_UNLCK, FIRST_SHARD_BYTE + number, wait=False)
+
+    @contextmanager
+    def manifest(self) -> Iterator[None]:
+        """Be the only one who finishes the dataset; waits for others, who take seconds."""
+        self._set(fcntl.F_WRLCK, MANIFEST_BYTE, wait=True)
+        try:
+            yield
+        finally:
+            self._set(fcntl.F_UNLCK, MANIFEST_BYTE, wait=False)
+
+    def _set(self, kind: int, byte: int, *, wait: bool) -> bool:
+        request = struct.pack(FLOCK, kind, os.SEEK_SET, byte, 1, 0)
+        try:
+            fcntl.fcntl(self.descriptor, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, request)
+        except (BlockingIOError, PermissionError):  # EAGAIN or EACCES: another process has it
+            return False
+        except OSError as error:
+            # A filesystem without such locks, or a folder that cannot be written: parts are disjoint without them.
+            if error.errno not in UNSUPPORTED | {errno.EBADF}:
+                raise
+        return True
+
 
 RECIPE_NAME = "recipe.json"  # the resolved recipe, written first
 BUILD_NAME = "build.json"  # what the manifest says besides, known before the first shard

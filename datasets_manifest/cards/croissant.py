@@ -10,10 +10,8 @@ from typing import Any
 
 from ..layout import largest_shape, varies
 from ..manifest import MANIFEST_NAME, Manifest
-from .attribution import bibtex, licence_address, references
+from .facts import bibtex, is_real, licence_address, line, references, risks, text_at
 from .readme import subject
-from .risks import is_real, risks
-from .text import line, text_at
 
 VOCABULARY = "http://mlcommons.org/croissant/"
 # fmt: off

@@ -7,9 +7,7 @@ from typing import Any
 
 from ..layout import shape_in_words
 from ..manifest import Manifest
-from .attribution import bibtex, header_lines, licence_address, references
-from .risks import is_real, risks
-from .text import code, line, look, quoted, text_at
+from .facts import bibtex, code, header_lines, is_real, licence_address, line, look, quoted, references, risks, text_at
 
 MAX_CLASSES = 100  # names shown
 SIZES = {  # Hugging Face's words, by the least number that is too many

@@ -20,9 +20,8 @@ from genrep.settings import config, setting
 from ..manifest import Manifest, dataset_folder, read_manifest
 from ..strict_json import read_json
 from ..verify import refuse_inside
-from .formats import FolderFormat, Format, WebdatasetFormat
+from .formats import FolderFormat, Format, WebdatasetFormat, samples
 from .parquet import ParquetFormat
-from .samples import samples
 
 __all__ = ["FORMATS", "ExportConfig", "ExportReport", "export"]
 

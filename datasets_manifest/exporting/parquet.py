@@ -13,8 +13,7 @@ import numpy as np
 from genrep.errors import DatasetError
 
 from ..manifest import Manifest
-from .formats import Format, whole_file
-from .samples import Sample, suffix
+from .formats import Format, Sample, suffix, whole_file
 
 ROWS = 1000  # of a row group at most
 GROUP_BYTES = 32 << 20  # of a row group, about: what a reader holds in memory

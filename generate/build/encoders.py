@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genrep.datasets_manifest.finish import RECIPE_NAME, done_shard
-from genrep.datasets_manifest.locks import FolderLocks
+from genrep.datasets_manifest.finish import RECIPE_NAME, FolderLocks, done_shard
 
 from ..sources.base import Batch, OutOfMemoryError
 from .shard import Event, Job, ShardWriter, record_shard

@@ -14,9 +14,8 @@ from typing import Any
 
 from genrep.datasets_manifest.beton_writer import BetonWriter
 from genrep.datasets_manifest.fingerprints import make_fingerprint
-from genrep.datasets_manifest.finish import RECIPE_NAME, done_shard
+from genrep.datasets_manifest.finish import RECIPE_NAME, FolderLocks, done_shard
 from genrep.datasets_manifest.layout import is_jpeg
-from genrep.datasets_manifest.locks import FolderLocks
 from genrep.datasets_manifest.manifest import Shard as ShardRecord
 from genrep.datasets_manifest.manifest import shard_name, write_shard_record
 from genrep.images.turbojpeg import jpeg_encoder

@@ -14,7 +14,7 @@ import pytest
 from genrep.across import RegenerationConfig
 from genrep.cli import invoke
 from genrep.datasets_manifest import cli, read_manifest
-from genrep.datasets_manifest.recovery.sample import SampleConfig, SampleReport, compare_sample
+from genrep.datasets_manifest.recovery.examine import SampleConfig, SampleReport, compare_sample
 from genrep.errors import DatasetError
 
 Patch = Callable[..., Any]

@@ -12,7 +12,7 @@ import pytest
 from genrep.cli import invoke
 from genrep.datasets_manifest import read_manifest
 from genrep.datasets_manifest.cli import group
-from genrep.datasets_manifest.locks import FolderLocks
+from genrep.datasets_manifest.finish import FolderLocks
 from genrep.errors import RecipeError
 from genrep.generate import BuildConfig, build_dataset
 from genrep.generate.plans.config import parse_part

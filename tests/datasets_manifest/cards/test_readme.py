@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from genrep.datasets_manifest.cards import CardConfig, write_card
-from genrep.datasets_manifest.cards.attribution import header_lines, licence_address
+from genrep.datasets_manifest.cards.facts import header_lines, licence_address
 from genrep.datasets_manifest.cards.readme import readme_text
 from genrep.datasets_manifest.manifest import read_manifest
 

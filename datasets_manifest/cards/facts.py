@@ -1,12 +1,152 @@
-"""Biases, risks and limits of a dataset, as far as its manifest tells: for the card and for Croissant's RAI properties."""
+"""What cards tell of a dataset: whose it is, how to cite it, its biases, risks and limits, as far as its manifest tells.
+
+The licence is in the names of Hugging Face and SPDX. A stranger's values inside Markdown and YAML are always one line, never
+markup.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
+from genrep.untrusted import printable
+
 from ..manifest import Manifest
-from .text import look, text_at
+
+MAX_TEXT = 300  # characters of a value
+
+
+def look(value: Any, *keys: str) -> Any:
+    """What lies under nested keys of the open parts of a manifest; None where there is no such thing."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def text_at(value: Any, *keys: str) -> str | None:
+    """``look`` for a text that is not empty."""
+    found = look(value, *keys)
+    return found if isinstance(found, str) and found.strip() else None
+
+
+def line(value: Any) -> str:
+    """A value as one printable line: texts as they are, the rest as JSON, at most MAX_TEXT characters."""
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    text = printable(text)
+    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 3] + "..."
+
+
+def code(value: Any) -> str:
+    """A value as Markdown's inline code, where nothing is markup; a table's bar and the backtick are escaped as in Python."""
+    text = line(value).replace("`", r"\x60").replace("|", r"\x7c")
+    return f"`{text}`" if text.strip() else "(empty)"
+
+
+def quoted(value: Any) -> str:
+    """A value as a double-quoted YAML scalar (JSON's strings are such)."""
+    return json.dumps(line(value), ensure_ascii=False)
+
+
+SPDX = {  # Hugging Face's name: SPDX's
+    "apache-2.0": "Apache-2.0",
+    "bsd-2-clause": "BSD-2-Clause",
+    "bsd-3-clause": "BSD-3-Clause",
+    "cc-by-3.0": "CC-BY-3.0",
+    "cc-by-4.0": "CC-BY-4.0",
+    "cc-by-nc-4.0": "CC-BY-NC-4.0",
+    "cc-by-nc-nd-4.0": "CC-BY-NC-ND-4.0",
+    "cc-by-nc-sa-4.0": "CC-BY-NC-SA-4.0",
+    "cc-by-nd-4.0": "CC-BY-ND-4.0",
+    "cc-by-sa-3.0": "CC-BY-SA-3.0",
+    "cc-by-sa-4.0": "CC-BY-SA-4.0",
+    "cc0-1.0": "CC0-1.0",
+    "isc": "ISC",
+    "mit": "MIT",
+}
+LINKS = {
+    "NVIDIA Source Code License-NC": "https://nvlabs.github.io/stylegan2/license.html"
+}  # of others, by how they begin
+MAX_NAME = 60
+
+
+def header_lines(licence: str | None) -> list[str]:
+    """The licence in a dataset card's YAML header."""
+    if licence is None or licence.strip().lower() == "unknown":
+        return ["license: unknown"]
+    if known := _known(licence):
+        return [f"license: {known}"]
+    name = re.sub(r"[^a-z0-9.]+", "-", licence.lower()).strip("-.")[:MAX_NAME].strip("-.") or "other"
+    lines = ["license: other", f"license_name: {quoted(name)}"]
+    lines += [f"license_link: {link}" for start, link in LINKS.items() if licence.startswith(start)]
+    return [*lines, f"license_details: {quoted(licence)}"]
+
+
+def licence_address(licence: str) -> str | None:
+    """Where the text of a well-known licence is."""
+    known = _known(licence)
+    if known is not None:
+        return f"https://spdx.org/licenses/{SPDX[known]}.html"
+    return next((link for start, link in LINKS.items() if licence.startswith(start)), None)
+
+
+def _known(licence: str) -> str | None:
+    name = re.sub(r"\s+", "-", licence.strip().lower())
+    return name if name in SPDX else None
+
+
+FAMILIES = {
+    "stylegan2": "T. Karras, S. Laine, M. Aittala, J. Hellsten, J. Lehtinen, T. Aila: Analyzing and Improving the Image "
+    "Quality of StyleGAN. CVPR 2020.",
+    "biggan": "A. Brock, J. Donahue, K. Simonyan: Large Scale GAN Training for High Fidelity Natural Image Synthesis. "
+    "ICLR 2019.",
+    "bigbigan": "J. Donahue, K. Simonyan: Large Scale Adversarial Representation Learning. NeurIPS 2019.",
+    "icgan": "A. Casanova, M. Careil, J. Verbeek, M. Drozdzal, A. Romero-Soriano: Instance-Conditioned GAN. NeurIPS 2021.",
+    "residual_flow": "R. T. Q. Chen, J. Behrmann, D. Duvenaud, J.-H. Jacobsen: Residual Flows for Invertible Generative "
+    "Modeling. NeurIPS 2019.",
+}
+FAMILIES["biggan_deep"] = FAMILIES["biggan"]
+GENREP = (
+    "A. Jahanian, X. Puig, Y. Tian, P. Isola: Generative Models as a Data Source for Multiview Representation Learning. "
+    "ICLR 2022. (pairs from a generator's latent space)"
+)
+NAVIGATOR = (
+    "Y. Li, H. Chang, B. Ma, S. Shan, X. Chen: Optimal Positive Generation via Latent Transformation for Contrastive "
+    "Learning. NeurIPS 2022. (learned views)"
+)
+HIERARCHICAL = (
+    "Anonymous: Hierarchical-Latent Generative Models Are Robust View Generators for Contrastive Representation Learning. "
+    "Under double-blind review. (views over chunks or layers)"
+)
+FFCV = (
+    "G. Leclerc, A. Ilyas, L. Engstrom, S. M. Park, H. Salman, A. Madry: FFCV: Accelerating Training by Removing Data "
+    "Bottlenecks. CVPR 2023. (the format)"
+)
+
+
+def bibtex(manifest: Manifest, title: str) -> str:
+    """An entry for the dataset itself; ``title`` holds letters, digits and plain punctuation only."""
+    return "\n".join(
+        (
+            f"@misc{{genrep-{manifest.id[:12]},",
+            f"  title = {{{title}}},",
+            f"  note = {{Dataset of {manifest.num_pairs:,} samples made with genrep; id {manifest.id}}}",
+            "}",
+        )
+    )
+
+
+def references(manifest: Manifest) -> list[str]:
+    """The papers behind the generator, the views and the format."""
+    family = text_at(manifest.recipe, "generator", "family")
+    views = text_at(manifest.recipe, "views", "name") or ""
+    found = [FAMILIES[family]] if family in FAMILIES else []
+    found += [GENREP] if manifest.num_positives else []
+    found += [NAVIGATOR] if views.startswith("navigator") else []
+    found += [HIERARCHICAL] if views.startswith("hierarchical") else []
+    return [*found, FFCV]
+
 
 FACES = (
     "FFHQ: 70,000 photographs of faces that people had put on Flickr under licences that allow reuse. Nobody in them was "
