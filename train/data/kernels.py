@@ -74,7 +74,7 @@ def _by_libturbojpeg(library: ctypes.CDLL) -> Callable[..., int]:
     start, stop, decompress = library.tjInitDecompress, library.tjDestroy, library.tjDecompress2
     header, frame_fault = library.tjDecompressHeader3, _frame_fault()
 
-    def decode(  # type: ignore[no-untyped-def]
+    def decode(  # type: ignore[no-untyped-def]  # noqa: PLR0913  compiled functions take arrays, and no records of them
         handle,
         told,
         at,
@@ -147,7 +147,7 @@ def _by_simplejpeg() -> Callable[..., int]:
             return BROKEN
         return GOOD
 
-    def decode(  # type: ignore[no-untyped-def]
+    def decode(  # type: ignore[no-untyped-def]  # noqa: PLR0913  as the compiled one
         pointers, bytes, bases, lengths, per_shard, rows, places, columns, height, width, targets, strides
     ):
         for i, row in enumerate(rows.tolist()):

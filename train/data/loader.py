@@ -117,7 +117,7 @@ class PairLoader:
         ValueError: an argument, named in the message.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  a public constructor: its settings are keywords
         self,
         data: Data | Sets,
         *,
