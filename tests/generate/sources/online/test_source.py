@@ -194,8 +194,8 @@ def test_a_field_that_the_views_do_not_give_is_refused(folder):
     ("options", "message"),
     [
         ({"gen": "nosuch"}, "--gen 'nosuch': unknown generator"),
-        ({"gen": "toygen:plain", "seed": -1}, "--seed -1"),
-        ({"gen": "toygen:plain", "num_positives": 0}, "--num-positives 0"),
+        ({"gen": "toygen:plain", "seed": -1}, "^seed -1"),
+        ({"gen": "toygen:plain", "num_positives": 0}, "^num_positives 0"),
         ({"gen": "toygen:plain", "filter": "nosuch.safetensors"}, "no such filter"),
         ({"gen": "toygen:plain", "classes": "0-3"}, "--classes"),
     ],
