@@ -1,9 +1,12 @@
-"""Detection from a config to an entry of ``detection.json``."""
+"""Detection from a config to an entry of ``detection.json``.
+
+A run's folder inside ``--out`` is ``detection-XXXXXXXX/``: checkpoint.pt · config.json · metrics.jsonl. The digits are those
+of what the run is, so that two runs never share one and the same command finds its own.
+"""
 
 from __future__ import annotations
 
-import time
-from contextlib import nullcontext
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,15 +19,15 @@ from genrep.errors import TrainingError
 from genrep.evaluate.protocol import Protocol, Results
 from genrep.evaluate.results import Entry
 from genrep.evaluate.voc.layout import VocSplit, measured_classes, read_split
-from genrep.progress import Progress, note
-from genrep.runs.sanity import check_training
+from genrep.files import digest_json
+from genrep.progress import note
+from genrep.runs.engine import Course, Run
 
 from .config import DetectionConfig
-from .data import check_readable, training_batches
-from .folder import Metrics, load_checkpoint, prepare, run_folder, save_checkpoint
+from .data import Sample, check_readable, training_batches
 from .network import build_detector
 from .testing import UNCOUNTED, check_installed, detect, measure, uncounted
-from .training import Trainer
+from .training import DetectionTrainer, Trainer, memory_told
 
 TEST_ONLY = ("test", "test_data", "test_sha256", "test_size", "test_max_size", "rpn_test", "precise_bn", "value")
 
@@ -103,20 +106,17 @@ class Detection(Protocol[DetectionConfig, VocSplit]):
     @property
     def folder(self) -> Path:
         """See ``Protocol``."""
-        return run_folder(self.config.out, self.training)
+        return self.config.out / f"detection-{digest_json(self.training)[:8]}"
 
     def figures(self) -> Entry:
         """See ``Protocol``."""
         self.processes.first_does(self._check_images)
-        try:
-            run = Run(self)
+        with memory_told(self.preset.batch_size):
+            trainer = self._trainer()
+            run = Run(DetectionTrainer(trainer, self._batches), self._course(), self.processes)
+            run.announce()
             run.go_on()
-            values = run.test()
-        except torch.OutOfMemoryError as error:
-            raise TrainingError(
-                f"--batch-size {self.preset.batch_size}: does not fit the GPU's memory; "
-                "try a smaller one with a smaller --lr"
-            ) from error
+            values = self._test(trainer)
         return {
             "metric": "detection_AP",
             "unit": "percent",
@@ -129,6 +129,60 @@ class Detection(Protocol[DetectionConfig, VocSplit]):
             "processes": self.processes.size,
             "seconds": round(run.seconds, 1),
         }
+
+    def _trainer(self) -> Trainer:
+        generator = torch.Generator(self.device)
+        model = build_detector(
+            self.encoder,
+            self.preset,
+            num_classes=len(self.train.classes),
+            seed=self.config.seed,
+            generator=generator,
+            norm=self.config.norm,
+            bf16=self.preset.precision == "bf16",
+        )
+        return Trainer(model, self.preset, self.config.seed, generator, self.processes, self.folder)
+
+    def _course(self) -> Course:
+        return Course(
+            out=self.config.out,
+            folder=self.folder.name,
+            label="training",
+            unit="step",
+            total=self.preset.steps,
+            batch_size=self.preset.batch_size,
+            config={**self.training, "versions": {"torch": torch.__version__}},
+            identity=self.training,
+            lines=(self.config.log_every,),
+            checkpoint_every=self.config.checkpoint_every,
+            restart=self.config.force,
+            shown={"loss": ".3f"},
+        )
+
+    def _batches(self, steps: range) -> Iterator[list[Sample]]:
+        """Of these steps, this process's part."""
+        return training_batches(
+            self.train.images,
+            self.preset,
+            self.config.seed,
+            steps,
+            rank=self.processes.rank,
+            world_size=self.processes.size,
+            workers=self.config.workers,
+        )
+
+    def _test(self, trainer: Trainer) -> dict[str, Any]:
+        """Measure the statistics of batch norm and test the detector; in the first process only, the figures."""
+        preset, first = self.preset, self.processes.first
+        if preset.precise_bn:
+            if first:
+                note("measuring the statistics of batch norm")
+            trainer.measure_norms(self._batches(range(preset.steps, preset.steps + preset.precise_bn)))
+        if not first:
+            return {}
+        return measure(
+            self.test, detect(trainer.bare, self.test.images, preset, self.device, workers=self.config.workers)
+        )
 
     def _check_images(self) -> None:
         """Hours before they are needed: raises DataError, naming the images of both splits that cannot be read."""
@@ -152,81 +206,3 @@ def read_splits(config: DetectionConfig, *, silent: bool = False) -> tuple[VocSp
     left = measured_classes(config.data[0], classes, reasons, measurable=config.measurable, silent=silent)
     train, test = train.of_classes(left), test.of_classes(left)
     return replace(train, images=tuple(image for image in train.images if len(image.labels))), test
-
-
-class Run:
-    """A detector at work, from its checkpoint or its beginning to its test."""
-
-    def __init__(self, task: Detection) -> None:
-        self.task, self.first = task, task.processes.first
-        generator = torch.Generator(task.processes.device)
-        model = build_detector(
-            task.encoder,
-            task.preset,
-            num_classes=len(task.train.classes),
-            seed=task.config.seed,
-            generator=generator,
-            norm=task.config.norm,
-            bf16=task.preset.precision == "bf16",
-        )
-        self.trainer = Trainer(model, task.preset, task.config.seed, generator, task.processes, task.folder)
-        self.seconds = 0.0
-        state = load_checkpoint(task.folder, task.processes.device)
-        if state is not None and not (task.config.force and state["trainer"]["step"] == task.preset.steps):
-            self.trainer.load_state_dict(state["trainer"])
-            self.seconds = state["seconds"]
-        if self.first:
-            prepare(task.folder, task.training)
-            self.metrics = Metrics(task.folder, after_step=self.trainer.step)
-
-    def go_on(self) -> None:
-        """Train to the last step."""
-        config, preset, trainer = self.task.config, self.task.preset, self.trainer
-        if trainer.step and self.first:
-            note(f"going on after step {trainer.step} of {preset.steps}")
-        started, before = time.monotonic(), self.seconds
-        bar = Progress(preset.steps, "step", "training", initial=trainer.step) if self.first else nullcontext()
-        with bar as progress:
-            for batch in self._batches(range(trainer.step, preset.steps)):
-                values = trainer.train_step(batch)
-                self.seconds = before + time.monotonic() - started
-                if progress is None:
-                    continue
-                last = trainer.step == preset.steps
-                self.metrics.add(values)
-                if trainer.step % config.log_every == 0 or last:
-                    self.metrics.flush(trainer.step, self.seconds)
-                if trainer.step % config.checkpoint_every == 0 or last:
-                    self._checkpoint()
-                progress.update(1, loss=f"{values['loss']:.3f}")
-
-    def test(self) -> dict[str, Any]:
-        """Measure the statistics of batch norm and test the detector; in the first process only, the figures."""
-        task = self.task
-        if task.preset.precise_bn:
-            if self.first:
-                note("measuring the statistics of batch norm")
-            steps = range(task.preset.steps, task.preset.steps + task.preset.precise_bn)
-            self.trainer.measure_norms(self._batches(steps))
-        if not self.first:
-            return {}
-        found = detect(
-            self.trainer.bare, task.test.images, task.preset, task.processes.device, workers=task.config.workers
-        )
-        return measure(task.test, found)
-
-    def _batches(self, steps: range) -> Any:
-        task = self.task
-        return training_batches(
-            task.train.images,
-            task.preset,
-            task.config.seed,
-            steps,
-            rank=task.processes.rank,
-            world_size=task.processes.size,
-            workers=task.config.workers,
-        )
-
-    def _checkpoint(self) -> None:
-        check_training(self.task.config.out, self.trainer.step, self.trainer.bare.state_dict(), way="try a lower --lr")
-        save_checkpoint(self.task.folder, {"trainer": self.trainer.state_dict(), "seconds": self.seconds})

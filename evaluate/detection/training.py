@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from genrep.errors import TrainingError
+from genrep.runs import engine
+from genrep.runs.engine import Pace
+from genrep.runs.metrics import Line
 from genrep.runs.processes import Processes
 from genrep.runs.sanity import diverged
 from genrep.seeding import derive
@@ -127,3 +132,55 @@ class Trainer:
         self.bare.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step = state["step"]
+
+
+class DetectionTrainer(engine.Trainer):
+    """A detector's training as the engine sees it: the trainer with its batches."""
+
+    def __init__(self, trainer: Trainer, batches: Callable[[range], Iterator[list[Sample]]]) -> None:
+        """``batches``: of a range of steps, this process's part."""
+        self.trainer, self.of_steps = trainer, batches
+        self.step = trainer.step
+        self.batches: Iterator[list[Sample]] | None = None  # from the next step on
+
+    def train_step(self) -> Mapping[str, float]:
+        """See ``Trainer``. Raises TrainingError if the batch does not fit in the GPU's memory."""
+        if self.batches is None:
+            self.batches = self.of_steps(range(self.step, self.trainer.preset.steps))
+        with memory_told(self.trainer.preset.batch_size):
+            values = self.trainer.train_step(next(self.batches))
+        self.step = self.trainer.step
+        return values
+
+    def line(self, means: dict[str, float], pace: Pace) -> Line:
+        """Losses and the rate; means over the processes."""
+        return {"step": self.step, **means, "seconds": round(pace.seconds, 1)}
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """See ``engine.Trainer``."""
+        weights: Mapping[str, Tensor] = self.trainer.bare.state_dict()
+        return weights
+
+    def state_dict(self) -> dict[str, Any]:
+        """See ``Trainer``."""
+        return self.trainer.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See ``Trainer``."""
+        self.trainer.load_state_dict(state)
+        self.step = self.trainer.step
+
+    def close(self) -> None:
+        """Let go of the processes that read images."""
+        self.batches = None
+
+
+@contextmanager
+def memory_told(batch_size: int) -> Iterator[None]:
+    """A batch that does not fit in the GPU's memory. Raises TrainingError."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            f"--batch-size {batch_size}: does not fit the GPU's memory; try a smaller one with a smaller --lr"
+        ) from error

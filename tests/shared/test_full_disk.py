@@ -44,7 +44,7 @@ NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 WRITERS = {
     "text.md": lambda path: write_atomic(path, bytes(1000)),
     "facts.json": lambda path: write_json(path, {"a": "b" * 1000}),
-    "metrics.jsonl": lambda path: lines.append_line(path, {"step": 1, "text": "b" * 1000}),
+    "metrics.jsonl": lambda path: lines.Metrics(path.parent, after=0).write({"step": 1, "text": "b" * 1000}),
     "checkpoint.pt": lambda path: write_state(path, {"weight": torch.zeros(1000)}),
     "sheet.png": lambda path: save_png(path, NOISE),
     "pairs-000000.tar": write_part,
@@ -63,9 +63,10 @@ def test_the_file_is_named(tmp_path, name):
 
 def test_a_line_that_was_cut_off_is_left_out(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    lines.append_line(path, {"step": 1})
+    metrics = lines.Metrics(tmp_path, after=0)
+    metrics.write({"step": 1})
     with full_disk(), pytest.raises(OSError, match="File too large"):
-        lines.append_line(path, {"step": 2, "text": "b" * 1000})
+        metrics.write({"step": 2, "text": "b" * 1000})
     assert lines.read_lines(path) == [{"step": 1}]
     path.write_text(path.read_text() + "\n" + json.dumps({"step": 3}) + "\n" + "[" * 100_000 + "\n")
     assert lines.read_lines(path) == [{"step": 1}, {"step": 3}]

@@ -45,7 +45,7 @@ def reason_of(fault: Exception) -> str:
 
 
 @contextmanager
-def own_checkpoint(path: Path, way: str = "remove it to begin anew") -> Iterator[None]:
+def _own(path: Path, way: str) -> Iterator[None]:
     """What goes wrong in the block is the checkpoint's fault. Raises ResumeError, with the ``way`` out."""
     try:
         yield
@@ -97,7 +97,7 @@ class Checkpoints:
             return
         older = self._numbered()[:-1]
         way = f"copy {older[-1].name} over it" if older else "remove it to begin anew"
-        with own_checkpoint(self.path, way):
+        with _own(self.path, way):
             try:
                 state: dict[str, Any] = read_state(self.path, device)
             except FAULTS as error:

@@ -25,12 +25,6 @@ LARGEST = "_max"  # at the end of a measurement's name: a line holds the largest
 Line = dict[str, Any]
 
 
-def append_line(path: Path, line: Mapping[str, Any]) -> None:
-    """Add a line. An OSError names the file."""
-    with faults_named(path), open(path, "a") as file:
-        file.write(json.dumps(line) + "\n")
-
-
 def read_lines(path: Path, by: str = "step") -> list[Line]:
     """The whole lines that count ``by`` this; none if there is no file. Raises DataError for what is no regular file."""
     if not path.exists():
@@ -56,8 +50,10 @@ class Metrics:
         write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
     def write(self, line: Line) -> None:
-        """Append a line. JSON has no word for what is not finite: text stands in its place."""
-        append_line(self.path, {name: value if _has_form(value) else str(value) for name, value in line.items()})
+        """Append a line. JSON has no word for what is not finite: text stands in its place. An OSError names the file."""
+        told = {name: value if _has_form(value) else str(value) for name, value in line.items()}
+        with faults_named(self.path), open(self.path, "a") as file:
+            file.write(json.dumps(told) + "\n")
 
 
 def _has_form(value: Any) -> bool:

@@ -247,7 +247,7 @@ def test_a_training_does_not_go_on_with_other_data(
         pass
 
     def stop(run: Any) -> None:
-        raise Stopped(run.task.folder.name)
+        raise Stopped(run.course.folder)
 
     monkeypatch.setattr(run_module.Run, "go_on", stop)
 
