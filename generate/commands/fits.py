@@ -6,36 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from genrep.cli import print_config, say, say_leftovers
-from genrep.option_types import PATH, PATH_TEXT, WHOLE, IntRange
+from genrep.errors import ConfigError
+from genrep.option_types import PATH, IntRange
+from genrep.settings import configured, from_options, options
 
-from .options import gen_option, generator_options, root_options
+from ..fits.config import DeltaConfig, FilterConfig, NavigatorConfig, SteerConfig
+from .dataset import DRY_RUN
+
+FIRST = ("gen", "weights", "features", "truncation", "out")  # of fit-navigator's options, before --preset
 
 
 @click.command("fit-steer")
-@gen_option
-@generator_options
-@click.option("--out", metavar="DIR", type=PATH, required=True, help="The run's folder.")
-@click.option("--samples", metavar="IMAGES", type=WHOLE, default=160_000, show_default=True, help="Stop after these.")
-@click.option("--batch-size", metavar="IMAGES", type=WHOLE, default=32, show_default=True)
-@click.option("--lr", type=float, default=1e-3, show_default=True, help="Adam's learning rate.")
-@click.option("--seed", type=WHOLE, default=0, show_default=True)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
-@click.option(
-    "--checkpoint-samples", metavar="IMAGES", type=WHOLE, default=20_000, show_default=True, help="Between checkpoints."
-)
-@click.option("--log-every", metavar="STEPS", type=WHOLE, default=50, show_default=True)
-@click.option(
-    "--measure-images",
-    metavar="N",
-    type=WHOLE,
-    default=256,
-    show_default=True,
-    help="That the effects are measured on.",
-)
-@click.option("--dry-run", is_flag=True, help="Print the settings and exit.")
-def fit_steer_command(dry_run: bool, **options: Any) -> None:
+@configured(SteerConfig, dry_run=DRY_RUN)
+def fit_steer_command(config: SteerConfig) -> None:
     """Learn walks w with G(z + alpha w) close to T(G(z), alpha), for shift, zoom, turn and colour (GenRep section 3.2).
 
     Ends with a picture of the walks and a measurement of their effects. The same command goes on where an earlier one stopped.
@@ -45,15 +31,6 @@ def fit_steer_command(dry_run: bool, **options: Any) -> None:
       genrep-generate fit-steer --gen stylegan2_fashion --lr 0.003 --samples 48000 --out runs/steer
       genrep-generate dataset --views steered:walks=runs/steer/walks.safetensors --out shards
     """
-    from ..fits.config import SteerConfig
-
-    try:
-        config = SteerConfig(**options)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
-    if dry_run:
-        print_config(config)
-        return
     from ..fits.steering import fit_steer
 
     result = fit_steer(config)
@@ -65,43 +42,14 @@ def fit_steer_command(dry_run: bool, **options: Any) -> None:
 
 
 @click.command("fit-navigator")
-@gen_option
-@generator_options
-@click.option("--out", metavar="DIR", type=PATH, required=True, help="The run's folder.")
+@options(NavigatorConfig, *FIRST)
 @click.option(
     "--preset", metavar="cop-gen|hl", default="cop-gen", show_default=True, help="Whose settings to begin with."
 )
-@click.option("--chunks", metavar="A-B", help="Move these chunks of a hierarchical latent only.")
-@click.option("--layers", metavar="A-B", help="StyleGAN2: replace w of these layers only.")
-@click.option("--walk", metavar="mlp|linear", help="T: with a ReLU between its two layers, or without.")
-@click.option("--reduction", type=WHOLE, help="The hidden layer is this many times narrower.")
-@click.option("--init", metavar="torch|small", help="COP-Gen's start, or HL's close to the identity.")
-@click.option("--max-distance", metavar="DELTA", type=float, help="Project T(z) on the ball of this radius.")
-@click.option(
-    "--supervised", is_flag=True, default=None, help="Images of a class are positives of each other (SupCon)."
-)
-@click.option("--samples", metavar="ANCHORS", type=WHOLE, help="Stop after these.")
-@click.option("--stop-at-loss", type=float, help="Or when f's loss has risen to this after its first fall (HL).")
-@click.option("--batch-size", metavar="PAIRS", type=WHOLE)
-@click.option("--lr-walk", type=float, help="Adam's learning rate for T.")
-@click.option("--lr-f", type=float, help="Adam's learning rate for the estimator f.")
-@click.option("--temperature", type=float, help="Of InfoNCE.")
-@click.option("--pixel-views", metavar="simclr|no-color|no-crop|none", help="T_x on what f sees.")
-@click.option(
-    "--crop",
-    metavar="PIXELS",
-    type=WHOLE,
-    help="Side of the images that f sees, at most their own.  [default: their own; hl: 112]",
-)
-@click.option("--arch", help="Of f.")
-@click.option("--stem", metavar="imagenet|cifar", help="Of f.")
-@click.option("--seed", type=WHOLE)
-@click.option("--device", help="auto, cpu, cuda, cuda:1, ...")
-@click.option("--precision", metavar="auto|fp32|bf16", help="Of f.")
-@click.option("--checkpoint-samples", metavar="ANCHORS", type=WHOLE, help="Between checkpoints, saved T and strips.")
-@click.option("--log-every", metavar="STEPS", type=WHOLE)
-@click.option("--dry-run", is_flag=True, help="Print the settings and exit.")
-def fit_navigator_command(preset: str, dry_run: bool, **options: Any) -> None:
+@options(NavigatorConfig, without=FIRST)
+@click.option("--dry-run", is_flag=True, help=DRY_RUN)
+@click.pass_context
+def fit_navigator_command(context: click.Context, /, preset: str, dry_run: bool, **values: Any) -> None:
     """Learn a latent view T adversarially: f estimates mutual information, T lowers it (COP-Gen; HL).
 
     Options that are not given are the preset's; --dry-run prints them. The same command goes on where an earlier one stopped.
@@ -111,12 +59,15 @@ def fit_navigator_command(preset: str, dry_run: bool, **options: Any) -> None:
       genrep-generate fit-navigator --gen stylegan2_fashion --max-distance 1.5 --samples 30000 --out runs/navigator
       genrep-generate dataset --views navigator:weights=runs/navigator/navigator.safetensors --out shards
     """
-    from ..fits.config import NavigatorConfig
-
+    given = {
+        name: value
+        for name, value in values.items()
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT
+    }
     try:
-        config = NavigatorConfig.of_preset(preset, **options)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
+        config = NavigatorConfig.of_preset(preset, **given)
+    except ConfigError as error:
+        raise click.UsageError(error.in_shell()) from error
     if dry_run:
         print_config(config)
         return
@@ -134,27 +85,15 @@ def fit_navigator_command(preset: str, dry_run: bool, **options: Any) -> None:
 
 
 @click.command("measure-delta")
-@click.argument("walks", metavar="RUN...", nargs=-1, type=PATH)
-@click.option("--out", metavar="FILE.json", type=PATH, required=True, help="The table.")
-@click.option(
-    "--gen", metavar="NAME", type=PATH_TEXT, help="Whose latent law to use, for files that do not state theirs."
-)
-@click.option("--anchors", metavar="N", type=WHOLE, default=1_000_000, show_default=True)
-@click.option("--batch-size", metavar="ANCHORS", type=WHOLE, default=8192, show_default=True)
-@click.option("--seed", type=WHOLE, default=0, show_default=True)
-def measure_delta_command(walks: tuple[Path, ...], **options: Any) -> None:
+@options(DeltaConfig)
+def measure_delta_command(**values: Any) -> None:
     """How far learned views move a latent: mean and deviation of |T(z)| per chunk (HL, Table 1), as json and plot.
 
     \b
     Example:
       genrep-generate measure-delta runs/navigator-* --out delta.json
     """
-    from ..fits.config import DeltaConfig
-
-    try:
-        config = DeltaConfig(walks=walks, **options)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
+    config = from_options(DeltaConfig, values)
     from ..fits.navigator_measure import measure_delta
 
     measure_delta(config)
@@ -176,33 +115,8 @@ def compare_navigator_command(run: Path, **options: Any) -> None:
 
 
 @click.command("fit-filter")
-@gen_option
-@click.option(
-    "--data",
-    metavar="NAME|DIR",
-    type=PATH_TEXT,
-    required=True,
-    help="Real images: fashion_mnist, cifar10, imagenet, or a folder.",
-)
-@root_options
-@click.option("--out", metavar="DIR", type=PATH, required=True, help="The run's folder.")
-@generator_options
-@click.option("--images", metavar="N", type=WHOLE, help="Real images shown.  [default: each once, one epoch]")
-@click.option(
-    "--batch-size",
-    metavar="IMAGES",
-    type=WHOLE,
-    default=64,
-    show_default=True,
-    help="Real ones, and as many generated.",
-)
-@click.option("--lr", type=float, default=1e-3, show_default=True, help="Adam's learning rate.")
-@click.option("--seed", type=WHOLE, default=0, show_default=True)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
-@click.option("--checkpoint-images", metavar="N", type=WHOLE, default=20_000, show_default=True)
-@click.option("--log-every", metavar="STEPS", type=WHOLE, default=20, show_default=True)
-@click.option("--dry-run", is_flag=True, help="Print the settings and exit.")
-def fit_filter_command(dry_run: bool, **options: Any) -> None:
+@configured(FilterConfig, dry_run=DRY_RUN)
+def fit_filter_command(config: FilterConfig) -> None:
     """Learn to tell real images from generated ones, to keep the more real half of these (HL's discriminator).
 
     The same command goes on where an earlier one stopped.
@@ -212,15 +126,6 @@ def fit_filter_command(dry_run: bool, **options: Any) -> None:
       genrep-generate fit-filter --gen stylegan2_fashion --data fashion_mnist --root data --download --out runs/filter
       genrep-generate dataset --filter keep=0.5,weights=runs/filter --out shards
     """
-    from ..fits.config import FilterConfig
-
-    try:
-        config = FilterConfig(**options)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
-    if dry_run:
-        print_config(config)
-        return
     from ..fits.filtering import fit_filter
 
     result = fit_filter(config)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from genrep.cli import say
-from genrep.errors import RecipeError
+from genrep.errors import ConfigError
 from genrep.option_types import PATH, PATH_TEXT
+from genrep.settings import config, from_options, options, setting
+
+from ..fits.config import check_parts
 
 
 @click.command("weights")
@@ -38,12 +42,31 @@ def list_recipes() -> None:
         say(f"{name:24} {recipe.family:13} weights {weights}; licence: {recipe.licence}")
 
 
+@config
+class ImportConfig:
+    """Settings of a conversion of a released walk or navigator."""
+
+    source: Path = setting(argument=True, metavar="SRC")
+    out: Path = setting(metavar="FILE.safetensors", help="The new file.")
+    chunks: str | None = setting(
+        default=None, metavar="A-B", text=True, help="The chunks of the latent that a navigator was learned for."
+    )
+    layers: str | None = setting(
+        default=None, metavar="A-B", text=True, help="StyleGAN2: the W layers that it was learned for."
+    )
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError."""
+        if self.out.suffix != ".safetensors":
+            raise ConfigError.naming("{out} {}: wanted a name that ends in .safetensors", self.out)
+        if self.out.resolve() == self.source.resolve():
+            raise ConfigError.naming("{out} {}: is the file that is read", self.out)
+        check_parts(self.chunks or None, self.layers or None)
+
+
 @click.command("import-walk")
-@click.argument("source", metavar="SRC", type=PATH)
-@click.option("--out", metavar="FILE.safetensors", type=PATH, required=True, help="The new file.")
-@click.option("--chunks", metavar="A-B", default="", help="The chunks of the latent that a navigator was learned for.")
-@click.option("--layers", metavar="A-B", default="", help="StyleGAN2: the W layers that it was learned for.")
-def import_walk_command(source: Path, out: Path, chunks: str, layers: str) -> None:
+@options(ImportConfig)
+def import_walk_command(**values: Any) -> None:
     """Convert a released walk (GenRep) or navigator (COP-Gen, HL) for "--views steered" or "--views navigator".
 
     Nothing in the file is executed.
@@ -53,25 +76,14 @@ def import_walk_command(source: Path, out: Path, chunks: str, layers: str) -> No
       genrep-generate import-walk released.pth --out navigator.safetensors
       genrep-generate preview --gen bigbigan --views navigator:weights=navigator.safetensors --out sheet.png
     """
-    from ..views.base import parse_range
-
-    if out.suffix != ".safetensors":
-        raise click.UsageError(f"--out {out}: wanted a name that ends in .safetensors")
-    if out.resolve() == source.resolve():
-        raise click.UsageError(f"--out {out}: is the file that is read")
-    if chunks and layers:
-        raise click.UsageError(f"--chunks {chunks} and --layers {layers}: give one of the two")
-    try:
-        for option, text in (("--chunks", chunks), ("--layers", layers)):
-            if text:
-                parse_range(text, option)
-    except RecipeError as error:
-        raise click.UsageError(str(error)) from error
+    settings = from_options(ImportConfig, values)
     from ..generators.base import read_safetensors
     from ..views.released import import_walk
 
+    out = settings.out
     out.parent.mkdir(parents=True, exist_ok=True)
-    tensors, facts = read_safetensors(import_walk(source, out, chunks=chunks, layers=layers))
+    made = import_walk(settings.source, out, chunks=settings.chunks or "", layers=settings.layers or "")
+    tensors, facts = read_safetensors(made)
     if facts["genrep"].startswith("navigator/"):
         kind, view = f"navigator of {facts['dim']} components", "navigator:weights"
     else:

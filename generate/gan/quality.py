@@ -8,7 +8,6 @@ measured against real training images give the floor that no generator can be ex
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genrep.devices import pick_device
 from genrep.errors import DataError
 from genrep.files import require_writable, sha256_file, write_json
 from genrep.images.labelled import LabelledImages
@@ -25,6 +25,7 @@ from genrep.seeding import derive
 from ..generators.base import Generator
 from ..pixels import to_uint8
 from ..weights.load import load_generator
+from .config import MeasureGanConfig
 
 FEATURES = 128
 EPOCHS = 4
@@ -142,17 +143,7 @@ def _accuracy(network: Classifier, images: Tensor, labels: Tensor, device: str) 
     return float(torch.cat(right).mean())
 
 
-def measure_gan(
-    *,
-    weights: Path,
-    data: str,
-    root: Path | None,
-    out: Path,
-    num_images: int = 10_000,
-    seed: int = 0,
-    device: str = "cpu",
-    download: bool = False,
-) -> dict[str, Any]:
+def measure_gan(config: MeasureGanConfig) -> dict[str, Any]:
     """Measure a generator against real images and write the result as json.
 
     Compares ``num_images`` real training images with as many generated ones, and with (at most as many) real test images.
@@ -162,30 +153,35 @@ def measure_gan(
         WeightsError: the weights cannot be read.
     """
     started = time.monotonic()
-    require_writable(out.parent, "--out")
-    require_images(data)
-    generator = load_generator(weights=weights, device=device)
-    train, test = (load_images(data, root, split, download=download) for split in ("train", "test"))
+    require_writable(config.out.parent, "--out")
+    require_images(config.data)
+    seed, device = config.seed, str(pick_device(config.device))
+    generator = load_generator(weights=config.weights, device=device)
+    train, test = (
+        load_images(config.data, config.root, split, download=config.download) for split in ("train", "test")
+    )
     if len(train.classes) < 2:
-        raise DataError(f"--data {data}: the features need labelled images of at least two classes")
+        raise DataError.naming("{data} {}: the features need labelled images of at least two classes", config.data)
     network = train_classifier(train, seed, device)
-    order = np.random.default_rng(derive("quality-real", seed)).permutation(len(train.images))[:num_images]
+    order = np.random.default_rng(derive("quality-real", seed)).permutation(len(train.images))[: config.num_images]
     real = extract(network, torch.from_numpy(train.images[order]), device)
-    held_out = torch.from_numpy(test.images[:num_images])
-    images, classes = sample_images(generator, num_images, seed, device)
+    held_out = torch.from_numpy(test.images[: config.num_images])
+    images, classes = sample_images(generator, config.num_images, seed, device)
     result: dict[str, Any] = {
         "protocol": f"features of a {FEATURES}-d classifier of the training images, {EPOCHS} epochs; k = {NEIGHBOURS}",
         "data": train.name,
-        "num_images": num_images,
+        "num_images": config.num_images,
         "num_test_images": len(held_out),
         "seed": seed,
-        "weights_sha256": sha256_file(weights),
-        "classifier_test_top1": _accuracy(network, held_out, torch.from_numpy(test.labels[:num_images]), device),
+        "weights_sha256": sha256_file(config.weights),
+        "classifier_test_top1": _accuracy(
+            network, held_out, torch.from_numpy(test.labels[: config.num_images]), device
+        ),
         "generated": compare(real, extract(network, images, device)),
         "real_test": compare(real, extract(network, held_out, device)),
     }
     if generator.num_classes:
         result["generated_class_agreement"] = _accuracy(network, images, classes, device)
     result["seconds"] = round(time.monotonic() - started, 1)
-    write_json(out, result)
+    write_json(config.out, result)
     return result

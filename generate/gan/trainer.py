@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +19,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genrep.devices import pick_precision
+from genrep.devices import pick_device, pick_precision
 from genrep.errors import ResumeError, WeightsError
-from genrep.files import sha256_file, write_atomic, write_json
+from genrep.files import require_writable, sha256_file, write_atomic, write_json
 from genrep.images.inventory import inventory_of_pixels
 from genrep.images.labelled import LabelledImages
 from genrep.images.sheet import contact_sheet, save_png
 from genrep.runs.checkpoints import FAULTS, read_state, reason_of
 from genrep.runs.engine import Course, Pace, Run, Trainer
+from genrep.runs.folder import CONFIG_FILE, differences, refuse_another
 from genrep.runs.metrics import Line
 from genrep.runs.processes import Processes
 from genrep.runs.sanity import check_training, diverged, gradients
 from genrep.seeding import derive
 from genrep.tensor_files import safetensors_bytes
+from genrep.untrusted import read_object
 
 from ..fits.source import at_work
 from ..generators.stylegan2.networks import StyleGAN2Config, StyleGAN2Network, channel_schedule
@@ -111,7 +113,7 @@ class GanTrainer(Trainer):
             state = read_state(path, self.device)
             sources = [state.get("trainer", state)[name] for name in NETWORKS]  # older files hold them at the top
         except (ResumeError, *FAULTS) as error:
-            raise WeightsError(f"--init {path}: not a checkpoint of fit-gan ({reason_of(error)})") from None
+            raise WeightsError.naming("{init} {}: not a checkpoint of fit-gan ({})", path, reason_of(error)) from None
         for source, network in zip(sources, (getattr(self, name) for name in NETWORKS)):
             ours = network.state_dict()
             same = {
@@ -280,6 +282,7 @@ def fit_gan(config: FitGanConfig, data: LabelledImages) -> Path:
         ResumeError: ``out`` holds another run, or its checkpoint cannot be read.
         TrainingError: a loss is not finite, or a batch does not fit the device's memory.
     """
+    config = replace(config, device=str(pick_device(config.device)))
     images = inventory_of_pixels(data.images, data.labels, data.classes)
     course = Course(
         out=config.out,
@@ -301,6 +304,27 @@ def fit_gan(config: FitGanConfig, data: LabelledImages) -> Path:
         run = Run(trainer, course, Processes(device=trainer.device))
         run.go_on()
         return export_generator(trainer, data, run.seconds)
+
+
+def check_run(config: FitGanConfig) -> None:
+    """See whether the folder can be this run's. Its checkpoint has the last word, when it is read.
+
+    Raises:
+        ResumeError: ``out`` cannot be written, or holds a run with other settings.
+        WeightsError: there is no file ``init``.
+    """
+    pick_device(config.device)
+    require_writable(config.out, "--out")
+    if config.init is not None and not config.init.is_file():
+        raise WeightsError.naming(
+            "{init} {}: no such file; wanted checkpoint.pt of another run of fit-gan", config.init
+        )
+    try:
+        there = read_object(config.out / CONFIG_FILE, ResumeError)
+    except ResumeError:  # missing or damaged
+        return
+    ours = {name: value for name, value in config.identity().items() if name != "init"}
+    refuse_another(config.out, differences(ours, there, sorted(ours)))
 
 
 def export_generator(trainer: GanTrainer, data: LabelledImages, seconds: float) -> Path:

@@ -35,14 +35,34 @@ def generator(help: str = "The generator.", **default: Any) -> Any:
     return setting(metavar="NAME|FILE.toml|MODULE:FACTORY", help=help, **default)
 
 
-def truncation() -> Any:
+def weights(help: str = "Weights instead of the recipe's own.") -> Any:
+    """The setting ``weights``, of the generator."""
+    return setting(default=None, metavar="FILE[#NETWORK]", help=help)
+
+
+def features(help: str = "Instance features, for IC-GAN.") -> Any:
+    """The setting ``features``, of the generator."""
+    return setting(default=None, metavar="FILE", help=help)
+
+
+def truncation(**bounds: Any) -> Any:
     """The setting ``truncation``."""
-    return setting(default=None, help="The generator's own: psi of StyleGAN2.  [default: the recipe's]")
+    return setting(default=None, help="The generator's own: psi of StyleGAN2.  [default: the recipe's]", **bounds)
 
 
-def device() -> Any:
+def root() -> Any:
+    """The setting ``root``, of real images."""
+    return setting(default=None, metavar="DIR", help="Where a named dataset lies, or is downloaded to.")
+
+
+def download() -> Any:
+    """The setting ``download``, of real images."""
+    return setting(default=False, help="Fetch a named dataset that is not under --root.")
+
+
+def device(help: str = "auto, cpu, cuda, cuda:1, ...", **said: Any) -> Any:
     """The setting ``device``."""
-    return setting(default="auto", text=True, help="auto, cpu, cuda, cuda:1, ...")
+    return setting(default="auto", text=True, help=help, **said)
 
 
 def generator_options(config: Any) -> dict[str, Any]:
@@ -56,12 +76,8 @@ class BuildConfig:
     """Settings of ``genrep-generate dataset``. None leaves the choice to the recipe or the machine."""
 
     gen: str = generator(default="stylegan2_fashion")
-    weights: str | Path | None = setting(
-        default=None, metavar="FILE[#NETWORK]", help="Weights to read instead of the recipe's own."
-    )
-    features: str | Path | None = setting(
-        default=None, metavar="FILE", help="Instance features (and labels) for IC-GAN: .npz, .npy, .safetensors."
-    )
+    weights: str | Path | None = weights("Weights to read instead of the recipe's own.")
+    features: str | Path | None = features("Instance features (and labels) for IC-GAN: .npz, .npy, .safetensors.")
     classes: str = setting(
         default="all",
         metavar="all|0-99|PRESET|FILE",
@@ -149,8 +165,8 @@ class FolderConfig:
 
     data: str = setting(argument=True, metavar="DIR|NAME", help="An image folder, or the name of a set.")
     out: Path = setting(metavar="DIR", help="The dataset's folder.")
-    root: Path | None = setting(default=None, metavar="DIR", help="Where a named dataset lies, or is downloaded to.")
-    download: bool = setting(default=False, help="Fetch a named dataset that is not under --root.")
+    root: Path | None = root()
+    download: bool = download()
     split: str = setting(default="train", choices=("train", "test"))
     size: str | None = setting(
         default=None,

@@ -9,7 +9,7 @@ from typing import Any, cast
 from genrep.errors import ConfigError
 from genrep.settings import MOST_SEED, config, setting
 
-from ..plans.config import device, generator, generator_options, truncation
+from ..plans.config import device, features, generator, generator_options, truncation, weights
 
 MOST_DISTANCES, LARGEST_DISTANCE = 64, 1e6
 
@@ -19,10 +19,8 @@ class PreviewConfig:
     """Settings of a sheet of anchors and positives. The pairs are those of ``genrep-generate dataset``, from pair 0 on."""
 
     gen: str = generator(default="stylegan2_fashion")
-    weights: str | Path | None = setting(
-        default=None, metavar="FILE[#NETWORK]", help="Weights instead of the recipe's own."
-    )
-    features: Path | None = setting(default=None, metavar="FILE", help="Instance features, for IC-GAN.")
+    weights: str | Path | None = weights()
+    features: Path | None = features()
     classes: str = setting(
         default="all",
         metavar="all|0-99|PRESET|FILE",

@@ -31,7 +31,9 @@ def toy_data(gray=True):
 
 def config(out, **changes):
     settings = {"channel_base": 64, "channel_max": 8, "z_dim": 8, "w_dim": 8, "batch_size": 8, "total_images": 64}
-    return FitGanConfig(data="toy", out=out, **{**settings, "precision": "fp32", "snapshot_images": 32, **changes})
+    return FitGanConfig(
+        data="toy", out=out, **{**settings, "device": "cpu", "precision": "fp32", "snapshot_images": 32, **changes}
+    )
 
 
 def test_training_leaves_weights_facts_samples_and_losses(tmp_path):
