@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from genrep.cli import print_config, say, say_leftovers
 from genrep.errors import ConfigError
@@ -42,14 +41,13 @@ def fit_steer_command(config: SteerConfig) -> None:
 
 
 @click.command("fit-navigator")
-@options(NavigatorConfig, *FIRST)
+@options(NavigatorConfig, *FIRST, defaults=False)
 @click.option(
     "--preset", metavar="cop-gen|hl", default="cop-gen", show_default=True, help="Whose settings to begin with."
 )
-@options(NavigatorConfig, without=FIRST)
+@options(NavigatorConfig, without=FIRST, defaults=False)
 @click.option("--dry-run", is_flag=True, help=DRY_RUN)
-@click.pass_context
-def fit_navigator_command(context: click.Context, /, preset: str, dry_run: bool, **values: Any) -> None:
+def fit_navigator_command(preset: str, dry_run: bool, **values: Any) -> None:
     """Learn a latent view T adversarially: f estimates mutual information, T lowers it (COP-Gen; HL).
 
     Options that are not given are the preset's; --dry-run prints them. The same command goes on where an earlier one stopped.
@@ -59,13 +57,8 @@ def fit_navigator_command(context: click.Context, /, preset: str, dry_run: bool,
       genrep-generate fit-navigator --gen stylegan2_fashion --max-distance 1.5 --samples 30000 --out runs/navigator
       genrep-generate dataset --views navigator:weights=runs/navigator/navigator.safetensors --out shards
     """
-    given = {
-        name: value
-        for name, value in values.items()
-        if context.get_parameter_source(name) is not ParameterSource.DEFAULT
-    }
     try:
-        config = NavigatorConfig.of_preset(preset, **given)
+        config = NavigatorConfig.of_preset(preset, **values)
     except ConfigError as error:
         raise click.UsageError(error.in_shell()) from error
     if dry_run:

@@ -96,12 +96,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 HL_SINGLE: dict[str, Any] = {"lr_walk": 8e-5, "lr_f": 5e-5}  # HL's rates for one chunk, or one group of layers
-UNSHOWN: dict[str, Any] = {"show_default": False}  # of defaults that a preset may replace
 
 
 def word(default: str, known: Iterable[str], metavar: str, help: str) -> Any:
     """A setting of a navigator that is one of some names."""
-    return setting(default=default, choices=known, metavar=metavar, help=help, **UNSHOWN)
+    return setting(default=default, choices=known, metavar=metavar, help=help)
 
 
 @config
@@ -124,29 +123,29 @@ class NavigatorConfig:
         default=None, metavar="A-B", text=True, help="StyleGAN2: replace w of these layers only."
     )
     walk: str = word("mlp", WALKS, "mlp|linear", "T: with a ReLU between its two layers, or without.")
-    reduction: int = count(1, help="The hidden layer is this many times narrower.", **UNSHOWN)
+    reduction: int = count(1, help="The hidden layer is this many times narrower.")
     # U(±1 / sqrt F), F the latent components that T moves; or weights N(0, .01), biases U(±.001)
     init: str = word("torch", INITS, "torch|small", "COP-Gen's start, or HL's close to the identity.")
     max_distance: float | None = positive(None, "Project T(z) on the ball of this radius.", metavar="DELTA")
     supervised: bool = setting(default=False, help="Images of a class are positives of each other (SupCon).")
-    samples: int = count(200_000, "ANCHORS", "Stop after these.", **UNSHOWN)  # the papers' only constraint
+    samples: int = count(200_000, "ANCHORS", "Stop after these.")  # the papers' only constraint
     # HL's 1.05 is .735 here
     stop_at_loss: float | None = positive(None, "Or when f's loss has risen to this after its first fall (HL).")
-    batch_size: int = count(176, "PAIRS", least=2, **UNSHOWN)
-    lr_walk: float = positive(1e-5, "Adam's learning rate for T.", **UNSHOWN)
-    lr_f: float = positive(3e-5, "Adam's learning rate for the estimator f.", **UNSHOWN)
-    temperature: float = positive(0.1, "Of InfoNCE.", **UNSHOWN)
+    batch_size: int = count(176, "PAIRS", least=2)
+    lr_walk: float = positive(1e-5, "Adam's learning rate for T.")
+    lr_f: float = positive(3e-5, "Adam's learning rate for the estimator f.")
+    temperature: float = positive(0.1, "Of InfoNCE.")
     pixel_views: str = word("simclr", POLICIES, "simclr|no-color|no-crop|none", "T_x on what f sees.")
     crop: int | None = count(
         None, "PIXELS", "Side of the images that f sees, at most their own.  [default: their own; hl: 112]"
     )
     arch: str = word("resnet18", ARCHS, "TEXT", "Of f.")
     stem: str = word("imagenet", STEMS, "imagenet|cifar", "Of f.")
-    seed: int = seed(**UNSHOWN)
-    device: str = device(**UNSHOWN)
+    seed: int = seed()
+    device: str = device()
     precision: str = word("auto", PRECISIONS, "auto|fp32|bf16", "Of f.")
-    checkpoint_samples: int = count(20_000, "ANCHORS", "Between checkpoints, saved T and strips.", **UNSHOWN)
-    log_every: int = count(20, "STEPS", **UNSHOWN)  # the window whose mean loss stop_at_loss looks at
+    checkpoint_samples: int = count(20_000, "ANCHORS", "Between checkpoints, saved T and strips.")
+    log_every: int = count(20, "STEPS")  # the window whose mean loss stop_at_loss looks at
 
     @classmethod
     def of_preset(cls, preset: str, **options: Any) -> NavigatorConfig:

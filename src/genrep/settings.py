@@ -256,19 +256,22 @@ def _declared(config: Any) -> dict[str, Setting]:
     return {name: said for name, said in found if said is not None}
 
 
-def options(config: type, *names: str, without: Iterable[str] = ()) -> Decorator:
-    """Decorator: the options of a config's settings, all in the order of its fields or those that are named."""
+def options(config: type, *names: str, without: Iterable[str] = (), defaults: bool = True) -> Decorator:
+    """Decorator: the options of a config's settings, all in the order of its fields or those that are named.
+
+    Without ``defaults``, an option that is not given is None: a preset stands between it and the setting's own default.
+    """
 
     def decorate(function: Callable[..., Any]) -> Any:
         declared = _declared(config)
         for name in reversed(names or [name for name in declared if name not in set(without)]):
-            function = _option(config, name, declared[name])(function)
+            function = _option(config, name, declared[name], defaults)(function)
         return function
 
     return decorate
 
 
-def _option(config: Any, name: str, said: Setting) -> Decorator:
+def _option(config: Any, name: str, said: Setting, defaults: bool) -> Decorator:
     """click's decorator for a setting."""
     default, kind = config.__dataclass_fields__[name].default, _kinds(config)[name]
     required = default is dataclasses.MISSING
@@ -288,7 +291,10 @@ def _option(config: Any, name: str, said: Setting) -> Decorator:
             default, shown = shown, True
         attributes |= {"default": default, "show_default": shown}
     if several:
-        attributes["multiple"] = True
+        shown = bool(said.show_default)
+        attributes |= {"multiple": True, "default": None if required else default or None, "show_default": shown}
+    if not defaults:
+        attributes |= {"default": None, "show_default": False}
     if kind.is_only(bool):
         del attributes["type"], attributes["metavar"]
         attributes["is_flag"] = True
