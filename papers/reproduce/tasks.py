@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from genrep.errors import DataError
+from genrep.errors import DataError, flag
 from genrep.evaluate.detection.config import DetectionConfig
 from genrep.evaluate.finetune.config import FinetuneConfig
 from genrep.evaluate.linear.config import LinearConfig
@@ -195,17 +195,17 @@ def words(given: Mapping[str, Any], positional: str | None = None) -> tuple[str,
     """
     found: list[str] = []
     for name, value in given.items():
-        flag = "--" + SINGULAR.get(name, name).replace("_", "-")
+        option = flag(SINGULAR.get(name, name))
         several = value if isinstance(value, (list, tuple)) else [value]
         if name == positional:
             found += map(str, several)
         elif name == "seeds":
             found += ["--seed", ",".join(map(str, value))]
         elif isinstance(value, bool):
-            found.append(flag if value else flag.replace("--", "--no-", 1))
+            found.append(option if value else option.replace("--", "--no-", 1))
         elif value is not None:
             for one in several:
-                found += [flag, str(one)]
+                found += [option, str(one)]
     return tuple(found)
 
 

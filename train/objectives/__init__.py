@@ -22,6 +22,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from genrep.errors import TrainingError, one_of
+from genrep.imports import lazy
 
 if TYPE_CHECKING:
     from .base import Objective, Output, Setup, Step
@@ -97,7 +98,4 @@ def _find(name: str) -> Any:
     return getattr(import_module(module if "." in module else f".{module}", __name__), kind)
 
 
-def __getattr__(name: str) -> Any:
-    if name in ("Objective", "Output", "Setup", "Step"):
-        return getattr(import_module(".base", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy(__name__, dict.fromkeys(("Objective", "Output", "Setup", "Step"), "base"))
