@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from genrep.errors import TrainingError
 from genrep.progress import Progress
+from genrep.runs.checkpoints import Checkpoints
 from genrep.seeding import derive
 
-from ..checkpoints import Checkpoint
 from .config import LR_RULE, PRESETS, Preset
 
 TOP5_CLASSES = 6  # with fewer, five guesses are all or all but none
@@ -218,21 +218,23 @@ def fit_heads(
     *,
     lrs: tuple[float, ...],
     epochs: int,
-    checkpoint: Checkpoint | None = None,
+    checkpoint: Checkpoints | None = None,
     label: str = "linear probe",
 ) -> list[Curve]:
     """Train until the last epoch, from the checkpoint if there is one.
 
     Raises:
         TrainingError: a classifier has diverged.
+        ResumeError: the checkpoint is of another version.
     """
     advice = [f"give a smaller --lr than {lr:g}" for lr in lrs]
     classes = heads.parameters["bias"].shape[1]
     scores: list[list[Score]] = []  # by epoch, then head
-    state = checkpoint.read(heads.device) if checkpoint is not None else None
-    if state is not None:
-        heads.load(state["heads"])
-        scores = [[Score(**score) for score in row] for row in state["scores"]]
+    if checkpoint is not None:
+        with checkpoint.open(heads.device) as state:
+            if state is not None:
+                heads.load(state["heads"])
+                scores = [[Score(**score) for score in row] for row in state["scores"]]
     test = test.to(heads.device)
     with Progress(epochs, "epoch", label, initial=len(scores)) as progress:
         for epoch in range(len(scores) + 1, epochs + 1):
@@ -242,7 +244,7 @@ def fit_heads(
             scores.append(evaluate_heads(heads.logits, test, len(lrs), classes, heads.device, advice))
             if checkpoint is not None:
                 told = [[asdict(score) for score in row] for row in scores]
-                checkpoint.write({"epoch": epoch, "heads": heads.state(), "scores": told})
+                checkpoint.write(epoch, {"heads": heads.state(), "scores": told})
             progress.update(1, top1=f"{scores[-1][0].top1:.2f}")
     return [Curve(lr=lr, scores=tuple(row[g] for row in scores)) for g, lr in enumerate(lrs)]
 

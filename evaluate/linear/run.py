@@ -12,8 +12,8 @@ from genrep.devices import pick_precision
 from genrep.features import Frozen
 from genrep.images.labelled import LabelledImages
 from genrep.images.sets import is_small
+from genrep.runs.checkpoints import Checkpoints
 
-from ..checkpoints import Checkpoint
 from ..frozen import COMPUTED, frozen_features
 from ..images import AugmentedBatches
 from ..protocol import ImagesProtocol, Results
@@ -48,7 +48,7 @@ class LinearProbe(ImagesProtocol[LinearConfig]):
         self.augmentation = self.preset.augmentation(self.train.name, self.transform)
         self.epochs = config.epochs or self.preset.long.get(self.train.name, self.preset.epochs)
         self.batch_size = config.batch_size or self.preset.batch_size
-        self._checkpoint: Checkpoint | None = None
+        self._checkpoint: Checkpoints | None = None
 
     def _transform(self) -> Transform:
         config = self.config
@@ -131,7 +131,7 @@ class LinearProbe(ImagesProtocol[LinearConfig]):
         else:
             feed = self._augmented_feed(self.augmentation)
             assert lr is not None
-            self._checkpoint = Checkpoint(self.config.out, self._settings(lr))
+            self._checkpoint = Checkpoints(self.config.out, self._settings(lr), passing=True)
         lrs = (lr, *(self._default_grid() if grid is None else grid))
         heads = Heads(test.features.shape[1], self._classes, lrs, self.seed, self.device, self.preset)
         curves = fit_heads(heads, feed, test, lrs=lrs, epochs=self.epochs, checkpoint=self._checkpoint)

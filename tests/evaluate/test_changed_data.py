@@ -14,7 +14,6 @@ from PIL import Image
 
 from genrep.cli import invoke
 from genrep.evaluate import frozen, protocol
-from genrep.evaluate.checkpoints import Checkpoint
 from genrep.papers.cli import group
 from genrep.runs.checkpoints import Checkpoints
 
@@ -119,11 +118,10 @@ def test_a_checkpoint_of_other_data_is_not_used(
     class Stopped(Exception):
         pass
 
-    def read(self: Checkpoint | Checkpoints, device: Any) -> None:
+    def read(self: Checkpoints, device: Any) -> None:
         seen.append(self.path.name)
         raise Stopped
 
-    monkeypatch.setattr(Checkpoint, "read", read)
     monkeypatch.setattr(Checkpoints, "open", read)
     more = ["--preset", "hl", "--size", "16"] if verb == "linear" else []
     assert call(encoder, mine, out, verb, *more) == 1

@@ -15,10 +15,10 @@ import torch
 from genrep.encoders import build_encoder, load_encoder, save_encoder
 from genrep.errors import ConfigError, DataError, ResumeError, TrainingError, WeightsError
 from genrep.evaluate import LinearConfig, evaluate_linear, frozen, protocol
-from genrep.evaluate.checkpoints import Checkpoint
 from genrep.evaluate.linear.config import L2_GRID, PRESETS
 from genrep.evaluate.transforms import Transform
 from genrep.images.sets import load_pair
+from genrep.runs.checkpoints import Checkpoints
 from genrep.settings import flags_of
 
 CLASSES = ("dark", "middle", "light")
@@ -270,15 +270,15 @@ def test_interrupted_training_goes_on_to_the_same_result(
     options = {"preset": "genrep", "epochs": 4, "size": 16, "batch_size": 8}
     whole = evaluate_linear(config(encoder, images, tmp_path / "whole", **options)).entry
     epochs = []
-    write = Checkpoint.write
+    write = Checkpoints.write
 
-    def write_then_stop(self: Checkpoint, state: dict[str, Any]) -> None:
-        write(self, state)
-        epochs.append(state["epoch"])
-        if state["epoch"] == 2 and epochs.count(2) == 1:
+    def write_then_stop(self: Checkpoints, epoch: int, state: dict[str, Any]) -> None:
+        write(self, epoch, state)
+        epochs.append(epoch)
+        if epoch == 2 and epochs.count(2) == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Checkpoint, "write", write_then_stop)
+    monkeypatch.setattr(Checkpoints, "write", write_then_stop)
     with pytest.raises(KeyboardInterrupt):
         evaluate_linear(config(encoder, images, tmp_path / "part", **options))
     (kept,) = (tmp_path / "part/checkpoints").iterdir()
