@@ -17,6 +17,7 @@ from genrep.evaluate.detection import run as run_module
 from genrep.evaluate.detection.config import DetectionConfig
 from genrep.evaluate.detection.run import evaluate_detection
 from genrep.evaluate.detection.training import Trainer
+from genrep.runs.checkpoints import write_state
 
 Captured = pytest.CaptureFixture[str]
 
@@ -90,6 +91,9 @@ def test_a_damaged_checkpoint_and_force(encoder: Path, rectangles: Path, tmp_pat
     assert len(json.loads((tmp_path / "detection.json").read_text())) == 1
     (first.folder / "checkpoint.pt").write_bytes(b"nothing")
     with pytest.raises(ResumeError, match=r"checkpoint\.pt: cannot be read .*remove it to begin anew"):
+        evaluate_detection(config(encoder, rectangles, tmp_path, **short, force=True))
+    write_state(first.folder / "checkpoint.pt", {"trainer": {"step": 1}, "seconds": 1.0})  # as an older version's
+    with pytest.raises(ResumeError, match=r"checkpoint\.pt: cannot be read \(of format None.*remove it to begin anew"):
         evaluate_detection(config(encoder, rectangles, tmp_path, **short, force=True))
 
 
