@@ -103,7 +103,7 @@ def flow_branch(place: str, kinds: list[str], width: int, side: int, random: tor
     return state
 
 
-SHIPPED = "generate/weights/embedded/stylegan2_fashion.safetensors"
+SHIPPED = "generate/weights/stylegan2_fashion.safetensors"
 HF, AJ = "biggan_deep_full/keys_deep{}.json", "bigbigan_full/keys.json"
 # How the checkpoint of each family is made, and its larger batch on a CPU.
 CASES: dict[str, tuple[Callable[[], Any], int]] = {

@@ -139,7 +139,7 @@ def _shipped(recipe: Recipe) -> WeightsSource:
         name = text.removeprefix(_PACKAGE)
         if not name or Path(name).name != name:
             raise RecipeError(f"recipe {recipe.name}: [generator] weights = {text!r} names no file of the package")
-        path = Path(str(importlib.resources.files("genrep.generate.weights.embedded").joinpath(name)))
+        path = Path(str(importlib.resources.files("genrep.generate.weights").joinpath(name)))
     else:
         path, network = file_and_network((recipe.folder or Path()) / user_path(text))
     facts = {"source": text, "licence": recipe.licence}

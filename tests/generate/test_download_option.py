@@ -13,7 +13,7 @@ from genrep.generate.cli import cli
 from genrep.generate.fits.config import FilterConfig
 from genrep.generate.gan.config import FitGanConfig
 
-WEIGHTS = str(importlib.resources.files("genrep.generate.weights.embedded") / "stylegan2_fashion.safetensors")
+WEIGHTS = str(importlib.resources.files("genrep.generate.weights") / "stylegan2_fashion.safetensors")
 GAN = "--channel-base 64 --channel-max 4 --z-dim 4 --w-dim 4 --batch-size 4 --snapshot-images 4 --total-images 4"
 COMMANDS = {
     "from-folder": "from-folder fashion_mnist --out out --shard-size 600",

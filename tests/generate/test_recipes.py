@@ -58,7 +58,7 @@ def test_a_toml_file_is_a_recipe_with_weights_beside_it(tmp_path):
     import shutil
 
     (tmp_path / "mine.toml").write_text(RECIPE)
-    weights = importlib.resources.files("genrep.generate.weights.embedded").joinpath("stylegan2_fashion.safetensors")
+    weights = importlib.resources.files("genrep.generate.weights").joinpath("stylegan2_fashion.safetensors")
     shutil.copy(weights, tmp_path / "w.safetensors")
     generator = load_generator(str(tmp_path / "mine.toml"))
     assert generator.truncation == 0.7

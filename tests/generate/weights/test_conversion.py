@@ -22,7 +22,7 @@ from genrep.generate.weights import locate as weights_module
 from genrep.generate.weights.conversion import read_checkpoint
 
 pytestmark = pytest.mark.usefixtures("toys")
-PACKAGED = Path(weights_module.__file__).parent / "embedded" / "stylegan2_fashion.safetensors"
+PACKAGED = Path(weights_module.__file__).parent / "stylegan2_fashion.safetensors"
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from genrep.generate.weights import locate as module
 from genrep.generate.weights.cache import cache_folder, digest_file, weights_folder, writable
 from genrep.generate.weights.locate import get_weights, locate
 
-PACKAGED = Path(module.__file__).parent / "embedded" / "stylegan2_fashion.safetensors"
+PACKAGED = Path(module.__file__).parent / "stylegan2_fashion.safetensors"
 OFFLINE = "http://127.0.0.1:1/net.pkl"  # nobody listens there
 
 
