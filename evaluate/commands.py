@@ -198,12 +198,9 @@ def _export_detectron2(path: Path, options: dict[str, Any]) -> None:
     choice = {name: options[name] for name in ("encoder", "random_init", "arch", "stem")}
     try:
         check_encoder_choice(**choice)
-    except ConfigError as error:
-        raise click.UsageError(error.in_shell()) from error
-    try:
         check_export(path, "detectron2")
-    except ValueError as error:
-        raise click.UsageError(str(error).replace("--out", "--export-detectron2", 1)) from error
+    except ConfigError as error:
+        raise click.UsageError(error.in_shell({"out": "--export-detectron2"})) from error
     arch = export_encoder(open_encoder(**choice, seed=options["seed"]).module, path, "detectron2")
     say(f"{path}: {arch} for detectron2 (MODEL.WEIGHTS; STRIDE_IN_1X1 False, FORMAT RGB)")
 
@@ -256,8 +253,8 @@ def export_command(encoder: str, format_: str, out: Path, force: bool) -> None:
 
     try:
         check_export(out, format_)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
+    except ConfigError as error:
+        raise click.UsageError(error.in_shell()) from error
     if out.exists() and not force:
         raise ResumeError(f"--out {out}: exists; wanted a new file, or --force to replace it")
     arch = export_encoder(open_encoder(encoder=encoder).module, out, format_)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrep.encoders import ARCHS, DEVICES, PRECISIONS, STEMS
+from genrep.encoders import ARCHS, DEVICES, KNN_NEIGHBOURS, KNN_TEMPERATURE, PRECISIONS, STEMS
 from genrep.errors import ConfigError, WeightsError, one_of
 from genrep.images.sets import SETS
 from genrep.progress import note
@@ -156,9 +156,9 @@ class KnnConfig:
         help="Resize images to this shorter side and take the centre.  [default: files: what the encoder was trained at]",
     )
     out: Path = setting(metavar="DIR", help="Folder whose knn.json gets the result.")
-    k: int = setting(default=20, least=1, help="Neighbours that vote.")
+    k: int = setting(default=KNN_NEIGHBOURS, least=1, help="Neighbours that vote.")
     temperature: float = setting(
-        default=0.07, above=0, help="A neighbour's weight is exp(cosine similarity / temperature)."
+        default=KNN_TEMPERATURE, above=0, help="A neighbour's weight is exp(cosine similarity / temperature)."
     )
     feature_batch: int = setting(default=256, least=1, metavar="IMAGES", help="Images per forward pass.")
     precision: str = precision_setting()

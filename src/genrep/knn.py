@@ -12,10 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .encoders import KNN_NEIGHBOURS, KNN_TEMPERATURE
 from .errors import WeightsError
 
-NEIGHBOURS = 20
-TEMPERATURE = 0.07
 QUERIES = 256  # test images at a time; the last chunk is filled up, since other shapes may add up in another order
 KEYS = 65_536  # training images at a time: a chunk's similarities take 64 MB
 TOP5_CLASSES = 6  # with fewer, five guesses say nothing
@@ -36,8 +35,8 @@ def knn_top1(
     test_labels: Tensor,
     *,
     num_classes: int,
-    k: int = NEIGHBOURS,
-    temperature: float = TEMPERATURE,
+    k: int = KNN_NEIGHBOURS,
+    temperature: float = KNN_TEMPERATURE,
 ) -> float:
     """Top-1 accuracy in percent (see ``knn_score``)."""
     return knn_score(
@@ -58,8 +57,8 @@ def knn_score(
     test_labels: Tensor,
     *,
     num_classes: int,
-    k: int = NEIGHBOURS,
-    temperature: float = TEMPERATURE,
+    k: int = KNN_NEIGHBOURS,
+    temperature: float = KNN_TEMPERATURE,
 ) -> KnnScore:
     """Accuracy of the weighted vote of the ``k`` nearest training images.
 
@@ -91,8 +90,8 @@ def knn_classes(
     test_features: Tensor,
     *,
     num_classes: int,
-    k: int = NEIGHBOURS,
-    temperature: float = TEMPERATURE,
+    k: int = KNN_NEIGHBOURS,
+    temperature: float = KNN_TEMPERATURE,
 ) -> tuple[Tensor, Tensor]:
     """The classes with the most votes (at most five), and whether any neighbour voted for them.
 

@@ -109,7 +109,7 @@ def test_images_without_labels_are_one_line(dataset: MakeDataset, photos: Path, 
         (bare / split).mkdir(parents=True)
         for path in (photos / split / "dark").iterdir():
             (bare / split / path.name).write_bytes(path.read_bytes())
-    with pytest.raises(DataError, match=r"--knn-data .*: wanted labelled images of two or more classes"):
+    with pytest.raises(DataError, match=r"^knn_data .*: wanted labelled images of two or more classes"):
         train(config(dataset(), tmp_path / "out", knn_every=1, knn_data=str(bare)))
 
 

@@ -16,7 +16,6 @@ from genrep.knn import knn_top1
 from .plan import Plan
 
 MOST_TRAINING_IMAGES = 50_000  # in the table that neighbours come from: a signal, not a result
-NEIGHBOURS, TEMPERATURE = 20, 0.07
 
 
 class LiveKnn:
@@ -26,7 +25,7 @@ class LiveKnn:
         assert plan.config.knn_data is not None
         self.train, self.test = _load(plan.config.knn_data, plan.config.knn_root, plan.crop)
         if (self.train.labels < 0).any() or len(self.train.classes) < 2:
-            raise DataError(f"--knn-data {plan.config.knn_data}: wanted labelled images of two or more classes")
+            raise DataError.naming("{knn_data} {}: wanted labelled images of two or more classes", plan.config.knn_data)
         self.facts = plan.encoder_facts()
         self.device = device
 
@@ -41,23 +40,17 @@ class LiveKnn:
         finally:
             encoder.train()
         labels = torch.from_numpy(self.train.labels), torch.from_numpy(self.test.labels)
-        return knn_top1(
-            train,
-            labels[0],
-            test,
-            labels[1],
-            num_classes=len(self.train.classes),
-            k=NEIGHBOURS,
-            temperature=TEMPERATURE,
-        )
+        return knn_top1(train, labels[0], test, labels[1], num_classes=len(self.train.classes))
 
 
 def _load(name: str, root: Path | None, crop: int) -> tuple[LabelledImages, LabelledImages]:
     if is_small(name) and root is None:
-        raise DataError(f"--knn-data {name}: give the folder that holds it as --knn-root")
+        raise DataError.naming("{knn_data} {}: give the folder that holds it as {knn_root}", name)
     size = None if is_small(name) else crop
     try:
         return load_images(name, root, "train", size=size), load_images(name, root, "test", size=size)
     except MissingDataset as error:
         fetch = f"genrep-generate from-folder {name} --root {root} --download --out DIR"
-        raise DataError(f"--knn-data {name}: not found (or not whole) under {root}; {fetch} fetches it") from error
+        raise DataError.naming(
+            "{knn_data} {}: not found (or not whole) under {}; {} fetches it", name, root, fetch
+        ) from error

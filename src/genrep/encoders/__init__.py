@@ -53,6 +53,7 @@ STEMS = ("imagenet", "cifar")
 EMBEDDING_DIM = 128  # of the projector's output (GenRep, COP-Gen)
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "fp32", "bf16")
+KNN_NEIGHBOURS, KNN_TEMPERATURE = 20, 0.07  # of the k-nearest-neighbour classifier on features (genrep.knn)
 EXPORT_FORMATS = {
     "torchvision": (".pth", ".pt"),
     "timm": (".safetensors", ".pth", ".pt"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from genrep.errors import WeightsError, one_of
+from genrep.errors import ConfigError, WeightsError, one_of
 from genrep.files import write_atomic
 from genrep.tensor_files import safetensors_bytes
 
@@ -29,13 +29,13 @@ _DETECTRON2 = (
 
 
 def check_export(path: Path, format: str) -> None:
-    """Raise ValueError unless the format is known and its library would read a file of this name."""
+    """Raise ConfigError unless the format is known and its library would read a file of this name."""
     if format not in EXPORT_FORMATS:
-        raise ValueError(f"--format {format!r}: wanted one of {one_of(format, EXPORT_FORMATS)}")
+        raise ConfigError.naming("{format} {!r}: wanted one of {}", format, one_of(format, EXPORT_FORMATS))
     ends = EXPORT_FORMATS[format]
     if path.suffix not in ends:
-        raise ValueError(
-            f"--out {path}: {format} reads files by their name; wanted one that ends in {' or '.join(ends)}"
+        raise ConfigError.naming(
+            "{out} {}: {} reads files by their name; wanted one that ends in {}", path, format, " or ".join(ends)
         )
 
 
@@ -47,13 +47,18 @@ def export_encoder(encoder: nn.Module, path: Path, format: str) -> str:
     ``MODEL.WEIGHTS`` with ``RESNETS.STRIDE_IN_1X1 False`` and ``INPUT.FORMAT RGB``.
 
     Raises:
-        ValueError: an unknown format, or a file name that its library would not read.
+        ConfigError: an unknown format, or a file name that its library would not read.
         WeightsError: the encoder is not, entirely, a ResNet with the 7x7 stem that these libraries build.
     """
     check_export(path, format)
-    found = find_resnet(encoder.state_dict(), f"--format {format}")
+    try:
+        found = find_resnet(encoder.state_dict(), format)
+    except WeightsError as error:
+        raise WeightsError.naming("{format} {}", error) from error
     if found.stem != "imagenet":
-        raise WeightsError(f"--format {format}: its {found.arch} has a 7x7 stem; this encoder has the {found.stem} one")
+        raise WeightsError.naming(
+            "{format} {}: its {} has a 7x7 stem; this encoder has the {} one", format, found.arch, found.stem
+        )
     state = {name: tensor.cpu().clone() for name, tensor in found.state.items()}
     if format == "detectron2":
         data = _detectron2(state)
