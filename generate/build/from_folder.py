@@ -103,10 +103,16 @@ def _named(config: FolderConfig) -> _Images:
     images, labels = np.ascontiguousarray(data.images), data.labels
     height, width = images.shape[1:3]
     if config.shape() not in (None, (height, width)):
-        raise DataError(f"--size {config.size}: {config.data} has images of {height}x{width}, kept as they are")
+        raise DataError.naming(
+            "{size} {}: {} has images of {}x{}, kept as they are", config.size, config.data, height, width
+        )
     if config.shorter_side is not None and config.shorter_side < min(height, width):
-        raise DataError(
-            f"--shorter-side {config.shorter_side}: {config.data} has images of {height}x{width}, kept as they are"
+        raise DataError.naming(
+            "{shorter_side} {}: {} has images of {}x{}, kept as they are",
+            config.shorter_side,
+            config.data,
+            height,
+            width,
         )
     digest = hashlib.sha256(images.tobytes() + labels.astype("<i8").tobytes()).hexdigest()
     source = {"kind": "named", "name": config.data, "split": config.split, "sha256": digest}
@@ -159,8 +165,9 @@ def _stored_shapes(shapes: NDArray[np.int64], config: FolderConfig, base: Path) 
     others = (shapes != shapes[0]).any(axis=1)
     if others.any():
         (h0, w0), (h1, w1) = shapes[0].tolist(), shapes[others.argmax()].tolist()
-        raise DataError(
-            f"{base}: images of several sizes, e.g. {h0}x{w0} and {h1}x{w1}: give --shorter-side for whole images, or --size"
+        raise DataError.naming(
+            f"{{}}: images of several sizes, e.g. {h0}x{w0} and {h1}x{w1}: give {{shorter_side}} for whole images, or {{size}}",
+            base,
         )
     return shapes[:1]
 
@@ -172,5 +179,5 @@ def _tell(unreadable: list[tuple[str, str]], config: FolderConfig) -> None:
     more = f"; and {len(unreadable) - MAX_NAMED} more" if len(unreadable) > MAX_NAMED else ""
     message = f"{len(unreadable)} images cannot be read: {shown}{more}"
     if config.strict:
-        raise DataError(f"--strict: {message}")
+        raise DataError.naming("{strict}: {}", message)
     note(f"{message}; skipped, all named in {config.out / UNREADABLE_NAME}")

@@ -121,7 +121,9 @@ def open_for_filter(config: FilterConfig, device: torch.device) -> Source:
     source = open_source(config.gen, config.weights, device, config.generator_options(), differentiable=False)
     height, width = source.pixel_shape
     if min(height, width) < MIN_SIDE:
-        raise RecipeError(f"--gen {config.gen}: images of {height}x{width}, wanted at least {MIN_SIDE}x{MIN_SIDE}")
+        raise RecipeError.naming(
+            "{gen} {}: images of {}x{}, wanted at least {}x{}", config.gen, height, width, MIN_SIDE, MIN_SIDE
+        )
     return source
 
 
@@ -139,10 +141,12 @@ def load_real(config: FilterConfig, shape: tuple[int, int]) -> RealSet:
         named = load_images(config.data, config.root, "train", download=config.download)
         if named.images.shape[1:3] != shape:
             found = "x".join(map(str, named.images.shape[1:3]))
-            raise DataError(f"--data {config.data}: images of {found}, those of {config.gen} are {shape[0]}x{shape[1]}")
+            raise DataError.naming(
+                "{data} {}: images of {}, those of {} are {}x{}", config.data, found, config.gen, *shape
+            )
         real = InMemory(named)
     if len(real) < 10:
-        raise DataError(f"--data {config.data}: {len(real)} images, wanted at least 10")
+        raise DataError.naming("{data} {}: {} images, wanted at least 10", config.data, len(real))
     return real
 
 

@@ -305,9 +305,11 @@ def fit_navigator(config: NavigatorConfig) -> NavigatorResult:
     device = pick_device(config.device)
     source = open_source(config.gen, config.weights, device, config.generator_options())
     if config.supervised and not len(source.conditions.choices):
-        raise RecipeError(f"--supervised: {source.recipe.name} is unconditional; wanted a generator with classes")
+        raise RecipeError.naming(
+            "{supervised}: {} is unconditional; wanted a generator with classes", source.recipe.name
+        )
     if config.supervised and bool((source.conditions.labels < 0).any()):
-        raise RecipeError("--supervised: the instance features have no labels")
+        raise RecipeError.naming("{supervised}: the instance features have no labels")
     scope = make_scope(source, config.chunks, config.layers)
     with at_work(config.out, device, config.batch_size):
         trainer = NavigatorTrainer(config, source, scope)

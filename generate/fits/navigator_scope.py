@@ -76,13 +76,21 @@ def chunk_scope(latent: LatentSpec, chunks: str | None, name: str) -> Scope:
     if not chunks:
         return Scope(start=0, stop=latent.dim)
     if not latent.chunks:
-        raise RecipeError(f"--chunks {chunks}: the latent of {name} has no chunks, it enters at once")
-    first, last = check_range(chunks, len(latent.chunks), "--chunks", "chunks")
+        raise RecipeError.naming("{chunks} {}: the latent of {} has no chunks, it enters at once", chunks, name)
+    first, last = _range("chunks", chunks, len(latent.chunks))
     return Scope(start=sum(latent.chunks[:first]), stop=sum(latent.chunks[: last + 1]))
 
 
+def _range(setting: str, text: str, count: int) -> tuple[int, int]:
+    """A setting's range within what the generator has. Raises RecipeError."""
+    try:
+        return check_range(text, count, "", setting)
+    except RecipeError as error:
+        raise RecipeError.naming(f"{{{setting}}}{{}}", error) from error
+
+
 def make_scope(source: Source, chunks: str | None, layers: str | None) -> Scope:
-    """The scope that ``--chunks`` or ``--layers`` name; all of z without them.
+    """The scope that ``chunks`` or ``layers`` name; all of z without them.
 
     Raises:
         RecipeError: the generator has no such chunks or layers.
@@ -91,8 +99,10 @@ def make_scope(source: Source, chunks: str | None, layers: str | None) -> Scope:
         return chunk_scope(source.latent, chunks, source.recipe.name)
     generator: Any = source.generator
     if not hasattr(generator, "synthesize_w"):
-        raise RecipeError(f"--layers {layers}: {source.recipe.name} has no W; wanted a StyleGAN2, or --chunks")
-    found = check_range(layers, generator.config.num_ws, "--layers", "layers")
+        raise RecipeError.naming(
+            "{layers} {}: {} has no W; wanted a StyleGAN2, or {chunks}", layers, source.recipe.name
+        )
+    found = _range("layers", layers, generator.config.num_ws)
     return Scope(start=0, stop=source.latent.dim, layers=found)
 
 

@@ -117,10 +117,12 @@ def shard_pairs(size: str | None, num_pairs: int, bytes_per_pair: float) -> int:
     except ValueError:
         number = 0
     if match is None or number < 1:
-        raise RecipeError(f"--shard-size {size!r}: wanted a number of pairs, or of bytes like 512MB")
+        raise RecipeError.naming("{shard_size} {!r}: wanted a number of pairs, or of bytes like 512MB", size)
     pairs = number if match[2] is None else max(1, int(number * UNITS[match[2]] // bytes_per_pair))
     if -(-num_pairs // pairs) > MAX_SHARDS:
-        raise RecipeError(f"--shard-size {size}: {-(-num_pairs // pairs)} shards, wanted at most {MAX_SHARDS}")
+        raise RecipeError.naming(
+            "{shard_size} {}: {} shards, wanted at most {}", size, -(-num_pairs // pairs), MAX_SHARDS
+        )
     return min(pairs, num_pairs)
 
 
