@@ -11,15 +11,16 @@ from genrep.imports import lazy
 
 if TYPE_CHECKING:
     from .report import ReportConfig, write_report
-    from .reproduce.run import ReproduceConfig, reproduce
+    from .reproduce.config import ReproduceConfig
+    from .reproduce.run import reproduce
 
 __all__ = ["ReportConfig", "ReproduceConfig", "reproduce", "write_report"]
 
 # Found when asked for, so that `genrep-evaluate --help` does not wait for torch.
 _LAZY = {
-    "ReportConfig": "report",
+    "ReportConfig": "report.config",
     "write_report": "report",
-    "ReproduceConfig": "reproduce.run",
+    "ReproduceConfig": "reproduce.config",
     "reproduce": "reproduce.run",
 }
 

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from genrep.settings import config, setting
+
 FIELDS = ("anchor", "positive", "index")
 LATENT, SHARDS = 128, 8
 PICTURES = 64  # different images of a set, over and over
@@ -18,34 +20,37 @@ PNG_PAIRS = 2000  # at most, as files
 BATCH_SIZES = (32, 64, 128, 256)
 
 
-@dataclass(frozen=True, kw_only=True)
+def _positive(default: float, help: str) -> Any:
+    return setting(default=default, above=0, show_range=False, help=help)
+
+
+@config
 class Figure3Config:
     """Settings of the study; the defaults are HL's, but for generator and device."""
 
-    gen: str = "stylegan2_fashion"
-    views: str | None = None  # of the online pairs; None: the recipe's
-    batch_sizes: tuple[int, ...] = BATCH_SIZES  # of each device
-    step: bool = True  # train, or load only
-    images: int = 126_789  # pairs of an epoch
-    epochs: int = 20  # that CO2 is told of
-    seconds: float = 4.0  # of a turn
-    rounds: int = 3
-    workers: int = 8  # of each loader of files
-    device: str = "cpu"
-    devices: int | None = None  # that train together; None: all GPUs, or one CPU
-    co2: bool | None = None  # None: where codecarbon is installed
-    country: str = "USA"  # ISO code of three letters: whose electricity
-    out: Path | None = None  # a JSON file for the numbers, with the settings
-
-    def __post_init__(self) -> None:
-        """Raises ValueError, naming the option."""
-        for size in self.batch_sizes:
-            if not 2 <= size <= PNG_PAIRS:
-                raise ValueError(f"--batch-size {size}: wanted 2 to {PNG_PAIRS}")
-        for name in ("images", "epochs", "seconds", "rounds", "workers", "devices"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"--{name} {value}: wanted a positive number")
+    gen: str = setting(default="stylegan2_fashion", help="The generator, as of genrep-generate.")
+    views: str | None = setting(default=None, help="Latent view of the online pairs.  [default: the recipe's]")
+    batch_sizes: tuple[int, ...] = setting(
+        default=BATCH_SIZES,
+        least=2,
+        most=PNG_PAIRS,
+        flags="--batch-size",
+        show_default=True,
+        help="Pairs per update of each device. May be repeated.",
+    )
+    step: bool = setting(default=True, negatable=True, help="Train, or load only.")
+    images: int = _positive(126_789, "Pairs of an epoch.")
+    epochs: int = _positive(20, "Number of epochs that CO2 is told of.")
+    seconds: float = _positive(4.0, "Length of a turn.")
+    rounds: int = _positive(3, "Turns of each way.")
+    workers: int = _positive(8, "Processes or threads of each file loader.")
+    device: str = setting(default="cpu", text=True, help="cpu or cuda.")
+    devices: int | None = setting(
+        default=None, least=1, help="Number that train together.  [default: all GPUs, or one CPU]"
+    )
+    co2: bool | None = setting(default=None, help="Estimate CO2.  [default: where codecarbon is installed]")
+    country: str = setting(default="USA", text=True, help="Whose electricity: ISO code of three letters.")
+    out: Path | None = setting(default=None, help="A JSON file for the numbers, with the settings.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,11 +13,12 @@ from genrep.errors import DataError
 from genrep.evaluate.results import DATA
 from genrep.files import locked_folder, write_atomic, write_json
 
+from .config import ReportConfig
 from .measured import Group, Stats, differences, grouped, other_data, suite_means
 from .page import Block, Fold, Heading, Listing, Paragraph, Picture, Table, to_html, to_markdown
 from .papers import Published, published
 from .plots import Sweep, draw_curves, draw_sweep, find_sweeps, has_curves, plots_installed, published_of
-from .rows import ReportConfig, RowData, duration, encoders_table, every, read_row
+from .rows import RowData, duration, encoders_table, every, read_row
 
 UNITS = {"percent": "%"}
 MARKDOWN_FILE, HTML_FILE, RESULTS_FILE = "report.md", "report.html", "report-results.json"

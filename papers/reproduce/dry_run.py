@@ -26,12 +26,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from genrep.errors import ConfigError
 from genrep.evaluate.table import aligned
 from genrep.untrusted import one_line, shown
 
 from ..report.rows import duration
+from .config import ReproduceConfig
 from .reporting import hardware_text
-from .run import ReproduceConfig, plan_of
+from .run import plan_of
 from .scheduling import Estimate, Estimates, find_slots, total_of
 from .tasks import Task, all_tasks, open_tasks
 from .works import Work, work_of
@@ -240,7 +242,9 @@ class Hardware:
         missing = sorted(kind for kind in set(kinds) if kind not in self.measured and self._peak(kind) is None)
         if missing:
             names = ", ".join(map(repr, missing))
-            raise ValueError(f'--hardware {self.name}: no images/s of {names}; wanted them, or like = "a100"')
+            raise ConfigError.naming(
+                '{hardware} {}: no images/s of {}; wanted them, or like = "a100"', self.name, names
+            )
 
     def _peak(self, kind: str) -> float | None:
         return self.bf16_tflops if kind.startswith("train resnet") else self.tf32_tflops
@@ -283,48 +287,49 @@ def find_hardware(text: str) -> Hardware:
     """A name, or a TOML file: ``name``, ``like`` (whose numbers hold where it says none), any field, and images/s.
 
     Raises:
-        ValueError: there is no such file, or it says what this cannot use; names the option.
+        ConfigError: there is no such file, or it says what this cannot use.
     """
     known = known_hardware()
     if text in known:
         return known[text]
     path = Path(text).expanduser()
     if not path.is_file():
-        raise ValueError(f"--hardware {shown(text)}: wanted {', '.join(known)}, or a TOML file of images/s")
-    where = f"--hardware {shown(text)}"
+        raise ConfigError.naming("{hardware} {}: wanted {}, or a TOML file of images/s", shown(text), ", ".join(known))
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise ValueError(f"more than {LARGEST_FILE:,} bytes")
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{where}: cannot be read as TOML ({one_line(str(error))})") from error
-    return _read(content, known, where, path.stem)
+        reason = one_line(str(error))
+        raise ConfigError.naming("{hardware} {}: cannot be read as TOML ({})", shown(text), reason) from error
+    try:
+        return _read(content, known, path.stem)
+    except ValueError as error:
+        raise ConfigError.naming("{hardware} {}: {}", shown(text), error) from error
 
 
-def _read(content: Mapping[str, Any], known: Mapping[str, Hardware], where: str, stem: str) -> Hardware:
+def _read(content: Mapping[str, Any], known: Mapping[str, Hardware], stem: str) -> Hardware:
     """A file's content. Raises ValueError."""
     rest = dict(content)
     parent, measured = rest.pop("like", None), rest.pop(MEASURED, {})
     if parent is not None and parent not in known:
-        raise ValueError(f"{where}: like is {shown(parent)}, wanted one of {', '.join(known)}")
+        raise ValueError(f"like is {shown(parent)}, wanted one of {', '.join(known)}")
     if not isinstance(measured, dict):
-        raise ValueError(f"{where}: {MEASURED} is {shown(measured)}, wanted a table")
+        raise ValueError(f"{MEASURED} is {shown(measured)}, wanted a table")
     fields = set(vars(Hardware(name=""))) - {"measured"}
     for name, value in rest.items():
         if name not in fields:
-            raise ValueError(f"{where}: unknown {shown(name)}; known: like, {MEASURED}, {', '.join(sorted(fields))}")
+            raise ValueError(f"unknown {shown(name)}; known: like, {MEASURED}, {', '.join(sorted(fields))}")
         good = isinstance(value, str) if name == "name" else _positive(value)
         if not good or (name == "sustained" and value > 1) or (name == "cores" and not isinstance(value, int)):
-            raise ValueError(
-                f"{where}: {name} is {shown(value)}, wanted a {'name' if name == 'name' else 'positive number'}"
-            )
+            raise ValueError(f"{name} is {shown(value)}, wanted a {'name' if name == 'name' else 'positive number'}")
     for kind, rate in measured.items():
         if not _positive(rate):
-            raise ValueError(f"{where}: {MEASURED}: {shown(kind)} is {shown(rate)}, wanted a positive number")
+            raise ValueError(f"{MEASURED}: {shown(kind)} is {shown(rate)}, wanted a positive number")
         try:
             gflops(kind)
         except ValueError as error:
-            raise ValueError(f"{where}: {MEASURED}: {one_line(str(error))}") from error
+            raise ValueError(f"{MEASURED}: {one_line(str(error))}") from error
     base = known[parent] if parent is not None else Hardware(name=stem)
     return replace(base, **{"name": stem, **rest}, measured=measured)
 

@@ -102,20 +102,6 @@ def _checked(plan: Plan) -> Plan:
     return plan
 
 
-def known_encoders(table: str, scale: str) -> tuple[str, ...]:
-    """Names under which a table at a scale takes encoders. Raises ValueError as ``make_plan``."""
-    return tuple(dict.fromkeys(row.encoder for row in read_table(table, scale).rows if row.encoder))
-
-
-def usable_generators(table: str, scale: str) -> tuple[str, ...]:
-    """Those whose weights a table at a scale would use. Raises ValueError as ``make_plan``."""
-    spec, how = read_table(table, scale), read_scale(scale)
-    if not how.reduced:
-        return tuple(dict.fromkeys(row.generator for row in spec.rows if row.generator))
-    entries = [one for one in how.stand_ins if spec.role in one] if spec.rows else []
-    return tuple(dict.fromkeys(one[key] for one in entries for key in ("unconditional", "conditional") if key in one))
-
-
 class Planner:
     """Makes the tasks of rows at one scale."""
 

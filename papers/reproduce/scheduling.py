@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
-from genrep.errors import ResumeError
+from genrep.errors import ConfigError, ResumeError
 from genrep.files import locked_folder, write_atomic, write_json
 
 from .tasks import LOG_FILE, RECORD_FILE, TASKS, Task, open_tasks, read_record
@@ -47,11 +47,11 @@ def find_slots(device: str, jobs: int | None) -> list[Slot]:
     """One slot for each GPU, or one on the CPU; or ``jobs`` of them, over the GPUs in turn, each with its part of the cores.
 
     Raises:
-        ValueError: ``--device cuda`` where there is none.
+        ConfigError: ``device`` is cuda where there is none.
     """
     gpus = [] if device == "cpu" else _gpus()
     if device == "cuda" and not gpus:
-        raise ValueError("--device cuda: PyTorch finds no GPU; wanted --device cpu")
+        raise ConfigError.naming("{device} cuda: PyTorch finds no GPU; wanted {device} cpu")
     count = jobs or max(1, len(gpus))
     cores = sorted(os.sched_getaffinity(0))
     parts = [frozenset(cores[i::count]) or frozenset(cores) for i in range(count)]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from genrep.errors import ConfigError
 from genrep.files import digest_json, sha256_file
 from genrep.generate.recipes.recipe import load_recipe
 from genrep.generate.weights.locate import is_embedded
@@ -63,7 +64,9 @@ class Sources:
         for one in self.scale.stand_ins:
             if role in one and (one[role] in self.weights or is_embedded(load_recipe(one[role]))):
                 return one
-        raise ValueError(f"--scale {self.scale.name}: no {role} generator is there; --weights NAME=FILE gives one")
+        raise ConfigError.naming(
+            "{scale} {}: no {} generator is there; {weights} NAME=FILE gives one", self.scale.name, role
+        )
 
     def says(self) -> tuple[str, ...]:
         """What the scale put in the places of the papers' settings; once all rows are planned."""

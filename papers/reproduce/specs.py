@@ -9,7 +9,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from genrep.errors import one_of
+from genrep.errors import ConfigError, one_of
 
 SCALES = ("tiny", "cpu", "small", "full")
 Settings = dict[str, Any]
@@ -128,7 +128,7 @@ def read_table(name: str, scale: str) -> TableSpec:
         ValueError: there is none of this name, or its file says something unknown.
     """
     if name not in table_names():
-        raise ValueError(f"TABLE {name!r}: wanted one of {one_of(name, table_names())}")
+        raise ConfigError.naming("{table} {!r}: wanted one of {}", name, one_of(name, table_names()))
     value = _read(f"tables/{name}.toml")
     where = f"tables/{name}.toml"
     known = {"title", "says", "published", "baselines", "defaults", "rows", "task", *SCALES}
@@ -177,7 +177,7 @@ def _baseline(entry: str | Settings, where: str) -> Settings:
 def read_scale(name: str) -> ScaleSpec:
     """A scale. Raises ValueError if there is none of this name."""
     if name not in SCALES:
-        raise ValueError(f"--scale {name!r}: wanted one of {one_of(name, SCALES)}")
+        raise ConfigError.naming("{scale} {!r}: wanted one of {}", name, one_of(name, SCALES))
     value = dict(_read("scales.toml")[name])
     value["seeds"], value["stand_ins"] = tuple(value["seeds"]), tuple(value.get("stand_ins", ()))
     _check_keys(value, {one.name for one in fields(ScaleSpec)}, f"scales.toml: {name}")
@@ -188,6 +188,20 @@ def read_scale(name: str) -> ScaleSpec:
 def is_conditional(generator: str) -> bool:
     """Whether one of the papers' generators needs a class-conditional one in its place."""
     return generator in _read("scales.toml")["conditional"]
+
+
+def known_encoders(table: str, scale: str) -> tuple[str, ...]:
+    """Names under which a table at a scale takes encoders. Raises ValueError as ``read_table``."""
+    return tuple(dict.fromkeys(row.encoder for row in read_table(table, scale).rows if row.encoder))
+
+
+def usable_generators(table: str, scale: str) -> tuple[str, ...]:
+    """Those whose weights a table at a scale would use. Raises ValueError as ``read_table``."""
+    spec, how = read_table(table, scale), read_scale(scale)
+    if not how.reduced:
+        return tuple(dict.fromkeys(row.generator for row in spec.rows if row.generator))
+    entries = [one for one in how.stand_ins if spec.role in one] if spec.rows else []
+    return tuple(dict.fromkeys(one[key] for one in entries for key in ("unconditional", "conditional") if key in one))
 
 
 def image_shape(generator: str) -> tuple[int, int]:

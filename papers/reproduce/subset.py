@@ -7,7 +7,6 @@ A folder has a name of its own, so that its results stand beside no one's on the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,20 @@ from genrep.cli import run
 from genrep.errors import DataError
 from genrep.files import faults_named, locked_folder, write_json
 from genrep.images.sets import load_images
-from genrep.option_types import COUNT, PATH, PATH_TEXT
+from genrep.settings import config, from_options, options, setting
 
 DONE_FILE = "done.json"
 
 
-@dataclass(frozen=True, kw_only=True)
+@config
 class SubsetConfig:
     """Settings of a subset."""
 
-    dataset: str
-    train: int  # images, about as many of each class
-    test: int
-    out: Path
-    root: Path | None = None
+    dataset: str = setting()
+    root: Path | None = setting(default=None)
+    train: int = setting(least=1)  # images, about as many of each class
+    test: int = setting(least=1)
+    out: Path = setting()
 
 
 def write_subset(config: SubsetConfig) -> None:
@@ -61,14 +60,10 @@ def write_subset(config: SubsetConfig) -> None:
 
 
 @click.command("subset")
-@click.option("--dataset", type=PATH_TEXT, required=True)
-@click.option("--root", type=PATH)
-@click.option("--train", type=COUNT, required=True)
-@click.option("--test", type=COUNT, required=True)
-@click.option("--out", type=PATH, required=True)
-def command(**options: Any) -> None:
+@options(SubsetConfig)
+def command(**values: Any) -> None:
     """Write a few images of each class as a folder."""
-    write_subset(SubsetConfig(**options))
+    write_subset(from_options(SubsetConfig, values))
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from genrep.papers.report import ReportConfig, ReportResult, Row, write_report
+from genrep.papers.report.config import rows_of
 from genrep.papers.report.papers import dataset_facts
-from genrep.papers.report.rows import rows_of
 
 
 def report(work, *rows: Row, **more) -> ReportResult:

@@ -109,7 +109,7 @@ def test_a_failure_is_said_and_the_rest_is_reported(
             2,
             "--rows 'gaus': genrep-table1 at this scale has real, none, gauss-only",
         ),
-        (["genrep-table1", "--seeds", "1,1"], 2, "--seeds 1,1: wanted different numbers"),
+        (["genrep-table1", "--seeds", "1,1"], 2, "--seed 1,1: wanted different numbers"),
         (["genrep-table1", "--seeds", "one"], 2, "wanted numbers like 0 or 0,1,2"),
         (["genrep-table1", "--weights", "bigbigan"], 2, "wanted GENERATOR=FILE"),
         (
@@ -129,7 +129,7 @@ def test_a_failure_is_said_and_the_rest_is_reported(
             "--encoder bigbigan: genrep-table1 at this scale takes",
         ),
         (["genrep-table4", "--encoder", "bigbigan=nowhere.pth"], 2, "wanted NAME=FILE of a file that is there"),
-        (["genrep-table1", "--seeds", f"0,{2**63}", "--dry-run"], 2, "wanted numbers from 0 and below 2**63"),
+        (["genrep-table1", "--seeds", f"0,{2**63}", "--dry-run"], 2, "wanted 0 to 2^63 - 1"),
         (["genrep-table1", "--jobs", "0"], 2, "--jobs"),
         (
             ["genrep-table1", "--scale", "tiny", "--device", "cpu"],
