@@ -3,45 +3,26 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from genrep.cli import print_config, say
-from genrep.net import Limits, shown
-from genrep.option_types import IntRange
+from genrep.net import shown
 from genrep.settings import from_options, options
 from genrep.untrusted import printable
 
 from ..transport import PullConfig, PushConfig, pull, push
+from ..transport.pull import TransferLimits
 from . import DRY_RUN
-
-TIMEOUT = click.option(
-    "--timeout",
-    metavar="SECONDS",
-    type=click.FloatRange(1, 3600),
-    default=Limits.timeout,
-    show_default=True,
-    help="A connection that stands still for so long is given up.",
-)
-RETRIES = click.option(
-    "--retries",
-    metavar="N",
-    type=IntRange(0, 100),
-    default=Limits.retries,
-    show_default=True,
-    help="Further attempts after one that got nowhere.",
-)
 
 
 @click.command("pull")
 @options(PullConfig)
-@TIMEOUT
-@RETRIES
+@options(TransferLimits)
 @DRY_RUN
-def pull_command(dry_run: bool, timeout: float, retries: int, **values: Any) -> None:
+def pull_command(dry_run: bool, **values: Any) -> None:
     """Fetch a dataset: from http(s)://, hf://datasets/ORG/NAME, s3://, gs://, a folder, or by its name in the catalogue.
 
     Every shard is checked against the manifest before it gets its name. A fetch that was cut short goes on where it was
@@ -54,9 +35,9 @@ def pull_command(dry_run: bool, timeout: float, retries: int, **values: Any) -> 
       genrep-manifest pull hf://datasets/org/name --out shards --shards 0-9
     """
 
-    config = from_options(PullConfig, {**values, "limits": Limits(timeout=timeout, retries=retries)})
+    config = from_options(PullConfig, {**values, "limits": from_options(TransferLimits, values)})
     if dry_run:
-        print_config(replace(config, source=shown(config.source)))
+        print_config({**vars(config), "source": shown(config.source), "limits": vars(config.limits)})
         return
     started = time.monotonic()
     report = pull(config)
@@ -74,10 +55,9 @@ def tell(where: Path | str, shards: int, of: int, kept: int, size: int, verb: st
 
 @click.command("push")
 @options(PushConfig)
-@TIMEOUT
-@RETRIES
+@options(TransferLimits)
 @DRY_RUN
-def push_command(dry_run: bool, timeout: float, retries: int, **values: Any) -> None:
+def push_command(dry_run: bool, **values: Any) -> None:
     """Send the dataset in DIR to a folder, to hf://datasets/ORG/NAME, or to s3://, gs://, ... (pip install 'genrep[cloud]').
 
     Shards go first and the manifest last. What is there already is not sent again; another dataset is never written over.
@@ -89,9 +69,9 @@ def push_command(dry_run: bool, timeout: float, retries: int, **values: Any) -> 
       genrep-manifest push shards/ hf://datasets/org/name
     """
 
-    config = from_options(PushConfig, {**values, "limits": Limits(timeout=timeout, retries=retries)})
+    config = from_options(PushConfig, {**values, "limits": from_options(TransferLimits, values)})
     if dry_run:
-        print_config(replace(config, target=shown(config.target)))
+        print_config({**vars(config), "target": shown(config.target), "limits": vars(config.limits)})
         return
     started = time.monotonic()
     report = push(config)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from genrep.errors import DatasetError, ManifestError, ResumeError, one_of
 from genrep.files import digest_json, is_clutter, locked_folder, write_atomic
@@ -38,7 +39,9 @@ def resolve(text: str, digest: str | None = None) -> Wanted:
     ``digest`` is what the user wants of the manifest; the catalogue's must be the same. Raises DatasetError.
     """
     if digest is not None and not re.fullmatch(r"[0-9a-f]{64}", digest := digest.lower()):
-        raise DatasetError(f"--digest {digest}: wanted the 64 hexadecimal digits that genrep-manifest show prints")
+        raise DatasetError.naming(
+            "{digest} {}: wanted the 64 hexadecimal digits that genrep-manifest show prints", digest
+        )
     if scheme_of(text) or not catalogue.NAME.fullmatch(text):
         return Wanted(urls=(text,), digest=digest)
     known = {entry.name: entry for entry in catalogue.entries()}
@@ -54,7 +57,7 @@ def _published(entry: catalogue.Entry, digest: str | None) -> Wanted:
         hint = f"; {entry.command} makes it" if entry.command else ""
         raise DatasetError(f"{entry.name}: published nowhere yet{hint}")
     if digest and entry.digest and entry.digest != digest:
-        raise DatasetError(f"--digest {digest}: {entry.name} is published with {entry.digest}")
+        raise DatasetError.naming("{digest} {}: {} is published with {}", digest, entry.name, entry.digest)
     return Wanted(urls=tuple(entry.urls), id=entry.id, digest=digest or entry.digest)
 
 
@@ -81,6 +84,31 @@ def parse_shards(text: str) -> tuple[int, ...]:
 
 
 @config
+class TransferLimits(Limits):
+    """How patient a transfer is, as commands are told it."""
+
+    timeout: float = setting(
+        default=Limits.timeout,
+        least=1,
+        most=3600,
+        metavar="SECONDS",
+        help="A connection that stands still for so long is given up.",
+    )
+    retries: int = setting(
+        default=Limits.retries,
+        least=0,
+        most=100,
+        metavar="N",
+        help="Further attempts after one that got nowhere.",
+    )
+
+
+def jobs_setting() -> Any:
+    """How many shards are on their way at once."""
+    return setting(default=JOBS, least=1, most=64, metavar="N", help="Shards at a time.")
+
+
+@config
 class PullConfig:
     """What to fetch, and where to."""
 
@@ -95,7 +123,7 @@ class PullConfig:
     digest: str | None = setting(
         default=None, metavar="SHA256", text=True, help="Refuse a manifest with another digest than this."
     )
-    jobs: int = setting(default=JOBS, least=1, most=64, metavar="N", help="Shards at a time.")
+    jobs: int = jobs_setting()
     limits: Limits = field(default_factory=Limits)
 
 
@@ -209,7 +237,7 @@ def _chosen(manifest: Manifest, numbers: Sequence[int] | None) -> list[Shard]:
         return manifest.shards
     if not numbers or max(numbers) >= len(manifest.shards):
         found = max(numbers, default=None)
-        raise DatasetError(f"--shards: {found} asked for, the dataset has 0 to {len(manifest.shards) - 1}")
+        raise DatasetError.naming("{shards}: {} asked for, the dataset has 0 to {}", found, len(manifest.shards) - 1)
     return [manifest.shards[number] for number in numbers]
 
 

@@ -12,8 +12,7 @@ from genrep.settings import config, setting
 
 from ..manifest import MANIFEST_NAME, Manifest, dataset_folder
 from ..verify import require_valid
-from .fetch import JOBS
-from .pull import EXTRAS, PullConfig, pull
+from .pull import EXTRAS, PullConfig, jobs_setting, pull
 from .stores import local_path, scheme_of
 
 
@@ -23,7 +22,7 @@ class PushConfig:
 
     folder: Path = setting(argument=True, metavar="DIR", parse=dataset_folder)
     target: str = setting(argument=True, metavar="URL|DIR")
-    jobs: int = setting(default=JOBS, least=1, most=64, metavar="N", help="Shards at a time.")
+    jobs: int = jobs_setting()
     limits: Limits = field(default_factory=Limits)
 
 

@@ -100,6 +100,8 @@ def test_shards_beyond_the_last_are_refused(small: Path, command: Command, tmp_p
     assert parse_shards("0-2, 2,7") == (0, 1, 2, 7)
     status, _, err = command("pull", small, "--out", tmp_path / "out", "--shards", "2-7")
     assert (status, err) == (1, "Error: genrep-manifest: --shards: 7 asked for, the dataset has 0 to 3\n")
+    with pytest.raises(DatasetError, match=r"^shards: 7 asked for, the dataset has 0 to 3$"):
+        pull(PullConfig(source=str(small), out=tmp_path / "out", shards=(2, 7)))
 
 
 def test_another_dataset_in_the_folder_is_refused_with_what_differs(
@@ -156,7 +158,10 @@ def test_the_digest_that_was_asked_for(small: Path, command: Command, tmp_path: 
     assert status == 1
     assert f"its digest is {digest}, wanted {'0' * 64}" in err
     assert not (tmp_path / "out").exists()
-    assert command("pull", small, "--out", tmp_path / "out", "--digest", "abc")[0] == 1
+    status, _, err = command("pull", small, "--out", tmp_path / "out", "--digest", "abc")
+    assert (status, "genrep-manifest: --digest abc: wanted the 64" in err) == (1, True)
+    with pytest.raises(DatasetError, match=r"^digest abc: wanted the 64 hexadecimal digits"):
+        pull(PullConfig(source=str(small), out=tmp_path / "out", digest="abc"))
     assert command("pull", small, "--out", tmp_path / "out", "--digest", digest.upper())[0] == 0
 
 
@@ -249,6 +254,7 @@ def test_a_dry_run_prints_no_password_and_does_nothing(command: Command, tmp_pat
     status, out, _ = command("pull", address, "--out", tmp_path / "out", "--dry-run")
     assert status == 0
     assert json.loads(out)["source"] == "https://example.org/d"
+    assert json.loads(out)["limits"] == {"timeout": 60.0, "min_rate": 4096.0, "retries": 5, "backoff": 1.0}
     assert "secret" not in out
     assert not (tmp_path / "out").exists()
 
