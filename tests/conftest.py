@@ -104,6 +104,8 @@ WITHOUT = {  # marker -> whether its tests can run here, and why not
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell starts what runs in the background so
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if os.environ.get("GENREP_CI") and not WITHOUT_FFCV and not HAS_FFCV:
         raise pytest.UsageError("ffcv is not installed, and CI proves that FFCV reads our files and we read FFCV's")
 
