@@ -38,7 +38,9 @@ class NearestNeighbours(ImagesProtocol[KnnConfig]):
     def prepare(self) -> None:
         """See ``Protocol``."""
         if self.config.k > len(self.train):
-            raise DataError(f"--k {self.config.k}: wanted at most {len(self.train)}, the number of training images")
+            raise DataError.naming(
+                "{k} {}: wanted at most {}, the number of training images", self.config.k, len(self.train)
+            )
         self.precision = pick_precision(self.config.precision, self.device)
         self.transform = self._transform()
 

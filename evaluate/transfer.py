@@ -148,5 +148,5 @@ def evaluate_transfer(config: TransferConfig) -> TransferResult:
                 skipped[dataset] = str(error)
     if not results:
         names = ", ".join(SUITES[config.suite].datasets)
-        raise DataError(f"--root {config.root}: holds none of the suite's datasets ({names})")
+        raise DataError.naming("{root} {}: holds none of the suite's datasets ({})", config.root, names)
     return TransferResult(path=path, results=results, skipped=skipped)

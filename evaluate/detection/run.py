@@ -62,7 +62,9 @@ class Detection(Protocol[DetectionConfig, VocSplit]):
     def _check_batch(self) -> None:
         size = self.config.resolved().batch_size
         if size % self.processes.size:
-            raise TrainingError(f"--batch-size {size}: wanted a multiple of the {self.processes.size} processes")
+            raise TrainingError.naming(
+                "{batch_size} {}: wanted a multiple of the {} processes", size, self.processes.size
+            )
 
     def prepare(self) -> None:
         """See ``Protocol``."""

@@ -181,6 +181,6 @@ def memory_told(batch_size: int) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise TrainingError(
-            f"--batch-size {batch_size}: does not fit the GPU's memory; try a smaller one with a smaller --lr"
+        raise TrainingError.naming(
+            "{batch_size} {}: does not fit the GPU's memory; try a smaller one with a smaller {lr}", batch_size
         ) from error

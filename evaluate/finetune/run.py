@@ -175,7 +175,9 @@ def choose_labelled(data: LabelledImages, labels: str, seed: int) -> Ints:
         rows = stream.permutation(np.flatnonzero(data.labels == label))
         wanted = count if count is not None else max(1, round(len(rows) * (part or 0)))
         if wanted > len(rows):
-            raise DataError(f"--labels {labels}: class {name} of {data.name} has {len(rows)} training images")
+            raise DataError.naming(
+                "{labels} {}: class {} of {} has {} training images", labels, name, data.name, len(rows)
+            )
         chosen.append(rows[:wanted])
     return np.sort(np.concatenate(chosen))
 
@@ -186,23 +188,27 @@ def read_subset(data: LabelledImages, path: Path) -> Ints:
     Raises DataError: the list cannot be read, is empty, names a file twice or one that is not there, or leaves a class out.
     """
     if data.paths is None:
-        raise DataError(f"--subset {path}: {data.name} has no file names; wanted --labels")
+        raise DataError.naming("{subset} {}: {} has no file names; wanted {labels}", path, data.name)
     try:
         lines = read_bounded(path, MAX_TEXT, DataError, follow=True).decode().split()
     except (DataError, UnicodeDecodeError) as error:
-        raise DataError(f"--subset {path}: cannot be read ({error})") from error
+        raise DataError.naming("{subset} {}: cannot be read ({})", path, error) from error
     numbers = {Path(name).name: i for i, name in enumerate(data.paths)}
     if len(numbers) < len(data):
-        raise DataError(f"--subset {path}: file names of {data.name} occur in several classes; wanted --labels")
+        raise DataError.naming(
+            "{subset} {}: file names of {} occur in several classes; wanted {labels}", path, data.name
+        )
     names = [line.rpartition("/")[2] for line in lines]
     if unknown := [name for name in names if name not in numbers]:
-        raise DataError(
-            f"--subset {path}: {len(unknown)} of {len(names)} files are not in {data.name}, e.g. {unknown[0]}"
+        raise DataError.naming(
+            "{subset} {}: {} of {} files are not in {}, e.g. {}", path, len(unknown), len(names), data.name, unknown[0]
         )
     if not names or len(set(names)) < len(names):
-        raise DataError(f"--subset {path}: wanted file names, each once")
+        raise DataError.naming("{subset} {}: wanted file names, each once", path)
     rows = np.sort(np.array([numbers[name] for name in names], dtype=np.int64))
     missing = np.setdiff1d(np.arange(len(data.classes)), data.labels[rows])
     if len(missing):
-        raise DataError(f"--subset {path}: no image of {len(missing)} classes, e.g. {data.classes[missing[0]]}")
+        raise DataError.naming(
+            "{subset} {}: no image of {} classes, e.g. {}", path, len(missing), data.classes[missing[0]]
+        )
     return rows

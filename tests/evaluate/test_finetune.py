@@ -150,7 +150,7 @@ def test_the_command(encoder: Path, images: Path, tmp_path: Path, capsys: pytest
 
 @pytest.mark.slow
 def test_faults(encoder: Path, images: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"--labels 20-per-class: class dark of .* has 12 training images"):
+    with pytest.raises(DataError, match=r"^labels 20-per-class: class dark of .* has 12 training images"):
         evaluate_finetune(config(encoder, images, tmp_path, labels="20-per-class"))
     with pytest.raises(TrainingError, match="loss is not finite in epoch"):
         evaluate_finetune(config(encoder, images, tmp_path, lr=1e30))

@@ -154,7 +154,7 @@ def test_out_of_memory_is_told(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\nmuch")
 
     monkeypatch.setattr(Trainer, "train_step", full)
-    with pytest.raises(TrainingError, match="--batch-size 2: does not fit the GPU's memory"):
+    with pytest.raises(TrainingError, match=r"^batch_size 2: does not fit the GPU's memory"):
         evaluate_detection(config(encoder, rectangles, tmp_path))
 
 
