@@ -3,6 +3,7 @@
     tables/*.toml      what the papers' tables and figures compare
     methods.toml fits.toml scales.toml   how encoders are trained, what is learned before, what a scale puts in their places
     specs.py           reads these files
+    config.py          what the command is asked for
     tasks.py           Task: one call of a command with its config, in a folder named by the digest of its settings
     sources.py planning.py  a table at a scale becomes rows and tasks
     scheduling.py      runs them, a process per GPU, and keeps their times; rates.toml has those of another machine
