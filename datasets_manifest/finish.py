@@ -1,7 +1,7 @@
-"""The last step of a build: look at the shards' records, and write the manifest when all are there. Needs no generator.
+"""The last step of a build: contact sheet, card and manifest, as soon as all shards are there. Needs no generator.
 
-Who may write what in a folder that several processes, perhaps on several machines, build together: locks on single bytes of
-``recipe.json``. They leave no file, die with the process, and most network filesystems carry them.
+Several processes, perhaps on several machines, build one folder together. Locks on single bytes of ``recipe.json`` say who
+writes what: they leave no file, die with the process, and most network filesystems carry them.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ LABELS = re.compile(r"(?P<percent>\d+(\.\d+)?)%|(?P<count>\d+)-per-class")
 
 @config
 class FinetuneConfig:
-    """Settings of a fine-tuning on a part of the labels; None: what ``presets.VISSL`` says."""
+    """Settings of a fine-tuning on a part of the labels; None: what ``VISSL`` says."""
 
     encoder: str | Path | None = encoder_setting()
     random_init: bool = random_init_setting()

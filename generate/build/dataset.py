@@ -1,4 +1,4 @@
-"""``genrep-generate dataset``: from options to a finished dataset of pairs, or to an estimate of what it would take."""
+"""``genrep-generate dataset``: from settings to a finished dataset of pairs, or to an estimate of what it would take."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ class FilterResult:
     sheet: Path
     images: int  # real images shown, and as many generated ones
     seconds: float  # of training
-    held_out: dict[str, Any]  # as ``measure.HeldOut.to_json``
+    held_out: dict[str, Any]  # as ``filtering_data.HeldOut.to_json``
 
 
 def fit_filter(config: FilterConfig) -> FilterResult:

@@ -1,4 +1,4 @@
-"""Pictures of what was learned: walks and their curves, the strip of a navigator, bars of distances, a filter's extremes."""
+"""Pictures of what was learned: a filter's extremes, walks and their curves, the strip of a navigator, bars of distances."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 Every random draw of a step is a function of (seed, number of the sample), so a resumed run goes on as if it had not stopped.
 
 A run's folder: config.json · metrics.jsonl · checkpoint.pt · walks.png (the picture of now) · effects.json and effects.png ·
-walks.safetensors and walks.json (last: the result, and how it came to be).
+walks.safetensors and walks.json (last: the result, and how it came to be). At the end of this module the former's format.
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ KEYS = (*ROWS[: COLOR.start], "color")
 class LoadedWalks:
     """Walks on the CPU, and where they came from."""
 
-    walks: Tensor  # (8, d) float32, a row for each of alphas.ROWS
+    walks: Tensor  # (8, d) float32, a row for each of steering_targets.ROWS
     generator: str
     weights: str | None  # digest of the generator's tensors
     path: Path

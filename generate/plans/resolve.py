@@ -1,4 +1,4 @@
-"""From options, a recipe and its generator to the plan of a build; and from a manifest's recipe back to them.
+"""From settings, a recipe and its generator to the plan of a build; and from a manifest's recipe back to them.
 
 A manifest's resolved recipe may be a stranger's.
 """

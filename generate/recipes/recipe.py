@@ -50,7 +50,7 @@ TABLES: dict[str, dict[str, str] | None] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One recipe as written; ``resolve`` in plan.py turns it into what a manifest holds."""
+    """One recipe as written; plans/resolve.py turns it into what a manifest holds."""
 
     name: str
     family: str

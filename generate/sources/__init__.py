@@ -1,1 +1,9 @@
-"""Samples of an index range: pairs of a generator, pairs that a filter keeps, real images, pairs made online."""
+"""Samples of an index range, and generators to learn through.
+
+base.py      what a source is
+pairs.py     pairs of a generator; filtered.py: pairs that a filter keeps
+open.py      a build's source, put together
+real.py      real images
+online.py    pairs made while an encoder trains
+decoder.py   a generator with gradients
+"""

@@ -149,7 +149,7 @@ class _Network:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NavigatorView(LearnedView):
-    """``z' = z + T(z)``, T learned against mutual information (COP-Gen section 3.3; HL), on the CPU (``arithmetic``).
+    """``z' = z + T(z)``, T learned against mutual information (COP-Gen section 3.3; HL), on the CPU (``base.affine``).
 
     T acts on the chunks that its file names, or on all of z; a file that names W layers gives them a z' of their own.
     """

@@ -45,7 +45,7 @@ def read_checkpoint(
     Args:
         path: of the file or folder.
         family: which it is said to be; None = the first that knows it.
-        network: which of several networks in the file is meant (``state_dicts.file_and_network``).
+        network: which of several networks in the file is meant (``genrep.files.file_and_network``).
 
     Returns:
         The checkpoint, and the facts of the file: file, source, licence, sha256.

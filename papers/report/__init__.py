@@ -1,4 +1,12 @@
-"""Results beside the published numbers."""
+"""Results beside the published numbers.
+
+config.py    the rows that a report is asked for
+rows.py      all that is known of them; measured.py: their results, gathered by what may be compared
+papers.py    the papers' numbers (published/*.toml)
+plots.py     pictures
+page.py      Markdown and HTML
+write.py     the report
+"""
 
 from typing import TYPE_CHECKING
 

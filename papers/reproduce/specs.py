@@ -67,7 +67,7 @@ class TableSpec:
     title: str
     says: tuple[str, ...] = ()
     rows: tuple[RowSpec, ...] = ()
-    task: str | None = None  # instead of rows: one command (verbs.VERBS)
+    task: str | None = None  # instead of rows: one command (tasks.VERBS)
     settings: Settings = field(default_factory=dict)  # of that command
 
     @property

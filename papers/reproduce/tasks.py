@@ -58,7 +58,7 @@ class Verb:
     """A command, as a task calls it."""
 
     name: str
-    kind: str  # of tasks.FOLDERS
+    kind: str  # of FOLDERS
     program: tuple[str, ...]  # python -m …
     identity: str  # stands for it in digests, whatever its module is called today
     final: str  # the file in the task's folder that it writes last
@@ -324,7 +324,7 @@ class Task:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """A task's record; empty if there is none, or one that lacks what ``records.add_piece`` writes."""
+    """A task's record; empty if there is none, or one that lacks what ``scheduling.add_piece`` writes."""
     try:
         value = read_json(path)
     except (DataError, OSError):

@@ -48,7 +48,7 @@ SINGLE = ("inverter", "classifier")  # objectives with one view of each sample
 class Work:
     """What a task has to do."""
 
-    images: Counter[str] = field(default_factory=Counter)  # by kind (``hardware.gflops``)
+    images: Counter[str] = field(default_factory=Counter)  # by kind (``dry_run.gflops``)
     decoded: float = 0.0  # pixels of JPEGs
     encoded: float = 0.0
     core_seconds: float = 0.0  # of other work on the CPU

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, the one JSON form that digests are taken of, and the folder of caches.
+"""Files: paths as users give them, the one JSON form that digests are taken of, locks, writing whole or not at all.
 
 The folder of caches is ``$GENREP_HOME``, else ``$XDG_CACHE_HOME/genrep``, else ``~/.cache/genrep``. It holds ``weights/`` and
 ``converted/`` of generators, and ``contents/``, digests of image files. Everything in it can be removed at any time, and an

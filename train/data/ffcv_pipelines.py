@@ -1,4 +1,4 @@
-"""For users of FFCV's own ``Loader``: what it needs to read our shards. The one place that imports ffcv."""
+"""What FFCV's own ``Loader`` needs to read our shards. The one place that imports ffcv."""
 
 from __future__ import annotations
 

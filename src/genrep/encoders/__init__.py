@@ -3,7 +3,7 @@
     networks.py   build_encoder, Projector
     loaded.py     LoadedEncoder, random_encoder
     files.py      save_encoder, load_encoder
-    layouts.py    where a stranger's checkpoint keeps its ResNet, and under which names
+    layouts.py    where a stranger's checkpoint keeps its ResNet; names.py: under which names
     factories.py  anyone's own encoder, package.module:factory
     export.py     export_encoder: torchvision's, timm's and detectron2's files
 

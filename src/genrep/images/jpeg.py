@@ -19,8 +19,8 @@ _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
 def frame_header(data: Any, size: int) -> tuple[int, int]:
     """Of the JPEG in the first ``size`` bytes: ``height << 16 | width`` or ``NO_JPEG``; where scans lie that must be counted.
 
-    The latter is 0 where a decoder reads one scan only. Plain enough for Numba (``train.kernels``): ``data`` is bytes, or an
-    array of uint8.
+    The latter is 0 where a decoder reads one scan only. Plain enough for Numba, which compiles it for training: ``data``
+    is bytes, or an array of uint8.
     """
     if size < 4 or data[0] != 0xFF or data[1] != 0xD8:
         return NO_JPEG, 0
