@@ -102,7 +102,7 @@ class PairLoader:
         shuffle_window: for sets larger than memory, what may be in use at a time: shards, or bytes like ``"64GB"``
             (``window``). Of a mixture the first set's.
         size: of whole pictures, see ``open_sets``.
-        crops: cut every image to one size as pixel views do (``crops.Crops``), each out of its whole picture: ``anchor`` by
+        crops: cut every image to one size as pixel views do (``outputs.Crops``), each out of its whole picture: ``anchor`` by
             view 0, ``positive`` by view 1, … With ``positive="anchor"`` the anchor by all views: ``(B, V, S, S, 3)``.
         partial: take datasets of which shards are missing.
         rank, world_size: this process's part of each step: consecutive samples of the step's ``batch_size``. The last step

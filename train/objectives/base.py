@@ -35,7 +35,7 @@ class Output(NamedTuple):
 
     loss: Tensor  # (), float32; this rank's: the mean over the ranks is the whole batch's
     metrics: dict[str, Tensor]  # (), detached, this rank's
-    embeddings: Tensor  # (V, B, D), detached rows of unit length, float32: for measures.measures
+    embeddings: Tensor  # (V, B, D), detached rows of unit length, float32: for pairs.measures
 
 
 class Objective(nn.Module):
