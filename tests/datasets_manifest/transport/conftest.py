@@ -126,7 +126,7 @@ def small(tmp_path_factory: pytest.TempPathFactory, builder: Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def large(tmp_path_factory: pytest.TempPathFactory, builder: Callable[..., Path]) -> Iterator[Path]:
     """Two hundred shards, 840 MB; never modified, gone afterwards."""
     folder = builder(tmp_path_factory.mktemp("large") / "shards", 200)
     yield folder
