@@ -55,6 +55,7 @@ def test_help_loads_nothing_heavy(package):
     assert python(code).strip() == "[]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", PACKAGES)
 def test_help_imports_few_modules(package):
     """What makes --help slow is what it imports. A clock would measure the machine."""

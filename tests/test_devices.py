@@ -66,6 +66,7 @@ def test_a_forgotten_tensor_is_found(device: FakeDevice) -> None:
             there + torch.arange(3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", [None, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_objectives(name: str, precision: torch.dtype | None, device: FakeDevice) -> None:
@@ -92,6 +93,7 @@ def test_objectives(name: str, precision: torch.dtype | None, device: FakeDevice
         step.objective.after_step(encoder, 0, 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["eager", "compiled", "differentiable"])
 @pytest.mark.parametrize("name", PIXEL_VIEWS)
 def test_pixel_views(name: str, way: str, device: FakeDevice) -> None:
@@ -110,6 +112,7 @@ def test_pixel_views(name: str, way: str, device: FakeDevice) -> None:
     assert found.device.type == "cuda" and found.shape == (count, 3, size, size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "file"),
     [

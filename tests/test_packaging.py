@@ -76,6 +76,7 @@ def wheel(tmp_path_factory):
     return next(work.glob("*.whl"))
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_every_package_and_data_file(wheel):
     inside = set(zipfile.ZipFile(wheel).namelist())
     for name, folder in FOLDERS.items():
@@ -107,6 +108,7 @@ def test_the_sdist_holds_what_the_wheel_is_built_from(wheel, tmp_path):
                 assert str(path.relative_to(ROOT)) in inside, f"{name}: {path}"
 
 
+@pytest.mark.slow
 def test_the_wheel_runs_without_the_checkout(wheel, tmp_path):
     command = [
         sys.executable,

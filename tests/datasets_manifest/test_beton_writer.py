@@ -113,6 +113,7 @@ def case(request: pytest.FixtureRequest) -> tuple[Fields, Columns, int, str]:
     return fields, columns_of(fields, count), page, digest
 
 
+@pytest.mark.slow
 @pytest.mark.ffcv
 def test_the_bytes_are_those_of_ffcvs_own_writer(
     case: tuple[Fields, Columns, int, str],

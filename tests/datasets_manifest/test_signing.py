@@ -160,6 +160,7 @@ main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("call", "after"), [("fsync", 0), ("fsync", 2), ("replace", 0), ("fsync", 4)])
 def test_a_new_key_that_is_killed_leaves_a_pair_or_a_way_out(
     tmp_path: Path, capsys: Capture, call: str, after: int

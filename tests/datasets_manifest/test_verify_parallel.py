@@ -35,6 +35,7 @@ def many(folder: Path, writer: Callable[..., None], rewrite: Callable[..., None]
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", LEVELS)
 def test_threads_find_what_one_finds_in_the_same_order(many: Path, level: str) -> None:
     assert len(verify(many, "full")) == 3
@@ -85,6 +86,7 @@ def together(many: Path, monkeypatch: pytest.MonkeyPatch) -> Together:
     return measured
 
 
+@pytest.mark.slow
 def test_large_tables_and_images_are_looked_at_one_at_a_time_and_files_are_read_together(
     together: Together, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,6 +97,7 @@ def test_large_tables_and_images_are_looked_at_one_at_a_time_and_files_are_read_
     assert found["sha256_of"] > 1
 
 
+@pytest.mark.slow
 def test_small_images_of_shards_with_large_tables_are_decoded_together(
     together: Together, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +107,7 @@ def test_small_images_of_shards_with_large_tables_are_decoded_together(
     assert found["content_faults"] > 1
 
 
+@pytest.mark.slow
 def test_shards_whose_records_alone_are_large_are_looked_at_one_at_a_time(
     together: Together, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,6 +84,7 @@ def test_other_data_is_another_entry_and_what_changed_is_said(
         assert first["value"] > 80 > second["value"]
 
 
+@pytest.mark.slow
 def test_the_same_images_elsewhere_are_the_same_data(
     encoder: Path, mine: Path, tmp_path: Path, capsys: Captured
 ) -> None:
@@ -96,6 +97,7 @@ def test_the_same_images_elsewhere_are_the_same_data(
     assert all("is only needed to measure again" in line for line in told.err.splitlines())  # and nothing of changes
 
 
+@pytest.mark.slow
 def test_features_are_of_contents(encoder: Path, mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, computed = tmp_path / "out", []
     compute = frozen.whole_batches
@@ -109,6 +111,7 @@ def test_features_are_of_contents(encoder: Path, mine: Path, tmp_path: Path, mon
     assert computed[2:] == ["its train/ folder"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["linear", "finetune"])
 def test_a_checkpoint_of_other_data_is_not_used(
     encoder: Path, mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
@@ -147,6 +150,7 @@ def test_a_result_without_digests_is_read_and_told(encoder: Path, mine: Path, tm
     assert results(out, "knn")[0] == entry and len(results(out, "knn")) == 2
 
 
+@pytest.mark.slow
 def test_tables_and_reports_keep_them_apart_and_say_so(
     encoder: Path, mine: Path, tmp_path: Path, capsys: Captured
 ) -> None:

@@ -18,6 +18,7 @@ def probe(encoder: Path, images: Path, out: Path, *more: str) -> list[str]:
     return ["linear", *arguments, "--feature-batch", "16", *more]
 
 
+@pytest.mark.slow
 def test_a_line_with_number_and_protocol_then_a_table(
     encoder: Path, images: Path, tmp_path: Path, capsys: Captured
 ) -> None:

@@ -31,6 +31,7 @@ def test_independent_of_batch_size_and_company(encoder: Path) -> None:
     assert torch.equal(part, whole[16:])
 
 
+@pytest.mark.slow
 def test_images_one_by_one_have_the_same_features(encoder: Path) -> None:
     loaded = load_encoder(encoder)
     pairs = extract_features(loaded.module, loaded.facts, PIXELS, CPU, batch_size=2)

@@ -46,6 +46,7 @@ def test_the_entry_says_everything(encoder: Path, images: Path, tmp_path: Path) 
     assert len(entry["encoder_sha256"]) == 64 and entry["seconds"] > 0
 
 
+@pytest.mark.slow
 def test_appended_by_key_and_computed_once(
     encoder: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

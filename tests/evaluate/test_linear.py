@@ -44,6 +44,7 @@ def entries(out: Path) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.slow
 def test_the_entry_says_everything(encoder: Path, images: Path, tmp_path: Path) -> None:
     result = evaluate_linear(config(encoder, images, tmp_path, lr_grid=(0.5,), epochs=40))
     (entry,) = entries(tmp_path)
@@ -97,6 +98,7 @@ def test_a_result_of_another_encoder_is_no_answer(encoder: Path, images: Path, t
         evaluate_linear(config(tmp_path / "other.safetensors", images, tmp_path / "out"))
 
 
+@pytest.mark.slow
 def test_random_init_is_the_seeds(images: Path, tmp_path: Path) -> None:
     options = {"random_init": True, "arch": "resnet18"}
     one = evaluate_linear(config(None, images, tmp_path / "a", **options)).entry
@@ -151,6 +153,7 @@ def test_seeds_have_an_entry_each_and_a_mean(encoder: Path, images: Path, tmp_pa
     assert not more.already_done and more.entries[0] == result.entries[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["genrep", "cop-gen", "hl", "vissl"])
 def test_presets_train_under_augmentation(encoder: Path, images: Path, tmp_path: Path, name: str) -> None:
     result = evaluate_linear(config(encoder, images, tmp_path, preset=name, size=18, epochs=2, batch_size=16))
@@ -175,6 +178,7 @@ def test_logistic_regression_by_preset(encoder: Path, images: Path, tmp_path: Pa
     assert not (tmp_path / "features").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["frozen", "genrep"])
 def test_the_result_depends_on_neither_workers_nor_the_feature_batch(
     encoder: Path, images: Path, tmp_path: Path, preset: str
@@ -187,6 +191,7 @@ def test_the_result_depends_on_neither_workers_nor_the_feature_batch(
         assert entry["value"] == one["value"] and entry["protocol"] == one["protocol"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["frozen", "genrep"])
 def test_another_precision_is_another_protocol(
     encoder: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str
@@ -214,6 +219,7 @@ def test_another_precision_is_another_protocol(
         config(encoder, images, tmp_path, precision="fp16")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["frozen", "genrep"])
 @pytest.mark.parametrize("options", [{"lr": 1e38}, {"lr": 0.1, "lr_grid": (1e38,)}])
 def test_a_classifier_that_diverged_is_no_result(
@@ -233,6 +239,7 @@ def amplified(encoder: Path, path: Path, *blocks: str) -> None:
     save_encoder(path, loaded.module, loaded.facts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["frozen", "genrep", "simclr-lbfgs"])
 def test_features_that_are_not_finite_are_no_result(encoder: Path, images: Path, tmp_path: Path, preset: str) -> None:
     amplified(encoder, tmp_path / "huge.safetensors", *(f"layer{i}.{j}" for i in (1, 2, 3, 4) for j in (0, 1)))
@@ -242,6 +249,7 @@ def test_features_that_are_not_finite_are_no_result(encoder: Path, images: Path,
     assert not (tmp_path / "linear.json").exists() and not list((tmp_path / "features").iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["frozen", "simclr-lbfgs"])
 def test_features_too_large_to_be_squared_are_no_result(
     encoder: Path, images: Path, tmp_path: Path, preset: str
@@ -264,6 +272,7 @@ def test_a_rate_does_not_follow_from_features_that_are_all_zero(encoder: Path, i
         evaluate_linear(config(tmp_path / "zero.safetensors", images, tmp_path))
 
 
+@pytest.mark.slow
 def test_interrupted_training_goes_on_to_the_same_result(
     encoder: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,6 +298,7 @@ def test_interrupted_training_goes_on_to_the_same_result(
     assert not kept.exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_told_of_and_not_used(
     encoder: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

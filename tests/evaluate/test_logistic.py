@@ -25,6 +25,7 @@ def features(count: int, seed: int) -> Split:
     return Split(features=torch.from_numpy(x).float(), labels=torch.from_numpy(labels))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("l2", [1e-4, 1e-2, 1.0])
 def test_the_same_classifier_as_scikit_learns(l2: float) -> None:
     train, test = features(3000, 0), features(3000, 1)

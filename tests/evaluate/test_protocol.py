@@ -75,6 +75,7 @@ def verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LazyGroup:
     return LazyGroup("genrep-evaluate", packages=packages())
 
 
+@pytest.mark.slow
 def test_one_file_and_one_line_make_a_protocol(
     verb: LazyGroup, encoder: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -70,6 +70,7 @@ def test_nothing_there_is_an_error(encoder: Path, tmp_path: Path, capsys: pytest
     assert "holds none of the suite's datasets (birdsnap, " in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_damaged_dataset_is_not_skipped(
     encoder: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -92,6 +93,7 @@ def test_settings_are_checked_before_anything_is_read() -> None:
         TransferConfig(suite="hl", root=Path("x"), out=Path("y"))
 
 
+@pytest.mark.slow
 def test_the_library_function_gives_the_same(encoder: Path, root: Path, tmp_path: Path) -> None:
     config = TransferConfig(
         suite="hl", root=root, out=tmp_path / "out", encoder=encoder, preset="frozen", epochs=1, size=16, device="cpu"
@@ -101,6 +103,7 @@ def test_the_library_function_gives_the_same(encoder: Path, root: Path, tmp_path
     assert result.results["dtd"].entry["protocol"]["test_images"] == 12
 
 
+@pytest.mark.slow
 def test_what_can_be_is_downloaded_and_the_rest_is_told(
     encoder: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

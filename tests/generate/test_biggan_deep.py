@@ -53,6 +53,7 @@ def test_soft_classes_are_reproduced(checkpoint, golden):
     assert largest_difference(images[:, :, ::2, ::2], golden["img_soft_t0.4"]) <= TOLERANCE
 
 
+@pytest.mark.slow
 def test_the_full_size_network_is_reproduced():
     spec = importlib.util.spec_from_file_location("golden_recipe", GOLDENS / "recipe.py")
     recipe = importlib.util.module_from_spec(spec)

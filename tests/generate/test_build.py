@@ -173,6 +173,7 @@ def test_the_default_shard_size_gives_at_least_sixteen_shards(toy_folder):
         build(toy_folder / "zero", shard_size="0")
 
 
+@pytest.mark.slow
 def test_a_shard_size_in_bytes_follows_from_the_recipe(toy_folder):
     report = build(toy_folder / "out", num_pairs=3000, shard_size="1MB")
     pages = report.manifest.shards[0].count * (2 * (8 * 8 * 3 + 6 * 4) + 200)

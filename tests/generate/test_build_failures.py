@@ -55,6 +55,7 @@ def hashes(folder):
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.beton"))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "status", "words"),
     [
@@ -137,6 +138,7 @@ def test_what_file_managers_leave_is_nothing_to_finish(toy_folder, capsys):
     assert verify(toy_folder / "set") == []
 
 
+@pytest.mark.slow
 def test_what_file_managers_leave_is_nothing_to_rebuild(toy_folder, capsys):
     options = ["--gen", "toygen:plain", "--num-pairs", "10", "--processes", "1", "--shard-size", "5", "--out", "set"]
     assert run_here(capsys, *options).returncode == 0

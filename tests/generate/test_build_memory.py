@@ -66,6 +66,7 @@ def test_two_hundred_thousand_pairs_take_the_memory_of_twenty_thousand(tmp_path)
     assert many - few <= 50 * (MANY - FEW), "the process is large before the first pair, so 10 % of it would hide much"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shard_size", "num_shards"), [("1000", 10_000), (None, 16)])
 def test_a_plan_of_ten_million_pairs_takes_a_few_megabytes(toy_folder, shard_size, num_shards):
     config = BuildConfig(gen="toygen:plain", out=toy_folder / "out", num_pairs=10_000_000, shard_size=shard_size)

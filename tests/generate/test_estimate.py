@@ -50,6 +50,7 @@ def test_jpeg_shards_are_as_large_as_told_from_their_images(tmp_path, count, enc
     assert shard_bytes(table, count, page_size(table), jpegs) == size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("probe_seconds", [0.0, 10.0], ids=["nothing finished", "all finished"])
 @pytest.mark.parametrize("options", [{}, {"encoding": "jpeg:90", "num_positives": 2}, {"views": "none"}])
 def test_a_plan_tells_the_bytes_of_the_build(toy_folder, monkeypatch, probe_seconds, options):

@@ -79,6 +79,7 @@ def test_facts_of_other_weights_are_not_believed(tmp_path):
     assert describe(path)["name"] == "stylegan2-toy"
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(tmp_path):
     whole, parts = config(tmp_path / "whole"), config(tmp_path / "parts", total_images=32)
     fit_gan(whole, toy_data())
@@ -94,6 +95,7 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(tmp_path):
         fit_gan(config(tmp_path / "parts", lr=0.1), toy_data())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", [0, 0.001, 0.5, 0.98, 1 - 1e-5])
 def test_a_cut_checkpoint_is_named_with_the_way_out(tmp_path, part):
     path = fit_gan(config(tmp_path), toy_data()).parent / "checkpoint.pt"

@@ -144,6 +144,7 @@ def test_bad_input_ends_in_one_line(tmp_path, monkeypatch, capsys, options, stat
     assert message.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_imagenet100_is_a_folder_or_the_papers_part_of_imagenet(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     lines = (files("genrep.images") / "imagenet100.txt").read_text().splitlines()

@@ -60,6 +60,7 @@ def expected(data, file):
     return data["img"], 1e-4, lambda images: images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", [True, False], ids=["by name", "recognised"])
 @pytest.mark.parametrize(("recipe", "file"), PAIRS)
 def test_images_equal_the_originals(recipe, file, named):
@@ -136,6 +137,7 @@ def test_every_recipe_names_a_family_and_where_its_weights_come_from():
             assert recipe.weights or recipe.source, name
 
 
+@pytest.mark.slow
 def test_a_generator_is_loaded_without_torchs_compiler():
     """It would take two seconds of every process of a build."""
     code = "import sys; from genrep.generate import load_generator; load_generator('stylegan2_fashion');"

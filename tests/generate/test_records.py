@@ -39,6 +39,7 @@ def test_an_object_is_found(tmp_path, value):
     assert objects(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_dataset_spells_out_no_object(toy_folder, filter_file, capsys):
     (toy_folder / "names.txt").write_text("0\tfirst\n2\tthird\n")
     options = ["--gen", "toygen:conditional", "--num-pairs", "20", "--processes", "1", "--device", "cpu"]

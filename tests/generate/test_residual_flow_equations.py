@@ -185,6 +185,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_latents_of_images_lead_back_to_them(case):
     flow = Flow(**CASES[case])

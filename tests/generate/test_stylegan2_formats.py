@@ -65,6 +65,7 @@ def refused(content, path="w.pkl"):
 CFGF64 = ["network.tf.nosrc.pkl", "ada.nosrc.pkl", "rosinality.pt", "rosinality.legacy.pt", "ada_state_dict.pt"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CFGF64)
 def test_each_format_gives_the_images_of_the_original_codes(name):
     checkpoint, tf, ros = (

@@ -68,6 +68,7 @@ def attributes(**values):
     return of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["skip", "resnet", "orig"])
 @pytest.mark.parametrize("taps", [(1, 3, 3, 1), (1, 2, 1), (1, 1, 2, 3, 3, 2, 1, 1)])
 def test_a_snapshot_tells_all_that_its_tensors_do_not(tmp_path, architecture, taps):

@@ -28,6 +28,7 @@ def test_what_is_reached_is_there_under_the_name_and_with_the_arguments_of_its_b
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ABOVE)
 def test_no_text_of_a_lower_folder_names_a_module_of_a_higher_one(folder):
     """A name in a string is an import in disguise: of a module by importlib, or of a file by importlib.resources."""

@@ -189,6 +189,7 @@ def test_a_published_layout_gives_torchvisions_features(layout: str, model: nn.M
     assert not loaded.module.training
 
 
+@pytest.mark.slow
 def test_files_of_old_torch_and_foreign_safetensors(model: nn.Module, tmp_path: Path) -> None:
     torch.save(genrep_file(model, "encoder."), tmp_path / "a.pth.tar", _use_new_zipfile_serialization=False)
     save_file(dict(model.state_dict()), tmp_path / "b.safetensors", metadata={"format": "pt"})

@@ -36,6 +36,7 @@ def resnet50() -> nn.Module:
     return encoder("resnet50")
 
 
+@pytest.mark.slow
 def test_torchvision_lacks_only_its_classifier(resnet50: nn.Module, tmp_path: Path) -> None:
     assert export_encoder(resnet50, tmp_path / "r50.pth", "torchvision") == "resnet50"
     model = torchvision.models.resnet50().eval()
@@ -48,6 +49,7 @@ def test_torchvision_lacks_only_its_classifier(resnet50: nn.Module, tmp_path: Pa
         assert torch.equal(model(IMAGES), resnet50(IMAGES))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model.safetensors", "model.pth"])
 def test_timm_loads_it_strictly(resnet18: nn.Module, tmp_path: Path, name: str) -> None:
     timm = pytest.importorskip("timm")
@@ -111,6 +113,7 @@ def test_numpy_1_and_2_can_read_the_detectron2_file(resnet18: nn.Module, tmp_pat
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_is_not_whole_is_not_written(resnet18: nn.Module, tmp_path: Path) -> None:
     resnet18.layer2[0].conv1.register_parameter("extra", nn.Parameter(torch.zeros(1)))
     try:

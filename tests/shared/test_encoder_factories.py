@@ -124,6 +124,7 @@ def test_random_encoders_are_their_seeds() -> None:
     assert torch.equal(one.module.conv1.weight, build_encoder("resnet18", "cifar", 1).conv1.weight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arch", "last"), [("resnet18", "bn2"), ("resnet50", "bn3")])
 def test_zero_init_makes_every_block_begin_as_its_shortcut(arch: str, last: str) -> None:
     plain, zero = (build_encoder(arch, "imagenet", 0, zero_init_residual=flag) for flag in (False, True))

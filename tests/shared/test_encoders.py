@@ -80,6 +80,7 @@ def rewrite(written: Path, folder: Path, change: object, **metadata: str) -> Pat
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -39,6 +39,7 @@ def plain_votes(train: Tensor, labels: Tensor, query: Tensor, k: int, temperatur
     return votes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("k", "temperature"), [(1, 0.07), (20, 0.07), (37, 0.5)])
 def test_a_plain_loop_gives_the_same_accuracies(k: int, temperature: float) -> None:
     train, labels, test, truth = data()
@@ -68,6 +69,7 @@ def test_scikit_learn_gives_the_same_classes() -> None:
     assert ranked[:, 0].tolist() == theirs.predict(test.double().numpy()).tolist()
 
 
+@pytest.mark.slow
 def test_chunks_and_company_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     train, labels, test, _ = data()
     whole, voted = knn.knn_classes(train, labels, test, num_classes=10)

@@ -32,6 +32,7 @@ def shards(tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("positive", [None, "stored", "all", "anchor"])
 def test_batches_have_the_form_and_content_of_the_pair_loaders(shards, positive):
     source = open_online("stylegan2_fashion", seed=6, num_positives=2)

@@ -73,6 +73,7 @@ def test_gray_images_have_a_finite_gradient() -> None:
     assert leaf.grad is not None and leaf.grad.isfinite().all() and leaf.grad.abs().max() > 0
 
 
+@pytest.mark.slow
 def test_compiled_views_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """As one graph, with every operation there is; the compiler proper is left to machines with a GPU."""
     compiler = torch.compile(dense.of_stored, fullgraph=True, backend="aot_eager")

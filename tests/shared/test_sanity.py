@@ -49,6 +49,7 @@ def test_a_training_that_diverged_ends_in_one_line_with_run_step_and_way():
     check_training(Path("runs/x"), 1200, layer.state_dict(), way="")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [

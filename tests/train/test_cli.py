@@ -26,6 +26,7 @@ def test_dry_run_prints_the_resolved_settings_and_writes_nothing(
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_a_line_that_names_the_encoder(dataset: MakeDataset, tmp_path: Path, capsys: Captured) -> None:
     arguments = ["--data", str(dataset()), "--out", str(tmp_path), "--batch-size", "16", "--steps", "2"]
     assert invoke(command, arguments) == 0

@@ -44,6 +44,7 @@ def read(folder: Path, **options: Any) -> dict[str, torch.Tensor]:
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 
+@pytest.mark.slow
 @interoperation
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("options", [{}, {"encoding": "jpeg:95", "size": 24, "positives": 2}], ids=str)
@@ -59,6 +60,7 @@ def test_values_and_shapes_are_the_pair_loaders(dataset: MakeDataset, options: d
         assert difference <= (24 if options and values.dtype == torch.uint8 else 0), name
 
 
+@pytest.mark.slow
 @interoperation
 @pytest.mark.filterwarnings("ignore")
 def test_images_that_vary_are_brought_to_a_size(tmp_path: Path) -> None:
@@ -76,6 +78,7 @@ def test_images_that_vary_are_brought_to_a_size(tmp_path: Path) -> None:
         ffcv_pipelines(folder)
 
 
+@pytest.mark.slow
 @interoperation
 @pytest.mark.filterwarnings("ignore")
 def test_the_example_of_the_documentation_runs(

@@ -126,6 +126,7 @@ def test_a_picture_of_four_inks_is_no_picture_of_ours(decode: Decode) -> None:
     assert fault == BROKEN and (pixels == 77).all()
 
 
+@pytest.mark.slow
 @pytest.mark.ffcv
 def test_another_kernel_is_compiled_after_ffcv_has_changed_numbas_types(monkeypatch: pytest.MonkeyPatch) -> None:
     """FFCV's loader marks Numba's one type of C arrays of bytes read-only, under everybody's feet."""

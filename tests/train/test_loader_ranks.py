@@ -88,6 +88,7 @@ def test_resumes_with_other_numbers_of_ranks_give_exactly_the_rest(dataset: Make
     assert (state["epoch"], state["position"]) == (1, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"encoding": "jpeg:95", "size": 24, "positives": 3}], ids=str)
 def test_the_number_of_workers_changes_nothing(dataset: MakeDataset, options: dict[str, Any]) -> None:
     one, five = (

@@ -34,6 +34,7 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], *but: st
         assert torch.equal(a[name], b[name]), name
 
 
+@pytest.mark.slow
 def test_several_datasets_are_one(dataset: MakeDataset) -> None:
     folders = [dataset(), dataset(count=10, per_shard=3), dataset(encoding="jpeg:95", per_shard=8)]
     together = by_index(PairLoader(folders, batch_size=7, seed=1, workers=2))

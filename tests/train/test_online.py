@@ -68,6 +68,7 @@ def loader_of(rank: int = 0, world_size: int = 1, **options: Any) -> OnlineLoade
     return OnlineLoader(settings.pop("source", Formula()), rank=rank, world_size=world_size, **settings)
 
 
+@pytest.mark.slow
 def test_four_ranks_share_no_index_and_no_latent_over_many_epochs():
     """The released code seeds every rank with ``(r + rank) // (epoch + 1)``: by epoch 99 they make the same images."""
     source = open_online("stylegan2_fashion", seed=4)

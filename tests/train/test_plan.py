@@ -20,6 +20,7 @@ def plan(data: Path | tuple[Path, ...], **options: Any) -> Plan:
     return resolve(TrainConfig(**{"data": data, "out": Path("unused"), "batch_size": 8, "device": "cpu", **options}))
 
 
+@pytest.mark.slow
 def test_defaults(dataset: MakeDataset) -> None:
     found = plan(dataset())
     assert (found.positive, found.crop, found.image_shape) == ("stored", 16, (16, 16))
@@ -37,6 +38,7 @@ def test_length(dataset: MakeDataset) -> None:
     assert plan(dataset(), epochs=3, warmup_epochs=0.4).warmup_steps == 2
 
 
+@pytest.mark.slow
 def test_identity_leaves_out_what_a_resumed_run_may_change(dataset: MakeDataset) -> None:
     one, other = plan(dataset()), plan(dataset(), workers=3, log_every=1, checkpoint_every=5, out=Path("elsewhere"))
     assert one.identity() == other.identity()

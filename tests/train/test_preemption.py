@@ -150,6 +150,7 @@ def test_a_run_of_two_goes_on_as_one(dataset: MakeDataset, two: Path, tmp_path: 
     assert lines(tmp_path)[-1]["step"] == 60
 
 
+@pytest.mark.slow
 def test_processes_whose_launcher_was_killed_end_by_themselves(dataset: MakeDataset, tmp_path: Path) -> None:
     """Nobody would end them, and they would hold the folder until the last step."""
     launcher = start(dataset(count=400, per_shard=100), tmp_path, "--steps", "100000", processes=2)

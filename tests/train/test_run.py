@@ -139,6 +139,7 @@ def test_a_finished_run_is_left_alone(dataset: MakeDataset, finished: Path) -> N
     assert {path: path.stat().st_mtime_ns for path in finished.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_another_run_is_refused_by_name(dataset: MakeDataset, finished: Path) -> None:
     with pytest.raises(ResumeError, match=r"holds another run \(temperature 0.1 there, 0.5 asked for\)"):
         train(config(dataset(), finished, temperature=0.5))
@@ -236,6 +237,7 @@ def test_sets_are_joined_and_mixed(dataset: MakeDataset, tmp_path: Path) -> None
         train(config(both, tmp_path / "mixed", epochs=1, mix=0.25))
 
 
+@pytest.mark.slow
 def test_a_folder_of_images_is_a_baseline(tmp_path: Path) -> None:
     for k in range(12):
         folder = tmp_path / "images" / f"class{k % 3}"
@@ -246,6 +248,7 @@ def test_a_folder_of_images_is_a_baseline(tmp_path: Path) -> None:
     assert (result.plan.positive, result.plan.image_shape, result.plan.total_steps) == ("anchor", (16, 16), 3)
 
 
+@pytest.mark.slow
 def test_a_run_does_not_go_on_with_other_images_of_the_same_names(tmp_path: Path) -> None:
     folder = tmp_path / "images/all"
     folder.mkdir(parents=True)

@@ -59,6 +59,7 @@ def test_mlcroissant_validates_and_reads_it(fashion: Path, copy_of: Callable[[st
         assert found["biases"]
 
 
+@pytest.mark.slow
 def test_the_command_of_mlcroissant_accepts_it(fashion: Path) -> None:
     write_card(CardConfig(folder=fashion))
     path = str(fashion / "croissant.json")

@@ -37,6 +37,7 @@ def test_the_command_knows_the_formats() -> None:
     assert tuple(next(one.type.choices for one in export_command.params if one.name == "format")) == FORMATS
 
 
+@pytest.mark.slow
 @EACH
 def test_the_command(originals: dict[str, Path], tmp_path: Path, capsys: Capture, kind: str) -> None:
     arguments = ["export", str(originals["raw"]), "--format", kind, "--out", str(tmp_path / "out")]

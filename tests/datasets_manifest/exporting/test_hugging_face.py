@@ -24,6 +24,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     datasets.disable_progress_bars()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["raw", "jpeg"])
 @pytest.mark.parametrize("kind", BUILDERS)
 @pytest.mark.parametrize("by_builder", [False, True], ids=["folder alone", "named builder"])

@@ -142,6 +142,7 @@ STALLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", STALLS)
 def test_stalling_and_dripping(kind: str, script: Script, refused: Callable[..., str]) -> None:
     head, piece = STALLS[kind]
@@ -343,6 +344,7 @@ def test_a_hostile_reason_is_one_line(script: Script, refused: Callable[..., str
     assert refused().endswith("the server answers 418  [31m tea pot")
 
 
+@pytest.mark.slow
 def test_passing_faults_are_tried_again_after_the_time_that_was_asked_for(
     script: Script, hasty: Limits, tmp_path: Path
 ) -> None:

@@ -30,6 +30,7 @@ Command = Callable[..., tuple[int, str, str]]
 Same = Callable[[Path, Path], None]
 
 
+@pytest.mark.slow
 def test_from_a_web_server_the_same_files_arrive(
     small: Path, nginx: Callable[[Path], str], command: Command, same: Same, tmp_path: Path
 ) -> None:

@@ -122,6 +122,7 @@ def test_killed_inside_shards_it_sends_the_second_time_only_what_is_not_there(
     arrived(thick)
 
 
+@pytest.mark.slow
 def test_a_part_that_is_not_the_files_is_sent_again(
     thick: Path, store: Bucket, limits: Limits, arrived: Callable[[Path], None]
 ) -> None:
@@ -133,6 +134,7 @@ def test_a_part_that_is_not_the_files_is_sent_again(
     arrived(thick)
 
 
+@pytest.mark.slow
 def test_an_upload_of_something_else_is_never_completed(
     thick: Path, store: Bucket, limits: Limits, arrived: Callable[[Path], None]
 ) -> None:
@@ -147,6 +149,7 @@ def test_an_upload_of_something_else_is_never_completed(
     arrived(thick)
 
 
+@pytest.mark.slow
 def test_of_a_damaged_shard_nothing_is_kept(thick: Path, store: Bucket, limits: Limits, tmp_path: Path) -> None:
     damaged = Path(shutil.copytree(thick, tmp_path / "damaged"))
     with (damaged / "shard-00002.beton").open("r+b") as file:
@@ -159,6 +162,7 @@ def test_of_a_damaged_shard_nothing_is_kept(thick: Path, store: Bucket, limits: 
     assert {entry["Key"] for entry in listed} == {f"d/shard-0000{k}.{end}" for k in (0, 1) for end in ("beton", "json")}
 
 
+@pytest.mark.slow
 def test_what_an_error_interrupts_is_kept(
     thick: Path, store: Bucket, limits: Limits, arrived: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

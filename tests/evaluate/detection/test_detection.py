@@ -97,6 +97,7 @@ def test_a_damaged_checkpoint_and_force(encoder: Path, rectangles: Path, tmp_pat
         evaluate_detection(config(encoder, rectangles, tmp_path, **short, force=True))
 
 
+@pytest.mark.slow
 def test_a_rate_that_is_too_high_is_one_line(encoder: Path, rectangles: Path, tmp_path: Path, capsys: Captured) -> None:
     arguments = ["--encoder", str(encoder), "--data", str(rectangles), "--out", str(tmp_path), "--preset", "small"]
     more = ["--lr", "1e30", "--warmup", "0", "--clip-norm", "1e30", "--precision", "fp32", "--device", "cpu"]
@@ -106,6 +107,7 @@ def test_a_rate_that_is_too_high_is_one_line(encoder: Path, rectangles: Path, tm
     assert not (tmp_path / "detection.json").exists()
 
 
+@pytest.mark.slow
 def test_what_a_run_leaves_is_told_with_its_size(
     encoder: Path, rectangles: Path, tmp_path: Path, capsys: Captured
 ) -> None:
@@ -158,6 +160,7 @@ def test_out_of_memory_is_told(
         evaluate_detection(config(encoder, rectangles, tmp_path))
 
 
+@pytest.mark.slow
 def test_the_encoder_for_detectron2(encoder: Path, tmp_path: Path, capsys: Captured) -> None:
     path = tmp_path / "encoder.pkl"
     assert invoke(command, ["--encoder", str(encoder), "--export-detectron2", str(path)]) == 0
@@ -223,6 +226,7 @@ def mine(rectangles: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(rectangles, tmp_path / "mine"))
 
 
+@pytest.mark.slow
 def test_a_bad_image_is_named_before_the_training_and_the_test_list_is_no_part_of_it(
     encoder: Path, mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,6 +247,7 @@ def test_a_bad_image_is_named_before_the_training_and_the_test_list_is_no_part_o
     assert len(json.loads((out / "detection.json").read_text())) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["annotation", "pixels"])
 def test_a_training_does_not_go_on_with_other_data(
     encoder: Path, mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, change: str

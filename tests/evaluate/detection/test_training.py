@@ -78,6 +78,7 @@ def test_statistics_of_norms_are_plain_means_over_batches(encoder: Path, rectang
     assert torch.equal(weights, machine.bare.backbone.get_submodule("conv1").weight)
 
 
+@pytest.mark.slow
 def test_gradients_are_clipped(encoder: Path, rectangles: Path, tiny: Preset) -> None:
     batch = next(training_batches(read_split([rectangles], "trainval").images, tiny, 0, range(1)))
     machine = trainer(encoder, replace(tiny, clip_norm=1e-3))

@@ -44,6 +44,7 @@ def config(encoder: Path, shapes: Path, out: Path, **options: Any) -> Voc07Confi
     return Voc07Config(**given)
 
 
+@pytest.mark.slow
 def test_the_entry_says_everything_and_agrees_with_scikit_learn(encoder: Path, shapes: Path, tmp_path: Path) -> None:
     entry = evaluate_voc07(config(encoder, shapes, tmp_path)).entry
     assert json.loads((tmp_path / "voc07.json").read_text()) == [entry]
@@ -92,6 +93,7 @@ def test_difficult_objects_are_ignored_or_counted(shapes: Path) -> None:
     assert (ignored == 0).any()
 
 
+@pytest.mark.slow
 def test_genreps_protocol_is_another_column(encoder: Path, shapes: Path, tmp_path: Path) -> None:
     evaluate_voc07(config(encoder, shapes, tmp_path))
     entry = evaluate_voc07(config(encoder, shapes, tmp_path, protocol="genrep")).entry
@@ -126,6 +128,7 @@ def test_does_not_depend_on_the_batch_size(encoder: Path, shapes: Path, tmp_path
     assert one["value"] == pytest.approx(two["value"], abs=0.1)
 
 
+@pytest.mark.slow
 def test_a_class_that_only_one_split_has(encoder: Path, shapes: Path, tmp_path: Path) -> None:
     import shutil
 
@@ -161,6 +164,7 @@ def test_faults_are_one_line(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_line_and_a_dry_run(encoder: Path, shapes: Path, tmp_path: Path, capsys: Captured) -> None:
     arguments = ["--encoder", str(encoder), "--data", str(shapes), "--out", str(tmp_path / "out"), "--size", "32"]
     assert invoke(command, [*arguments, "--dry-run"]) == 0
@@ -171,6 +175,7 @@ def test_a_line_and_a_dry_run(encoder: Path, shapes: Path, tmp_path: Path, capsy
     assert line.count("\n") == 1 and "mAP" in line and "trainval/test" in line and "45 test images" in line
 
 
+@pytest.mark.slow
 def test_a_long_tail_is_named_whole_or_left_out(encoder: Path, shapes: Path, tmp_path: Path, capsys: Captured) -> None:
     import shutil
 
@@ -202,6 +207,7 @@ def test_a_long_tail_is_named_whole_or_left_out(encoder: Path, shapes: Path, tmp
     assert any("trainval: 4 objects dropped: not of the classes" in line for line in entry["dropped"])
 
 
+@pytest.mark.slow
 def test_mended_annotations_are_measured_anew(encoder: Path, shapes: Path, tmp_path: Path, capsys: Captured) -> None:
     import shutil
 

@@ -19,6 +19,7 @@ def tile(preview, place, factor):
     return preview.sheet[top : top + height : factor, left : left + width : factor]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("gen", "views", "count"),
     [

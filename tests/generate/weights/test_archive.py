@@ -50,6 +50,7 @@ def test_reading_ends_where_the_stream_is_out_of_proportion():
         stream.read(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
 def test_files_and_folders_come_out_as_they_went_in(tmp_path, folder, format):
     names = ["net/G_ema.pth", "./net/ü.txt", "top", "net/" + "l" * 90]
@@ -110,6 +111,7 @@ def test_too_many_files_are_refused(tmp_path, folder, refused, monkeypatch):
     assert "absurd size" in refused(extract, path, folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
 def test_a_header_of_absurd_size_is_not_read_into_memory(tmp_path, folder, refused, kind):
     info = tarfile.TarInfo("header")

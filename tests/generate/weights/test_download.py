@@ -268,6 +268,7 @@ def drip(head, each, seconds):
     return listener, f"http://127.0.0.1:{listener.getsockname()[1]}/net.pkl"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("head", "each"),
     [

@@ -146,6 +146,7 @@ def test_data_that_is_gone_or_another_now_is_said(work) -> None:
     assert all(note in result.markdown.read_text() for note in result.notes)
 
 
+@pytest.mark.slow
 def test_the_same_results_give_the_same_bytes(work) -> None:
     rows = [row(work.run(f"std{std}", 60 + std, sets=(work.gaussian(std),))) for std in (0.1, 0.2)]
     first = report(work, *rows)

@@ -35,6 +35,7 @@ def call(root: Path, out: Path, *more: str, scale: str = "cpu") -> int:
     return invoke(command, ["genrep-table1", "--rows", "gauss", "--scale", scale, *where, *more])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", ["tiny", "cpu", "small"])
 def test_the_set_is_fetched_once_before_the_tasks_begin(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: list[list[str]], scale: str

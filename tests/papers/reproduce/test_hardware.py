@@ -27,6 +27,7 @@ def counted(network: object, *inputs: torch.Tensor) -> float:
     return counter.get_total_flops() / 1e9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arch", "stem", "size"),
     [
@@ -74,6 +75,7 @@ def dry_run(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", table_names())
 def test_every_table_at_full_scale_has_hours_and_bytes(
     table: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -88,6 +90,7 @@ def test_every_table_at_full_scale_has_hours_and_bytes(
         assert told(fast)[0] < told(slow)[0] < 3000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", SCALES)
 def test_the_work_of_every_task_is_known(scale: str) -> None:
     for table in table_names():

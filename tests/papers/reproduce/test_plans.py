@@ -62,6 +62,7 @@ def test_the_tables_of_the_issue_are_there() -> None:
     assert set(table_names()) == wanted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("table", "scale"), EVERY)
 def test_every_command_reads_the_settings_that_its_task_holds(table: str, scale: str) -> None:
     for task in all_tasks(plan(table, scale).goals):
@@ -88,6 +89,7 @@ def plain(value: object) -> list[object]:
     return [one if isinstance(one, (int, float)) else str(one).replace("{root}", "/data") for one in several]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("table", "scale"), EVERY)
 def test_every_training_is_one_that_can_be(table: str, scale: str) -> None:
     for task in all_tasks(plan(table, scale).goals):
@@ -282,6 +284,7 @@ def test_finetuning_is_vissls_at_full_scale() -> None:
     assert all((one["labels"], one["size"], one["crop"]) == (None, 256, 224) for one in given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", table_names())
 def test_training_finds_the_real_images_where_evaluation_does(table: str, tmp_path: Path) -> None:
     wnids = [line.split("\t")[1] for line in (files("genrep.images") / "imagenet100.txt").read_text().splitlines()]

@@ -58,6 +58,7 @@ def test_the_mixtures_have_a_curve_of_one_rate() -> None:
     assert rates[0] == {None, "0.3"} and find_row("genrep-fig9/mix-0")[0].match["lr"] == 0.3
 
 
+@pytest.mark.slow
 def test_walks_of_hl_are_learned_on_the_middle_of_the_image() -> None:
     fits = [task for name in table_names() for task in all_tasks(plan(name, "full").goals) if task.kind == "fit"]
     given = {

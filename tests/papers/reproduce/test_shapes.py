@@ -65,6 +65,7 @@ def test_stored_shapes_are_the_recipes() -> None:
     assert used <= set(known)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", table_names())
 def test_one_training_has_images_of_one_size(table: str) -> None:
     for task in all_tasks(plan(table).goals):

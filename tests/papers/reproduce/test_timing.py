@@ -44,6 +44,7 @@ print("lines")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("co2", [True, False])
 def test_the_page_has_the_plots(co2: bool, tmp_path: Path, stub_figure3: Callable[[str], None]) -> None:
     out = tmp_path / "out"

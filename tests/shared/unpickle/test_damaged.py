@@ -117,6 +117,7 @@ def test_mutated_files_raise_nothing_but_weights_errors(read, small_files):
     assert 1000 < refused < 2000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["zip", "legacy", "module", "protocol 0", "protocol 2", "protocol 4", "protocol 5"])
 def test_every_shortened_file_is_refused(read, small_files, name):
     content = small_files[name]

@@ -136,6 +136,7 @@ def test_views_within_their_storage_are_read(cost):
     assert cost(b"\x80\x04c" + REBUILD + tensor((0, 5), (5, 1), offset=1000) + b"R.")[0].shape == (0, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "args"),
     [
@@ -174,6 +175,7 @@ def test_endless_small_objects_are_refused(operation):
     assert peak * limits.OPERATIONS / 10_000 < 800 * MEBI
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("empty", [{}, [], set()])
 def test_empty_containers_cost_nothing_more_to_look_into(empty):
     content = [type(empty)() for _ in range(100_000)]
@@ -201,6 +203,7 @@ def test_the_limit_of_operations_holds_in_nested_files():
         read(1000)
 
 
+@pytest.mark.slow
 def test_the_limit_of_operations_holds_for_files(cost):
     found, memory, seconds = cost(b"\x80\x04(" + b"}" * 5_000_000 + b"l.")
     assert "operations, which no weights file needs" in str(found)
@@ -208,6 +211,7 @@ def test_the_limit_of_operations_holds_for_files(cost):
     assert seconds < 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "nested",
     [
@@ -252,6 +256,7 @@ def test_keys_that_cannot_be_hashed_are_refused(cost, key):
     assert "as key" in str(cost(b"\x80\x04cbuiltins\nset\n(" + key + b"l\x85R.")[0])
 
 
+@pytest.mark.slow
 def test_keys_made_to_collide_take_no_time(cost):
     same = b"".join(b"\x8a\x0a" + (((1 << 61) - 1) * i).to_bytes(10, "little") + b"N" for i in range(1, 20_000))
     found, _, seconds = cost(b"\x80\x04}(" + same + b"u.")

@@ -31,6 +31,7 @@ def metrics(run):
     return [{k: v for k, v in line.items() if k not in TIMES} for line in read_lines(run / "metrics.jsonl")]
 
 
+@pytest.mark.slow
 def test_a_filter_tells_two_kinds_of_images_apart_and_keeps_the_kind_that_is_like_the_real_ones(config):
     result = fit_filter(config(images=3000))
     facts = json.loads((config().out / "filter.json").read_text())
@@ -127,6 +128,7 @@ def test_the_area_under_the_curve_counts_pairs():
     assert auc(higher, lower) == pytest.approx(np.mean(wins))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "error", "line"),
     [
@@ -180,6 +182,7 @@ def test_images_of_files_are_those_of_the_folder_in_memory(folder):
     assert np.array_equal(listed.read(rows), whole.images[rows])
 
 
+@pytest.mark.slow
 def test_the_data_may_be_the_hundred_classes_of_imagenet(config, folder):
     lines = (files("genrep.images") / "imagenet100.txt").read_text().splitlines()
     ids = [line.split("\t")[1] for line in lines]

@@ -60,6 +60,7 @@ def plainly(source, filter_file, count, keep):
     return [chosen[i] for i in range(count)], scores
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("gen", "keep", "count"),
     [
@@ -86,6 +87,7 @@ def test_pairs_are_those_of_the_best_candidates_of_their_condition(filtered, fil
     assert np.mean(kept) > np.mean(rejected) + 0.5 * np.std([*kept, *rejected])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gen", ["toygen:plain", "toygen:conditional", "filtergen:hundred"])
 def test_pairs_depend_neither_on_the_batch_nor_on_where_a_range_begins(filtered, gen):
     whole = collect(filtered(gen, batch_size=64), 0, 200)
@@ -134,6 +136,7 @@ def build(job, source=None):
     return [shard.sha256 for shard in read_manifest(job.out).shards]
 
 
+@pytest.mark.slow
 def test_a_dataset_is_the_same_from_another_process_other_shards_and_after_an_interruption(folder, filter_file):
     whole = build(job_of(folder, filter_file, "whole"))
     job = job_of(folder, filter_file, "worker")

@@ -113,6 +113,7 @@ def test_a_walk_across_what_the_estimator_sees_is_harder_than_random_ones(painte
     assert found["difference"] > 5 * found["difference_se"] > 0
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_compared_under_its_own_resnet(config):
     settings = config(samples=8, gen="wavegen:conditional", supervised=True, walk="linear", chunks="1-2")
     assert load_walk(fit_navigator(settings).path).walk.activation == "none"

@@ -46,6 +46,7 @@ def test_a_run_leaves_walks_metrics_a_strip_and_facts(config):
     assert (facts["stopped"], facts["settings"]["lr_walk"], facts["device"]) == ("samples", 1e-3, "cpu")
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_as_if_it_had_not_stopped(config, waves_folder, monkeypatch):
     changes = {"max_distance": 0.5, "gen": "wavegen:conditional", "log_every": 3}
     fit_navigator(config(out=waves_folder / "whole", **changes))

@@ -63,6 +63,7 @@ def test_two_steps_are_those_of_the_plain_loop(config, changes):
     assert (ours.walk.layers[0].weight - start).abs().max() > 5e-4  # it did move: two steps of 1e-3
 
 
+@pytest.mark.slow
 def test_t_climbs_the_loss_that_f_descends(config):
     """Each with a small step and the other at rest, judged on the step's own images."""
     trainer = trainer_of(config, batch_size=16, lr_walk=1e-3, lr_f=1e-12, pixel_views="none")

@@ -18,6 +18,7 @@ pytestmark = [
 FIT = ["--gen", "wavegen:plain", "--batch-size", "4", "--samples", "8", "--device", "cpu", "--precision", "fp32"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("distance", "seen"), [("1e-3", False), ("3", True)])
 def test_the_command_and_a_dataset_say_what_cannot_be_seen(waves_folder, capsys, distance, seen):
     assert invoke(cli, ["fit-navigator", *FIT, "--max-distance", distance, "--lr-walk", "1e-3", "--out", "run"]) == 0

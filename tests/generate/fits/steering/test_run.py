@@ -33,6 +33,7 @@ def without_times(rows):
     ]
 
 
+@pytest.mark.slow
 def test_known_walks_are_found(config):
     """Discs move a width per 4 units of z, so that α = 1 is 1.5625 units; their colours are components of z."""
     result = fit_steer(config(samples=7680, batch_size=64, lr=0.05, checkpoint_samples=100_000))
@@ -57,6 +58,7 @@ def test_untouched_components_stay_as_they_were_drawn(config):
     assert not torch.equal(walks[:, :6], trainer.walks.detach()[:, :6])
 
 
+@pytest.mark.slow
 def test_a_run_leaves_walks_facts_metrics_and_pictures(config):
     from PIL import Image
 
@@ -94,6 +96,7 @@ def test_a_run_that_stops_half_way_goes_on_to_the_same_bits(config, one_thread):
     assert (one / "walks.safetensors").read_bytes() == (other / "walks.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_that_is_terminated_between_checkpoints_repeats_its_steps(config, one_thread, monkeypatch):
     whole = fit_steer(config("whole"))
     step = SteerTrainer.train_step
@@ -111,6 +114,7 @@ def test_a_run_that_is_terminated_between_checkpoints_repeats_its_steps(config, 
     assert without_times(lines(config("whole").out)) == without_times(lines(config("parts").out))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "ends"), [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)])
 def test_a_signal_finishes_the_step_and_saves_it(config, one_thread, monkeypatch, number, ends):
     whole = fit_steer(config("whole"))
@@ -133,6 +137,7 @@ def test_a_signal_finishes_the_step_and_saves_it(config, one_thread, monkeypatch
     assert without_times(lines(config("whole").out)) == without_times(lines(config("parts").out))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_an_older_version_is_one_line(config):
     fit_steer(config())
     path = config().out / "checkpoint.pt"
@@ -180,6 +185,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(config, disc_folder, one_thread):
     assert results[0].path.read_bytes() == results[1].path.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_resumed_run_refuses_other_settings_and_names_them(config):
     fit_steer(config())
     with pytest.raises(
