@@ -146,7 +146,7 @@ def _family_options(generator: dict[str, Any]) -> dict[str, str]:
     from ..generators.families import FAMILIES, family
 
     name = generator.get("family")
-    if generator.keys() <= (TABLES["generator"] or {}).keys() or name not in FAMILIES:
+    if generator.keys() <= (TABLES["generator"] or {}).keys() or not isinstance(name, str) or name not in FAMILIES:
         return {}
     return dict.fromkeys(family(name).OPTIONS - {"features"}, SCALAR)  # features are files: --features names them
 

@@ -180,3 +180,10 @@ def test_values_of_other_kinds_are_the_recipes_fault(tmp_path, text, words):
     with pytest.raises(RecipeError, match=words) as caught:
         load_recipe(str(path))
     assert str(caught.value).isprintable()
+
+
+def test_a_family_that_is_no_text_beside_an_option_of_its_own_is_refused(tmp_path):
+    path = tmp_path / "odd.toml"
+    path.write_text('[generator]\nfamily = ["stylegan2"]\nweights = "t"\next = [0]\n')
+    with pytest.raises(RecipeError, match=r"odd"):
+        load_recipe(str(path))
