@@ -25,24 +25,14 @@ ENCODER_HELP = (
 )
 
 
-def encoder_setting() -> Any:
-    """What ``open_encoder`` reads; this or ``random_init``."""
-    return setting(default=None, metavar=ENCODER_METAVAR, help=ENCODER_HELP)
+@config
+class EncoderChoice:
+    """Which encoder is measured: the settings that every protocol's config begins with."""
 
-
-def random_init_setting() -> Any:
-    """An untrained encoder."""
-    return setting(default=False, help="An untrained encoder instead, of --arch and --stem.")
-
-
-def arch_setting() -> Any:
-    """Of an untrained encoder."""
-    return setting(default=None, choices=ARCHS, help="With --random-init: torchvision's ResNet.")
-
-
-def stem_setting() -> Any:
-    """Of an untrained encoder."""
-    return setting(default="imagenet", choices=STEMS, help="With --random-init.")
+    encoder: str | Path | None = setting(default=None, metavar=ENCODER_METAVAR, help=ENCODER_HELP)
+    random_init: bool = setting(default=False, help="An untrained encoder instead, of --arch and --stem.")
+    arch: str | None = setting(default=None, choices=ARCHS, help="With --random-init: torchvision's ResNet.")
+    stem: str = setting(default="imagenet", choices=STEMS, help="With --random-init.")
 
 
 def channels_setting(what: str) -> Any:
@@ -137,13 +127,9 @@ def class_names(text: str) -> tuple[str, ...]:
 
 
 @config
-class KnnConfig:
+class KnnConfig(EncoderChoice):
     """Settings of a k-nearest-neighbour classifier (Wu et al. 2018)."""
 
-    encoder: str | Path | None = encoder_setting()
-    random_init: bool = random_init_setting()
-    arch: str | None = arch_setting()
-    stem: str = stem_setting()
     mean: tuple[float, ...] | None = channels_setting("Mean")
     std: tuple[float, ...] | None = channels_setting("Standard deviation")
     dataset: str = dataset_setting()

@@ -7,14 +7,11 @@ from pathlib import Path
 
 from genrep.errors import DataError
 from genrep.evaluate.settings import (
-    arch_setting,
+    EncoderChoice,
     check_encoder_choice,
     device_setting,
-    encoder_setting,
     force_setting,
-    random_init_setting,
     seeds_setting,
-    stem_setting,
 )
 from genrep.files import locked_folder
 from genrep.images.labelled import MissingDataset
@@ -51,13 +48,9 @@ SUITES = {
 
 
 @config
-class TransferConfig:
+class TransferConfig(EncoderChoice):
     """Settings of a suite; those of the probes are its preset's."""
 
-    encoder: str | Path | None = encoder_setting()
-    random_init: bool = random_init_setting()
-    arch: str | None = arch_setting()
-    stem: str = stem_setting()
     suite: str = setting(choices=SUITES, help="Whose table.")
     root: Path = setting(metavar="DIR", help="Where the datasets lie, or are downloaded to.")
     download: bool = setting(default=False, help="Fetch the datasets that are not under --root: tens of GB.")

@@ -12,14 +12,11 @@ from typing import Any
 from genrep.encoders import PRECISIONS
 from genrep.errors import ConfigError
 from genrep.evaluate.settings import (
-    arch_setting,
+    EncoderChoice,
     check_encoder_choice,
     class_names,
     device_setting,
-    encoder_setting,
     force_setting,
-    random_init_setting,
-    stem_setting,
 )
 from genrep.evaluate.voc.layout import MEASURABLE
 from genrep.settings import MOST_SEED, config, setting
@@ -99,13 +96,9 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 
 @config
-class DetectionConfig:
+class DetectionConfig(EncoderChoice):
     """Settings of a detection run; what is None is the preset's."""
 
-    encoder: str | Path | None = encoder_setting()
-    random_init: bool = random_init_setting()
-    arch: str | None = arch_setting()
-    stem: str = stem_setting()
     data: tuple[Path, ...] = setting(
         default=(),
         metavar="DIR",

@@ -8,18 +8,15 @@ from pathlib import Path
 
 from genrep.errors import ConfigError
 from genrep.evaluate.settings import (
-    arch_setting,
+    EncoderChoice,
     check_encoder_choice,
     check_seeds,
     dataset_setting,
     device_setting,
     download_setting,
-    encoder_setting,
     force_setting,
-    random_init_setting,
     root_setting,
     seeds_setting,
-    stem_setting,
 )
 from genrep.settings import config, setting
 
@@ -60,13 +57,9 @@ LABELS = re.compile(r"(?P<percent>\d+(\.\d+)?)%|(?P<count>\d+)-per-class")
 
 
 @config
-class FinetuneConfig:
+class FinetuneConfig(EncoderChoice):
     """Settings of a fine-tuning on a part of the labels; None: what ``VISSL`` says."""
 
-    encoder: str | Path | None = encoder_setting()
-    random_init: bool = random_init_setting()
-    arch: str | None = arch_setting()
-    stem: str = stem_setting()
     dataset: str = dataset_setting()
     root: Path | None = root_setting()
     download: bool = download_setting()

@@ -9,20 +9,17 @@ from pathlib import Path
 
 from genrep.errors import ConfigError
 from genrep.evaluate.settings import (
-    arch_setting,
+    EncoderChoice,
     cache_setting,
     check_encoder_choice,
     check_seeds,
     dataset_setting,
     device_setting,
     download_setting,
-    encoder_setting,
     force_setting,
     precision_setting,
-    random_init_setting,
     root_setting,
     seeds_setting,
-    stem_setting,
 )
 from genrep.settings import config, setting
 
@@ -153,13 +150,9 @@ HELD_OUT = 5  # one in so many training images of each class chooses among them
 
 
 @config
-class LinearConfig:
+class LinearConfig(EncoderChoice):
     """Settings of a linear probe; None: what the preset says."""
 
-    encoder: str | Path | None = encoder_setting()
-    random_init: bool = random_init_setting()
-    arch: str | None = arch_setting()
-    stem: str = stem_setting()
     dataset: str = dataset_setting()
     root: Path | None = root_setting()
     download: bool = download_setting()

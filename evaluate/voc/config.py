@@ -7,14 +7,11 @@ from pathlib import Path
 
 from genrep.errors import ConfigError
 from genrep.evaluate.settings import (
-    arch_setting,
+    EncoderChoice,
     check_encoder_choice,
     class_names,
     device_setting,
-    encoder_setting,
     force_setting,
-    random_init_setting,
-    stem_setting,
 )
 from genrep.settings import MOST_SEED, config, setting
 
@@ -28,13 +25,9 @@ COSTS = tuple(
 
 
 @config
-class Voc07Config:
+class Voc07Config(EncoderChoice):
     """Settings of a VOC07 classification (GenRep, COP-Gen)."""
 
-    encoder: str | Path | None = encoder_setting()
-    random_init: bool = random_init_setting()
-    arch: str | None = arch_setting()
-    stem: str = stem_setting()
     data: Path = setting(metavar="DIR", help="Folder in Pascal VOC's layout, e.g. VOC2007.")
     out: Path = setting(metavar="DIR", help="Folder whose voc07.json gets the result.")
     protocol: str = setting(
