@@ -28,6 +28,7 @@ from genrep.seeding import derive
 from genrep.tensor_files import safetensors_bytes
 
 from ..generators.base import read_safetensors
+from ..views.walks import FORMAT, WALKS_FILE
 from .config import SteerConfig
 from .pictures import save_curves, save_sheet
 from .source import Source, Stopwatch, at_work, open_source
@@ -199,8 +200,6 @@ def _measure(trainer: SteerTrainer) -> list[Curve]:
     return curves
 
 
-FORMAT = "walks/1"
-WALKS_FILE = "walks.safetensors"
 KEYS = (*ROWS[: COLOR.start], "color")
 
 

@@ -1,5 +1,6 @@
 """A generator that costs nothing, in a module of the kind that a user would write."""
 
+import sys
 import textwrap
 
 import pytest
@@ -208,12 +209,22 @@ def broken():
 
 
 @pytest.fixture
-def toy_folder(tmp_path, monkeypatch):
+def module_here(tmp_path, monkeypatch):
+    """``module_here(name, code)``: the current folder, holding a module that is imported anew."""
+
+    def write(name, code):
+        (tmp_path / f"{name}.py").write_text(textwrap.dedent(code))
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        return tmp_path
+
+    return write
+
+
+@pytest.fixture
+def toy_folder(module_here):
     """The current folder, holding toygen.py."""
-    (tmp_path / "toygen.py").write_text(textwrap.dedent(TOY))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(__import__("sys").modules, "toygen", raising=False)
-    return tmp_path
+    return module_here("toygen", TOY)
 
 
 @pytest.fixture

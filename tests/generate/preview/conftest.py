@@ -1,6 +1,5 @@
 """Generators in a module of a user's, and previews of them."""
 
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -66,12 +65,9 @@ def raising():
 
 
 @pytest.fixture
-def gens(tmp_path, monkeypatch):
+def gens(module_here):
     """The current folder, holding bandgen.py."""
-    (tmp_path / "bandgen.py").write_text(textwrap.dedent(GENERATORS))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(__import__("sys").modules, "bandgen", raising=False)
-    return tmp_path
+    return module_here("bandgen", GENERATORS)
 
 
 @pytest.fixture

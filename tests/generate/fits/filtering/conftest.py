@@ -1,6 +1,5 @@
 """Toy generators, filters for their images, and sources through these."""
 
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -76,12 +75,10 @@ class OpenFiltered:
 
 
 @pytest.fixture
-def folder(toy_folder, monkeypatch):
+def folder(toy_folder, module_here, monkeypatch):
     """The current folder, holding toygen.py and filtergen.py, which child processes find too."""
-    (toy_folder / "filtergen.py").write_text(textwrap.dedent(MODULE))
     monkeypatch.syspath_prepend(toy_folder)
-    monkeypatch.delitem(__import__("sys").modules, "filtergen", raising=False)
-    return toy_folder
+    return module_here("filtergen", MODULE)
 
 
 def opener(gen="toygen:plain", **options):

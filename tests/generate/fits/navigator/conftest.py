@@ -1,7 +1,5 @@
 """Generators small enough to play the game on, and a module of them."""
 
-import textwrap
-
 import numpy as np
 import pytest
 import torch
@@ -63,12 +61,9 @@ def whole():
 
 
 @pytest.fixture
-def waves_folder(tmp_path, monkeypatch):
+def waves_folder(module_here):
     """The current folder, holding wavegen.py."""
-    (tmp_path / "wavegen.py").write_text(textwrap.dedent(MODULE))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(__import__("sys").modules, "wavegen", raising=False)
-    return tmp_path
+    return module_here("wavegen", MODULE)
 
 
 @pytest.fixture

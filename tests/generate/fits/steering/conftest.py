@@ -1,7 +1,5 @@
 """A generator whose true walks are known: a soft disc whose place, size and colour are read off the latent."""
 
-import textwrap
-
 import pytest
 import torch
 
@@ -92,12 +90,9 @@ def noisy():
 
 
 @pytest.fixture
-def disc_folder(tmp_path, monkeypatch):
+def disc_folder(module_here):
     """The current folder, holding discgen.py."""
-    (tmp_path / "discgen.py").write_text(textwrap.dedent(MODULE))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(__import__("sys").modules, "discgen", raising=False)
-    return tmp_path
+    return module_here("discgen", MODULE)
 
 
 @pytest.fixture

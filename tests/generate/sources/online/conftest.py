@@ -1,7 +1,5 @@
 """Generators that say what they were asked for, and a filter for their images."""
 
-import textwrap
-
 import pytest
 
 MODULE = '''
@@ -51,9 +49,7 @@ def linear():
 
 
 @pytest.fixture
-def folder(toy_folder, monkeypatch):
+def folder(toy_folder, module_here, monkeypatch):
     """The current folder, holding toygen.py and onlinegen.py."""
-    (toy_folder / "onlinegen.py").write_text(textwrap.dedent(MODULE))
     monkeypatch.syspath_prepend(toy_folder)
-    monkeypatch.delitem(__import__("sys").modules, "onlinegen", raising=False)
-    return toy_folder
+    return module_here("onlinegen", MODULE)
