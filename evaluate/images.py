@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from genrep.features import upload
 from genrep.images.labelled import LabelledImages
 from genrep.pixel_views.apply import apply_views
 from genrep.pixel_views.parameters import draw
+from genrep.seeding import derive
 
 from .transforms import Augmentation, Pixels, Transform, augmented
 
@@ -137,3 +139,37 @@ class AugmentedBatches:
         for pixels in decoded((batch.numpy() for batch in batches), render, self.data, self.workers):
             x = upload(pixels, self.device).permute(0, 3, 1, 2)
             yield (x.float() / 255 - self.mean) / self.std
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feed:
+    """Training images in batches, every one once an epoch, in an order that is a function of (seed, epoch)."""
+
+    load: Callable[[int, tuple[Tensor, ...]], Iterator[tuple[Tensor, Tensor]]]  # epoch, rows of each batch -> batches
+    images: int
+    batch_size: int
+    seed: int
+    whole: bool = False  # an epoch leaves its incomplete last batch out
+
+    @property
+    def per_epoch(self) -> int:
+        """Batches."""
+        return self.images // self.batch_size if self.whole else -(-self.images // self.batch_size)
+
+    def epoch(self, step: int) -> int:
+        """That of a step, which counts from 0, counted from 1."""
+        return step // self.per_epoch + 1
+
+    def rest(self, step: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs and labels on the device: the batches of a step's epoch, from that step on."""
+        epoch = self.epoch(step)
+        rows = batches(self.images, self.batch_size, self.seed, epoch)
+        return self.load(epoch, rows[step % self.per_epoch : self.per_epoch])
+
+
+def batches(count: int, batch_size: int, seed: int, epoch: int) -> tuple[Tensor, ...]:
+    """Every row once, in an order that is a function of (seed, epoch); the last batch may be smaller."""
+    key = derive("probe-order", seed, epoch)
+    order = np.random.RandomState([key & 0xFFFFFFFF, key >> 32]).permutation(count)
+    found: tuple[Tensor, ...] = torch.from_numpy(order).split(batch_size)
+    return found

@@ -18,8 +18,8 @@ from genrep.runs.engine import Course, Run
 from genrep.seeding import derive
 from genrep.untrusted import MAX_TEXT, read_bounded
 
-from ..images import AugmentedBatches, Ints, whole_batches
-from ..linear.fit import Score, Tally
+from ..images import AugmentedBatches, Feed, Ints, whole_batches
+from ..linear.scores import Score, Tally
 from ..protocol import ImagesProtocol, Results
 from ..results import Entry
 from ..transforms import Augmentation, Transform
@@ -113,7 +113,7 @@ class Finetuning(ImagesProtocol[FinetuneConfig]):
 
     def written(self) -> None:
         """Remove the checkpoint: the result is there."""
-        self._training.checkpoints.remove()
+        self._training.forget()
 
     def _network(self) -> Network:
         side = self.augmentation.size or self.encoder.facts.size
@@ -130,21 +130,20 @@ class Finetuning(ImagesProtocol[FinetuneConfig]):
             device=self.device,
             workers=self.config.workers,
         )
-        trainer = FinetuneTrainer(
-            network, views, epochs=self.epochs, batch_size=self.batch_size, lr=self.lr, out=self.config.out
-        )
+        feed = Feed(load=views, images=len(self.train), batch_size=self.batch_size, seed=self.seed, whole=True)
+        trainer = FinetuneTrainer(network, feed, epochs=self.epochs, lr=self.lr, out=self.config.out)
         course = Course(
             out=self.config.out,
             passing=True,
             label="fine-tuning",
             unit="epoch",
-            total=self.epochs * trainer.per_epoch,
-            shown_every=trainer.per_epoch,
+            total=self.epochs * feed.per_epoch,
+            shown_every=feed.per_epoch,
             batch_size=self.batch_size,
+            smaller="try a smaller one",
             way=trainer.way,
-            config={},
             identity={**self.key, "encoder_sha256": self.encoder.sha256},
-            checkpoint_every=trainer.per_epoch,
+            checkpoint_every=feed.per_epoch,
             losses=(),  # the trainer's alarm says it in epochs
             shown={"loss": ".3f"},
         )

@@ -13,14 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genrep.features import out_of_memory
 from genrep.runs.engine import Trainer
 from genrep.runs.metrics import Line
 from genrep.runs.sanity import diverged
 from genrep.seeding import derive
 
-from ..images import AugmentedBatches
-from ..linear.fit import batches
+from ..images import Feed
 from .config import VISSL
 
 
@@ -53,18 +51,15 @@ def build_network(module: nn.Module, side: int, num_classes: int, seed: int, dev
 
 
 class FinetuneTrainer(Trainer):
-    """Owns the network and its optimiser. The batches of an epoch are a function of (seed, epoch); none is incomplete."""
+    """Owns the network and its optimiser. The batches of an epoch are a function of (seed, epoch)."""
 
     counts = "epoch"
 
-    def __init__(
-        self, network: Network, views: AugmentedBatches, *, out: Path, epochs: int, batch_size: int, lr: float
-    ) -> None:
+    def __init__(self, network: Network, feed: Feed, *, out: Path, epochs: int, lr: float) -> None:
         """``out``: for messages."""
-        self.network, self.views, self.out = network, views, out
-        self.epochs, self.batch_size, self.lr = epochs, batch_size, lr
+        self.network, self.feed, self.out = network, feed, out
+        self.epochs, self.lr = epochs, lr
         self.optimiser = torch.optim.SGD(network.parameters(), lr=lr, momentum=VISSL.momentum, nesterov=True)
-        self.per_epoch = len(views.data) // batch_size
         self.step = 0
         self.batches: Iterator[tuple[Tensor, Tensor]] = iter(())
 
@@ -76,30 +71,20 @@ class FinetuneTrainer(Trainer):
     @property
     def position(self) -> int:
         """The epoch of the last step."""
-        return -(-self.step // self.per_epoch)
-
-    def _rest_of_epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of the next step's epoch, from that step on."""
-        done, first = divmod(self.step, self.per_epoch)
-        epoch = done + 1
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.lr * VISSL.scale(epoch, self.epochs)
-        rows = batches(len(self.views.data), self.batch_size, self.views.seed, epoch)
-        return self.views(epoch, rows[first : self.per_epoch])
+        return self.feed.epoch(self.step - 1)
 
     def train_step(self) -> Mapping[str, Tensor]:
-        """One step of SGD on the mean cross-entropy of a batch. Raises TrainingError if it does not fit in memory."""
+        """One step of SGD on the mean cross-entropy of a batch."""
         while (batch := next(self.batches, None)) is None:
-            self.batches = self._rest_of_epoch()
+            self.batches = self.feed.rest(self.step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.lr * VISSL.scale(self.feed.epoch(self.step), self.epochs)
         x, labels = batch
         encoder, head = self.network.encoder, self.network.head
         encoder.train()
-        try:
-            self.optimiser.zero_grad(set_to_none=True)
-            loss = F.cross_entropy(head(encoder(x.contiguous(memory_format=torch.channels_last))), labels)
-            loss.backward()
-        except torch.OutOfMemoryError as error:
-            raise out_of_memory(self.batch_size) from error
+        self.optimiser.zero_grad(set_to_none=True)
+        loss = F.cross_entropy(head(encoder(x.contiguous(memory_format=torch.channels_last))), labels)
+        loss.backward()
         self.optimiser.step()
         self.step += 1
         return {"loss": loss.detach()}

@@ -2,6 +2,8 @@
 
 config.py    what each paper does, and what is asked for
 run.py       from a config to entries of linear.json
-fit.py       several classifiers side by side, with their SGD; epochs, from fixed features or under augmentation
+heads.py     several classifiers side by side, with their SGD
+training.py  their epochs, from fixed features or under augmentation
 logistic.py  logistic regression by L-BFGS
+scores.py    accuracies, in percent
 """

@@ -14,7 +14,8 @@ from genrep.progress import Progress
 from genrep.seeding import derive
 
 from .config import HELD_OUT, L2_GRID
-from .fit import Score, Split, evaluate_heads, mean_squared_length
+from .heads import mean_squared_length
+from .scores import Score, Split, evaluate_heads
 
 MAX_ITERATIONS = 1000
 TOLERANCE = 1e-5  # of the gradient's largest part

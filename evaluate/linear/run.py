@@ -12,16 +12,18 @@ from genrep.devices import pick_precision
 from genrep.features import Frozen
 from genrep.images.labelled import LabelledImages
 from genrep.images.sets import is_small
-from genrep.runs.checkpoints import Checkpoints
+from genrep.runs.engine import Run
 
 from ..frozen import COMPUTED, frozen_features
-from ..images import AugmentedBatches
+from ..images import AugmentedBatches, Feed
 from ..protocol import ImagesProtocol, Results
 from ..results import Entry
 from ..transforms import Augmentation, Transform
 from .config import HELD_OUT, L2_GRID, LR_RULE, PRESETS, LinearConfig
-from .fit import MOMENTUM, Curve, Feed, Heads, Score, Split, batches, default_lr, fit_heads, fixed_feed
+from .heads import MOMENTUM, Heads, default_lr
 from .logistic import probe_logistic
+from .scores import Score, Split
+from .training import Curve, HeadsTrainer, course_of, fixed_feed
 
 
 def evaluate_linear(config: LinearConfig) -> Results:
@@ -48,7 +50,7 @@ class LinearProbe(ImagesProtocol[LinearConfig]):
         self.augmentation = self.preset.augmentation(self.train.name, self.transform)
         self.epochs = config.epochs or self.preset.long.get(self.train.name, self.preset.epochs)
         self.batch_size = config.batch_size or self.preset.batch_size
-        self._checkpoint: Checkpoints | None = None
+        self._training: Run | None = None
 
     def _transform(self) -> Transform:
         config = self.config
@@ -106,8 +108,8 @@ class LinearProbe(ImagesProtocol[LinearConfig]):
 
     def written(self) -> None:
         """Remove the checkpoint: the result is there."""
-        if self._checkpoint is not None:
-            self._checkpoint.remove()
+        if self._training is not None:
+            self._training.forget()
 
     def _logistic(self) -> Entry:
         train, test = self._features(self.train), self._features(self.test)
@@ -122,34 +124,29 @@ class LinearProbe(ImagesProtocol[LinearConfig]):
 
     def _sgd(self) -> Entry:
         test = self._features(self.test)
-        lr = self._lr()
-        grid = self.config.lr_grid
+        lr, identity = self._lr(), None
         if self.augmentation is None:
             train = self._features(self.train)
             lr = default_lr(train.features) if lr is None else lr
-            feed: Feed = fixed_feed(train.to(self.device), self.batch_size, self.seed, self.device)
+            feed = fixed_feed(train.to(self.device), self.batch_size, self.seed, self.device)
         else:
             feed = self._augmented_feed(self.augmentation)
             assert lr is not None
-            self._checkpoint = Checkpoints(self.config.out, self._settings(lr), passing=True)
-        lrs = (lr, *(self._default_grid() if grid is None else grid))
+            identity = {**self.key, "encoder_sha256": self.encoder.sha256, "lrs": [lr, *self._grid()]}
+        lrs = (lr, *self._grid())
         heads = Heads(test.features.shape[1], self._classes, lrs, self.seed, self.device, self.preset)
-        curves = fit_heads(heads, feed, test, lrs=lrs, epochs=self.epochs, checkpoint=self._checkpoint)
-        return self._of_curves(curves)
+        trainer = HeadsTrainer(heads, feed, test, lrs=lrs, epochs=self.epochs)
+        self._training = Run(trainer, course_of(trainer, self.config.out, identity), self.processes)
+        self._training.go_on()
+        return self._of_curves(trainer.curves)
 
-    def _default_grid(self) -> tuple[float, ...]:
-        """The preset's further rates, unless a rate was asked for."""
+    def _grid(self) -> tuple[float, ...]:
+        """The further rates; the preset's have no place beside a rate that was asked for."""
+        if self.config.lr_grid is not None:
+            return self.config.lr_grid
         if self.config.lr is not None:
             return ()
         return tuple(rate * self.batch_size / self.preset.batch_size for rate in self.preset.lr_grid)
-
-    def _settings(self, lr: float) -> dict[str, Any]:
-        """What a checkpoint belongs to."""
-        return {
-            **self.key,
-            "encoder_sha256": self.encoder.sha256,
-            "lrs": [lr, *(self._default_grid() if self.config.lr_grid is None else self.config.lr_grid)],
-        }
 
     def _augmented_feed(self, augmentation: Augmentation) -> Feed:
         facts = self.encoder.facts
@@ -164,11 +161,11 @@ class LinearProbe(ImagesProtocol[LinearConfig]):
         )
         frozen = Frozen(self.encoder.module, facts, self.device, self.batch_size, self.precision)
 
-        def feed(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-            for x, labels in views(epoch, batches(len(self.train), self.batch_size, self.seed, epoch)):
+        def features(epoch: int, rows: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, Tensor]]:
+            for x, labels in views(epoch, rows):
                 yield frozen.of_normalised(x), labels
 
-        return feed
+        return Feed(load=features, images=len(self.train), batch_size=self.batch_size, seed=self.seed)
 
     def _features(self, data: LabelledImages) -> Split:
         config = self.config

@@ -14,7 +14,7 @@ from PIL import Image
 from genrep.encoders import EncoderFacts
 from genrep.errors import DataError
 from genrep.evaluate.images import AHEAD, AugmentedBatches, decoded, whole_batches
-from genrep.evaluate.linear.fit import Tally
+from genrep.evaluate.linear.scores import Tally
 from genrep.evaluate.transforms import Augmentation, Pixels, Transform
 from genrep.images.labelled import LabelledImages
 from genrep.images.sets import load_pair

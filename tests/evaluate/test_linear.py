@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ import pytest
 import torch
 
 from genrep.encoders import build_encoder, load_encoder, save_encoder
-from genrep.errors import ConfigError, DataError, ResumeError, TrainingError, WeightsError
+from genrep.errors import ConfigError, DataError, ResumeError, Terminated, TrainingError, WeightsError
 from genrep.evaluate import LinearConfig, evaluate_linear, frozen, protocol
 from genrep.evaluate.linear.config import L2_GRID, PRESETS
+from genrep.evaluate.linear.training import HeadsTrainer
 from genrep.evaluate.transforms import Transform
 from genrep.images.sets import load_pair
 from genrep.runs.checkpoints import Checkpoints
@@ -281,8 +283,9 @@ def test_interrupted_training_goes_on_to_the_same_result(
     epochs = []
     write = Checkpoints.write
 
-    def write_then_stop(self: Checkpoints, epoch: int, state: dict[str, Any]) -> None:
-        write(self, epoch, state)
+    def write_then_stop(self: Checkpoints, step: int, state: dict[str, Any]) -> None:
+        write(self, step, state)
+        epoch = step // 5  # of 36 images in batches of 8
         epochs.append(epoch)
         if epoch == 2 and epochs.count(2) == 1:
             raise KeyboardInterrupt
@@ -296,6 +299,30 @@ def test_interrupted_training_goes_on_to_the_same_result(
     for name in ("value", "best_value", "lr_grid", "top1", "mean_per_class"):
         assert rest[name] == whole[name]
     assert not kept.exists()
+
+
+@pytest.mark.slow
+def test_ended_within_an_epoch_it_goes_on_to_the_same_result(
+    encoder: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"preset": "vissl", "epochs": 3, "size": 16, "batch_size": 8}
+    whole = evaluate_linear(config(encoder, images, tmp_path / "whole", **options)).entry
+    step = HeadsTrainer.train_step
+    steps: list[int] = []
+
+    def step_then_end(self: HeadsTrainer) -> Any:
+        steps.append(self.step)
+        if steps == list(range(8)):  # of 5 in an epoch
+            signal.raise_signal(signal.SIGTERM)
+        return step(self)
+
+    monkeypatch.setattr(HeadsTrainer, "train_step", step_then_end)
+    with pytest.raises(Terminated):
+        evaluate_linear(config(encoder, images, tmp_path / "part", **options))
+    rest = evaluate_linear(config(encoder, images, tmp_path / "part", **options)).entry
+    assert steps == list(range(15))
+    for name in ("value", "best_value", "lr_grid", "top1", "mean_per_class"):
+        assert rest[name] == whole[name]
 
 
 @pytest.mark.slow

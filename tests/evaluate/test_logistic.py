@@ -9,8 +9,8 @@ from sklearn.linear_model import LogisticRegression
 
 from genrep.evaluate.linear import logistic
 from genrep.evaluate.linear.config import L2_GRID
-from genrep.evaluate.linear.fit import Split, evaluate_heads
 from genrep.evaluate.linear.logistic import fit_logistic, held_out, probe_logistic
+from genrep.evaluate.linear.scores import Split, evaluate_heads
 
 CPU = torch.device("cpu")
 CLASSES, DIM = 7, 20

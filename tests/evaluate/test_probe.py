@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from genrep.evaluate.images import Feed
 from genrep.evaluate.linear.config import PRESETS
-from genrep.evaluate.linear.fit import Heads, Split, default_lr, fit_heads, fit_linear, fixed_feed
+from genrep.evaluate.linear.heads import Heads, default_lr
+from genrep.evaluate.linear.scores import Split
+from genrep.evaluate.linear.training import Curve, HeadsTrainer, course_of, fixed_feed
+from genrep.runs.engine import Run
+from genrep.runs.processes import Processes
 
 DIM, CLASSES = 12, 4
 CPU = torch.device("cpu")
@@ -22,6 +29,20 @@ def clusters(count: int, seed: int, spread: float = 1.0) -> Split:
     labels = torch.from_numpy(stream.randint(0, CLASSES, count))
     noise = torch.from_numpy(stream.randn(count, DIM)).float()
     return Split(features=centres[labels] + spread * noise, labels=labels)
+
+
+def fit_heads(heads: Heads, feed: Feed, test: Split, *, lrs: tuple[float, ...], epochs: int) -> list[Curve]:
+    trainer = HeadsTrainer(heads, feed, test, lrs=lrs, epochs=epochs)
+    Run(trainer, course_of(trainer, Path("nowhere"), None), Processes(device=CPU)).go_on()
+    assert not Path("nowhere").exists()
+    return trainer.curves
+
+
+def fit_linear(
+    train: Split, test: Split, *, num_classes: int, lrs: tuple[float, ...], epochs: int, batch_size: int, seed: int
+) -> list[Curve]:
+    heads = Heads(train.features.shape[1], num_classes, lrs, seed, CPU, PRESETS["frozen"])
+    return fit_heads(heads, fixed_feed(train, batch_size, seed, CPU), test, lrs=lrs, epochs=epochs)
 
 
 @pytest.mark.parametrize("preset", ["frozen", "vissl"])

@@ -29,6 +29,8 @@ from .processes import Processes
 from .sanity import LARGEST_GRADIENT, check_losses, check_training
 from .signals import Requests, requests
 
+SMALLER = "try a smaller one, in a new {out}"  # out of a batch that does not fit in memory
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
@@ -113,13 +115,14 @@ class Course:
     per_step: int = 1  # units of an update
     shown_every: int = 1  # units that the progress counts as one
     batch_size: int  # as the option has it, for a batch that does not fit in memory
+    smaller: str = SMALLER  # way out of it
     way: str = "try a lower --lr"  # out of a training that has diverged
-    config: Mapping[str, Any]  # what config.json holds
-    identity: Mapping[str, Any]  # the settings that a checkpoint belongs to
+    config: Mapping[str, Any] = field(default_factory=dict)  # what config.json holds
+    identity: Mapping[str, Any] = field(default_factory=dict)  # the settings that a checkpoint belongs to
     lines: tuple[int, ...] = ()  # a line of metrics after each multiple of one of these updates; none: with checkpoints
     losses: tuple[str, ...] = ("loss",)  # measurements that must be finite
     counts: str = "step"  # that lines of metrics are counted by
-    checkpoint_every: int  # units
+    checkpoint_every: int | None  # units; None: a run of seconds, which begins anew
     checkpoint_minutes: float = math.inf
     keep: int = 1  # checkpoints
     at_start: bool = False  # a checkpoint, and pictures, before the first step too
@@ -134,16 +137,16 @@ class Run:
         """Take the checkpoint's state, if there is one. Raises ResumeError if it is of other settings, or damaged."""
         self.trainer, self.course, self.place = trainer, course, place
         self.out = course.out / course.folder
-        self.checkpoints = Checkpoints(self.out, course.identity, keep=course.keep, passing=course.passing)
+        self.checkpoints: Checkpoints | None = None
         self.metrics: Metrics | None = None
         self.window = Window(place)
         self.last: Line = {}  # of metrics
         self.before = 0.0  # seconds of training by earlier processes, and by this one without what is not training
-        with self.checkpoints.open(place.device) as state:
-            if state is not None and not (course.restart and self._is_whole(state)):
-                trainer.load_state_dict(state["trainer"])
-                self.window.restore(state["window"])
-                self.last, self.before = state["last"], state["seconds"]
+        if course.checkpoint_every is not None:
+            self.checkpoints = Checkpoints(self.out, course.identity, keep=course.keep, passing=course.passing)
+            with self.checkpoints.open(place.device) as state:
+                if state is not None and not (course.restart and self._is_whole(state)):
+                    self._take(state)
         if place.first and not course.passing:
             self.out.mkdir(parents=True, exist_ok=True)
             write_config(self.out, course.config)
@@ -151,6 +154,11 @@ class Run:
         self.since = self.marked = self.saved = time.monotonic()
         self.timed = 0  # steps since the last line, by this process
         self.at_work = False
+
+    def _take(self, state: dict[str, Any]) -> None:
+        self.trainer.load_state_dict(state["trainer"])
+        self.window.restore(state["window"])
+        self.last, self.before = state["last"], state["seconds"]
 
     def _is_whole(self, state: dict[str, Any]) -> bool:
         return bool(state["trainer"]["step"] * self.course.per_step >= self.course.total)
@@ -184,7 +192,7 @@ class Run:
         self.at_work = True
         try:
             with (
-                memory_named(course.batch_size),
+                memory_named(course.batch_size, course.smaller),
                 requests() as asked,
                 Progress(
                     course.total // every, course.unit, course.label, initial=self.units // every, silent=not first
@@ -207,7 +215,7 @@ class Run:
     def _after_step(self, asked: Requests) -> None:
         """A line, a checkpoint and pictures where they are due; then what signals ask for."""
         course, step = self.course, self.trainer.step
-        due = self._passed(course.checkpoint_every)
+        due = course.checkpoint_every is not None and self._passed(course.checkpoint_every)
         if any(step % every == 0 for every in course.lines) or (due and not course.lines) or self.finished:
             self._log()  # which may end the run by its rule
         self.trainer.after_step(self)
@@ -261,7 +269,7 @@ class Run:
 
     def _save(self, *, pictures: bool) -> None:
         self.saved = time.monotonic()
-        if not self.place.first:
+        if not self.place.first or self.checkpoints is None:
             return
         self.check()  # a checkpoint of weights that have diverged would end every later run too
         if pictures:
@@ -285,6 +293,11 @@ class Run:
             away = time.monotonic() - started
             self.since, self.marked = self.since + away, self.marked + away
 
+    def forget(self) -> None:
+        """Remove a passing run's checkpoint, once its result is written."""
+        if self.checkpoints is not None:
+            self.checkpoints.remove()
+
     def announce(self) -> None:
         """Say that the run goes on, if it does."""
         if self.trainer.step and self.place.first:
@@ -292,8 +305,8 @@ class Run:
 
 
 @contextmanager
-def memory_named(batch_size: int, way: str = "try a smaller one") -> Iterator[None]:
-    """What does not fit in memory within is the batch's fault. Raises TrainingError, with the way out."""
+def memory_named(batch_size: int, way: str = SMALLER) -> Iterator[None]:
+    """What does not fit in memory within is the batch's fault. Raises TrainingError, with the way out (``{lr}``: a setting)."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -303,4 +316,4 @@ def memory_named(batch_size: int, way: str = "try a smaller one") -> Iterator[No
             where = "this machine's memory"
         else:
             raise
-        raise TrainingError(f"--batch-size {batch_size}: does not fit {where}; {way}, in a new --out") from error
+        raise TrainingError.naming("{batch_size} {}: does not fit {}; " + way, batch_size, where) from error

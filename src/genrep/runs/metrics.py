@@ -76,7 +76,7 @@ class Window:
 
     @torch.no_grad()
     def add(self, values: Mapping[str, Tensor | float]) -> None:
-        """Remember a step: scalars, of the same names in every step."""
+        """Remember a step: scalars, of the same names in every step; none where a run measures otherwise."""
         self.names = tuple(values)
         numbers = list(values.values())
         if any(isinstance(value, Tensor) for value in numbers):
@@ -90,7 +90,7 @@ class Window:
     def means(self) -> dict[str, float]:
         """The means over the steps (of names that end in ``_max`` the largest); waits for the device."""
         table = torch.stack(self.rows)
-        largest = torch.tensor([name.endswith(LARGEST) for name in self.names], device=table.device)
+        largest = torch.tensor([name.endswith(LARGEST) for name in self.names], dtype=torch.bool, device=table.device)
         return dict(zip(self.names, torch.where(largest, table.amax(dim=0), table.mean(dim=0)).tolist()))
 
     def clear(self) -> None:

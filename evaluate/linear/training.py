@@ -1,0 +1,124 @@
+"""Linear heads being trained: their steps, the batches of an epoch, and their scores on the test images after each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genrep.runs.engine import Course, Pace, Trainer
+from genrep.runs.metrics import Line
+
+from ..images import Feed
+from .heads import Heads
+from .scores import Score, Split, evaluate_heads
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Scores on the test images after every epoch, for one learning rate."""
+
+    lr: float
+    scores: tuple[Score, ...]
+
+    @property
+    def last(self) -> Score:
+        """The result: chosen before the test set was seen."""
+        return self.scores[-1]
+
+    def best(self, metric: str) -> float:
+        """The best epoch on the test set; to be shown beside the result only."""
+        return max(score.value(metric) for score in self.scores)
+
+
+def fixed_feed(train: Split, batch_size: int, seed: int, device: torch.device) -> Feed:
+    """Batches of fixed features."""
+
+    def features(epoch: int, batches: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, Tensor]]:
+        for rows in batches:
+            chosen = rows.to(train.features.device)
+            yield train.features[chosen].to(device), train.labels[chosen].to(device)
+
+    return Feed(load=features, images=len(train), batch_size=batch_size, seed=seed)
+
+
+class HeadsTrainer(Trainer):
+    """Owns the heads and their scores. The batches of an epoch are a function of (seed, epoch)."""
+
+    counts = "epoch"
+
+    def __init__(self, heads: Heads, feed: Feed, test: Split, *, lrs: tuple[float, ...], epochs: int) -> None:
+        self.heads, self.feed, self.test = heads, feed, test.to(heads.device)
+        self.lrs, self.epochs = lrs, epochs
+        self.step = 0
+        self.scores: list[list[Score]] = []  # by epoch, then head
+        self.batches: Iterator[tuple[Tensor, Tensor]] = iter(())
+
+    @property
+    def position(self) -> int:
+        """The epoch of the last step."""
+        return self.feed.epoch(self.step - 1)
+
+    def train_step(self) -> Mapping[str, Tensor]:
+        """One step of every head on a batch. Nothing is measured of it: the test images tell, after the epoch."""
+        while (batch := next(self.batches, None)) is None:
+            self.batches = self.feed.rest(self.step)
+        self.heads.step(*batch, self.heads.preset.scale(self.feed.epoch(self.step), self.epochs))
+        self.step += 1
+        return {}
+
+    def line(self, means: dict[str, float], pace: Pace) -> Line:
+        """The epoch's scores. Raises TrainingError if a head has diverged."""
+        advice = [f"give a smaller --lr than {lr:g}" for lr in self.lrs]
+        classes = self.heads.parameters["bias"].shape[1]
+        found = evaluate_heads(self.heads.logits, self.test, len(self.lrs), classes, self.heads.device, advice)
+        self.scores.append(found)
+        return {"epoch": self.position, "top1": found[0].top1}
+
+    @property
+    def curves(self) -> list[Curve]:
+        """The scores, by head."""
+        return [Curve(lr=lr, scores=tuple(row[g] for row in self.scores)) for g, lr in enumerate(self.lrs)]
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """None: they are as large as features are small, and what has diverged is seen by its outputs."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain tensors and numbers."""
+        told = [[asdict(score) for score in row] for row in self.scores]
+        return {"heads": self.heads.state(), "scores": told, "step": self.step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from ``state_dict``."""
+        self.heads.load(state["heads"])
+        self.scores = [[Score(**score) for score in row] for row in state["scores"]]
+        self.step = state["step"]
+
+    def close(self) -> None:
+        """Let go of the threads that decode."""
+        self.batches = iter(())
+
+
+def course_of(trainer: HeadsTrainer, out: Path, identity: Mapping[str, Any] | None) -> Course:
+    """``identity``: what a checkpoint after each epoch belongs to; None: there are none."""
+    per_epoch = trainer.feed.per_epoch
+    return Course(
+        out=out,
+        passing=True,
+        label="linear probe",
+        unit="epoch",
+        total=trainer.epochs * per_epoch,
+        shown_every=per_epoch,
+        batch_size=trainer.feed.batch_size,
+        smaller="try a smaller one",
+        identity=identity or {},
+        lines=(per_epoch,),
+        losses=(),  # the scores say it
+        checkpoint_every=None if identity is None else per_epoch,
+        shown={"top1": ".2f"},
+    )
