@@ -1,8 +1,7 @@
 """What all tests need: an end, and a parser that the collector does not break. What many need: labelled images, an encoder.
 
-With GENREP_WITHOUT_FFCV=1 the tests run as on a machine that has neither ffcv, nor the OpenCV that it brings, nor
-libturbojpeg: those of interoperation with FFCV itself (marked ``ffcv``) are skipped, and the files that FFCV's writer makes for
-others are made by ours.
+A test sees a machine that has neither ffcv, nor the OpenCV that it brings, nor libturbojpeg, whatever this machine has. Those
+of interoperation with FFCV itself are marked ``ffcv`` and see what is there.
 """
 
 from __future__ import annotations
@@ -14,13 +13,17 @@ import os
 import signal
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+
+from genrep.images import turbojpeg
 
 if sys.version_info < (3, 11, 8) or (3, 12) <= sys.version_info < (3, 12, 2):
     # These interpreters keep one depth counter for all calls of ast.parse. A collection inside a call can run a finaliser whose
@@ -79,24 +82,32 @@ def calls() -> Callable[[Callable[[], object]], int]:
     return count
 
 
-WITHOUT_FFCV = bool(os.environ.get("GENREP_WITHOUT_FFCV"))
+HAS_FFCV = importlib.util.find_spec("ffcv") is not None
+_aside: dict[str, ModuleType] = {}  # modules that are hidden now
+_libturbojpeg = turbojpeg.library
 
 
-class _NotInstalled:
-    """Finds no ffcv and no OpenCV."""
+def _see_ffcv(seen: bool) -> None:
+    """Show or hide ffcv, OpenCV and libturbojpeg, imported before or not."""
+    if seen == (turbojpeg.library is _libturbojpeg):
+        return
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("ffcv", "cv2")]:
+        if (module := sys.modules.pop(name)) is not None:
+            _aside[name] = module
+    sys.modules.update(_aside if seen else {"ffcv": None, "cv2": None})  # type: ignore[dict-item]  # None: importing it fails
+    turbojpeg.library = _libturbojpeg if seen else lambda: None
+    if kernels := sys.modules.get("genrep.train.data.kernels"):
+        kernels.jpeg_decoder.cache_clear()
 
-    @staticmethod
-    def find_spec(name: str, path: object = None, target: object = None) -> None:
-        if name.partition(".")[0] in ("ffcv", "cv2"):
-            raise ModuleNotFoundError(f"No module named {name!r}: GENREP_WITHOUT_FFCV is set", name=name)
+
+_see_ffcv(False)  # while files are collected, too
 
 
-if WITHOUT_FFCV:
-    from genrep.images import turbojpeg
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    _see_ffcv(item.get_closest_marker("ffcv") is not None)
 
-    sys.meta_path.insert(0, _NotInstalled)
-    turbojpeg.library = lambda: None
-HAS_FFCV = not WITHOUT_FFCV and importlib.util.find_spec("ffcv") is not None
+
 WITHOUT = {  # marker -> whether its tests can run here, and why not
     "ffcv": (HAS_FFCV, "without ffcv: of interoperation with FFCV itself"),
     "gpu": (torch.cuda.is_available(), "no GPU"),
@@ -106,11 +117,17 @@ WITHOUT = {  # marker -> whether its tests can run here, and why not
 def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell starts what runs in the background so
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    if os.environ.get("GENREP_CI") and not WITHOUT_FFCV and not HAS_FFCV:
+    if os.environ.get("GENREP_CI") and not HAS_FFCV:
         raise pytest.UsageError("ffcv is not installed, and CI proves that FFCV reads our files and we read FFCV's")
 
 
+@pytest.hookimpl(trylast=True)  # of what -m and -k leave
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.environ.get("PYTEST_XDIST_WORKER"):  # which take whole files: long ones first, so that all end together
+        cost: Counter[Path] = Counter()
+        for item in items:
+            cost[item.path] += 10 if item.get_closest_marker("slow") else 1
+        items.sort(key=lambda item: -cost[item.path])
     for item in items:
         for marker, (possible, reason) in WITHOUT.items():
             if not possible and item.get_closest_marker(marker):
@@ -146,16 +163,25 @@ def _by_our_writer(path: Path, fields: list[dict[str, Any]], rows: Sequence[Any]
         writer.finish()
 
 
-@pytest.fixture(scope="session")
-def write_ffcv() -> Callable[[Path, list[dict[str, Any]], Sequence[Any], int], None]:
-    """``write_ffcv(path, fields, rows, page)``: a file by FFCV's own DatasetWriter; without ffcv by ours: the same bytes."""
-    return _by_ffcv if HAS_FFCV else _by_our_writer
+WriteBeton = Callable[[Path, list[dict[str, Any]], Sequence[Any], int], None]
 
 
 @pytest.fixture(scope="session")
-def has_ffcv() -> bool:
-    """Whether FFCV itself can be asked."""
-    return HAS_FFCV
+def write_beton() -> WriteBeton:
+    """``write_beton(path, fields, rows, page)``: a file of rows, as FFCV's writer takes them, by our writer."""
+    return _by_our_writer
+
+
+@pytest.fixture(scope="session")
+def write_ffcv() -> WriteBeton:
+    """As ``write_beton``, by FFCV's own DatasetWriter, for tests that see it."""
+    return _by_ffcv
+
+
+@pytest.fixture(params=[_by_our_writer, pytest.param(_by_ffcv, marks=pytest.mark.ffcv)], ids=["ours", "ffcv"])
+def write_either(request: pytest.FixtureRequest) -> WriteBeton:
+    """The test runs with each of the two writers."""
+    return request.param
 
 
 CLASSES = ("dark", "middle", "light")

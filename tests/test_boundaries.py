@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,10 @@ def imports_of(module: str) -> set[str]:
     return found
 
 
-GRAPH = {module: imports_of(module) for module in MODULES}
+@cache
+def whole() -> dict[str, set[str]]:
+    """The graph of all modules; not drawn while tests are collected, which every process does."""
+    return {module: imports_of(module) for module in MODULES}
 
 
 def folder_of(module: str) -> str:
@@ -128,7 +132,7 @@ def circle(graph: dict[str, set[str]]) -> list[str] | None:
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_folders_import_in_one_direction(folder: str) -> None:
-    for module, targets in GRAPH.items():
+    for module, targets in whole().items():
         if folder_of(module) == folder and module != BRIDGE:
             for target in targets:
                 assert folder_of(target) in {folder, "genrep", *ALLOWED[folder]}, f"{module} imports {target}"
@@ -137,7 +141,7 @@ def test_folders_import_in_one_direction(folder: str) -> None:
 def rooms(folder: str) -> dict[str, set[str]]:
     """The graph of a folder's rooms. A folder's own ``__init__`` shows names of its rooms and is none."""
     graph: dict[str, set[str]] = {}
-    for module, targets in GRAPH.items():
+    for module, targets in whole().items():
         if folder_of(module) == folder and room_of(module):
             inside = {room_of(target) for target in targets if folder_of(target) == folder}
             graph.setdefault(room_of(module), set()).update(inside - {room_of(module), ""})
@@ -162,7 +166,7 @@ def test_a_room_imports_only_rooms_below_it(folder: str) -> None:
 def test_modules_stand_in_no_circle() -> None:
     """A package's ``__init__`` shows names of its modules: for them it stands for nothing."""
     packages = {module for module, path in MODULES.items() if path.name == "__init__.py"}
-    graph = {module: targets - packages for module, targets in GRAPH.items() if module not in packages | {BRIDGE}}
+    graph = {module: targets - packages for module, targets in whole().items() if module not in packages | {BRIDGE}}
     assert circle(graph) is None
 
 
@@ -171,4 +175,4 @@ def test_the_search_sees_every_way_to_import() -> None:
     assert not list(named_in("see genrep.generate.build"))
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}}) == ["a", "b", "c", "a"]
     assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) is None
-    assert "genrep.errors" in GRAPH["genrep.cli"] and "genrep.papers.report" in GRAPH["genrep.papers"]
+    assert "genrep.errors" in whole()["genrep.cli"] and "genrep.papers.report" in whole()["genrep.papers"]

@@ -1,4 +1,4 @@
-"""Small datasets whose shards FFCV's own writer made, and ways to damage them."""
+"""Small datasets, and ways to damage them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def sample(fields: list[dict[str, Any]], i: int) -> Sample:
     return value
 
 
-WriteFFCV = Callable[[Path, list[dict[str, Any]], list[Any], int], None]
+WriteBeton = Callable[[Path, list[dict[str, Any]], list[Any], int], None]
 
 
 def rows(fields: list[dict[str, Any]], indices: range) -> list[tuple[Any, ...]]:
@@ -58,7 +58,7 @@ def rows(fields: list[dict[str, Any]], indices: range) -> list[tuple[Any, ...]]:
 
 
 def build(
-    write: WriteFFCV, folder: Path, fields: list[dict[str, Any]], pairs: int, per_shard: int, **recipe: Any
+    write: WriteBeton, folder: Path, fields: list[dict[str, Any]], pairs: int, per_shard: int, **recipe: Any
 ) -> Path:
     """A finished dataset folder."""
     folder.mkdir()
@@ -89,18 +89,28 @@ def build(
 
 
 @pytest.fixture(scope="session")
-def originals(tmp_path_factory: pytest.TempPathFactory, write_ffcv: WriteFFCV) -> dict[str, Path]:
+def originals(tmp_path_factory: pytest.TempPathFactory, write_beton: WriteBeton) -> dict[str, Path]:
     """One dataset of each kind, never modified."""
-    root = tmp_path_factory.mktemp("originals")
+    return build_originals(write_beton, tmp_path_factory.mktemp("originals"))
+
+
+def build_originals(write: WriteBeton, root: Path) -> dict[str, Path]:
+    """See ``originals``."""
     raw = field_table((8, 6), "raw", num_positives=1, z_anchor=[5], z_positive=[2, 3])
     jpeg = field_table((16, 24), "jpeg:90", num_positives=2, z_anchor=[4])
     return {
         "raw": build(
-            write_ffcv, root / "raw", raw, 5, 3, generator={"family": "stylegan2", "licence": "MIT"}, encoding="raw"
+            write, root / "raw", raw, 5, 3, generator={"family": "stylegan2", "licence": "MIT"}, encoding="raw"
         ),
-        "jpeg": build(write_ffcv, root / "jpeg", jpeg, 3, 3),
-        "real": build(write_ffcv, root / "real", field_table((8, 6), "raw"), 2, 2),
+        "jpeg": build(write, root / "jpeg", jpeg, 3, 3),
+        "real": build(write, root / "real", field_table((8, 6), "raw"), 2, 2),
     }
+
+
+@pytest.fixture
+def originals_by_ffcv(tmp_path: Path, write_ffcv: WriteBeton) -> dict[str, Path]:
+    """The same by FFCV's own writer."""
+    return build_originals(write_ffcv, tmp_path)
 
 
 @pytest.fixture
@@ -236,9 +246,15 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def writer(write_ffcv: WriteFFCV) -> Callable[[Path, list[dict[str, Any]], range], None]:
-    """``writer(path, fields, indices)``: a beton by FFCV's own DatasetWriter."""
-    return lambda path, fields, indices: write_ffcv(path, fields, rows(fields, indices), 2 << 20)
+def writer(write_beton: WriteBeton) -> Callable[[Path, list[dict[str, Any]], range], None]:
+    """``writer(path, fields, indices)``: a beton of those pairs."""
+    return lambda path, fields, indices: write_beton(path, fields, rows(fields, indices), 2 << 20)
+
+
+@pytest.fixture
+def each_writer(write_either: WriteBeton) -> Callable[[Path, list[dict[str, Any]], range], None]:
+    """As ``writer``, by our writer and by FFCV's own."""
+    return lambda path, fields, indices: write_either(path, fields, rows(fields, indices), 2 << 20)
 
 
 @pytest.fixture(scope="session")

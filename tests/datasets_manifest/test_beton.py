@@ -49,9 +49,9 @@ def test_good_files_pass(originals: dict[str, Path], kind: str) -> None:
         check_beton(originals[kind] / shard.name, manifest.fields, shard.count, shard.first_index)
 
 
-def test_the_emptiest_pages_that_the_writer_makes_pass(tmp_path: Path, writer: Callable[..., None]) -> None:
+def test_the_emptiest_pages_that_a_writer_makes_pass(tmp_path: Path, each_writer: Callable[..., None]) -> None:
     fields = field_table((432, 432), "raw", num_positives=1, z_anchor=[4])  # a sample fills 0.53 of a page
-    writer(tmp_path / "x.beton", fields, range(7, 10))
+    each_writer(tmp_path / "x.beton", fields, range(7, 10))
     assert (tmp_path / "x.beton").stat().st_size > 4 * PAGE
     check_beton(tmp_path / "x.beton", fields, 3, 7)
 

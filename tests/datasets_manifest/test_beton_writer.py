@@ -128,6 +128,15 @@ def test_the_bytes_are_those_of_ffcvs_own_writer(
     assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
 
 
+@pytest.mark.ffcv
+def test_what_these_tests_read_is_what_ffcv_writes(
+    originals: dict[str, Path], originals_by_ffcv: dict[str, Path]
+) -> None:
+    for kind, folder in originals.items():
+        for path in folder.glob("*.beton"):
+            assert path.read_bytes() == (originals_by_ffcv[kind] / path.name).read_bytes()
+
+
 @pytest.mark.parametrize("batch", [1, 7, 1000])
 def test_the_bytes_are_known_however_samples_come(
     case: tuple[Fields, Columns, int, str], tmp_path: Path, batch: int

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from genrep import datasets_manifest
-from genrep.datasets_manifest import contents
+from genrep.datasets_manifest import Beton, contents
 from genrep.datasets_manifest.contents import decode_jpeg, open_dataset
 from genrep.errors import DatasetError, ManifestError
 
@@ -55,6 +55,11 @@ def test_plain_ffcv_decodes_the_same_jpegs(originals: dict[str, Path]) -> None:
     data = np.fromfile(path, np.uint8)
     sizes = dict(zip(reader.alloc_table["ptr"], reader.alloc_table["size"]))
     for i, record in enumerate(reader.metadata):
+        for k, field in enumerate(dataset.manifest.fields):
+            if field["kind"] == "image":
+                start = record[f"f{k}"]["data_ptr"]
+                with Beton(path, dataset.manifest.fields, len(reader.metadata), 0) as beton:
+                    assert bytes(beton.read(i, field["name"])) == data[start : start + sizes[start]].tobytes()
         start = record["f1"]["data_ptr"]
         out = np.zeros((16, 24, 3), np.uint8)
         imdecode(data[start : start + sizes[start]], out, 16, 24, 16, 24, 0, 0, 1, 1, False, False)

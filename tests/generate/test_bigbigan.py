@@ -1,9 +1,9 @@
 """BigBiGAN against outputs of the original port (tests/goldens/README.md says how they were made)."""
 
-import importlib.util
 import json
 from pathlib import Path
 
+import plain_biggan as plain
 import pytest
 import torch
 
@@ -13,10 +13,6 @@ from genrep.unpickle import read_file
 GOLDENS = Path(__file__).parent.parent / "goldens"
 SMALL = GOLDENS / "bigbigan_small128"
 TOLERANCE = 1e-4
-
-_spec = importlib.util.spec_from_file_location("plain_biggan", Path(__file__).with_name("plain_biggan.py"))
-plain = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(plain)
 
 
 def largest_difference(a, b):

@@ -1,8 +1,8 @@
 """BigGAN-PyTorch's checkpoints: against the original's images, and against its equations for what those do not cover."""
 
-import importlib.util
 from pathlib import Path
 
+import plain_biggan as plain
 import pytest
 import torch
 
@@ -10,10 +10,6 @@ from genrep.errors import GeneratorError, WeightsError
 from genrep.generate.generators.base import checkpoint_from_safetensors, save_checkpoint
 from genrep.generate.generators.biggan import bigbigan, family, icgan
 from genrep.unpickle import read_file
-
-_spec = importlib.util.spec_from_file_location("plain_biggan", Path(__file__).with_name("plain_biggan.py"))
-plain = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(plain)
 
 CASE = Path(__file__).parent.parent / "goldens" / "biggan_shared_hier64"
 TOLERANCE = 1e-4

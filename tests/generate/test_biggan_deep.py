@@ -1,12 +1,12 @@
 """BigGAN-deep against outputs of the original code (tests/goldens/README.md says how they were made)."""
 
-import importlib.util
 import json
 import math
 import shutil
 from pathlib import Path
 
 import pytest
+import recipe
 import torch
 
 from genrep.errors import GeneratorError, WeightsError
@@ -55,9 +55,6 @@ def test_soft_classes_are_reproduced(checkpoint, golden):
 
 @pytest.mark.slow
 def test_the_full_size_network_is_reproduced():
-    spec = importlib.util.spec_from_file_location("golden_recipe", GOLDENS / "recipe.py")
-    recipe = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(recipe)
     shapes = json.loads((FULL / "keys_deep256.json").read_text())
     arrays = recipe.finalize_hf_sn(recipe.fill(shapes, 910, recipe.BIGGAN_HF))
     content = {key: torch.from_numpy(value) for key, value in arrays.items()}

@@ -1,12 +1,13 @@
 """However a file wraps a generator, the checkpoint is the one of its bare state dict."""
 
-import importlib.util
 import pickle
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import plain_stylegan2 as plain
 import pytest
+import stylegan2_files as files
 import torch
 
 from genrep.errors import RecipeError, WeightsError
@@ -24,16 +25,6 @@ from genrep.unpickle import read_file
 from genrep.unpickle.records import Opaque
 
 GOLDENS = Path(__file__).parent.parent / "goldens"
-
-
-def sibling(name):
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-plain, files = sibling("plain_stylegan2"), sibling("stylegan2_files")
 ADA = plain.random_state()
 OTHER = {name: tensor + 1 for name, tensor in ADA.items()}
 MEAN = ADA["mapping.w_avg"]

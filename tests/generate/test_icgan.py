@@ -1,9 +1,9 @@
 """IC-GAN with a BigGAN backbone: against the original's images, its equations, and the ways in which features come."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
+import plain_biggan as plain
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -17,10 +17,6 @@ from genrep.unpickle import read_file
 CASE = Path(__file__).parent.parent / "goldens" / "icgan64"
 TOLERANCE = 1e-4
 NOWHERE = Path("G_ema.pth")
-
-_spec = importlib.util.spec_from_file_location("plain_biggan", Path(__file__).with_name("plain_biggan.py"))
-plain = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(plain)
 
 
 def largest_difference(a, b):

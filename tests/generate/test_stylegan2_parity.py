@@ -1,10 +1,10 @@
 """StyleGAN2 against outputs of the original code (tests/goldens/README.md says how they were made)."""
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
+import recipe
 import torch
 
 from genrep.generate.generators.stylegan2.generator import StyleGAN2Generator
@@ -63,9 +63,6 @@ def test_images_of_the_tensorflow_code_are_reproduced():
 
 @pytest.mark.slow
 def test_the_full_size_car_network_is_reproduced():
-    spec = importlib.util.spec_from_file_location("golden_recipe", GOLDENS / "recipe.py")
-    recipe = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(recipe)
     shapes = json.loads((GOLDENS / "car512/keys_ada_car512.json").read_text())
     arrays = recipe.fill(shapes, 900, recipe.STYLEGAN2_ADA)
     generator = StyleGAN2Generator.from_state(

@@ -1,55 +1,16 @@
 """Pickles of StyleGAN2 of which there is no golden: written here, compared with the equations (plain_stylegan2.py)."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
+import plain_stylegan2 as plain
 import pytest
+import stylegan2_files as files
 import torch
+from stylegan2_checks import TOLERANCE, W_TOLERANCE, difference, images, latents, read, refused
 
 from genrep.errors import WeightsError
 from genrep.generate import load_generator
 from genrep.generate.generators.stylegan2 import family
 from genrep.unpickle import read_file
-
-TOLERANCE, W_TOLERANCE = 2e-4, 1e-5
-
-
-def sibling(name):
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-plain, files = sibling("plain_stylegan2"), sibling("stylegan2_files")
-
-
-def read(path):
-    found = family.recognise(read_file(Path(path)), Path(path), named=False)
-    assert found is not None and found.family == "stylegan2"
-    return found
-
-
-def difference(a, b):
-    assert a.shape == b.shape
-    return float((a.double() - b.double()).abs().max())
-
-
-def images(checkpoint, z, y=None, **options):
-    with torch.no_grad():
-        return family.open_checkpoint(checkpoint, **options).synthesize(z, y)
-
-
-def latents(z_dim=7, count=2):
-    return torch.randn(count, z_dim, generator=torch.Generator().manual_seed(3))
-
-
-def refused(content, path="w.pkl"):
-    with pytest.raises(WeightsError, match=rf"^weights {path}: [^\n]*$") as error:
-        family.recognise(content, Path(path), named=False)
-    return str(error.value).removeprefix(f"weights {path}: ")
-
 
 # Pickles of ADA in PyTorch
 

@@ -1,46 +1,19 @@
 """Files that hold no StyleGAN2, a damaged one, or one whose authors' classes must not run; and folders of files."""
 
-import importlib.util
 import pickle
 from pathlib import Path
 
 import numpy as np
+import plain_stylegan2 as plain
 import pytest
+import stylegan2_files as files
 import torch
 from safetensors.torch import save_file
+from stylegan2_checks import read, refused, saved
 
-from genrep.errors import WeightsError
 from genrep.generate.generators.base import read_safetensors
 from genrep.generate.generators.stylegan2 import family
 from genrep.unpickle import read_file
-
-
-def sibling(name):
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-plain, files = sibling("plain_stylegan2"), sibling("stylegan2_files")
-
-
-def read(path):
-    found = family.recognise(read_file(Path(path)), Path(path), named=False)
-    assert found is not None and found.family == "stylegan2"
-    return found
-
-
-def saved(path, content):
-    torch.save(content, path)
-    return path
-
-
-def refused(content, path="w.pkl"):
-    with pytest.raises(WeightsError, match=rf"^weights {path}: [^\n]*$") as error:
-        family.recognise(content, Path(path), named=False)
-    return str(error.value).removeprefix(f"weights {path}: ")
-
 
 # What is no StyleGAN2, and what is damaged
 

@@ -1,8 +1,6 @@
 """Every option of StyleGAN2's networks against the equations written out slowly (plain_stylegan2.py)."""
 
-import importlib.util
-from pathlib import Path
-
+import plain_stylegan2 as plain
 import pytest
 import torch
 
@@ -10,10 +8,6 @@ from genrep.errors import DataError, GeneratorError, RecipeError, WeightsError
 from genrep.generate.generators.base import Checkpoint, checkpoint_from_safetensors, save_checkpoint
 from genrep.generate.generators.stylegan2 import family, ops
 from genrep.generate.generators.stylegan2.network_config import taps_of
-
-_spec = importlib.util.spec_from_file_location("plain_stylegan2", Path(__file__).with_name("plain_stylegan2.py"))
-plain = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(plain)
 
 
 def checkpoint(state, **config):

@@ -109,12 +109,12 @@ def test_plain_ffcv_crops_from_the_whole_picture(photos: Path, tmp_path: Path, e
         assert np.abs(image.mean((0, 1)) - whole.mean((0, 1))).max() < 6  # ramps: the centre's mean is the picture's
 
 
-def test_ffcvs_own_file_of_varying_images_passes_and_its_tables_are_held_to_it(
-    tmp_path: Path, write_ffcv: Callable[..., None]
+def test_a_file_of_varying_images_passes_and_its_tables_are_held_to_it(
+    tmp_path: Path, write_either: Callable[..., None]
 ) -> None:
     rows = [(smooth(*size, k), -1, k) for k, size in enumerate(SIZES)]
     path = tmp_path / "a.beton"
-    write_ffcv(path, field_table((90, 100), "raw", varying=True), rows, 2 << 20)
+    write_either(path, field_table((90, 100), "raw", varying=True), rows, 2 << 20)
     check_beton(path, field_table((90, 100), "raw", varying=True), 5, 0)
     with pytest.raises(DatasetError, match="sample 1: anchor has height 90, wanted 8 to 89"):
         check_beton(path, field_table((89, 100), "raw", varying=True), 5, 0)

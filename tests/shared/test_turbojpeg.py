@@ -23,16 +23,24 @@ def picture(height: int, width: int) -> NDArray[np.uint8]:
     return noise
 
 
-@pytest.fixture
-def with_libturbojpeg() -> None:
-    if turbojpeg.library() is None:
-        pytest.skip("without libturbojpeg")
+LIBRARY = turbojpeg.search()
+needs_libturbojpeg = pytest.mark.skipif(LIBRARY is None, reason="without libturbojpeg")
 
 
-@pytest.mark.usefixtures("with_libturbojpeg")
+@pytest.fixture(params=["pillow", pytest.param("libturbojpeg", marks=needs_libturbojpeg)])
+def encoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The test runs with each."""
+    monkeypatch.setattr(turbojpeg, "library", lambda: LIBRARY if request.param == "libturbojpeg" else None)
+    return request.param
+
+
+@needs_libturbojpeg
 @pytest.mark.parametrize("full_chroma", [False, True])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_libturbojpeg_and_pillow_write_the_same_bytes(shape: tuple[int, int], full_chroma: bool) -> None:
+def test_libturbojpeg_and_pillow_write_the_same_bytes(
+    shape: tuple[int, int], full_chroma: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turbojpeg, "library", lambda: LIBRARY)
     image = picture(*shape)
     for quality in QUALITIES:
         for view in (image, image[::-1, ::-1]):  # not contiguous
@@ -55,6 +63,7 @@ def test_opencv_writes_the_same_bytes(shape: tuple[int, int], full_chroma: bool)
         assert turbojpeg.encode_jpeg(image, quality, full_chroma=full_chroma) == theirs, quality
 
 
+@pytest.mark.usefixtures("encoder")
 def test_the_bytes_are_known() -> None:
     digest = hashlib.sha256()
     for shape in SHAPES:
@@ -64,6 +73,7 @@ def test_the_bytes_are_known() -> None:
     assert digest.hexdigest() == "3266a9bbabdf1710a08a0bb0e85605161461409bd1a97659da64dab9eecfe2d1"
 
 
+@pytest.mark.usefixtures("encoder")
 def test_the_chroma_is_what_was_asked_for() -> None:
     layers = {}
     for full_chroma in (False, True):
@@ -72,6 +82,7 @@ def test_the_chroma_is_what_was_asked_for() -> None:
     assert layers == {False: (2, 2), True: (1, 1)}
 
 
+@pytest.mark.usefixtures("encoder")
 def test_several_threads_encode_at_a_time() -> None:
     images = [picture(200 + i, 300) for i in range(4)]
     wanted = [turbojpeg._by_pillow(image, 90, True) for image in images]
@@ -90,11 +101,9 @@ def test_several_threads_encode_at_a_time() -> None:
     assert wrong == []
 
 
-def test_the_encoder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    if turbojpeg.library() is not None:
-        assert turbojpeg.jpeg_encoder().startswith("libturbojpeg.so")
-    monkeypatch.setattr(turbojpeg, "library", lambda: None)
-    assert turbojpeg.jpeg_encoder().startswith("pillow, libjpeg-turbo ")
+def test_the_encoder_is_named(encoder: str) -> None:
+    named = {"libturbojpeg": "libturbojpeg.so", "pillow": "pillow, libjpeg-turbo "}
+    assert turbojpeg.jpeg_encoder().startswith(named[encoder])
 
 
 def test_a_library_that_lacks_something_is_no_library(monkeypatch: pytest.MonkeyPatch) -> None:

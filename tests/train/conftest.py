@@ -1,9 +1,10 @@
-"""Tiny datasets whose content is a formula of the index, written by FFCV's own writer."""
+"""Tiny datasets whose content is a formula of the index."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def write_dataset(
 
 
 @pytest.fixture(scope="session")
-def dataset(tmp_path_factory: pytest.TempPathFactory, write_ffcv: Callable[..., None]) -> Callable[..., Path]:
+def dataset(tmp_path_factory: pytest.TempPathFactory, write_beton: Callable[..., None]) -> Callable[..., Path]:
     """``dataset(count=…, …)``: a folder with that dataset, written once a session."""
     root = tmp_path_factory.mktemp("datasets")
     known: dict[str, Path] = {}
@@ -97,10 +98,16 @@ def dataset(tmp_path_factory: pytest.TempPathFactory, write_ffcv: Callable[..., 
     def make(**options: Any) -> Path:
         key = "-".join(f"{name}={value}" for name, value in sorted(options.items())) or "default"
         if key not in known:
-            known[key] = write_dataset(write_ffcv, root / key.replace(":", "_"), **options)
+            known[key] = write_dataset(write_beton, root / key.replace(":", "_"), **options)
         return known[key]
 
     return make
+
+
+@pytest.fixture
+def dataset_by_ffcv(tmp_path: Path, write_ffcv: Callable[..., None]) -> Callable[..., Path]:
+    """As ``dataset``, by FFCV's own writer."""
+    return partial(write_dataset, write_ffcv, tmp_path / "by-ffcv")
 
 
 @pytest.fixture(scope="module", autouse=True)

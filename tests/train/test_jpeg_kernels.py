@@ -29,7 +29,7 @@ def picture(side: int = SIDE, mode: str = "RGB", **options: Any) -> bytes:
 
 def decoders() -> dict[str, Callable[..., int]]:
     """Those that this machine has."""
-    library = turbojpeg.library()
+    library = turbojpeg.search()
     ours = {} if library is None else {"libturbojpeg": kernels._by_libturbojpeg(library)}
     return ours | {"simplejpeg": kernels._by_simplejpeg()}
 

@@ -51,6 +51,16 @@ def test_values_are_those_of_plain_ffcv(dataset: MakeDataset, options: dict[str,
     assert seen == len(theirs) == 40
 
 
+@pytest.mark.ffcv
+@pytest.mark.parametrize("options", [{}, {"encoding": "jpeg:95", "size": 24, "positives": 3}], ids=str)
+def test_what_these_tests_read_is_what_ffcv_writes(
+    dataset: MakeDataset, dataset_by_ffcv: MakeDataset, options: dict[str, object]
+) -> None:
+    theirs = dataset_by_ffcv(**options)
+    for path in dataset(**options).glob("*.beton"):
+        assert path.read_bytes() == (theirs / path.name).read_bytes()
+
+
 def test_shapes_and_types(dataset: MakeDataset) -> None:
     batch = next(iter(PairLoader(dataset(), batch_size=6)))
     assert {name: (tuple(t.shape), t.dtype) for name, t in batch.items()} == {

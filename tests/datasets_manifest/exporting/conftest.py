@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from genrep.datasets_manifest import Beton, read_manifest
@@ -35,21 +33,12 @@ def tree() -> Callable[[Path], dict[str, bytes]]:
 
 
 @pytest.fixture
-def stored(has_ffcv: bool) -> Callable[[Path, int, str], bytes]:
-    """``stored(folder, i, name)``: the bytes of an image as FFCV's own reader finds them in the first shard; else ours."""
+def stored() -> Callable[[Path, int, str], bytes]:
+    """``stored(folder, i, name)``: the bytes of an image of the first shard."""
 
     def read(folder: Path, i: int, name: str) -> bytes:
-        if not has_ffcv:
-            manifest = read_manifest(folder)
-            with Beton(folder / manifest.shards[0].name, manifest.fields, manifest.shards[0].count, 0) as beton:
-                return bytes(beton.read(i, name))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from ffcv.reader import Reader
-        path = folder / "shard-00000.beton"
-        reader = Reader(str(path))
-        start = int(reader.metadata[i][f"f{list(reader.handlers).index(name)}"]["data_ptr"])
-        sizes = dict(zip(reader.alloc_table["ptr"], reader.alloc_table["size"], strict=True))
-        return bytes(np.fromfile(path, np.uint8)[start : start + int(sizes[start])])
+        manifest = read_manifest(folder)
+        with Beton(folder / manifest.shards[0].name, manifest.fields, manifest.shards[0].count, 0) as beton:
+            return bytes(beton.read(i, name))
 
     return read

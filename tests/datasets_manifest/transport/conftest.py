@@ -114,9 +114,9 @@ def build(write: Callable[..., None], folder: Path, shards: int, page: int = 2 <
 
 
 @pytest.fixture(scope="session")
-def builder(write_ffcv: Callable[..., None]) -> Callable[..., Path]:
+def builder(write_beton: Callable[..., None]) -> Callable[..., Path]:
     """``builder(folder, shards, page=…)``: a finished dataset of noise."""
-    return partial(build, write_ffcv)
+    return partial(build, write_beton)
 
 
 @pytest.fixture(scope="session")

@@ -148,5 +148,6 @@ def test_on_the_embedded_generator_effects_rise_with_the_strength(fashion, name)
     assert curve.rises, curve
 
 
+@pytest.mark.slow
 def test_on_the_embedded_generator_the_walks_come_nearer_to_the_targets(fashion):
     assert fashion[0].last["loss"] < 0.95 * fashion[0].last["loss_still"]

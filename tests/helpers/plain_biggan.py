@@ -1,15 +1,10 @@
 """BigGAN-PyTorch's generator written out slowly in float64, under the names of its state dicts, and random states for it."""
 
-import importlib.util
 from itertools import pairwise
-from pathlib import Path
 
+import recipe
 import torch
 import torch.nn.functional as F
-
-_spec = importlib.util.spec_from_file_location("golden_recipe", Path(__file__).parent.parent / "goldens" / "recipe.py")
-recipe = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(recipe)
 
 
 def random_state(
