@@ -61,13 +61,15 @@ def new_key(path: Path, password: str | None = None) -> NewKey:
     minisign = _library()
     public = path.with_name(path.name + ".pub")
     if (path.parent / MANIFEST_NAME).exists():
-        raise DatasetError(f"--new-key {path}: lies in a dataset folder, which is to be published")
+        raise DatasetError.naming("{new_key} {}: lies in a dataset folder, which is to be published", path)
     if os.path.lexists(path):
-        raise DatasetError(f"--new-key {path}: exists; wanted a new FILE")
+        raise DatasetError.naming("{new_key} {}: exists; wanted a new FILE", path)
     if os.path.lexists(public):
-        raise DatasetError(
-            f"--new-key {public}: exists, without the secret key {path.name}; remove it if a --new-key was interrupted "
-            "here, otherwise give another FILE"
+        raise DatasetError.naming(
+            "{new_key} {}: exists, without the secret key {}; remove it if a {new_key} was "
+            "interrupted here, otherwise give another FILE",
+            public,
+            path.name,
         )
     pair = minisign.KeyPair.generate()
     with pair.secret_key as secret:
@@ -96,7 +98,7 @@ def sign(config: SignConfig, ask: Callable[[], str] | None = None) -> str:
         public = secret.get_public_key()
         path = config.folder / SIGNATURE_NAME
         if os.path.lexists(path) and not config.force and not _same_key(_signature(path), public):
-            raise DatasetError(f"{path}: not a signature by this key; --force replaces it")
+            raise DatasetError.naming("{}: not a signature by this key; {force} replaces it", path)
         try:
             signature = secret.sign(data, trusted_comment=f"{TRUSTED}{manifest.digest}")
         except minisign.Error as error:
@@ -162,10 +164,10 @@ def _secret_key(path: Path, ask: Callable[[], str] | None) -> SecretKey:
         secret = minisign.SecretKey.from_bytes(read_bounded(path, MAX_TEXT_BYTES))
         if secret.is_encrypted():
             if ask is None:
-                raise DatasetError(f"--key {path}: protected by a password")
+                raise DatasetError.naming("{key} {}: protected by a password", path)
             secret.decrypt(ask())
     except minisign.Error as error:
-        raise DatasetError(f"--key {path}: no secret key of minisign, or not opened: {error}") from None
+        raise DatasetError.naming("{key} {}: no secret key of minisign, or not opened: {}", path, error) from None
     return secret
 
 

@@ -241,7 +241,7 @@ def refuse_inside(out: Path, folder: Path, *, itself: bool) -> None:
     """Raises ResumeError if ``out`` lies inside a dataset folder, or (``itself``) is that folder, links followed."""
     place, dataset = out.resolve(), folder.resolve()
     if dataset in place.parents or (itself and place == dataset):
-        raise ResumeError(f"--out {out}: lies in the dataset, which holds nothing but its own files")
+        raise ResumeError.naming("{out} {}: lies in the dataset, which holds nothing but its own files", out)
 
 
 def clutter(folder: Path) -> list[str]:

@@ -221,6 +221,8 @@ def transfer_command(config: TransferConfig) -> None:
 
     result = evaluate_transfer(config)
     say(result.table())
+    for reason in result.skipped.values():
+        say(f"skipped: {reason.in_shell()}")
     say(f"results: {result.path}")
 
 
@@ -256,6 +258,6 @@ def export_command(encoder: str, format_: str, out: Path, force: bool) -> None:
     except ConfigError as error:
         raise click.UsageError(error.in_shell()) from error
     if out.exists() and not force:
-        raise ResumeError(f"--out {out}: exists; wanted a new file, or --force to replace it")
+        raise ResumeError.naming("{out} {}: exists; wanted a new file, or {force} to replace it", out)
     arch = export_encoder(open_encoder(encoder=encoder).module, out, format_)
     say(f"{arch} for {format_}: {out}")

@@ -78,8 +78,8 @@ def _together(rows: Ints, parts: list[Future[list[Pixels]]], data: LabelledImage
     for i, image in zip(rows, images):
         if image.shape != images[0].shape:
             (h0, w0), (h1, w1) = images[0].shape[:2], image.shape[:2]
-            raise DataError(
-                f"{data.where(i)}: {h1}x{w1} pixels where others have {h0}x{w0}; give --size to resize them"
+            raise DataError.naming(
+                "{}: {}x{} pixels where others have {}x{}; give {size} to resize them", data.where(i), h1, w1, h0, w0
             )
     return np.stack(images)
 

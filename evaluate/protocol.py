@@ -241,7 +241,7 @@ class Protocol(ABC, Generic[Config, Images]):
     def _measured(self, seeds: tuple[int, ...], *, held: bool = False) -> Results:
         started = time.monotonic()
         self.check()
-        require_writable(self.config.out, "--out")
+        require_writable(self.config.out)
         with self._processes() as self.processes:
             encoder = self._open(seeds[0])
             first = self.on(encoder, *self.load(), seed=seeds[0], processes=self.processes)

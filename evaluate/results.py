@@ -124,8 +124,11 @@ def same_encoder(entry: Entry, encoder: LoadedEncoder, path: Path) -> Entry:
     """An earlier entry. Raises ResumeError if it is another encoder's."""
     if entry.get("encoder_sha256") != encoder.sha256:
         there = str(entry.get("encoder_sha256"))[:12]
-        raise ResumeError(
-            f"{path}: holds this result for another encoder ({there}…, this one is {encoder.sha256[:12]}…); "
-            "wanted another --out, or --force to replace it"
+        raise ResumeError.naming(
+            "{}: holds this result for another encoder ({}…, this one is {}…); wanted another {out}, "
+            "or {force} to replace it",
+            path,
+            there,
+            encoder.sha256[:12],
         )
     return entry

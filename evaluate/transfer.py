@@ -106,7 +106,7 @@ class TransferResult:
 
     path: Path
     results: dict[str, Results]  # by dataset
-    skipped: dict[str, str]  # why, by dataset
+    skipped: dict[str, MissingDataset]  # why, by dataset
 
     def table(self) -> str:
         """For people: a line for each dataset, and their mean."""
@@ -117,7 +117,7 @@ class TransferResult:
             rows.append([dataset, entry["protocol"]["metric"], mean_std(values), str(entry["n"])])
         means = [result.mean for result in self.results.values()]
         rows.append([f"mean of {len(means)}", "", f"{sum(means) / len(means):.2f}", ""])
-        return "\n".join([*aligned(rows), *(f"skipped: {reason}" for reason in self.skipped.values())])
+        return "\n".join(aligned(rows))
 
 
 def evaluate_transfer(config: TransferConfig) -> TransferResult:
@@ -132,13 +132,13 @@ def evaluate_transfer(config: TransferConfig) -> TransferResult:
 
     path = config.out / "transfer.json"
     results: dict[str, Results] = {}
-    skipped: dict[str, str] = {}
+    skipped: dict[str, MissingDataset] = {}
     with locked_folder(config.out):
         for dataset in SUITES[config.suite].datasets:
             try:
                 results[dataset] = LinearProbe(config.probe(dataset), path).measure_held()
             except MissingDataset as error:
-                skipped[dataset] = str(error)
+                skipped[dataset] = error
     if not results:
         names = ", ".join(SUITES[config.suite].datasets)
         raise DataError.naming("{root} {}: holds none of the suite's datasets ({})", config.root, names)

@@ -60,7 +60,7 @@ def parse_encoding(text: str) -> int | None:
         return None
     match = re.fullmatch(r"jpeg:(\d{1,3})(:444)?", text) if isinstance(text, str) else None
     if match is None or not 1 <= int(match[1]) <= 100:
-        raise RecipeError(f"--encoding {text!r}: wanted raw or jpeg:Q[:444] with Q from 1 to 100")
+        raise RecipeError.naming("{encoding} {!r}: wanted raw or jpeg:Q[:444] with Q from 1 to 100", text)
     return int(match[1])
 
 

@@ -60,8 +60,8 @@ def card_command(**values: Any) -> None:
     for name in report.written:
         say(config.folder / name)
     if report.kept:
-        raise DatasetError(
-            f"{config.folder}: {' and '.join(report.kept)}: edited, or not written by this command; --force replaces"
+        raise DatasetError.naming(
+            "{}: {}: edited, or not written by this command; {force} replaces", config.folder, " and ".join(report.kept)
         )
 
 

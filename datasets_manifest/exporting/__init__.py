@@ -109,15 +109,15 @@ def _claim(out: Path, state: dict[str, Any], name: str) -> bool:
     if present is None:
         entries = [name for name in os.listdir(out) if not is_clutter(name)]
         if any(not (name.startswith(".") and name.endswith(".tmp")) for name in entries):
-            raise ResumeError(f"--out {out}: not empty, and no export of this program ({name} is missing)")
+            raise ResumeError.naming("{out} {}: not empty, and no export of this program ({} is missing)", out, name)
         write_json(path, {**state, "complete": False})
         return False
     found = read_json(present, MAX_STATE_BYTES)
     there = {key: found.get(key) for key in state} if isinstance(found, dict) else {}
     for key in ("format", "per_file"):
         if there.get(key) != state[key]:
-            raise ResumeError(f"--out {out}: an export with {key} {there.get(key)}, wanted {state[key]}")
+            raise ResumeError.naming("{out} {}: an export with {} {}, wanted {}", out, key, there.get(key), state[key])
     if there["dataset"] != state["dataset"]:
-        raise ResumeError(f"--out {out}: an export of another dataset")
+        raise ResumeError.naming("{out} {}: an export of another dataset", out)
     os.rename(present, path)  # what an earlier version wrote may have the other name
     return found.get("complete") is True

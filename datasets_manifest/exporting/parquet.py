@@ -28,7 +28,7 @@ class ParquetFormat(Format):
             import pyarrow
             import pyarrow.parquet
         except ImportError:
-            raise DatasetError("--format parquet needs pyarrow; pip install 'genrep[parquet]'") from None
+            raise DatasetError.naming("{format} parquet needs pyarrow; pip install 'genrep[parquet]'") from None
         self.pa, self.parquet = pyarrow, pyarrow.parquet
         self.types = {field["name"]: self._type(field) for field in manifest.fields}
         self.group = max(min(ROWS, GROUP_BYTES * manifest.num_pairs // manifest.num_bytes), 1)

@@ -82,7 +82,7 @@ def rebuild(config: RebuildConfig) -> RebuildReport:
             manifest is written. Or ``out`` was finished before, and a shard there has gone or changed since.
     """
     given = load_manifest(config.source)
-    require_writable(config.out, "--out")
+    require_writable(config.out)
     finished = (config.out / MANIFEST_NAME).exists()
     made = _found(config.out, given) if finished else _made(config, given)
     shards = [shard_sameness(wanted, shard) for wanted, shard in zip(given.shards, made, strict=True)]
@@ -100,11 +100,16 @@ def _found(out: Path, given: Manifest) -> list[Shard]:
     """The shards of a folder that is finished, all of them whole. Raises ResumeError, DatasetError."""
     manifest = read_manifest(out)
     if manifest.id != given.id:
-        raise ResumeError(f"--out {out}: holds another dataset, {manifest.id[:12]}…, wanted {given.id[:12]}…")
+        raise ResumeError.naming(
+            "{out} {}: holds another dataset, {}…, wanted {}…", out, manifest.id[:12], given.id[:12]
+        )
     if faults := _faults(out, manifest, manifest.shards):
-        raise DatasetError(
-            f"--out {out}: was finished, but {faults[0]} ({len(faults)} of {len(manifest.shards)} shards); "
-            "genrep-manifest repair brings them back"
+        raise DatasetError.naming(
+            "{out} {}: was finished, but {} ({} of {} shards); genrep-manifest repair brings them back",
+            out,
+            faults[0],
+            len(faults),
+            len(manifest.shards),
         )
     return manifest.shards
 
@@ -115,9 +120,11 @@ def _made(config: RebuildConfig, given: Manifest) -> list[Shard]:
     build_shards(given.to_json(), range(len(given.shards)), config.out, config.making)
     made = list(done_shards(config.out, given.recipe))
     if len(made) != len(given.shards):
-        raise DatasetError(f"--out {config.out}: {len(made)} of {len(given.shards)} shards are left of those just made")
+        raise DatasetError.naming(
+            "{out} {}: {} of {} shards are left of those just made", config.out, len(made), len(given.shards)
+        )
     if faults := _faults(config.out, given, [shard for shard in made if shard.name not in kept]):
-        raise DatasetError(f"--out {config.out}: just made, but {faults[0]}; the same command makes it again")
+        raise DatasetError.naming("{out} {}: just made, but {}; the same command makes it again", config.out, faults[0])
     return made
 
 

@@ -83,14 +83,18 @@ class Fetch:
         if not self.hidden.is_symlink():
             self.hidden.mkdir(exist_ok=True)
         if self.hidden.is_symlink() or any(path.is_symlink() or not path.is_file() for path in self.hidden.iterdir()):
-            raise ResumeError(f"--out {folder}: {HIDDEN} there is not of a pull: a link or a folder; remove it")
+            raise ResumeError.naming(
+                "{out} {}: {} there is not of a pull: a link or a folder; remove it", folder, HIDDEN
+            )
 
     def run(self, shards: Sequence[Shard], jobs: int) -> None:
         """Fetch those that are not there yet. Raises DatasetError with what ended it; what came stays."""
         coming = sum(shard.bytes for shard in shards if not self._has_size(shard))
         here = sum(self._part_size(shard) for shard in shards)
         if coming - here > (free := shutil.disk_usage(self.folder).free):
-            raise DatasetError(f"--out {self.folder}: {coming - here} bytes are to come, the disk has {free} left")
+            raise DatasetError.naming(
+                "{out} {}: {} bytes are to come, the disk has {} left", self.folder, coming - here, free
+            )
         total = sum(shard.bytes for shard in shards)
         with Progress(total, "byte", "fetching", initial=here) as self._progress, ThreadPoolExecutor(jobs) as threads:
             begun = {threads.submit(self._shard, shard): shard for shard in shards}
@@ -108,7 +112,9 @@ class Fetch:
             if isinstance(error, (Refused, Lost)):
                 raise DatasetError(f"{self.source.where}: {shard.name}: {error}")
             if isinstance(error, OSError):
-                raise DatasetError(f"--out {self.folder}: cannot write {shard.name} ({error.strerror or error})")
+                raise DatasetError.naming(
+                    "{out} {}: cannot write {} ({})", self.folder, shard.name, error.strerror or error
+                )
             if error is not None and not isinstance(error, Stopped):
                 raise error
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genrep.errors import DatasetError, ResumeError
+from genrep.errors import DatasetError, ResumeError, phrase
 from genrep.net import HttpSource, Limits, Lost, Refused, Stop, persist, shown
 from genrep.progress import Progress, note
 from genrep.untrusted import one_line
@@ -22,6 +22,7 @@ ENDPOINT = "https://huggingface.co"
 # https://huggingface.co/docs/hub/repositories-recommendations
 MAX_FILE_BYTES, GOOD_FILE_BYTES = 50 * 10**9, 20 * 10**9
 MAX_FILES_PER_FOLDER, MAX_FILES = 10_000, 100_000
+OTHER_SIZE = phrase("build it with another {shard_size}")
 COMMIT_FILES, COMMIT_BYTES = 50, 10 * 10**9  # of one commit: what an interruption can lose
 _PLACE = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+?)(?:@([\w.-]+))?((?:/[\w.-]+)*)/?", re.ASCII)
 
@@ -64,13 +65,18 @@ def hub_source(text: str, limits: Limits, stop: Stop) -> HttpSource:
 def check_advice(manifest: Manifest, num_files: int) -> list[str]:
     """The Hub's advice on sizes and counts: returns warnings, raises DatasetError where it would not take the dataset."""
     largest = max(shard.bytes for shard in manifest.shards)
-    hint = "build it with another --shard-size"
     if largest > MAX_FILE_BYTES:
-        raise DatasetError(f"hf://: a shard of {largest} bytes, the Hub takes {MAX_FILE_BYTES} a file; {hint}")
+        raise DatasetError.naming(
+            "hf://: a shard of {} bytes, the Hub takes {} a file; {}", largest, MAX_FILE_BYTES, OTHER_SIZE
+        )
     if num_files > MAX_FILES:
-        raise DatasetError(f"hf://: {num_files} files, the Hub takes {MAX_FILES} a repository; {hint}")
+        raise DatasetError.naming(
+            "hf://: {} files, the Hub takes {} a repository; {}", num_files, MAX_FILES, OTHER_SIZE
+        )
     if num_files > MAX_FILES_PER_FOLDER:
-        raise DatasetError(f"hf://: {num_files} files, the Hub takes {MAX_FILES_PER_FOLDER} a folder; {hint}")
+        raise DatasetError.naming(
+            "hf://: {} files, the Hub takes {} a folder; {}", num_files, MAX_FILES_PER_FOLDER, OTHER_SIZE
+        )
     if largest > GOOD_FILE_BYTES:
         return [f"a shard of {largest} bytes: the Hub advises at most {GOOD_FILE_BYTES}"]
     return []

@@ -247,20 +247,20 @@ def _refuse_other(folder: Path, manifest: Manifest) -> None:
         with suppress(ManifestError):  # a damaged one is renewed
             other = read_manifest_file(path)
             if other.digest != manifest.digest:
-                raise ResumeError(f"--out {folder}: another dataset is there: {_difference(other, manifest)}")
+                raise ResumeError.naming("{out} {}: another dataset is there: {}", folder, _difference(other, manifest))
             return
     recipe = folder / "recipe.json"
     with suppress(ManifestError):
         if digest_json(read_json(recipe, MAX_EXTRA_BYTES)) != manifest.id:
-            raise ResumeError(f"--out {folder}: {recipe.name} there is another dataset's")
+            raise ResumeError.naming("{out} {}: {} there is another dataset's", folder, recipe.name)
     known = {MANIFEST_NAME, HIDDEN, *EXTRAS}
     known |= {name for shard in manifest.shards for name in (shard.name, shard.record_name)}
     for path in folder.iterdir():
         if is_clutter(path.name):
             continue
         if path.name not in known and not (path.name.startswith(".") and path.name.endswith(".tmp")):
-            raise ResumeError(
-                f"--out {folder}: {printable(path.name)} there is no part of this dataset; wanted a new folder"
+            raise ResumeError.naming(
+                "{out} {}: {} there is no part of this dataset; wanted a new folder", folder, printable(path.name)
             )
 
 

@@ -87,5 +87,5 @@ def _to_folder(config: PushConfig) -> tuple[int, int]:
             )
         )
     except (DatasetError, ResumeError) as error:
-        raise type(error)(str(error).removeprefix("--out ")) from None
+        raise type(error)(str(error).removeprefix("out ")) from None
     return report.fetched, report.kept

@@ -70,7 +70,7 @@ def measure(split: VocSplit, detections: Sequence[Objects]) -> dict[str, Any]:
         DataError: a class has no object in the split that counts.
     """
     if without := uncounted(split):
-        raise DataError(f"split {split.name}: class {without[0]!r} has {UNCOUNTED}; give --classes")
+        raise DataError.naming("split {}: class {!r} has {}; give {classes}", split.name, without[0], UNCOUNTED)
     real = truth(split)
     by_metric = {
         metric: 100 * detection_ap(real, detections, len(split.classes), OVERLAPS, metric)

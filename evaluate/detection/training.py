@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from genrep.errors import TrainingError
+from genrep.errors import TrainingError, phrase
 from genrep.runs import engine
 from genrep.runs.engine import Pace
 from genrep.runs.metrics import Line
@@ -95,7 +95,7 @@ class Trainer:
         values = torch.stack([loss, *losses.values()]).tolist()
         if not self.processes.agree(math.isfinite(values[0])):
             found = f"{self.folder.name}: loss is {values[0]} at step {self.step}, lr {rate:.3g}"
-            raise diverged(self.folder.parent, found, "try a lower --lr")
+            raise diverged(self.folder.parent, found, phrase("try a lower {lr}"))
         self.optimiser.step()
         self.step += 1
         return {"loss": values[0], **dict(zip(losses, values[1:])), "lr": rate}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from genrep.errors import DataError
+from genrep.errors import DataError, phrase
 from genrep.features import Frozen
 from genrep.files import sha256_file
 from genrep.images.labelled import LabelledImages
@@ -140,7 +140,7 @@ class Finetuning(ImagesProtocol[FinetuneConfig]):
             total=self.epochs * feed.per_epoch,
             shown_every=feed.per_epoch,
             batch_size=self.batch_size,
-            smaller="try a smaller one",
+            smaller=phrase("try a smaller one"),
             way=trainer.way,
             identity={**self.key, "encoder_sha256": self.encoder.sha256},
             checkpoint_every=feed.per_epoch,
@@ -158,7 +158,7 @@ class Finetuning(ImagesProtocol[FinetuneConfig]):
             for pixels, wanted in zip(images, labels):
                 tally.add(network.head(frozen(pixels))[:, None], wanted.to(self.device))
                 progress.update(len(pixels))
-        return tally.scores([f"give a smaller --lr than {self.lr:g}"])[0]
+        return tally.scores([phrase("give a smaller {lr} than {:g}", self.lr)])[0]
 
 
 def choose_labelled(data: LabelledImages, labels: str, seed: int) -> Ints:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genrep.errors import Phrase, phrase
 from genrep.runs.engine import Trainer
 from genrep.runs.metrics import Line
 from genrep.runs.sanity import diverged
@@ -64,9 +65,9 @@ class FinetuneTrainer(Trainer):
         self.batches: Iterator[tuple[Tensor, Tensor]] = iter(())
 
     @property
-    def way(self) -> str:
+    def way(self) -> Phrase:
         """Out of a training that has diverged."""
-        return f"give a smaller --lr than {self.lr:g}"
+        return phrase("give a smaller {lr} than {:g}", self.lr)
 
     @property
     def position(self) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from genrep.errors import TrainingError
+from genrep.errors import Phrase, TrainingError
 
 TOP5_CLASSES = 6  # with fewer, five guesses are all or all but none
 TEST_BATCH = 8192
@@ -73,7 +73,7 @@ class Tally:
             best = logits.topk(5, dim=2).indices == labels[:, None, None]
             self._right5 += best.any(dim=2).sum(dim=0)
 
-    def scores(self, advice: Sequence[str] = ()) -> list[Score]:
+    def scores(self, advice: Sequence[Phrase] = ()) -> list[Score]:
         """Of each classifier; classes without an image do not count.
 
         Raises:
@@ -81,7 +81,8 @@ class Tally:
         """
         for g, finite in enumerate(self._finite.tolist()):
             if not finite:
-                raise TrainingError("; ".join(["the classifier's outputs are not finite", *advice[g : g + 1]]))
+                text = "; ".join(["the classifier's outputs are not finite", *("{}" for _ in advice[g : g + 1])])
+                raise TrainingError.naming(text, *advice[g : g + 1])
         there = self._counts > 0
         total = int(self._counts.sum())
         per_class = (self._right[:, there].double() / self._counts[there]).mean(dim=1).tolist()
@@ -102,7 +103,7 @@ def evaluate_heads(
     heads: int,
     classes: int,
     device: torch.device,
-    advice: Sequence[str] = (),
+    advice: Sequence[Phrase] = (),
 ) -> list[Score]:
     """Scores of classifiers whose logits have the shape ``(B, heads, classes)``; ``advice`` as of ``Tally.scores``."""
     tally = Tally(classes, heads)

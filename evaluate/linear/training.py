@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genrep.errors import phrase
 from genrep.runs.engine import Course, Pace, Trainer
 from genrep.runs.metrics import Line
 
@@ -73,7 +74,7 @@ class HeadsTrainer(Trainer):
 
     def line(self, means: dict[str, float], pace: Pace) -> Line:
         """The epoch's scores. Raises TrainingError if a head has diverged."""
-        advice = [f"give a smaller --lr than {lr:g}" for lr in self.lrs]
+        advice = [phrase("give a smaller {lr} than {:g}", lr) for lr in self.lrs]
         classes = self.heads.parameters["bias"].shape[1]
         found = evaluate_heads(self.heads.logits, self.test, len(self.lrs), classes, self.heads.device, advice)
         self.scores.append(found)
@@ -115,7 +116,7 @@ def course_of(trainer: HeadsTrainer, out: Path, identity: Mapping[str, Any] | No
         total=trainer.epochs * per_epoch,
         shown_every=per_epoch,
         batch_size=trainer.feed.batch_size,
-        smaller="try a smaller one",
+        smaller=phrase("try a smaller one"),
         identity=identity or {},
         lines=(per_epoch,),
         losses=(),  # the scores say it

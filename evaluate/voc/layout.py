@@ -113,14 +113,16 @@ class _Raw:
 def check_root(root: Path) -> None:
     """Raises DataError if the folder is not in VOC's layout, naming a subfolder that is."""
     if not root.is_dir():
-        raise DataError(f"--data {root}: no such folder")
+        raise DataError.naming("{data} {}: no such folder", root)
     missing = [name for name in FOLDERS if not (root / name).is_dir()]
     if not missing:
         return
     inside = sorted(path.parent for path in root.glob("*/Annotations"))
     inside += sorted(path.parent for path in root.glob("VOCdevkit/*/Annotations"))
     hint = f"; {inside[0]} may be meant" if inside else ""
-    raise DataError(f"--data {root}: has no {' and no '.join(missing)}; wanted a folder in Pascal VOC's layout{hint}")
+    raise DataError.naming(
+        "{data} {}: has no {}; wanted a folder in Pascal VOC's layout{}", root, " and no ".join(missing), hint
+    )
 
 
 def read_split(
@@ -255,10 +257,11 @@ def measured_classes(
     told += f"; and {len(reasons) - MOST_TOLD} more" if len(reasons) > MOST_TOLD else ""
     what = f"{len(reasons)} of {len(classes)} classes cannot be measured ({told})"
     if not left:
-        raise DataError(f"--data {where}: {what}; wanted one at least that can")
+        raise DataError.naming("{data} {}: {}; wanted one at least that can", where, what)
     if not measurable:
-        way = f"give --classes {MEASURABLE} for the other {len(left)}, or their names"
-        raise DataError(f"--data {where}: {what}; {way}")
+        raise DataError.naming(
+            "{data} {}: {}; give {classes} {} for the other {}, or their names", where, what, MEASURABLE, len(left)
+        )
     if not silent:
         note(f"{where}: {what}; the other {len(left)} are")
     return left

@@ -52,7 +52,7 @@ def build_from_folder(config: FolderConfig) -> BuildReport:
     if config.encoding is not None:
         parse_encoding(config.encoding)
     shard_pairs(config.shard_size, MAX_SHARDS, 1.0)
-    require_writable(config.out, "--out")
+    require_writable(config.out)
     processes = config.processes or len(os.sched_getaffinity(0))
     images = _named(config) if is_small(config.data) else _files(config, processes)
     plan = _plan(config, images)

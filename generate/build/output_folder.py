@@ -60,7 +60,7 @@ def claim(folder: Path, plan: Plan) -> None:
         return
     found = read_object(path, ResumeError)
     if found != plan.recipe:
-        raise ResumeError(f"--out {folder}: holds another dataset ({differences(found, plan.recipe)})")
+        raise ResumeError.naming("{out} {}: holds another dataset ({})", folder, differences(found, plan.recipe))
 
 
 def claimed_plan(folder: Path, plan: Plan) -> Plan:
@@ -79,8 +79,8 @@ def refuse_strangers(folder: Path) -> None:
     )
     others = [name for name in others if not name.endswith(".tmp")]  # of another part that claims the folder now
     if others:
-        raise ResumeError(
-            f"--out {folder}: not empty and no dataset of genrep (found {others[0]}); give an empty folder"
+        raise ResumeError.naming(
+            "{out} {}: not empty and no dataset of genrep (found {}); give an empty folder", folder, others[0]
         )
 
 

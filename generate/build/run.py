@@ -158,9 +158,13 @@ def _require_whole(job: Job, manifest: Manifest) -> None:
     there = {shard.name for shard in done_shards(job.out, job.plan.recipe)}
     gone = [shard.name for shard in manifest.shards if shard.name not in there]
     if gone:
-        raise DatasetError(
-            f"--out {job.out}: was finished, but {gone[0]} is missing or cut ({len(gone)} of {len(manifest.shards)} shards); "
-            "genrep-manifest repair brings them back"
+        raise DatasetError.naming(
+            "{out} {}: was finished, but {} is missing or cut ({} of {} shards); genrep-manifest "
+            "repair brings them back",
+            job.out,
+            gone[0],
+            len(gone),
+            len(manifest.shards),
         )
 
 

@@ -30,7 +30,7 @@ def preview_command(config: PreviewConfig) -> None:
 
     found = preview_views(config)
     for reason in found.left_out:
-        say(f"left out       {reason}", err=True)
+        say(f"left out       {reason.in_shell()}", err=True)
     for item in () if config.distances else found.shown:
         title = " ".join((item.panel.title, *item.panel.part))
         low, mean, high = item.distances.min(), item.distances.mean(), item.distances.max()

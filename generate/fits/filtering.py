@@ -133,7 +133,7 @@ def fit_filter(config: FilterConfig) -> FilterResult:
         ResumeError: ``out`` holds another run, or its checkpoint cannot be read.
         TrainingError: the loss is not finite, or a batch does not fit the device's memory.
     """
-    require_writable(config.out, "--out")
+    require_writable(config.out)
     require_images(config.data)
     device = pick_device(config.device)
     source = open_for_filter(config, device)

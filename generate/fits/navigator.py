@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from genrep.devices import pick_device, pick_precision
 from genrep.encoders import ARCHS, EMBEDDING_DIM, Projector, build_encoder
-from genrep.errors import RecipeError
+from genrep.errors import RecipeError, phrase
 from genrep.files import require_writable, write_json
 from genrep.infonce import info_nce
 from genrep.runs.engine import Course, Pace, Run, Trainer
@@ -37,7 +37,7 @@ from .pictures import STRIP_COLUMNS, evenly, save_strip
 from .source import Source, Stopwatch, at_work, open_source
 
 FACTS_FILE, STRIP_FILE, WALKS = "navigator.json", "strip.png", "walks"
-WAY = "try a lower --lr-f or --lr-walk"  # out of a training that has diverged
+WAY = phrase("try a lower {lr_f} or {lr_walk}")  # out of a training that has diverged
 FALLEN = 0.95  # of the loss to stop at: a window below this counts as the first fall, noise on the way down does not
 BETAS = (0.5, 0.999)
 
@@ -301,7 +301,7 @@ def fit_navigator(config: NavigatorConfig) -> NavigatorResult:
         ResumeError: ``out`` holds another run, or its checkpoint cannot be read.
         TrainingError: a loss is not finite, or a batch does not fit the device's memory.
     """
-    require_writable(config.out, "--out")
+    require_writable(config.out)
     device = pick_device(config.device)
     source = open_source(config.gen, config.weights, device, config.generator_options())
     if config.supervised and not len(source.conditions.choices):

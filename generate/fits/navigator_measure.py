@@ -219,7 +219,7 @@ def measure_delta(config: DeltaConfig) -> dict[str, Any]:
         WeightsError: a file is no navigator, or states no latent law and no ``gen`` is given.
         RecipeError: there is no such generator, or a walk does not fit its latent.
     """
-    require_writable(config.out.parent, "--out")
+    require_writable(config.out.parent)
     started, device = time.monotonic(), pick_device(config.device)
     law = None if config.gen is None else open_source(config.gen, None, device).latent
     rows = [_open(path, law, device) for path in config.walks]
@@ -250,7 +250,7 @@ def _open(path: Path, law: LatentSpec | None, device: torch.device) -> _Row:
     loaded = load_walk(path)
     latent = law or loaded.facts.latent
     if latent is None:
-        raise WeightsError(f"{loaded.path}: does not say on which latents it was learned; give --gen")
+        raise WeightsError.naming("{}: does not say on which latents it was learned; give {gen}", loaded.path)
     scope = chunk_scope(latent, loaded.facts.chunks, str(loaded.path))
     if loaded.walk.dim != scope.dim:
         raise WeightsError(f"{loaded.path}: moves {loaded.walk.dim} components, the latent has {scope.dim} there")

@@ -139,7 +139,7 @@ def fit_steer(config: SteerConfig) -> SteerResult:
         ResumeError: ``out`` holds another run, or its checkpoint cannot be read.
         TrainingError: a loss is not finite, or a batch does not fit the device's memory.
     """
-    require_writable(config.out, "--out")
+    require_writable(config.out)
     device = pick_device(config.device)
     source = open_source(config.gen, config.weights, device, config.generator_options())
     identity = {**config.identity(), **source.identity_of_images()}

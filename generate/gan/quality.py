@@ -153,7 +153,7 @@ def measure_gan(config: MeasureGanConfig) -> dict[str, Any]:
         WeightsError: the weights cannot be read.
     """
     started = time.monotonic()
-    require_writable(config.out.parent, "--out")
+    require_writable(config.out.parent)
     require_images(config.data)
     seed, device = config.seed, str(pick_device(config.device))
     generator = load_generator(weights=config.weights, device=device)

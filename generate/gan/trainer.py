@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genrep.devices import pick_device, pick_precision
-from genrep.errors import ResumeError, WeightsError
+from genrep.errors import ResumeError, WeightsError, phrase
 from genrep.files import require_writable, sha256_file, write_atomic, write_json
 from genrep.images.inventory import inventory_of_pixels
 from genrep.images.labelled import LabelledImages
@@ -42,7 +42,7 @@ from .config import FitGanConfig
 from .discriminator import Discriminator, adjust_probability, augment
 
 NETWORKS = ("generator", "average", "discriminator")
-WAY = "try a lower --lr"  # out of a training that has diverged
+WAY = phrase("try a lower {lr}")  # out of a training that has diverged
 SHEET_COLUMNS, SHEET_ROWS = 16, 8
 ADA_INTERVAL = 4  # steps between two adjustments of the augmentation probability
 
@@ -314,7 +314,7 @@ def check_run(config: FitGanConfig) -> None:
         WeightsError: there is no file ``init``.
     """
     pick_device(config.device)
-    require_writable(config.out, "--out")
+    require_writable(config.out)
     if config.init is not None and not config.init.is_file():
         raise WeightsError.naming(
             "{init} {}: no such file; wanted checkpoint.pt of another run of fit-gan", config.init

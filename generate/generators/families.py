@@ -84,14 +84,14 @@ def open_module(name: str, device: str | torch.device) -> Generator:
         RecipeError: it cannot be imported.
         GeneratorError: the factory raised, or its generator is not what the protocol asks for.
     """
-    factory = find_factory(name, "--gen", "a generator", RecipeError)
+    factory = find_factory(name, "gen", "a generator", RecipeError)
     try:
         takes_device = "device" in inspect.signature(factory).parameters
         generator: Generator = factory(device=device) if takes_device else factory()
     except GenRepError:
         raise
     except Exception as error:  # whatever a stranger's factory raises is theirs to mend, in one line
-        raise GeneratorError(f"--gen {name}: the factory raised {type(error).__name__}: {error}") from error
+        raise GeneratorError.naming("{gen} {}: the factory raised {}: {}", name, type(error).__name__, error) from error
     check_attributes(generator, name)
     _freeze(generator)
     return generator
@@ -112,20 +112,20 @@ def check_attributes(generator: Any, name: str) -> None:
     """Raise GeneratorError unless the object has the attributes of a Generator, of the right kinds."""
     for attribute in ATTRIBUTES:
         if not hasattr(generator, attribute):
-            raise GeneratorError(f"--gen {name}: the generator has no attribute {attribute!r}")
+            raise GeneratorError.naming("{gen} {}: the generator has no attribute {!r}", name, attribute)
     if not isinstance(generator.latent, LatentSpec):
-        raise GeneratorError(
-            f"--gen {name}: latent is a {type(generator.latent).__name__}, wanted a genrep.generate.LatentSpec"
+        raise GeneratorError.naming(
+            "{gen} {}: latent is a {}, wanted a genrep.generate.LatentSpec", name, type(generator.latent).__name__
         )
     classes = generator.num_classes
     if isinstance(classes, bool) or not isinstance(classes, int) or classes < 0:
-        raise GeneratorError(f"--gen {name}: num_classes is {classes!r}, wanted an integer, 0 for no classes")
+        raise GeneratorError.naming("{gen} {}: num_classes is {!r}, wanted an integer, 0 for no classes", name, classes)
     shape = generator.image_shape
     sane = isinstance(shape, (tuple, list)) and len(shape) == 2
     if not (sane and all(isinstance(side, int) and side > 0 for side in shape)):
-        raise GeneratorError(f"--gen {name}: image_shape is {shape!r}, wanted (height, width)")
+        raise GeneratorError.naming("{gen} {}: image_shape is {!r}, wanted (height, width)", name, shape)
     allow_range = getattr(generator, "allow_range", False)
     if not isinstance(allow_range, bool):
-        raise GeneratorError(f"--gen {name}: allow_range is {allow_range!r}, wanted True or False")
+        raise GeneratorError.naming("{gen} {}: allow_range is {!r}, wanted True or False", name, allow_range)
     if not callable(generator.synthesize):
-        raise GeneratorError(f"--gen {name}: synthesize is not callable")
+        raise GeneratorError.naming("{gen} {}: synthesize is not callable", name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from genrep.errors import GeneratorError
+from genrep.errors import GeneratorError, Phrase, phrase
 from genrep.progress import note
 
 from .base import Generator
@@ -24,7 +24,7 @@ MEND_OF_UNIT = MEND.format(range="that", formula="2x - 1")
 LARGEST_VALUE = 100.0  # of a sane image; published networks overshoot [-1, 1], seeded random weights reach 17
 
 
-def check_images(images: object, z: Tensor, generator: Generator, where: str) -> Tensor:
+def check_images(images: object, z: Tensor, generator: Generator, where: str | Phrase) -> Tensor:
     """Return the images if they are float ``(B, 3, H, W)`` on the latents' device. ``where`` begins the error's line.
 
     Raises:
@@ -34,12 +34,12 @@ def check_images(images: object, z: Tensor, generator: Generator, where: str) ->
 
     if not isinstance(images, torch.Tensor) or not images.is_floating_point():
         found = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__
-        raise GeneratorError(f"{where}: synthesize gave {found}, wanted a float tensor")
+        raise GeneratorError.naming("{}: synthesize gave {}, wanted a float tensor", where, found)
     wanted = (len(z), 3, *generator.image_shape)
     if tuple(images.shape) != wanted:
-        raise GeneratorError(f"{where}: images of shape {tuple(images.shape)}, wanted {wanted}")
+        raise GeneratorError.naming("{}: images of shape {}, wanted {}", where, tuple(images.shape), wanted)
     if images.device.type != z.device.type:
-        raise GeneratorError(f"{where}: images on {images.device}, wanted {z.device} where the latents are")
+        raise GeneratorError.naming("{}: images on {}, wanted {} where the latents are", where, images.device, z.device)
     return images
 
 
@@ -56,11 +56,11 @@ def first_insane(largest: Tensor) -> tuple[int, float] | None:
     return (int(bad[0]), float(largest[int(bad[0])])) if len(bad) else None
 
 
-def require_sane(largest: Tensor, named: Callable[[int], str]) -> None:
+def require_sane(largest: Tensor, named: Callable[[int], str | Phrase]) -> None:
     """Raise GeneratorError at the first of ``largest_values`` that is not sane; ``named(row)`` says whose image it is."""
     if (insane := first_insane(largest)) is not None:
-        raise GeneratorError(
-            f"{named(insane[0])}: image values up to {insane[1]}, wanted finite and <= {LARGEST_VALUE:.0f}"
+        raise GeneratorError.naming(
+            "{}: image values up to {}, wanted finite and <= {:.0f}", named(insane[0]), insane[1], LARGEST_VALUE
         )
 
 
@@ -70,18 +70,23 @@ def probe(generator: Generator, name: str, device: str | torch.device) -> None:
     Raises:
         GeneratorError: it raised, or its images have another shape, kind, device or range than promised.
     """
-    where = f"--gen {name}"
+    where = phrase("{gen} {}", name)
     images = _synthesized(generator, 0, FIRST, device, where)
     if (insane := first_insane(largest_values(images))) is not None:
-        raise GeneratorError(
-            f"{where}: image values up to {insane[1]}, wanted finite and nominally in [-1, 1] (at most {LARGEST_VALUE:.0f})"
-            f"{_mend_of_bytes(insane[1])}"
+        raise GeneratorError.naming(
+            "{}: image values up to {}, wanted finite and nominally in [-1, 1] (at most {:.0f}){}",
+            where,
+            insane[1],
+            LARGEST_VALUE,
+            _mend_of_bytes(insane[1]),
         )
     if not getattr(generator, "allow_range", False):
         _check_range(generator, images, device, where)
 
 
-def _synthesized(generator: Generator, first: int, count: int, device: str | torch.device, where: str) -> Tensor:
+def _synthesized(
+    generator: Generator, first: int, count: int, device: str | torch.device, where: str | Phrase
+) -> Tensor:
     """The images of pairs ``first`` and up. Raises GeneratorError."""
     import torch
 
@@ -90,8 +95,8 @@ def _synthesized(generator: Generator, first: int, count: int, device: str | tor
         with torch.no_grad():
             images: object = generator.synthesize(z, y)
     except Exception as error:
-        raise GeneratorError(
-            f"{where}: synthesize raised {type(error).__name__} for z {tuple(z.shape)} on {z.device}: {error}"
+        raise GeneratorError.naming(
+            "{}: synthesize raised {} for z {} on {}: {}", where, type(error).__name__, tuple(z.shape), z.device, error
         ) from error
     return check_images(images, z, generator, where)
 
@@ -100,7 +105,7 @@ def _mend_of_bytes(largest: float) -> str:
     return f"; {MEND.format(range='[0, 255]', formula='x / 127.5 - 1')}" if LARGEST_VALUE < largest <= 256 else ""
 
 
-def _check_range(generator: Generator, images: Tensor, device: str | torch.device, where: str) -> None:
+def _check_range(generator: Generator, images: Tensor, device: str | torch.device, where: Phrase) -> None:
     """Refuse images that begin at 0: nothing is darker than a middle gray, and yet much is just that or exceeds 1.
 
     In [-1, 1] the value 0 is a gray like any other. A generator of bright images may never go below it, but then has no
@@ -129,12 +134,16 @@ def _check_range(generator: Generator, images: Tensor, device: str | torch.devic
     wanted = "wanted nominally [-1, 1]"
     if largest > OVERSHOOT:
         formula = "x / 127.5 - 1" if largest > LARGEST_VALUE else f"2x / {largest:.3g} - 1, or with its true maximum"
-        raise GeneratorError(f"{where}: {found}, {wanted}; {MEND.format(range=f'[0, {largest:.3g}]', formula=formula)}")
+        raise GeneratorError.naming(
+            "{}: {}, {}; {}", where, found, wanted, MEND.format(range=f"[0, {largest:.3g}]", formula=formula)
+        )
     if largest < HALF:
         return  # nearly one gray: nothing to tell a range by
     if float(together.quantile(0.01)) < NEAR_ZERO:
-        raise GeneratorError(f"{where}: {found}, {wanted}; {MEND.format(range='[0, 1]', formula='2x - 1')}")
-    note(f"{where}: {found}: bright images, or the range [0, 1] ({MEND_OF_UNIT})")
+        raise GeneratorError.naming(
+            "{}: {}, {}; {}", where, found, wanted, MEND.format(range="[0, 1]", formula="2x - 1")
+        )
+    note(f"{where.in_shell()}: {found}: bright images, or the range [0, 1] ({MEND_OF_UNIT})")
 
 
 def require_gradient(generator: Generator, name: str, device: str | torch.device) -> None:
@@ -151,18 +160,24 @@ def require_gradient(generator: Generator, name: str, device: str | torch.device
         try:
             found: object = generator.synthesize(z, y)
         except Exception as error:
-            raise GeneratorError(
-                f"--gen {name}: synthesize raised {type(error).__name__} for a z that requires its gradient: {error}"
+            raise GeneratorError.naming(
+                "{gen} {}: synthesize raised {} for a z that requires its gradient: {}",
+                name,
+                type(error).__name__,
+                error,
             ) from error
-        images = check_images(found, z, generator, f"--gen {name}")
+        images = check_images(found, z, generator, phrase("{gen} {}", name))
         if not images.requires_grad:
-            raise GeneratorError(
-                f"--gen {name}: its images carry no gradient back to z (no_grad, detach or numpy inside?); this needs it"
+            raise GeneratorError.naming(
+                "{gen} {}: its images carry no gradient back to z (no_grad, detach or numpy inside?); this needs it",
+                name,
             )
         (gradient,) = torch.autograd.grad(images.float().square().sum(), z, allow_unused=True)
     if gradient is None or not bool(torch.isfinite(gradient).all()):
         found = "none" if gradient is None else "not finite"
-        raise GeneratorError(f"--gen {name}: the gradient of its images with respect to z is {found}; this needs it")
+        raise GeneratorError.naming(
+            "{gen} {}: the gradient of its images with respect to z is {}; this needs it", name, found
+        )
 
 
 def _inputs(

@@ -56,7 +56,7 @@ def check_options(config: BuildConfig) -> None:
         parse_encoding(config.encoding)
     shard_pairs(config.shard_size, config.num_pairs, 1.0)
     parse_part(config.part)
-    require_writable(config.out, "--out")
+    require_writable(config.out)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,13 +198,13 @@ def recipe_of(resolved: dict[str, Any], config: RegenerationConfig) -> Recipe:
     if "source" in resolved:
         raise RecipeError("the dataset holds real images: make it again with genrep-generate from-folder, or fetch it")
     if "filter" in resolved and config.filter is None:
-        raise RecipeError("its pairs were filtered: give --filter keep=PART,weights=FILE")
+        raise RecipeError.naming("its pairs were filtered: give {filter} keep=PART,weights=FILE")
     with recipes_faults():
         name, family = resolved["generator"]["name"], resolved["generator"]["family"]
         if family == "module" or ":" in name:
             if config.gen != name:
-                raise RecipeError(
-                    f"its generator is code, {name[:100]!r}: give that as --gen if you trust it to be run here"
+                raise RecipeError.naming(
+                    "its generator is code, {!r}: give that as {gen} if you trust it to be run here", name[:100]
                 )
             return _declared(resolved, config, name, "module")
         if not NAME.fullmatch(name):

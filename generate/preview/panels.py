@@ -47,7 +47,7 @@ class Panel:
 
 def make_panels(
     config: PreviewConfig, recipe: Recipe, generator: Generator, latent: LatentSpec
-) -> tuple[tuple[Panel, ...], tuple[str, ...]]:
+) -> tuple[tuple[Panel, ...], tuple[RecipeError, ...]]:
     """The panels of a sheet, from left to right; and why views were left out that are not for this generator.
 
     Raises:
@@ -70,7 +70,7 @@ def make_panels(
         faults += more
     if not panels:
         raise faults[0]
-    return tuple(panels), tuple(str(fault) for fault in faults)
+    return tuple(panels), tuple(faults)
 
 
 def _admitted(panels: list[Panel], latent: LatentSpec, facts: GeneratorFacts) -> tuple[list[Panel], list[RecipeError]]:
@@ -79,7 +79,7 @@ def _admitted(panels: list[Panel], latent: LatentSpec, facts: GeneratorFacts) ->
     for panel in panels:
         try:
             if not panel.view.has_positive:
-                raise RecipeError(f"--views {panel.title}: has no positives to show")
+                raise RecipeError.naming("{views} {}: has no positives to show", panel.title)
             panel.view.check(latent, facts)
             kept.append(panel)
         except RecipeError as fault:
@@ -107,7 +107,7 @@ def _all_parts(recipe: Recipe, generator: Generator, latent: LatentSpec) -> tupl
         return "chunks", [(i, i) for i in range(len(latent.chunks))]
     groups: Any = getattr(generator, "layer_groups", ())
     if not groups:
-        raise RecipeError(f"--chunks each: the latent of {recipe.name} enters at once, and it has no W layers")
+        raise RecipeError.naming("{chunks} each: the latent of {} enters at once, and it has no W layers", recipe.name)
     return "layers", [(first, end - 1) for first, end in groups]
 
 
@@ -188,7 +188,7 @@ def positives(
     length = norms(step)
     if not length.all():
         pair = np.flatnonzero(length[:, 0] == 0)[0]
-        raise RecipeError(f"--distances: view {panel.title} does not move pair {pair}: there is no direction")
+        raise RecipeError.naming("{distances}: view {} does not move pair {}: there is no direction", panel.title, pair)
     wide = (1,) * (step.ndim - 2)
     unit = step / length.reshape(-1, 1, *wide)
     far = np.asarray(distances).reshape(1, -1, *wide)

@@ -54,7 +54,7 @@ class Preview:
     layout: Layout  # where in the sheet
     anchors: NDArray[np.float32]  # (A, d)
     shown: tuple[Shown, ...]  # from left to right
-    left_out: tuple[str, ...] = ()  # views that are not for this generator, and why
+    left_out: tuple[RecipeError, ...] = ()  # views that are not for this generator, and why
 
 
 def preview_views(config: PreviewConfig) -> Preview:
@@ -72,7 +72,7 @@ def preview_views(config: PreviewConfig) -> Preview:
     for text in config.views:
         parse_view(text).files()  # before the generator's weights are downloaded
     check_classes(config.classes)
-    require_writable(config.out.parent, "--out")
+    require_writable(config.out.parent)
     generator = open_generator(recipe, config.weights, device, config.generator_options()).generator
     latent = latent_spec(recipe, generator.latent)
     panels, left_out = make_panels(config, recipe, generator, latent)

@@ -61,7 +61,9 @@ def make_conditions(classes: tuple[int, ...], generator: Generator) -> Condition
     instances: Any = getattr(generator, "instances", None)
     if instances is None:
         if getattr(generator, "needs_instances", False):
-            raise RecipeError("--features: this generator is conditioned on instance features, give a file of them")
+            raise RecipeError.naming(
+                "{features}: this generator is conditioned on instance features, give a file of them"
+            )
         numbers = np.asarray(classes, dtype=np.int64)
         return Conditions(choices=numbers, labels=numbers)
     rows = np.arange(len(instances.features), dtype=np.int64)
@@ -70,7 +72,7 @@ def make_conditions(classes: tuple[int, ...], generator: Generator) -> Condition
     labels = instances.labels.cpu().numpy().astype(np.int64)
     rows = rows[np.isin(labels, np.asarray(classes, dtype=np.int64))]
     if not len(rows):
-        raise RecipeError("--classes: no row of the instance features is of these classes")
+        raise RecipeError.naming("{classes}: no row of the instance features is of these classes")
     return Conditions(choices=rows, labels=labels[rows], by_row=True)
 
 
@@ -100,7 +102,7 @@ def select_classes(text: str, count: int) -> ClassSelection:
     """
     if count == 0:
         if text != "all":
-            raise RecipeError(f"--classes {text}: the generator has no classes")
+            raise RecipeError.naming("{classes} {}: the generator has no classes", text)
         return ClassSelection(numbers=(), names={})
     if text == "all":
         return ClassSelection(numbers=tuple(range(count)), names={})
@@ -137,10 +139,12 @@ def _read(text: str) -> ClassSelection | list[tuple[int, int]]:
         try:
             selection = _parse(read_bounded(Path(text), MAX_TEXT, RecipeError, follow=True).decode(), text)
         except UnicodeDecodeError:
-            raise RecipeError(f"--classes {text}: not a text file") from None
+            raise RecipeError.naming("{classes} {}: not a text file", text) from None
     else:
-        raise RecipeError(
-            f"--classes {text!r}: wanted all, numbers like 0-99 or 3,7, {', '.join(known_presets())}, or an existing file"
+        raise RecipeError.naming(
+            "{classes} {!r}: wanted all, numbers like 0-99 or 3,7, {}, or an existing file",
+            text,
+            ", ".join(known_presets()),
         )
     _refuse_twice(selection.numbers, text)
     return selection
@@ -151,7 +155,7 @@ def _range(item: str, text: str) -> tuple[int, int]:
     assert match is not None
     first, last = int(match[1]), int(match[2] or match[1])
     if last < first:
-        raise RecipeError(f"--classes {text}: {item} runs backwards")
+        raise RecipeError.naming("{classes} {}: {} runs backwards", text, item)
     return first, last
 
 
@@ -164,23 +168,25 @@ def _parse(content: str, where: str) -> ClassSelection:
             continue
         number = columns[0].split()[0]
         if not RANGE.fullmatch(number) or "-" in number:
-            raise RecipeError(f"--classes {where}: line {k} begins with {number[:40]!r}, wanted a class number")
+            raise RecipeError.naming(
+                "{classes} {}: line {} begins with {!r}, wanted a class number", where, k, number[:40]
+            )
         numbers.append(int(number))
         if len(columns) > 1:
             names[int(number)] = columns[-1].replace("_", " ")
     if not numbers:
-        raise RecipeError(f"--classes {where}: holds no class")
+        raise RecipeError.naming("{classes} {}: holds no class", where)
     return ClassSelection(numbers=tuple(numbers), names=names)
 
 
 def _require(number: int, text: str, count: int) -> None:
     if number >= count:
-        raise RecipeError(f"--classes {text}: class {number}, the generator has 0 to {count - 1}")
+        raise RecipeError.naming("{classes} {}: class {}, the generator has 0 to {}", text, number, count - 1)
 
 
 def _refuse_twice(numbers: Iterable[int], text: str) -> None:
     seen: set[int] = set()
     for number in numbers:
         if number in seen:
-            raise RecipeError(f"--classes {text}: class {number} stands twice")
+            raise RecipeError.naming("{classes} {}: class {} stands twice", text, number)
         seen.add(number)

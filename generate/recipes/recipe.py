@@ -89,8 +89,10 @@ def load_recipe(gen: str) -> Recipe:
     if ":" in gen:
         return Recipe(name=gen, family="module", views=view_from_json({"name": "gaussian"}))
     if gen not in known_recipes():
-        raise RecipeError(
-            f"--gen {gen!r}: unknown generator; known: {one_of(gen, known_recipes())}, or FILE.toml, or package.module:factory"
+        raise RecipeError.naming(
+            "{gen} {!r}: unknown generator; known: {}, or FILE.toml, or package.module:factory",
+            gen,
+            one_of(gen, known_recipes()),
         )
     data = importlib.resources.files("genrep.generate.recipes").joinpath(f"{gen}.toml").read_bytes()
     return _parse(data, gen, None, where=f"recipe {gen}")

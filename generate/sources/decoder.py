@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrep.errors import GeneratorError, RecipeError
+from genrep.errors import GeneratorError, RecipeError, phrase
 
 from ..generators.base import Generator
 from ..generators.probe import check_images, require_gradient
@@ -36,7 +36,9 @@ def open_decoder(
     options: dict[str, Any] = {} if truncation is None else {"truncation": truncation}
     generator = open_generator(recipe, weights, device, options).generator
     if getattr(generator, "needs_instances", False) or getattr(generator, "instances", None) is not None:
-        raise RecipeError(f"--gen {gen}: is conditioned on instance features, which a dataset's labels do not name")
+        raise RecipeError.naming(
+            "{gen} {}: is conditioned on instance features, which a dataset's labels do not name", gen
+        )
     require_gradient(generator, gen, device)
     return GeneratorDecoder(recipe, generator)
 
@@ -64,13 +66,17 @@ class GeneratorDecoder:
         Raises:
             GeneratorError: latents of another shape, a generator of classes without labels, or whatever it raised.
         """
-        where = f"--gen {self.recipe.name}"
+        where = phrase("{gen} {}", self.recipe.name)
         if tuple(z.shape[1:]) != self.latent_shape:
-            raise GeneratorError(f"{where}: latents of shape {tuple(z.shape[1:])}, wanted {self.latent_shape}")
+            raise GeneratorError.naming(
+                "{}: latents of shape {}, wanted {}", where, tuple(z.shape[1:]), self.latent_shape
+            )
         if self.num_classes and labels is None:
-            raise GeneratorError(f"{where}: makes images of {self.num_classes} classes, and the dataset has no labels")
+            raise GeneratorError.naming(
+                "{}: makes images of {} classes, and the dataset has no labels", where, self.num_classes
+            )
         try:
             found: object = self.generator.synthesize(z, labels if self.num_classes else None)
         except Exception as error:  # whatever a stranger's generator raises
-            raise GeneratorError(f"{where}: raised {type(error).__name__}: {error}") from error
+            raise GeneratorError.naming("{}: raised {}: {}", where, type(error).__name__, error) from error
         return framed(check_images(found, z, self.generator, where), self.recipe.crop, self.recipe.resize)

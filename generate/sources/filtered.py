@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genrep.errors import GeneratorError, WeightsError
+from genrep.errors import GeneratorError, WeightsError, phrase
 
 from ..generators.probe import check_images, largest_values, require_sane
 from ..pixels import to_uint8
@@ -155,11 +155,15 @@ class FilteredSource:
         padded = np.concatenate([candidates, np.repeat(candidates[-1:], self.candidate_batch - count)])
         y, name = source.conditions.y(padded), source.recipe.name
         z = to_device(source.latent.sample(source.seed, padded), source.device)
-        where = f"generator {name}: candidates {candidates[0]} to {candidates[-1]} of --filter"
+        where = phrase("generator {}: candidates {} to {} of {filter}", name, candidates[0], candidates[-1])
         try:
             with synthesis_faults(
-                f"{where}: raised ",
-                f"--filter: {source.device} is out of memory at {self.candidate_batch} candidates, try --batch-size auto",
+                phrase("{}: raised ", where),
+                phrase(
+                    "{filter}: {} is out of memory at {} candidates, try {batch_size} auto",
+                    source.device,
+                    self.candidate_batch,
+                ),
             ):
                 rows = None if y is None else torch.from_numpy(y).to(source.device)
                 images = check_images(source.generator.synthesize(z, rows), z, source.generator, where)
@@ -175,10 +179,12 @@ class FilteredSource:
         if judging.done is not None:
             judging.done.synchronize()
         name, candidates = self.source.recipe.name, judging.candidates
-        require_sane(judging.largest, lambda row: f"generator {name}: candidate {candidates[row]} of --filter")
+        require_sane(
+            judging.largest, lambda row: phrase("generator {}: candidate {} of {filter}", name, candidates[row])
+        )
         scores: NDArray[np.float32] = judging.log_odds.numpy()
         if not np.isfinite(scores).all():
-            raise WeightsError("--filter: its weights give scores that are not finite")
+            raise WeightsError.naming("{filter}: its weights give scores that are not finite")
         return scores
 
 
@@ -202,4 +208,4 @@ def _numbers_of_candidates() -> Iterator[None]:
     except OutOfMemoryError:
         raise
     except GeneratorError as error:
-        raise GeneratorError(f"{error} (with --filter these are numbers of candidates)") from error.__cause__
+        raise GeneratorError.naming("{} (with {filter} these are numbers of candidates)", error) from error.__cause__

@@ -305,8 +305,11 @@ class GeneratedSource:
     def _names(self, fields: Sequence[str] | None) -> tuple[str, ...]:
         for name in fields or ():
             if name not in self.fields:
-                raise RecipeError(
-                    f"--views {self.recipe['views']['name']}: give no field {name!r}; there are {', '.join(self.fields)}"
+                raise RecipeError.naming(
+                    "{views} {}: give no field {!r}; there are {}",
+                    self.recipe["views"]["name"],
+                    name,
+                    ", ".join(self.fields),
                 )
         return self.fields if fields is None else tuple(fields)
 

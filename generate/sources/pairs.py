@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genrep.errors import GeneratorError
+from genrep.errors import GeneratorError, Phrase, phrase
 
 from ..generators.base import Generator, LatentSpec
 from ..generators.probe import check_images, largest_values, require_sane
@@ -108,7 +108,7 @@ class PairSource:
         name = self.recipe.name
         with synthesis_faults(
             f"generator {name} raised at pairs {indices[0]} to {indices[-1]}: ",
-            f"--batch-size {self.batch_size}: {self.device} is out of memory, try a smaller one",
+            phrase("{batch_size} {}: {} is out of memory, try a smaller one", self.batch_size, self.device),
         ):
             found: object = (
                 self.generator.synthesize(anchors, y)
@@ -177,7 +177,7 @@ class Copier:
 
 
 @contextmanager
-def synthesis_faults(raised: str, out_of_memory: str) -> Iterator[None]:
+def synthesis_faults(raised: str | Phrase, out_of_memory: Phrase) -> Iterator[None]:
     """Call a generator inside, without gradients: its own errors become ours.
 
     Args:
@@ -196,8 +196,8 @@ def synthesis_faults(raised: str, out_of_memory: str) -> Iterator[None]:
         raise
     except Exception as error:
         if _is_out_of_memory(error):
-            raise OutOfMemoryError(out_of_memory) from error
-        raise GeneratorError(f"{raised}{type(error).__name__}: {error}") from error
+            raise OutOfMemoryError.naming("{}", out_of_memory) from error
+        raise GeneratorError.naming("{}{}: {}", raised, type(error).__name__, error) from error
 
 
 def _is_out_of_memory(error: Exception) -> bool:

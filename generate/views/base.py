@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from genrep import seeding
-from genrep.errors import RecipeError
+from genrep.errors import Phrase, RecipeError
 
 from ..generators.base import LatentSpec
 
@@ -103,7 +103,9 @@ class View:
     def check(self, latent: LatentSpec, generator: GeneratorFacts) -> None:
         """Raises RecipeError, in one line, if this view cannot be taken of such a generator."""
         if self.needs_classes and generator.num_classes == 0:
-            raise RecipeError(f"--views {self.name}: needs a class-conditional generator, this one has no classes")
+            raise RecipeError.naming(
+                "{views} {}: needs a class-conditional generator, this one has no classes", self.name
+            )
 
     def files(self) -> tuple[ViewFile, ...]:
         """The files that the view was read from."""
@@ -119,12 +121,12 @@ class View:
 # Ranges of chunks and W layers: ``3``, or ``1-5`` with both ends included, counted from 0.
 
 
-def parse_range(text: str, where: str) -> tuple[int, int]:
+def parse_range(text: str, where: str | Phrase) -> tuple[int, int]:
     """First and last number of a range. Raises RecipeError, whose line ``where`` begins, if it is none."""
     return check_range(text, None, where, "")
 
 
-def check_range(text: str, count: int | None, where: str, what: str) -> tuple[int, int]:
+def check_range(text: str, count: int | None, where: str | Phrase, what: str) -> tuple[int, int]:
     """First and last number of a range within ``count`` (None: any). ``where`` begins the error's line.
 
     Raises:
@@ -132,10 +134,10 @@ def check_range(text: str, count: int | None, where: str, what: str) -> tuple[in
     """
     match = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", text, flags=re.ASCII)
     if match is None or int(match[1]) > int(match[2] or match[1]):
-        raise RecipeError(f"{where} {text!r}: wanted a number or a range such as 1-5")
+        raise RecipeError.naming("{} {!r}: wanted a number or a range such as 1-5", where, text)
     first, last = int(match[1]), int(match[2] or match[1])
     if count is not None and last >= count:
-        raise RecipeError(f"{where} {text}: this generator has {what} 0 to {count - 1}")
+        raise RecipeError.naming("{} {}: this generator has {} 0 to {}", where, text, what, count - 1)
     return first, last
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from genrep import seeding
-from genrep.errors import RecipeError
+from genrep.errors import RecipeError, phrase
 
 from ..generators.base import LatentSpec
 from .base import Draw, GeneratorFacts, View, ViewFile, check_range, show_range
@@ -84,10 +84,10 @@ class HierarchicalView(View):
         count = len(latent.chunks) if self.over == "chunks" else generator.num_layers
         if not count:
             lacking = "its latent enters at once, not in chunks" if self.over == "chunks" else "it has no W layers"
-            raise RecipeError(f"--views hierarchical over {self.over}: not of this generator, {lacking}")
+            raise RecipeError.naming("{views} hierarchical over {}: not of this generator, {}", self.over, lacking)
         kept = count
         for part, view in self.moved:
-            check_range(part.range, count, f"--views hierarchical: {self.over}", self.over)
+            check_range(part.range, count, phrase("{views} hierarchical: {}", self.over), self.over)
             self._check_learned(part, view)
             kept -= (part.last - part.first + 1) * view.needs_classes
         if kept:  # what a part resamples, another part or the rest shares
@@ -105,7 +105,9 @@ class HierarchicalView(View):
             wanted = f"chunks {for_chunks}"
         else:
             return
-        raise RecipeError(f"--views hierarchical: {self.over} {part.range}: its view {view.name} is for {wanted}")
+        raise RecipeError.naming(
+            "{views} hierarchical: {} {}: its view {} is for {}", self.over, part.range, view.name, wanted
+        )
 
     def files(self) -> tuple[ViewFile, ...]:
         """See ``View.files``."""

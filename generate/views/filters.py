@@ -117,7 +117,7 @@ class FilterSpec:
 
     def __post_init__(self) -> None:
         if not MIN_KEEP <= self.keep < 1:
-            raise RecipeError(f"--filter: keep={self.keep}, wanted at least {MIN_KEEP} and less than 1")
+            raise RecipeError.naming("{filter}: keep={}, wanted at least {} and less than 1", self.keep, MIN_KEEP)
 
     @cached_property
     def loaded(self) -> LoadedFilter:
@@ -135,16 +135,25 @@ class FilterSpec:
         """
         scorer = self.loaded.scorer
         if (scorer.height, scorer.width) != shape:
-            raise RecipeError(
-                f"--filter: {self.weights} scores images of {scorer.height}x{scorer.width}, "
-                f"this recipe's are {shape[0]}x{shape[1]}"
+            raise RecipeError.naming(
+                "{filter}: {} scores images of {}x{}, this recipe's are {}x{}",
+                self.weights,
+                scorer.height,
+                scorer.width,
+                shape[0],
+                shape[1],
             )
         blocks = self.blocks(conditions)
         if blocks.drawn == blocks.kept:
             most = blocks.kept / (blocks.kept + 1)
-            raise RecipeError(
-                f"--filter: keep={self.keep} would keep all {blocks.drawn} candidates that compete for "
-                f"{blocks.kept} pairs of each of {conditions} conditions, wanted at most {most:.3g}"
+            raise RecipeError.naming(
+                "{filter}: keep={} would keep all {} candidates that compete for {} pairs of each of {} "
+                "conditions, wanted at most {:.3g}",
+                self.keep,
+                blocks.drawn,
+                blocks.kept,
+                conditions,
+                most,
             )
 
     def blocks(self, conditions: int) -> Blocks:
@@ -174,12 +183,12 @@ def parse_filter(text: str) -> FilterSpec:
     for item in text.split(","):
         key, equals, value = item.partition("=")
         if not equals or not value or key not in ("keep", "weights") or key in values:
-            raise RecipeError(f"--filter {text!r}: {item!r} is not keep=PART or weights=FILE, each once")
+            raise RecipeError.naming("{filter} {!r}: {!r} is not keep=PART or weights=FILE, each once", text, item)
         values[key] = value
     if "weights" not in values:
-        raise RecipeError(f"--filter {text!r}: wanted weights=FILE of fit-filter")
+        raise RecipeError.naming("{filter} {!r}: wanted weights=FILE of fit-filter", text)
     try:
         keep = float(values.get("keep", "0.5"))
     except ValueError:
-        raise RecipeError(f"--filter {text!r}: keep={values['keep']!r} is no number") from None
+        raise RecipeError.naming("{filter} {!r}: keep={!r} is no number", text, values["keep"]) from None
     return FilterSpec(keep=keep, weights=user_path(values["weights"]))

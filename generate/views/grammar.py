@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from genrep.errors import RecipeError, one_of, suggestion
+from genrep.errors import Phrase, RecipeError, one_of, phrase, suggestion
 from genrep.files import user_path
 from genrep.untrusted import parse_toml, read_bounded, shown
 
@@ -81,7 +81,7 @@ MAX_DEPTH = 4  # of views in views
 class _Source:
     """Where a table stands, for its errors and its files."""
 
-    where: str
+    where: str | Phrase
     folder: Path | None  # that relative paths begin at
     paths: Mapping[str, Path]  # of learned parameters, by digest
     strangers: bool  # it names no file of this machine
@@ -94,7 +94,7 @@ def parse_view(text: str) -> View:
     Raises:
         RecipeError: an unknown name or key, or a value of the wrong kind.
     """
-    where = f"--views {text!r}"
+    where = phrase("{views} {!r}", text)
     if text.endswith(".toml"):
         return _from_toml(user_path(text), where)
     return view_from_json(_table(text, where), where=where)
@@ -102,7 +102,7 @@ def parse_view(text: str) -> View:
 
 def view_from_json(
     value: Any,
-    where: str = "views",
+    where: str | Phrase = "views",
     *,
     folder: Path | None = None,
     paths: Mapping[str, Path] | None = None,
@@ -120,7 +120,7 @@ def view_from_json(
     return _view(value, _Source(where=where, folder=folder, paths=paths or {}, strangers=strangers))
 
 
-def _table(text: str, where: str) -> dict[str, Any]:
+def _table(text: str, where: str | Phrase) -> dict[str, Any]:
     """The table that a short string stands for; numbers are read, all else stays text."""
     name, _, rest = text.partition(":")
     if not rest and name in PRESETS:
@@ -129,7 +129,7 @@ def _table(text: str, where: str) -> dict[str, Any]:
     for item in rest.split(",") if rest else []:
         key, equals, value = item.partition("=")
         if not equals or not key or key in values:
-            raise RecipeError(f"{where}: {item!r} is not one key=value (or repeats a key)")
+            raise RecipeError.naming("{}: {!r} is not one key=value (or repeats a key)", where, item)
         values[key] = value
     kind = _kind(name, where)
     if kind is MixView:
@@ -145,31 +145,31 @@ def _table(text: str, where: str) -> dict[str, Any]:
     return {"name": name, **read}
 
 
-def _from_toml(path: Path, where: str) -> View:
+def _from_toml(path: Path, where: str | Phrase) -> View:
     try:
         data = read_bounded(path, MAX_BYTES, RecipeError, follow=True)
     except RecipeError as error:
-        raise RecipeError(f"{where}: {str(error).removeprefix(f'{path}: ')}") from None
+        raise RecipeError.naming("{}: {}", where, str(error).removeprefix(f"{path}: ")) from None
     table = parse_toml(data, where, RecipeError)
     return view_from_json(table.get("views", table), where, folder=path.parent)
 
 
-def _kind(name: str, where: str) -> type[View]:
+def _kind(name: str, where: str | Phrase) -> type[View]:
     kind = VIEWS.get(name)
     if kind is None:
         close = suggestion(name, (*NAMES, *PRESETS))
         known = f"known: {', '.join(NAMES)}; presets: {', '.join(PRESETS)}{close}"
-        raise RecipeError(f"{where}: unknown view {name!r}; {known}")
+        raise RecipeError.naming("{}: unknown view {!r}; {}", where, name, known)
     return kind
 
 
 def _view(value: Any, source: _Source) -> View:
     if source.depth > MAX_DEPTH:
-        raise RecipeError(f"{source.where}: more than {MAX_DEPTH} views in each other")
+        raise RecipeError.naming("{}: more than {} views in each other", source.where, MAX_DEPTH)
     if isinstance(value, str):
         value = _table(value, source.where)
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-        raise RecipeError(f"{source.where}: wanted a table with a name")
+        raise RecipeError.naming("{}: wanted a table with a name", source.where)
     if len(value) == 1 and value["name"] in PRESETS:
         value = PRESETS[value["name"]]
     kind = _kind(value["name"], source.where)
@@ -190,12 +190,12 @@ def _plain(kind: type[View], values: dict[str, Any], source: _Source) -> View:
         default = defaults[key]
         if isinstance(default, str):
             if not isinstance(item, str):
-                raise RecipeError(f"{source.where}: {key}={item!r} is not a text")
+                raise RecipeError.naming("{}: {}={!r} is not a text", source.where, key, item)
             converted[key] = item
         else:
             number = _number(key, math.inf if item is None else item, source.where)
             if isinstance(default, int) and not number.is_integer():
-                raise RecipeError(f"{source.where}: {key}={item!r} is not a whole number")
+                raise RecipeError.naming("{}: {}={!r} is not a whole number", source.where, key, item)
             converted[key] = int(number) if isinstance(default, int) else number
     if issubclass(kind, LearnedView):
         _place(kind.file_key, converted, source)
@@ -206,20 +206,22 @@ def _place(key: str, values: dict[str, Any], source: _Source) -> None:
     """Find the file of learned parameters: relative to the recipe, or by its digest."""
     path = values.get(key, "")
     if path and source.strangers:
-        raise RecipeError(f"{source.where}: {key}={shown(path)} names a file of this machine; wanted its digest alone")
+        raise RecipeError.naming(
+            "{}: {}={} names a file of this machine; wanted its digest alone", source.where, key, shown(path)
+        )
     if path:
         values[key] = str((source.folder or Path()) / user_path(path))
     elif values.get("digest") in source.paths:
         values[key] = str(source.paths[values["digest"]])
     elif not values.get("digest"):
-        raise RecipeError(f"{source.where}: needs {key}=FILE")
+        raise RecipeError.naming("{}: needs {}=FILE", source.where, key)
 
 
 def _mix(values: dict[str, Any], source: _Source) -> View:
     _check_keys("mix", values, {"parts"}, source.where)
     choices = []
     for number, part in enumerate(_parts(values, source)):
-        inner = replace(source, where=f"{source.where}: part {number}", depth=source.depth + 1)
+        inner = replace(source, where=phrase("{}: part {}", source.where, number), depth=source.depth + 1)
         _check_keys("mix's part", part, {"weight", "view"}, inner.where)
         choices.append(
             Choice(weight=_number("weight", part.get("weight"), inner.where), view=_view(part.get("view"), inner))
@@ -231,12 +233,12 @@ def _hierarchical(values: dict[str, Any], source: _Source) -> View:
     _check_keys("hierarchical", values, {"over", "parts"}, source.where)
     over = values.get("over")
     if over not in OVER:
-        raise RecipeError(f"{source.where}: over={over!r}, wanted one of {one_of(over, OVER)}")
+        raise RecipeError.naming("{}: over={!r}, wanted one of {}", source.where, over, one_of(over, OVER))
     parts = []
     for number, part in enumerate(_parts(values, source)):
-        inner = replace(source, where=f"{source.where}: part {number}", depth=source.depth + 1)
+        inner = replace(source, where=phrase("{}: part {}", source.where, number), depth=source.depth + 1)
         _check_keys("hierarchical's part", part, {over, "view"}, inner.where)
-        first, last = check_range(str(part.get(over)), None, f"{inner.where}: {over}", over)
+        first, last = check_range(str(part.get(over)), None, phrase("{}: {}", inner.where, over), over)
         view = None if part.get("view") is None else _view(part["view"], inner)
         parts.append(Part(first=first, last=last, view=None if isinstance(view, NoView) else view))
     return HierarchicalView(over=over, parts=tuple(sorted(parts, key=lambda part: part.first)))
@@ -245,35 +247,35 @@ def _hierarchical(values: dict[str, Any], source: _Source) -> View:
 def _parts(values: dict[str, Any], source: _Source) -> list[dict[str, Any]]:
     parts = values.get("parts")
     if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
-        raise RecipeError(f"{source.where}: parts: wanted a list of tables")
+        raise RecipeError.naming("{}: parts: wanted a list of tables", source.where)
     return parts
 
 
-def _check_keys(name: str, values: dict[str, Any], known: set[str], where: str) -> None:
+def _check_keys(name: str, values: dict[str, Any], known: set[str], where: str | Phrase) -> None:
     for key in values:
         if key not in known:
-            raise RecipeError(
-                f"{where}: {name} has no parameter {key!r}; known: {one_of(key, sorted(known)) or 'none'}"
+            raise RecipeError.naming(
+                "{}: {} has no parameter {!r}; known: {}", where, name, key, one_of(key, sorted(known)) or "none"
             )
 
 
-def _number(key: str, item: Any, where: str) -> float:
+def _number(key: str, item: Any, where: str | Phrase) -> float:
     """Raises RecipeError for what is no number, NaN included."""
     try:
         number = float(item) if isinstance(item, (int, float)) and not isinstance(item, bool) else math.nan
     except OverflowError:
         number = math.nan
     if math.isnan(number):
-        raise RecipeError(f"{where}: {key}={repr(item)[:40]} is not a number")
+        raise RecipeError.naming("{}: {}={} is not a number", where, key, repr(item)[:40])
     return number
 
 
-def _read_number(key: str, text: str, where: str) -> float:
+def _read_number(key: str, text: str, where: str | Phrase) -> float:
     """Raises RecipeError for a text that is no number."""
     try:
         number = float(text)
     except ValueError:
         number = math.nan
     if math.isnan(number):
-        raise RecipeError(f"{where}: {key}={text!r} is not a number")
+        raise RecipeError.naming("{}: {}={!r} is not a number", where, key, text)
     return number

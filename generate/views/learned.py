@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from genrep import seeding
-from genrep.errors import RecipeError
+from genrep.errors import RecipeError, phrase
 from genrep.files import canonical_json
 
 from ..generators.base import LatentSpec
@@ -120,8 +120,8 @@ class SteeredView(LearnedView):
     def check(self, latent: LatentSpec, generator: GeneratorFacts) -> None:
         """See ``View.check``."""
         if self.record["dim"] != latent.dim:
-            raise RecipeError(
-                f"--views steered: its walks have {self.record['dim']} components, the latent {latent.dim}"
+            raise RecipeError.naming(
+                "{views} steered: its walks have {} components, the latent {}", self.record["dim"], latent.dim
             )
 
     def transform(self, z: NDArray[np.float32], latent: LatentSpec, draw: Draw) -> NDArray[np.float32]:
@@ -207,11 +207,11 @@ class NavigatorView(LearnedView):
         chunks, dim = self.record["chunks"], self.record["dim"]
         start, stop = 0, latent.dim
         if chunks and latent.chunks:
-            first, last = check_range(chunks, len(latent.chunks), "--views navigator: chunks", "chunks")
+            first, last = check_range(chunks, len(latent.chunks), phrase("{views} navigator: chunks"), "chunks")
             start, stop = sum(latent.chunks[:first]), sum(latent.chunks[: last + 1])
         if stop - start != dim:
             where = f"chunks {chunks} of the latent have" if chunks and latent.chunks else "the latent has"
-            raise RecipeError(f"--views navigator: T moves {dim} components, {where} {stop - start}")
+            raise RecipeError.naming("{views} navigator: T moves {} components, {} {}", dim, where, stop - start)
         return start, stop
 
     def check(self, latent: LatentSpec, generator: GeneratorFacts) -> None:
@@ -219,8 +219,8 @@ class NavigatorView(LearnedView):
         self.span(latent)
         if self.record["layers"]:
             if not generator.num_layers:
-                raise RecipeError("--views navigator: T was learned for W layers, this generator has no W")
-            check_range(self.record["layers"], generator.num_layers, "--views navigator: layers", "layers")
+                raise RecipeError.naming("{views} navigator: T was learned for W layers, this generator has no W")
+            check_range(self.record["layers"], generator.num_layers, phrase("{views} navigator: layers"), "layers")
 
     def shift(self, z: NDArray[np.float32]) -> NDArray[np.float32]:
         """T(z). Shape: ``(B, F) -> (B, F)``; a row is the same bit for bit in any batch."""

@@ -125,7 +125,7 @@ class AngularView(View):
     def check(self, latent: LatentSpec, generator: GeneratorFacts) -> None:
         """See ``View.check``."""
         if latent.dim < 2:
-            raise RecipeError("--views angular: a latent of one component has no direction to turn to")
+            raise RecipeError.naming("{views} angular: a latent of one component has no direction to turn to")
 
 
 @dataclass(frozen=True, kw_only=True)

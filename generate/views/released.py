@@ -60,8 +60,8 @@ def import_walk(path: Path, out: Path, *, chunks: str = "", layers: str = "") ->
     if isinstance(content, dict):
         walks = {ours: content[theirs] for theirs, ours in COMPOSED.items() if theirs in content}
         if (walks or "walk_jit" in content) and (chunks or layers):
-            raise WeightsError(
-                f"{path}: holds walks, which move the whole latent; --chunks and --layers are for navigators"
+            raise WeightsError.naming(
+                "{}: holds walks, which move the whole latent; {chunks} and {layers} are for navigators", path
             )
         if walks:
             return save_walks(out, {name: _walk(walk, name, path) for name, walk in walks.items()}, facts)

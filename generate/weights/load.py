@@ -84,7 +84,9 @@ def open_generator(
         from ..generators.probe import probe
 
         if options:
-            raise RecipeError(f"--gen {recipe.name}: takes no option {sorted(options)[0]!r}; its factory decides")
+            raise RecipeError.naming(
+                "{gen} {}: takes no option {!r}; its factory decides", recipe.name, sorted(options)[0]
+            )
         generator = open_module(recipe.name, device)
         probe(generator, recipe.name, device)
         return LoadedGenerator(generator=generator, weights_digest=None)

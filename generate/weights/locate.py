@@ -65,7 +65,7 @@ def locate(recipe: Recipe, weights: str | Path | None = None) -> WeightsSource:
         return replace(_local(path, recipe), network=network)
     if recipe.weights is None:
         hint = f" ({recipe.source})" if recipe.source else ""
-        raise WeightsError(f"recipe {recipe.name}: no weights ship with it; give --weights FILE{hint}")
+        raise WeightsError.naming("recipe {}: no weights ship with it; give {weights} FILE{}", recipe.name, hint)
     if is_url(recipe.weights):
         return _fetch_all(recipe, weights_folder(recipe.name))
     return _shipped(recipe)
@@ -192,7 +192,7 @@ def _make(folder: Path) -> Path:
         return folder
     if folder.is_relative_to(cache_folder()):
         return writable(folder)  # says what to do about it
-    raise WeightsError(f"--out {folder}: cannot be written ({reason})")
+    raise WeightsError.naming("{out} {}: cannot be written ({})", folder, reason)
 
 
 def _copy(source: Path, path: Path) -> None:

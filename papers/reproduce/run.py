@@ -120,7 +120,7 @@ def _values(config: ReproduceConfig, plan: Plan) -> dict[str, str]:
     if config.root is None and any(
         ROOT in word for task in open_tasks(plan.goals, config.out) for word in task.arguments
     ):
-        raise DataError(f"{config.table} wants real images: give the folder that holds them as --root")
+        raise DataError.naming("{} wants real images: give the folder that holds them as {root}", config.table)
     return values
 
 

@@ -17,13 +17,13 @@ def pick_device(name: str, error: type[GenRepError] = TrainingError) -> torch.de
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
-        raise error("--device cuda: PyTorch finds no GPU here; wanted cpu or auto")
+        raise error.naming("{device} cuda: PyTorch finds no GPU here; wanted cpu or auto")
     try:
         if name not in USUAL:
             torch.zeros(1, device=name)
         return torch.device(name)
     except (RuntimeError, AssertionError) as fault:
-        raise error(f"--device {name}: not usable here ({str(fault).splitlines()[0]})") from None
+        raise error.naming("{device} {}: not usable here ({})", name, str(fault).splitlines()[0]) from None
 
 
 def pick_precision(name: str, device: torch.device) -> str:

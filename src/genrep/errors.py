@@ -26,14 +26,40 @@ class Terminated(BaseException):
     """SIGTERM arrived. Not an ``Exception``: only ``finally`` and context managers should see it on its way out."""
 
 
+class Phrase:
+    """Words that name settings, for messages to begin or end with: ``in_shell`` says ``--lr`` where ``str`` says ``lr``."""
+
+    def __init__(self, parts: tuple[str, ...]) -> None:
+        self.parts = parts  # text, a setting's name, text, a name, …
+
+    def __str__(self) -> str:
+        return _joined(self.parts, str)
+
+    def in_shell(self) -> str:
+        """The words as a command says them."""
+        return _joined(self.parts, flag)
+
+
+def phrase(text: str, *values: object) -> Phrase:
+    """Words that name settings as in ``GenRepError.naming``, which takes them among its values.
+
+    >>> error = TrainingError.naming("loss is nan; {}", phrase("try a lower {lr}"))
+    >>> str(error), error.in_shell()
+    ('loss is nan; try a lower lr', 'loss is nan; try a lower --lr')
+    """
+    return Phrase(_parts(text, values))
+
+
 class GenRepError(Exception):
     """Base class: anything a user can mend."""
 
-    parts: tuple[str, ...] = ()  # of a message about settings: text, a setting's name, text, a name, …
+    parts: tuple[str, ...] = ()  # of a message about settings, as a ``Phrase``'s
 
     @classmethod
     def naming(cls, text: str, *values: object) -> Self:
         """An error about settings: in ``text``, ``{lr}`` is the setting ``lr`` and ``{}`` (``{!r}``, ``{:g}``) the next value.
+
+        Of a value that is an error or a ``phrase``, the settings are named in the same way.
 
         >>> error = ConfigError.naming("{lr} {}: wanted a positive number", -1)
         >>> str(error), error.in_shell()
@@ -51,6 +77,16 @@ class GenRepError(Exception):
         """
         return _joined(self.parts, lambda name: (flags or {}).get(name) or flag(name)) if self.parts else str(self)
 
+    def use_flags(self, flags: Mapping[str, str]) -> None:
+        """Have ``in_shell`` call the settings among ``flags`` so, whatever flags it is given later."""
+        parts = [""]
+        for number, part in enumerate(self.parts):
+            if number % 2 and part not in flags:
+                parts += [part, ""]
+            else:
+                parts[-1] += flags[part] if number % 2 else part
+        self.parts = tuple(parts) if self.parts else ()
+
 
 def _parts(text: str, values: Iterable[object]) -> tuple[str, ...]:
     rest = iter(values)
@@ -61,7 +97,11 @@ def _parts(text: str, values: Iterable[object]) -> tuple[str, ...]:
             parts += [name, ""]
         elif name is not None:
             value = next(rest)
-            parts[-1] += format(repr(value) if conversion == "r" else value, form or "")
+            if isinstance(value, (Phrase, GenRepError)) and value.parts and not conversion:
+                parts[-1] += value.parts[0]
+                parts += value.parts[1:]
+            else:
+                parts[-1] += format(repr(value) if conversion == "r" else value, form or "")
     return tuple(parts)
 
 

@@ -55,16 +55,16 @@ def size_text(size: int) -> str:
     return f"{number:.0f} {unit}" if number >= 10 or unit == "bytes" else f"{number:.1f} {unit}"
 
 
-def require_writable(folder: Path, option: str) -> None:
-    """Raise ResumeError, naming the ``option``, where no folder can be made or written there.
+def require_writable(folder: Path) -> None:
+    """Raise ResumeError, naming ``out``, where no folder can be made or written there.
 
     For work that writes at its end only: what would be in vain is refused before it begins. Leaves nothing behind.
     """
     there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
     if not there.is_dir():
-        raise ResumeError(f"{option} {folder}: {there} is no folder; wanted one that can be written")
+        raise ResumeError.naming("{out} {}: {} is no folder; wanted one that can be written", folder, there)
     if not os.access(there, os.W_OK | os.X_OK):
-        raise ResumeError(f"{option} {folder}: no permission to write in {there}")
+        raise ResumeError.naming("{out} {}: no permission to write in {}", folder, there)
 
 
 CLUTTER = {".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini"}
@@ -108,7 +108,9 @@ def lock(descriptor: int, kind: int, folder: Path) -> None:
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise ResumeError(f"--out {folder}: another process is at work in this folder{_holder(descriptor)}") from None
+        raise ResumeError.naming(
+            "{out} {}: another process is at work in this folder{}", folder, _holder(descriptor)
+        ) from None
 
 
 def _holder(descriptor: int) -> str:
@@ -133,7 +135,7 @@ def locked_folder(folder: Path) -> Iterator[int]:
 
     Raises ResumeError if another process holds it, or it cannot be written.
     """
-    require_writable(folder, "--out")
+    require_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

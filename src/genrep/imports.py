@@ -28,26 +28,31 @@ def lazy(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
     return get
 
 
-def find_factory(name: str, option: str, returns: str, error: type[GenRepError]) -> Callable[..., Any]:
+def find_factory(name: str, setting: str, returns: str, error: type[GenRepError]) -> Callable[..., Any]:
     """Import the function that ``package.module:factory`` names, also from the current folder.
 
     Args:
-        option: that the name was given by, and ``returns``, what the function is to return: for messages.
+        setting: that the name was given by, and ``returns``, what the function is to return: for messages.
 
     Raises ``error`` in one line if it cannot be imported or called.
     """
     module_name, _, attribute = name.partition(":")
+    subject = f"{{{setting}}} {{}}"
     try:
         with _current_folder_importable():
             factory: Any = importlib.import_module(module_name)
             for part in attribute.split("."):
                 factory = getattr(factory, part)
     except (ImportError, AttributeError, ValueError) as problem:
-        raise error(f"{option} {name}: cannot import it ({problem})") from None
+        raise error.naming(f"{subject}: cannot import it ({{}})", name, problem) from None
     except Exception as problem:  # a stranger's module may raise anything while it is imported
-        raise error(f"{option} {name}: importing it raised {type(problem).__name__}: {problem}") from problem
+        raise error.naming(
+            f"{subject}: importing it raised {{}}: {{}}", name, type(problem).__name__, problem
+        ) from problem
     if not callable(factory):
-        raise error(f"{option} {name}: {attribute} is not callable; wanted a function that returns {returns}")
+        raise error.naming(
+            f"{subject}: {{}} is not callable; wanted a function that returns {{}}", name, attribute, returns
+        )
     return factory
 
 

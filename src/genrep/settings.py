@@ -259,16 +259,32 @@ def _declared(config: Any) -> dict[str, Setting]:
 def options(config: type, *names: str, without: Iterable[str] = (), defaults: bool = True) -> Decorator:
     """Decorator: the options of a config's settings, all in the order of its fields or those that are named.
 
+    A failure of the function is told with the options' names in the places of its settings'.
     Without ``defaults``, an option that is not given is None: a preset stands between it and the setting's own default.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
         declared = _declared(config)
+        function = _told_in_options(function, flags_of(config))
         for name in reversed(names or [name for name in declared if name not in set(without)]):
             function = _option(config, name, declared[name], defaults)(function)
         return function
 
     return decorate
+
+
+def _told_in_options(function: Callable[..., Any], flags: Mapping[str, str]) -> Callable[..., Any]:
+    """The function, whose failures name options in the places of settings."""
+
+    @wraps(function)
+    def call(*values: Any, **named: Any) -> Any:
+        try:
+            return function(*values, **named)
+        except GenRepError as error:
+            error.use_flags(flags)
+            raise
+
+    return call
 
 
 def _option(config: Any, name: str, said: Setting, defaults: bool) -> Decorator:
@@ -352,10 +368,7 @@ def configured(
     more: Iterable[Decorator] = (),
     dry_run: str = "Print the settings as JSON and exit.",
 ) -> Decorator:
-    """Decorator of ``function(config, **others)``: a config's options, then ``more``, then ``--dry-run``, which prints it.
-
-    A failure of the function is told with the options' names in the places of its settings'.
-    """
+    """Decorator of ``function(config, **others)``: a config's options, then ``more``, then ``--dry-run``, which prints it."""
 
     def decorate(function: Callable[..., Any]) -> Any:
         names = {one.name for one in dataclasses.fields(config)}  # type: ignore[arg-type]
@@ -366,12 +379,7 @@ def configured(
             if values.pop("dry_run"):
                 print_config(made)
                 return None
-            try:
-                return function(made, **{name: value for name, value in values.items() if name not in names})
-            except GenRepError as error:
-                if error.parts:
-                    error.parts = (error.in_shell(flags_of(config)),)  # type: ignore[arg-type]
-                raise
+            return function(made, **{name: value for name, value in values.items() if name not in names})
 
         made: Any = click.option("--dry-run", is_flag=True, help=dry_run)(call)
         for one in reversed(list(more)):

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .errors import DatasetError, GenRepError
+from .errors import DatasetError, GenRepError, Phrase, phrase
 
 # O_NONBLOCK: opening a pipe that nobody writes to would otherwise wait for ever. It changes nothing for regular files.
 FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
@@ -85,11 +85,11 @@ def regular(path: str | Path, flags: int) -> int:
     return descriptor
 
 
-def parse_toml(data: bytes, where: Path | str, error: type[GenRepError]) -> dict[str, Any]:
+def parse_toml(data: bytes, where: Path | str | Phrase, error: type[GenRepError]) -> dict[str, Any]:
     """The tables of a TOML file. Raises ``error``."""
     import tomllib
 
-    with content_faults(f"{where}: not a TOML file", error):
+    with content_faults(phrase("{}: not a TOML file", where), error):
         return tomllib.loads(data.decode())
 
 
@@ -104,7 +104,7 @@ def read_object(path: Path, error: type[GenRepError], limit: int = MAX_TEXT) -> 
 
 
 @contextmanager
-def content_faults(where: Path | str, error: type[GenRepError], wanted: str = "") -> Iterator[None]:
+def content_faults(where: Path | str | Phrase, error: type[GenRepError], wanted: str = "") -> Iterator[None]:
     """Whatever a parser raises about a file's content within becomes ``error``: its name, the reason, what was ``wanted``.
 
     A ``GenRepError`` passes as it is; so do ``OSError`` and ``MemoryError``, which are the machine's.
@@ -115,7 +115,8 @@ def content_faults(where: Path | str, error: type[GenRepError], wanted: str = ""
         raise
     except CONTENT_FAULTS as fault:
         reason = one_line(str(fault)) or type(fault).__name__
-        raise error(f"{printable(str(where))}: {reason}{'; wanted ' + wanted if wanted else ''}") from fault
+        subject = Phrase(tuple(map(printable, where.parts))) if isinstance(where, Phrase) else printable(str(where))
+        raise error.naming("{}: {}{}", subject, reason, f"; wanted {wanted}" if wanted else "") from fault
 
 
 def read_at(descriptor: int, size: int, offset: int) -> bytearray:

@@ -128,7 +128,7 @@ def _made_of(
     made = {}
     for name in fields:
         if name not in source.fields:
-            raise RecipeError(f"--views: give no field {name!r}; there are {', '.join(source.fields)}")
+            raise RecipeError.naming("{views}: give no field {!r}; there are {}", name, ", ".join(source.fields))
         if positive == "anchor" and name in PAIRED:
             raise ValueError(f"positive='anchor': the field {name!r} is not made")
         stacked = positive == "all" and name in PAIRED

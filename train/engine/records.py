@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from genrep.errors import TrainingError
+from genrep.errors import TrainingError, phrase
 from genrep.files import write_atomic
 from genrep.progress import note
 from genrep.runs.metrics import METRICS_FILE, Line, read_lines
@@ -55,15 +55,20 @@ class Alarms:
         """Look at a line of metrics. Raises TrainingError."""
         step, loss, spread = line["step"], float(line["loss"]), float(line["embedding_std"])
         if not math.isfinite(loss):
-            raise diverged(self.out, f"loss is {loss} at step {step}, lr {line['lr']:.3g}", "try a lower --lr")
+            raise diverged(self.out, f"loss is {loss} at step {step}, lr {line['lr']:.3g}", phrase("try a lower {lr}"))
         if self.single_view:
             return
         if self.healthy_step is None or spread >= self.collapse_std:
             self.healthy_step = step
         elif step - self.healthy_step >= self.collapse_steps:
-            raise TrainingError(
-                f"--out {self.out}: embeddings have collapsed: their relative std is {spread:.4f} at step "
-                f"{step} and has been below {self.collapse_std} for {step - self.healthy_step} steps (1 = spread evenly)"
+            raise TrainingError.naming(
+                "{out} {}: embeddings have collapsed: their relative std is {:.4f} at step {} and has "
+                "been below {} for {} steps (1 = spread evenly)",
+                self.out,
+                spread,
+                step,
+                self.collapse_std,
+                step - self.healthy_step,
             )
 
 

@@ -54,7 +54,9 @@ def check_same_run(out: Path, plan: Plan, inventories: Sequence[Inventory] = ())
     if not path.exists():
         for name in (MANIFEST_NAME, ENCODER_FILE, CHECKPOINT_FILE):
             if (out / name).exists():
-                raise ResumeError(f"--out {out}: holds {name} but no {CONFIG_FILE}; wanted a new folder or a run's own")
+                raise ResumeError.naming(
+                    "{out} {}: holds {} but no {}; wanted a new folder or a run's own", out, name, CONFIG_FILE
+                )
         return
     theirs, ours = read_object(path, ResumeError), plan.identity()
     if found := differences(ours, theirs, ours):

@@ -34,18 +34,22 @@ def open_factory(
     Raises:
         WeightsError: it cannot be imported, raised, or its module does not turn (N, 3, H, W) into finite (N, D).
     """
-    factory = find_factory(name, "--encoder", "a module", WeightsError)
+    factory = find_factory(name, "encoder", "a module", WeightsError)
     try:
         made = factory()
     except GenRepError:
         raise
     except Exception as error:  # whatever a stranger's factory raises is theirs to mend, in one line
-        raise WeightsError(f"--encoder {name}: the factory raised {type(error).__name__}: {error}") from error
+        raise WeightsError.naming(
+            "{encoder} {}: the factory raised {}: {}", name, type(error).__name__, error
+        ) from error
     module, told = made if isinstance(made, tuple) and len(made) == 2 else (made, {})
     if not isinstance(module, nn.Module) or not isinstance(told, Mapping):
-        raise WeightsError(
-            f"--encoder {name}: the factory returned a {type(made).__name__}; wanted a torch.nn.Module, "
-            "or it and a dictionary of size, mean and std"
+        raise WeightsError.naming(
+            "{encoder} {}: the factory returned a {}; wanted a torch.nn.Module, or it and a "
+            "dictionary of size, mean and std",
+            name,
+            type(made).__name__,
         )
     facts, assumed = _facts(name, module, told)
     facts = with_overrides(facts, size=size, mean=mean, std=std)
@@ -59,7 +63,9 @@ def open_factory(
 def _facts(name: str, module: nn.Module, told: Mapping[str, Any]) -> tuple[EncoderFacts, list[str]]:
     """The facts from the dictionary, else from the module's attributes; and the names of those found in neither."""
     if unknown := sorted(map(str, told.keys() - set(_FACTS))):
-        raise WeightsError(f"--encoder {name}: its dictionary holds {', '.join(unknown)}; wanted {', '.join(_FACTS)}")
+        raise WeightsError.naming(
+            "{encoder} {}: its dictionary holds {}; wanted {}", name, ", ".join(unknown), ", ".join(_FACTS)
+        )
     facts = default_facts(name, "own")
     assumed = []
     for fact in _FACTS:
@@ -71,7 +77,7 @@ def _facts(name: str, module: nn.Module, told: Mapping[str, Any]) -> tuple[Encod
             kept: Any = int(value) if fact == "size" else tuple(torch.as_tensor(value).double().flatten().tolist())
         except (TypeError, ValueError, RuntimeError):
             wanted = "pixels" if fact == "size" else "three numbers"
-            raise WeightsError(f"--encoder {name}: its {fact} is {value!r}; wanted {wanted}") from None
+            raise WeightsError.naming("{encoder} {}: its {} is {!r}; wanted {}", name, fact, value, wanted) from None
         facts = replace(facts, **{fact: kept})
     return facts, assumed
 
@@ -84,9 +90,15 @@ def _try(name: str, module: nn.Module, size: int) -> None:
             features = module(torch.zeros(2, 3, size, size, device=first.device))
     except Exception as error:  # a stranger's forward may raise anything
         reason = f"{type(error).__name__}: {error}"
-        raise WeightsError(f"--encoder {name}: its module raised {reason} at images (2, 3, {size}, {size})") from error
+        raise WeightsError.naming(
+            "{encoder} {}: its module raised {} at images (2, 3, {}, {})", name, reason, size, size
+        ) from error
     if not isinstance(features, Tensor) or features.dim() != 2 or len(features) != 2:
         got = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
-        raise WeightsError(f"--encoder {name}: two images of {size} pixels gave {got}; wanted features (2, D)")
+        raise WeightsError.naming(
+            "{encoder} {}: two images of {} pixels gave {}; wanted features (2, D)", name, size, got
+        )
     if not features.is_floating_point() or not bool(features.isfinite().all()):
-        raise WeightsError(f"--encoder {name}: its features are {features.dtype}, not finite; wanted finite floats")
+        raise WeightsError.naming(
+            "{encoder} {}: its features are {}, not finite; wanted finite floats", name, features.dtype
+        )

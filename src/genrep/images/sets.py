@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, one_of
+from ..errors import DataError, Phrase, one_of, phrase
 from . import idx
 from .folders import SPLITS, has_split
 from .labelled import MEAN_PER_CLASS, TOP1, LabelledImages, MissingDataset, Pair, list_folder_pair, load_folder
 from .listing import Listing, list_images
 from .photo_sets import Loader, NotThere, caltech101, of_torchvision, sun397, sun397_80_20, with_loader
 
-DOWNLOAD = "--download fetches it"  # an option that a command must have, or else say it in its own words
+DOWNLOAD = phrase("{download} fetches it")  # an option that a command must have, or else say it in its own words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +43,14 @@ class NamedSet:
     small: SmallSet | None = None
     photos: Loader | None = None
     folder: bool = False  # in image-folder layout: datasets are built of it, and trainings read it, by name too
-    get: str = DOWNLOAD  # how to get it
+    get: str | Phrase = DOWNLOAD  # how to get it
     metric: str = TOP1
     licence: str = "unknown"
 
     @property
     def downloads(self) -> bool:
         """Whether ``download`` gets it."""
-        return self.get == DOWNLOAD
+        return self.get is DOWNLOAD
 
 
 def is_small(dataset: str) -> bool:
@@ -128,10 +128,10 @@ def load_pair(dataset: str, root: Path | None, *, download: bool = False) -> Pai
         train, test = load_photo_set(dataset, root, download=download)
     else:
         if not Path(dataset).is_dir():
-            raise DataError(f"--dataset {dataset!r}: neither a folder nor one of {one_of(dataset, DATASETS)}")
+            raise DataError.naming("{dataset} {!r}: neither a folder nor one of {}", dataset, one_of(dataset, DATASETS))
         train, test = list_folder_pair(Path(dataset))
     if len(train.classes) < 2:
-        raise DataError(f"--dataset {dataset}: one class only ({train.classes[0]}); wanted two or more")
+        raise DataError.naming("{dataset} {}: one class only ({}); wanted two or more", dataset, train.classes[0])
     return train, test
 
 
@@ -139,9 +139,11 @@ def _load_small(name: str, root: Path | None, split: str, download: bool) -> Lab
     facts = SETS[name].small
     assert facts is not None
     if root is None:
-        raise DataError(f"dataset {name}: give the folder that holds it, or that it may be downloaded to, as --root")
+        raise DataError.naming(
+            "dataset {}: give the folder that holds it, or that it may be downloaded to, as {root}", name
+        )
     if not download and not root.is_dir():
-        raise MissingDataset(f"dataset {name}: not found: there is no folder {root}; {DOWNLOAD}")
+        raise MissingDataset.naming("dataset {}: not found: there is no folder {}; {}", name, root, DOWNLOAD)
     files = idx.find(root / facts.torchvision_class / "raw", split) if facts.idx else None
     classes = facts.classes
     if files is not None:
@@ -169,7 +171,9 @@ def _of_torchvision(facts: SmallSet, name: str, root: Path, split: str, download
     except RuntimeError as error:
         if download:
             raise DataError(f"dataset {name} under {root}: {' '.join(str(error).split())}") from error
-        raise MissingDataset(f"dataset {name}: not found (or not whole) under {root}; {DOWNLOAD}") from error
+        raise MissingDataset.naming(
+            "dataset {}: not found (or not whole) under {}; {}", name, root, DOWNLOAD
+        ) from error
     except (OSError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(f"dataset {name} under {root}: {reason}") from error
@@ -187,7 +191,7 @@ def load_photo_set(name: str, root: Path | None, *, download: bool = False) -> P
     if root is None:
         raise _rootless(name)
     if not download and not root.is_dir():
-        raise MissingDataset(f"dataset {name}: not found: there is no folder {root}; {facts.get}")
+        raise MissingDataset.naming("dataset {}: not found: there is no folder {}; {}", name, root, facts.get)
     try:
         pair = facts.photos(name, root, download and facts.downloads)
     except MissingDataset:
@@ -204,11 +208,11 @@ def load_photo_set(name: str, root: Path | None, *, download: bool = False) -> P
 
 
 def _rootless(name: str) -> DataError:
-    return DataError(f"dataset {name}: give the folder that holds it as --root; {SETS[name].get}")
+    return DataError.naming("dataset {}: give the folder that holds it as {root}; {}", name, SETS[name].get)
 
 
 def _missing(name: str, where: str) -> MissingDataset:
-    return MissingDataset(f"dataset {name}: not found as {where}; {SETS[name].get}")
+    return MissingDataset.naming("dataset {}: not found as {}; {}", name, where, SETS[name].get)
 
 
 def find_folder(name: str, root: Path | None) -> tuple[Path, list[str] | None]:

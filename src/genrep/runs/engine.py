@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ..errors import TrainingError
+from ..errors import Phrase, TrainingError, phrase
 from ..progress import Progress, note
 from .checkpoints import Checkpoints
 from .folder import write_config
@@ -29,7 +29,8 @@ from .processes import Processes
 from .sanity import LARGEST_GRADIENT, check_losses, check_training
 from .signals import Requests, requests
 
-SMALLER = "try a smaller one, in a new {out}"  # out of a batch that does not fit in memory
+SMALLER = phrase("try a smaller one, in a new {out}")  # out of a batch that does not fit in memory
+LOWER_RATE = phrase("try a lower {lr}")  # out of a training that has diverged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,8 +116,8 @@ class Course:
     per_step: int = 1  # units of an update
     shown_every: int = 1  # units that the progress counts as one
     batch_size: int  # as the option has it, for a batch that does not fit in memory
-    smaller: str = SMALLER  # way out of it
-    way: str = "try a lower --lr"  # out of a training that has diverged
+    smaller: Phrase = SMALLER  # way out of it
+    way: Phrase = LOWER_RATE  # out of a training that has diverged
     config: Mapping[str, Any] = field(default_factory=dict)  # what config.json holds
     identity: Mapping[str, Any] = field(default_factory=dict)  # the settings that a checkpoint belongs to
     lines: tuple[int, ...] = ()  # a line of metrics after each multiple of one of these updates; none: with checkpoints
@@ -229,9 +230,11 @@ class Run:
         if asked.stop and self.place.first:
             asked.end()
         if orphaned and self.place.first and not self.finished:
-            raise TrainingError(
-                f"--out {course.out}: the launcher of this run's processes has ended; they end after step {step}, from "
-                "where the same command goes on"
+            raise TrainingError.naming(
+                "{out} {}: the launcher of this run's processes has ended; they end after step {}, from "
+                "where the same command goes on",
+                course.out,
+                step,
             )
 
     def _passed(self, every: int) -> bool:
@@ -305,8 +308,8 @@ class Run:
 
 
 @contextmanager
-def memory_named(batch_size: int, way: str = SMALLER) -> Iterator[None]:
-    """What does not fit in memory within is the batch's fault. Raises TrainingError, with the way out (``{lr}``: a setting)."""
+def memory_named(batch_size: int, way: Phrase = SMALLER) -> Iterator[None]:
+    """What does not fit in memory within is the batch's fault. Raises TrainingError, with the way out."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -316,4 +319,4 @@ def memory_named(batch_size: int, way: str = SMALLER) -> Iterator[None]:
             where = "this machine's memory"
         else:
             raise
-        raise TrainingError.naming("{batch_size} {}: does not fit {}; " + way, batch_size, where) from error
+        raise TrainingError.naming("{batch_size} {}: does not fit {}; {}", batch_size, where, way) from error

@@ -29,7 +29,7 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], names: Itera
 def refuse_another(out: Path, found: str, more: str = "") -> None:
     """Raise ResumeError if ``found``, of ``differences``, says that the folder belongs to a run with other settings."""
     if found:
-        raise ResumeError(f"--out {out}: holds another run ({found}{more})")
+        raise ResumeError.naming("{out} {}: holds another run ({}{})", out, found, more)
 
 
 def write_config(out: Path, settings: Mapping[str, Any]) -> None:

@@ -103,7 +103,9 @@ def join(device_name: str) -> Iterator[Processes]:
 def _own_gpu() -> torch.device:
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if local >= torch.cuda.device_count():
-        raise TrainingError(f"--device cuda: {torch.cuda.device_count()} GPUs for {local + 1} processes or more")
+        raise TrainingError.naming(
+            "{device} cuda: {} GPUs for {} processes or more", torch.cuda.device_count(), local + 1
+        )
     torch.cuda.set_device(local)
     return torch.device("cuda", local)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..errors import TrainingError
+from ..errors import Phrase, TrainingError
 
 # Trained weights stay far below; uninitialised memory, read as floating point, is mostly beyond. Variances are squares of
 # activations, which inputs of 0 to 255 make large.
@@ -51,13 +51,13 @@ def gradients(modules: Iterable[nn.Module]) -> dict[str, Tensor]:
 
 
 def check_training(
-    out: Path, step: int, tensors: Mapping[str, Tensor], *, way: str, largest: float = LARGEST, unit: str = "step"
+    out: Path, step: int, tensors: Mapping[str, Tensor], *, way: Phrase, largest: float = LARGEST, unit: str = "step"
 ) -> None:
     """End a run whose numbers are no longer sane, before it writes them.
 
     Args:
         tensors: weights and buffers by name, or gradients with ``largest=LARGEST_GRADIENT``.
-        way: what to do, e.g. ``try a lower --lr``.
+        way: what to do, e.g. ``phrase("try a lower {lr}")``.
 
     Raises:
         TrainingError: one line that names the run, the step, and what is wrong.
@@ -66,15 +66,15 @@ def check_training(
         raise diverged(out, f"at {unit} {step:,} {found}", way)
 
 
-def check_losses(out: Path, step: int, losses: Mapping[str, float], *, way: str, unit: str = "step") -> None:
+def check_losses(out: Path, step: int, losses: Mapping[str, float], *, way: Phrase, unit: str = "step") -> None:
     """End a run of which a loss is not finite. Raises TrainingError, as ``check_training``."""
     for name, value in losses.items():
         if not math.isfinite(value):
             raise diverged(out, f"at {unit} {step:,} {name} is {value}", way)
 
 
-def diverged(out: Path, found: str, way: str) -> TrainingError:
+def diverged(out: Path, found: str, way: Phrase) -> TrainingError:
     """The error of a run that has diverged: ``found`` says where and what."""
-    return TrainingError(
-        f"--out {out}: {found}: this training has diverged; {way}, in a new --out; what it wrote before is kept"
+    return TrainingError.naming(
+        "{out} {}: {}: this training has diverged; {}, in a new {out}; what it wrote before is kept", out, found, way
     )
