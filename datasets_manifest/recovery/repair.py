@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from genrep.across import RegenerationConfig, build_shards
-from genrep.errors import DatasetError
+from genrep.errors import DatasetError, renamed
 from genrep.files import fsync_folder, lock
 from genrep.settings import config, setting
 from genrep.untrusted import printable
@@ -98,7 +98,7 @@ def repair(config: RepairConfig) -> RepairReport:
     """
     folder = config.folder
     manifest = read_manifest(folder)
-    with _alone(folder):
+    with renamed(out="folder"), _alone(folder):
         _refuse_hidden_links(folder)
         _remove_scratch(folder)
         _remove_temporaries(folder)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from genrep import errors
 from genrep.cli import describe
 from genrep.datasets_manifest.manifest import shard_name
-from genrep.errors import GeneratorError, GenRepError
+from genrep.errors import GeneratorError, GenRepError, phrase
 from genrep.files import lock
 
 from ..sources.base import Source
@@ -46,7 +46,8 @@ def reporting(out: Path, connection: Connection) -> Iterator[None]:
         pass  # the parent is gone; the open shard's temporary file has been removed on the way here
     except Exception as error:
         kind = type(error).__name__ if isinstance(error, GenRepError) else "GenRepError"
-        connection.send(("error", (kind, describe(error))))
+        told = error if isinstance(error, GenRepError) and error.parts else describe(error)
+        connection.send(("error", (kind, phrase("{}", told))))
     finally:
         os.close(folder)
 
@@ -100,7 +101,7 @@ class Processes(Generic[M]):
         except (EOFError, ConnectionResetError):
             raise self._death(member) from None
         if kind == "error":
-            raise getattr(errors, value[0], GenRepError)(value[1])
+            raise getattr(errors, value[0], GenRepError).naming("{}", value[1])
         return kind, value
 
     def give(self, member: M, shard: int | None) -> None:

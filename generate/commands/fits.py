@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from genrep.cli import print_config, say, say_leftovers
 from genrep.errors import ConfigError
-from genrep.option_types import PATH, IntRange
 from genrep.settings import configured, from_options, options
 
-from ..fits.config import DeltaConfig, FilterConfig, NavigatorConfig, SteerConfig
+from ..fits.config import CompareConfig, DeltaConfig, FilterConfig, NavigatorConfig, SteerConfig
 from .dataset import DRY_RUN
 
 FIRST = ("gen", "weights", "features", "truncation", "out")  # of fit-navigator's options, before --preset
@@ -94,17 +92,14 @@ def measure_delta_command(**values: Any) -> None:
 
 
 @click.command("compare-navigator")
-@click.argument("run", metavar="RUN", type=PATH)
-@click.option("--batches", type=IntRange(min=2), default=20, show_default=True)
-@click.option("--seed", type=IntRange(min=0), default=0, show_default=True)
-@click.option("--device", default="auto", show_default=True)
-def compare_navigator_command(run: Path, **options: Any) -> None:
+@configured(CompareConfig)
+def compare_navigator_command(config: CompareConfig) -> None:
     """InfoNCE of a run's estimator on positives of T, against random walks of the same length."""
     import json
 
     from ..fits.navigator_measure import compare_run
 
-    click.echo(json.dumps(compare_run(run, **options), indent=2, sort_keys=True, default=str))
+    click.echo(json.dumps(compare_run(config), indent=2, sort_keys=True, default=str))
 
 
 @click.command("fit-filter")

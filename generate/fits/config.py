@@ -1,4 +1,4 @@
-"""What fit-steer, fit-navigator, measure-delta and fit-filter are asked for."""
+"""What fit-steer, fit-navigator, measure-delta, compare-navigator and fit-filter are asked for."""
 
 from __future__ import annotations
 
@@ -216,6 +216,18 @@ class DeltaConfig:
             raise ConfigError.naming("{walks}: wanted at least one run folder or navigator file")
         if self.out.suffix != ".json":
             raise ConfigError.naming("{out} {}: wanted a name that ends in .json", self.out)
+
+
+@config
+class CompareConfig:
+    """Settings of a comparison of a run's T with random walks."""
+
+    run: Path = setting(argument=True, metavar="RUN")  # folder of fit-navigator
+    walk: Path | None = None  # another file's T
+    batches: int = count(20, "N", "Of fresh anchors.", least=2)
+    batch_size: int | None = None  # the run's
+    seed: int = seed()
+    device: str = device()
 
 
 @config

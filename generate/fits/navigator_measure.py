@@ -25,7 +25,7 @@ from genrep.untrusted import read_object
 
 from ..generators.base import LatentSpec
 from ..views.navigators import LoadedWalk, Walk, load_walk
-from .config import DeltaConfig, NavigatorConfig
+from .config import CompareConfig, DeltaConfig, NavigatorConfig
 from .navigator import build_estimator, build_policy
 from .navigator_scope import PixelPolicy, Scope, chunk_scope, make_scope
 from .pictures import save_bars
@@ -91,15 +91,7 @@ def compare_walks(
     }
 
 
-def compare_run(
-    run: Path,
-    *,
-    walk: Path | None = None,
-    batches: int = 20,
-    batch_size: int | None = None,
-    seed: int = 0,
-    device: str = "auto",
-) -> dict[str, Any]:
+def compare_run(config: CompareConfig) -> dict[str, Any]:
     """``compare_walks`` of a run's T (or of another file's) under the run's own f, generator and pixel views.
 
     f is frozen, in evaluation mode: batch norm uses the statistics of training, so that both kinds of positives meet the
@@ -108,12 +100,12 @@ def compare_run(
     Raises:
         WeightsError: the folder is not that of a run, or the file is no navigator.
     """
-    where = pick_device(device)
-    config, state = _read(run)
-    source = open_source(config.gen, config.weights, where, config.generator_options())
-    loaded = load_walk(walk or run)
+    where = pick_device(config.device)
+    trained, state = _read(config.run)
+    source = open_source(trained.gen, trained.weights, where, trained.generator_options())
+    loaded = load_walk(config.walk or config.run)
     scope = make_scope(source, loaded.facts.chunks, loaded.facts.layers)
-    estimator: nn.Module = build_estimator(config)
+    estimator: nn.Module = build_estimator(trained)
     estimator.load_state_dict(state)
     estimator = estimator.to(where).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     return compare_walks(
@@ -121,11 +113,11 @@ def compare_run(
         scope,
         loaded.walk.to(where),
         estimator,
-        build_policy(config, source),
-        batches=batches,
-        batch_size=batch_size or config.batch_size,
-        temperature=config.temperature,
-        seed=seed,
+        build_policy(trained, source),
+        batches=config.batches,
+        batch_size=config.batch_size or trained.batch_size,
+        temperature=trained.temperature,
+        seed=config.seed,
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from genrep.across import RegenerationConfig
 from genrep.datasets_manifest.schema import field_table
-from genrep.errors import ConfigError, RecipeError
+from genrep.errors import ConfigError, RecipeError, phrase
 from genrep.files import require_writable
 
 from ..generators.base import Generator, LatentSpec
@@ -218,7 +218,7 @@ def recipes_faults() -> Iterator[None]:
     try:
         yield
     except (RecipeError, ConfigError) as error:
-        raise RecipeError(short(error.in_shell())) from None
+        raise RecipeError.naming("{}", phrase("{}", error).map(short)) from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RecipeError(short(f"not a recipe of genrep-generate: {type(error).__name__}: {error}")) from None
 

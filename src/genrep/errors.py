@@ -17,7 +17,8 @@ name the setting or file, what was found, and what was wanted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from string import Formatter
 from typing import Self
 
@@ -38,6 +39,10 @@ class Phrase:
     def in_shell(self) -> str:
         """The words as a command says them."""
         return _joined(self.parts, flag)
+
+    def map(self, change: Callable[[str], str]) -> Phrase:
+        """The words with each text between the settings' names changed."""
+        return Phrase(tuple(part if number % 2 else change(part) for number, part in enumerate(self.parts)))
 
 
 def phrase(text: str, *values: object) -> Phrase:
@@ -86,6 +91,18 @@ class GenRepError(Exception):
             else:
                 parts[-1] += flags[part] if number % 2 else part
         self.parts = tuple(parts) if self.parts else ()
+
+
+@contextmanager
+def renamed(**names: str) -> Iterator[None]:
+    """Errors raised within name a caller's settings: ``renamed(out="folder")`` says ``folder`` where a helper says ``out``."""
+    try:
+        yield
+    except GenRepError as error:
+        if error.parts:
+            error.parts = tuple(names.get(part, part) if k % 2 else part for k, part in enumerate(error.parts))
+            error.args = (_joined(error.parts, str),)
+        raise
 
 
 def _parts(text: str, values: Iterable[object]) -> tuple[str, ...]:

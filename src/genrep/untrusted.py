@@ -115,7 +115,7 @@ def content_faults(where: Path | str | Phrase, error: type[GenRepError], wanted:
         raise
     except CONTENT_FAULTS as fault:
         reason = one_line(str(fault)) or type(fault).__name__
-        subject = Phrase(tuple(map(printable, where.parts))) if isinstance(where, Phrase) else printable(str(where))
+        subject = phrase("{}", where).map(printable)
         raise error.naming("{}: {}{}", subject, reason, f"; wanted {wanted}" if wanted else "") from fault
 
 

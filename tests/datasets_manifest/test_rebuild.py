@@ -209,7 +209,7 @@ NAMING: tuple[object, ...] = (  # a stranger's views that would open what they n
         (put("recipe", "generator", "name", "antigravity:main"), "its generator is code, 'antigravity:main'"),
         (put("recipe", "generator", "family", "module"), "its generator is code"),
         (put("recipe", "generator", "name", "../../x"), r"its recipe is named '../../x'"),
-        (put("recipe", "generator", "name", "nobody"), "recipe nobody: no weights ship with it; give --weights FILE"),
+        (put("recipe", "generator", "name", "nobody"), "recipe nobody: no weights ship with it; give weights FILE"),
         (put("recipe", "generator", "name", 5), "not a recipe of genrep-generate"),
         (put("recipe", "generator", []), "not a recipe of genrep-generate"),
         (put("recipe", "generator", "options", "evil", 1), "unknown option 'evil'"),
@@ -221,7 +221,7 @@ NAMING: tuple[object, ...] = (  # a stranger's views that would open what they n
         ),
         (
             put("recipe", "filter", {"keep": 0.5, "weights": "0" * 64, "block": 1}),
-            "its pairs were filtered: give --filter",
+            "its pairs were filtered: give filter",
         ),
         (put("recipe", "image", "crop", ["a", 0, 1, 1]), "not a recipe"),
         (put("recipe", "views", "std", "x"), "."),
@@ -230,7 +230,7 @@ NAMING: tuple[object, ...] = (  # a stranger's views that would open what they n
         (put("recipe", "image", "uint8", "exec"), "."),
         (put("recipe", "image", "crop", [0, 0, 99, 99]), "does not lie inside"),
         (put("recipe", "image", "encoding", "jpeg:90"), "its fields are not those that its recipe makes"),
-        (put("recipe", "num_positives", 10**9), "num-positives"),
+        (put("recipe", "num_positives", 10**9), "num_positives"),
         (put("recipe", "classes", ["x"]), "not a recipe of genrep-generate"),
         (put("recipe", "classes", [1]), "the generator has no classes"),
         (put("recipe", "unknown", 1), "not the manifest's recipe: unknown 1 there"),
@@ -273,7 +273,7 @@ def test_code_is_run_when_the_user_names_it(
 
     gen = "mine_for_rebuild:G"
     build_dataset(BuildConfig(gen=gen, out=tmp_path / "made", num_pairs=6, shard_size="3", processes=1, device="cpu"))
-    with pytest.raises(RecipeError, match="its generator is code, 'mine_for_rebuild:G': give that as --gen"):
+    with pytest.raises(RecipeError, match="its generator is code, 'mine_for_rebuild:G': give that as gen"):
         again(tmp_path / "made", tmp_path / "out")
     assert again(tmp_path / "made", tmp_path / "out", gen=gen).level == "bytes"
 
@@ -297,7 +297,7 @@ def test_learned_views_and_filters_come_with_their_files(tmp_path: Path) -> None
     files = {"views": f"steered:walks={walks}", "filter": f"keep=.7,weights={weights}"}
     made = tmp_path / "made"
     build_dataset(BuildConfig(out=made, num_pairs=9, shard_size="5", processes=1, device="cpu", **files))  # type: ignore[arg-type]
-    with pytest.raises(RecipeError, match="its pairs were filtered: give --filter"):
+    with pytest.raises(RecipeError, match="its pairs were filtered: give filter"):
         again(made, tmp_path / "out", views=files["views"])
     with pytest.raises(RecipeError, match="views steered: needs its file"):
         again(made, tmp_path / "out", filter=files["filter"])

@@ -130,7 +130,7 @@ def test_verify_reports_the_signature(raw: Path, key: NewKey, tmp_path: Path, ca
 def test_the_secret_key_is_nobody_elses(key: NewKey) -> None:
     assert stat.S_IMODE(key.secret.stat().st_mode) == 0o600
     for one in (key.secret, key.public):
-        with pytest.raises(DatasetError, match=f"--new-key {key.secret}"):
+        with pytest.raises(DatasetError, match=f"^new_key {key.secret}"):
             new_key(key.secret)
         one.unlink()
 
@@ -138,7 +138,7 @@ def test_the_secret_key_is_nobody_elses(key: NewKey) -> None:
 @pytest.mark.parametrize("there", ["lab.key", "lab.key.pub"])
 def test_no_key_is_written_over(tmp_path: Path, there: str) -> None:
     (tmp_path / there).symlink_to(tmp_path / "nothing")
-    with pytest.raises(DatasetError, match=f"--new-key {tmp_path / there}: exists"):
+    with pytest.raises(DatasetError, match=f"^new_key {tmp_path / there}: exists"):
         new_key(tmp_path / "lab.key")
     assert [path.name for path in tmp_path.iterdir()] == [there]
 
@@ -203,7 +203,7 @@ def test_the_same_key_gives_the_same_bytes_again(signed: Path, key: NewKey) -> N
 def test_another_labs_signature_is_not_written_over(signed: Path, key: NewKey, tmp_path: Path) -> None:
     first = (signed / SIGNATURE_NAME).read_bytes()
     other = new_key(tmp_path / "other.key")
-    with pytest.raises(DatasetError, match="not a signature by this key; --force replaces it"):
+    with pytest.raises(DatasetError, match="not a signature by this key; force replaces it"):
         sign(SignConfig(folder=signed, key=other.secret))
     assert (signed / SIGNATURE_NAME).read_bytes() == first
     with pytest.raises(DatasetError, match=re.escape(f"by another key; wanted one by {other.text[:8]}")):

@@ -116,7 +116,7 @@ def test_refusals(encoder: Path, images: Path, tmp_path: Path) -> None:
         evaluate_linear(config(tmp_path, images, tmp_path))
     with pytest.raises(DataError, match="neither a folder nor one of"):
         evaluate_linear(config(encoder, tmp_path / "nothing", tmp_path))
-    with pytest.raises(DataError, match="--root"):
+    with pytest.raises(DataError, match=" as root"):
         evaluate_linear(LinearConfig(encoder=encoder, dataset="fashion_mnist", out=tmp_path))
     (tmp_path / "linear.json").write_text("{}")
     with pytest.raises(DataError, match="wanted a list of results"):
@@ -227,7 +227,7 @@ def test_another_precision_is_another_protocol(
 def test_a_classifier_that_diverged_is_no_result(
     encoder: Path, images: Path, tmp_path: Path, preset: str, options: dict[str, Any]
 ) -> None:
-    with pytest.raises(TrainingError, match=r"outputs are not finite; give a smaller --lr than 1e\+38$"):
+    with pytest.raises(TrainingError, match=r"outputs are not finite; give a smaller lr than 1e\+38$"):
         evaluate_linear(config(encoder, images, tmp_path, preset=preset, size=16, batch_size=12, **options))
     assert not (tmp_path / "linear.json").exists()
 
@@ -269,7 +269,7 @@ def test_a_rate_does_not_follow_from_features_that_are_all_zero(encoder: Path, i
             loaded.module.get_parameter(f"{name}.{part}").data.zero_()
     save_encoder(tmp_path / "zero.safetensors", loaded.module, loaded.facts)
     with pytest.raises(
-        TrainingError, match="the features are all zero, from which no --lr follows: the encoder has collapsed"
+        TrainingError, match="the features are all zero, from which no lr follows: the encoder has collapsed"
     ):
         evaluate_linear(config(tmp_path / "zero.safetensors", images, tmp_path))
 
@@ -365,7 +365,7 @@ def test_images_of_several_sizes_need_a_size(encoder: Path, images: Path, tmp_pa
 
     Image.new("RGB", (30, 20)).save(tmp_path / "data/train/dark/other.png")
     options = {"random_init": True, "arch": "resnet18"}
-    with pytest.raises(DataError, match=r"20x30 pixels where others have 16x16; give --size"):
+    with pytest.raises(DataError, match=r"20x30 pixels where others have 16x16; give size"):
         evaluate_linear(config(None, tmp_path / "data", tmp_path / "out", **options))
     evaluate_linear(config(None, tmp_path / "data", tmp_path / "out", size=16, epochs=1, **options))
 

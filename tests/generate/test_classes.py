@@ -35,7 +35,7 @@ def test_a_file_names_its_classes(tmp_path):
 @pytest.mark.parametrize(
     ("text", "count", "message"),
     [
-        ("0-3", 0, "--classes 0-3: the generator has no classes"),
+        ("0-3", 0, "^classes 0-3: the generator has no classes"),
         ("5", 5, "class 5, the generator has 0 to 4"),
         ("0-999999999", 5, "class 999999999, the generator has 0 to 4"),
         ("3-1", 5, "3-1 runs backwards"),

@@ -109,7 +109,7 @@ def test_a_cut_checkpoint_is_named_with_the_way_out(tmp_path, part):
 
 
 def test_a_run_that_diverges_leaves_nothing_broken(tmp_path):
-    with pytest.raises(TrainingError, match=r"--out .*image .*: this training has diverged; try a lower --lr"):
+    with pytest.raises(TrainingError, match=r"^out .*image .*: this training has diverged; try a lower lr"):
         fit_gan(config(tmp_path, lr=1e30), toy_data())
     assert not (tmp_path / "generator.safetensors").exists()
     assert not (tmp_path / "checkpoint.pt").exists()

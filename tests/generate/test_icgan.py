@@ -143,7 +143,7 @@ def test_the_lower_fid_decides_between_two_snapshots(tmp_path):
 def test_without_features_it_opens_but_asks_for_them(checkpoint):
     generator = icgan.open_checkpoint(checkpoint)
     assert (generator.num_classes, generator.instances, generator.needs_instances) == (0, None, True)
-    with pytest.raises(GeneratorError, match="--features FILE"):
+    with pytest.raises(GeneratorError, match="features FILE"):
         generator.synthesize(torch.zeros(1, 40), torch.tensor([0]))
 
 

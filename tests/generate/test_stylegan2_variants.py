@@ -152,7 +152,7 @@ def test_features_that_do_not_fit_are_refused_in_one_line():
         open_state(state, features={"features": torch.ones(2, 6), "labels": torch.tensor([0, 3])})
     with pytest.raises(RecipeError, match="not conditioned on instance features"):
         open_state(plain.random_state(), features=torch.ones(2, 6))
-    with pytest.raises(GeneratorError, match="give --features FILE"):
+    with pytest.raises(GeneratorError, match="give features FILE"):
         open_state(state).synthesize(latents(state), torch.tensor([0, 1, 2]))
 
 

@@ -106,7 +106,7 @@ def test_what_a_factory_does_not_tell_is_assumed_and_said(here: Path) -> None:
     ],
 )
 def test_what_is_no_encoder_is_refused(here: Path, name: str, message: str) -> None:
-    with pytest.raises(WeightsError, match=f"--encoder {name}: .*{message}"):
+    with pytest.raises(WeightsError, match=f"^encoder {name}: .*{message}"):
         load_encoder(name)
 
 

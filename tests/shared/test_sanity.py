@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from genrep.encoders import EncoderFacts, build_encoder, save_encoder
-from genrep.errors import TrainingError, WeightsError
+from genrep.errors import TrainingError, WeightsError, phrase
 from genrep.evaluate.settings import open_encoder
 from genrep.runs.sanity import LARGEST_GRADIENT, absurdity, check_training, gradients
 
@@ -41,10 +41,12 @@ def test_a_training_that_diverged_ends_in_one_line_with_run_step_and_way():
     layer = nn.Linear(2, 1)
     layer(torch.tensor([[1.0, 1e12]])).sum().backward()
     with pytest.raises(TrainingError) as caught:
-        check_training(Path("runs/x"), 1200, gradients([layer]), way="try a lower --lr", largest=LARGEST_GRADIENT)
+        check_training(
+            Path("runs/x"), 1200, gradients([layer]), way=phrase("try a lower {lr}"), largest=LARGEST_GRADIENT
+        )
     assert str(caught.value) == (
-        "--out runs/x: at step 1,200 a value of the gradient of weight is 1e+12: this training has diverged; "
-        "try a lower --lr, in a new --out; what it wrote before is kept"
+        "out runs/x: at step 1,200 a value of the gradient of weight is 1e+12: this training has diverged; "
+        "try a lower lr, in a new out; what it wrote before is kept"
     )
     check_training(Path("runs/x"), 1200, layer.state_dict(), way="")
 

@@ -275,7 +275,7 @@ def test_collapse_ends_the_run(dataset: MakeDataset, tmp_path: Path) -> None:
 
 def test_a_loss_that_is_not_finite_ends_the_run(dataset: MakeDataset, tmp_path: Path) -> None:
     with pytest.raises(
-        TrainingError, match=r"loss is nan at step \d+, lr .*: this training has diverged; try a lower --lr"
+        TrainingError, match=r"loss is nan at step \d+, lr .*: this training has diverged; try a lower lr"
     ):
         train(config(dataset(), tmp_path, lr=1e30))
     assert not (tmp_path / "checkpoint.pt").exists() or "nan" not in (tmp_path / "metrics.jsonl").read_text()

@@ -40,9 +40,7 @@ class ICGANGenerator(BigGANBase):
         """See ``Generator.synthesize``; y ``(B,)`` int64: rows of the features, or ``(B, rows)`` weights of them."""
         self.check_latents(z)
         if self.conditions is None:
-            raise GeneratorError.naming(
-                "this generator is conditioned on instance features: give {features} FILE (features=)"
-            )
+            raise GeneratorError.naming("this generator is conditioned on instance features: give {features} FILE")
         if y is None:
             raise GeneratorError(f"this generator has {self.num_classes} rows of instance features: synthesize needs y")
         check_choices(y, z.shape[0], self.num_classes, "rows of the features")

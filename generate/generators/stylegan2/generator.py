@@ -110,9 +110,7 @@ class StyleGAN2Generator:
         y ``(B,)`` int64: classes, or rows of the features; ``(B, c_dim)``: soft classes.
         """
         if self.needs_instances and self.instances is None:
-            raise GeneratorError.naming(
-                "this generator is conditioned on instance features: give {features} FILE (features=)"
-            )
+            raise GeneratorError.naming("this generator is conditioned on instance features: give {features} FILE")
         if self.num_classes == 0:
             return None, None
         if y is None:

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from ..devices import pick_device
-from ..errors import TrainingError
+from ..errors import TrainingError, phrase
 
 Result = TypeVar("Result")
 BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
@@ -50,12 +50,12 @@ class Processes:
             try:
                 answer[0] = function()
             except Exception as error:
-                problem, answer[1] = error, str(error)
+                problem, answer[1] = error, phrase("{}", error)
         dist.broadcast_object_list(answer, src=0, device=torch.device("cpu"))
         if problem is not None:
             raise problem
         if answer[1] is not None:
-            raise TrainingError(answer[1])
+            raise TrainingError.naming("{}", answer[1])
         result: Result = answer[0]
         return result
 

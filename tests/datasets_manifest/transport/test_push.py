@@ -315,7 +315,7 @@ def test_the_hubs_advice_on_sizes_and_counts(entries: Callable[..., Any]) -> Non
 
     assert asked(20 * 10**9, 10_000) == []
     assert asked(20 * 10**9 + 1, 10) == ["a shard of 20000000001 bytes: the Hub advises at most 20000000000"]
-    with pytest.raises(DatasetError, match="the Hub takes 50000000000 a file; build it with another --shard-size"):
+    with pytest.raises(DatasetError, match="the Hub takes 50000000000 a file; build it with another shard_size"):
         asked(50 * 10**9 + 1, 10)
     with pytest.raises(DatasetError, match="the Hub takes 10000 a folder"):
         asked(1, 10_001)

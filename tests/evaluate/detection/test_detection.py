@@ -126,7 +126,7 @@ def test_classes_that_the_test_does_not_share(encoder: Path, rectangles: Path, t
     for path in (root / "Annotations").glob("test*.xml"):
         path.write_text(path.read_text().replace("blue", "cyan"))
     with pytest.raises(
-        DataError, match=r"'cyan': no object in split trainval.*give --classes measurable for the other 1"
+        DataError, match=r"'cyan': no object in split trainval.*give classes measurable for the other 1"
     ):
         evaluate_detection(config(encoder, root, tmp_path / "out"))
     with pytest.raises(DataError, match="'blue': no object that is not difficult in split test"):

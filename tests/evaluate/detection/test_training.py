@@ -97,7 +97,7 @@ def test_a_loss_that_is_no_number_changes_nothing(encoder: Path, rectangles: Pat
     with pytest.raises(TrainingError) as caught:
         machine.train_step(batch)
     assert str(caught.value) == (
-        "--out runs/voc: detection-1: loss is nan at step 0, lr 2e-05: this training has diverged; try a lower --lr, "
-        "in a new --out; what it wrote before is kept"
+        "out runs/voc: detection-1: loss is nan at step 0, lr 2e-05: this training has diverged; try a lower lr, "
+        "in a new out; what it wrote before is kept"
     )
     assert torch.equal(conv1, before)

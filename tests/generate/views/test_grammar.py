@@ -73,7 +73,7 @@ def test_every_preset_can_be_read_by_name_and_by_its_table(name):
         ("hierarchical:0-2=gaussian,2=uniform", "chunks 0-2 and 2: wanted disjoint"),
         ("hierarchical:3-1=gaussian", "'3-1': wanted a number or a range"),
         ("hierarchical:x=gaussian", "'x': wanted a number or a range"),
-        ("missing.toml", "--views 'missing.toml': missing"),
+        ("missing.toml", "views 'missing.toml': missing"),
     ],
 )
 def test_bad_strings_are_refused_in_one_line(text, message):

@@ -72,7 +72,7 @@ def test_a_filter_is_written_as_keys_in_any_order(filter_file):
     ],
 )
 def test_a_filter_that_cannot_be_is_refused_in_one_line(text, line):
-    with pytest.raises(RecipeError, match=r"--filter.*" + line):
+    with pytest.raises(RecipeError, match=r"^filter.*" + line):
         parse_filter(text)
 
 

@@ -117,7 +117,7 @@ def test_a_folder_with_another_run_is_refused_naming_what_differs(config, real_f
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_spoils_no_checkpoint(config):
-    with pytest.raises(TrainingError, match=r"--out .*: at step \d+ .*: this training has diverged; try a lower --lr"):
+    with pytest.raises(TrainingError, match=r"^out .*: at step \d+ .*: this training has diverged; try a lower lr"):
         fit_filter(config(lr=1e30))
     assert not (config().out / "checkpoint.pt").exists()
 
@@ -133,7 +133,7 @@ def test_the_area_under_the_curve_counts_pairs():
     ("changes", "error", "line"),
     [
         ({"data": "nowhere"}, DataError, r"^nowhere: neither a folder nor one of cifar10, .*mnist$"),
-        ({"gen": "nowhere:nothing"}, RecipeError, r"--gen nowhere:nothing: cannot import it"),
+        ({"gen": "nowhere:nothing"}, RecipeError, r"^gen nowhere:nothing: cannot import it"),
         ({"data": "fashion_mnist"}, DataError, r"dataset fashion_mnist: give the folder that holds it"),
     ],
 )

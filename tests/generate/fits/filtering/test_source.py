@@ -169,7 +169,7 @@ def test_a_dataset_is_the_same_from_another_process_other_shards_and_after_an_in
 
 def test_candidates_that_the_device_cannot_hold_are_made_in_smaller_batches(filtered):
     source, wanted = filtered("toygen:hungry"), collect(filtered(), 0, 70)
-    with pytest.raises(OutOfMemoryError, match=r"--filter: cpu is out of memory at 64 candidates"):
+    with pytest.raises(OutOfMemoryError, match=r"^filter: cpu is out of memory at 64 candidates"):
         collect(source, 0, 70)
     while source.candidate_batch > 16:
         source.halve_batch()
@@ -184,8 +184,8 @@ def test_candidates_that_the_device_cannot_hold_are_made_in_smaller_batches(filt
 @pytest.mark.parametrize(
     ("gen", "line"),
     [
-        ("toygen:nan", r"candidate 3 of --filter: image values up to nan, wanted finite"),
-        ("toygen:tiring", r"candidates 0 to 63 of --filter: raised ValueError: no more ideas"),
+        ("toygen:nan", r"candidate 3 of filter: image values up to nan, wanted finite"),
+        ("toygen:tiring", r"candidates 0 to 63 of filter: raised ValueError: no more ideas"),
     ],
 )
 def test_a_candidate_that_is_no_image_is_named(filtered, gen, line):
@@ -197,5 +197,5 @@ def test_weights_that_give_no_number_are_refused(filtered):
     source = filtered()
     for parameter in source.filter.scorer.parameters():
         parameter.fill_(1e30)
-    with pytest.raises(WeightsError, match=r"--filter: its weights give scores that are not finite"):
+    with pytest.raises(WeightsError, match=r"^filter: its weights give scores that are not finite"):
         collect(source, 0, 10)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from genrep.errors import WeightsError
-from genrep.generate.fits.config import POLICIES, DeltaConfig
+from genrep.generate.fits.config import POLICIES, CompareConfig, DeltaConfig
 from genrep.generate.fits.navigator import fit_navigator
 from genrep.generate.fits.navigator_measure import Moments, compare_run, compare_walks, measure_delta, random_shift
 from genrep.generate.fits.navigator_scope import PixelPolicy, make_scope
@@ -73,7 +73,7 @@ def test_delta_does_not_depend_on_the_batch_but_on_the_seed(tmp_path):
 
 def test_a_walk_whose_latents_are_unknown_needs_a_generator(tmp_path, waves_folder):
     path = saved(tmp_path, "walk", new_walk(6, walk="mlp", seed=0), latent=None)
-    with pytest.raises(WeightsError, match=r"does not say on which latents it was learned; give --gen"):
+    with pytest.raises(WeightsError, match=r"does not say on which latents it was learned; give gen"):
         measured(tmp_path, path)
     assert measured(tmp_path, path, gen="wavegen:plain")["rows"][0]["latent"]["truncation"] == 2.0
     wide = saved(tmp_path, "wide", new_walk(9, walk="mlp", seed=0))
@@ -117,11 +117,13 @@ def test_a_walk_across_what_the_estimator_sees_is_harder_than_random_ones(painte
 def test_a_finished_run_is_compared_under_its_own_resnet(config):
     settings = config(samples=8, gen="wavegen:conditional", supervised=True, walk="linear", chunks="1-2")
     assert load_walk(fit_navigator(settings).path).walk.activation == "none"
-    found = compare_run(settings.out, batches=2, batch_size=8, device="cpu")
+    found = compare_run(CompareConfig(run=settings.out, batches=2, batch_size=8, device="cpu"))
     again = compare_run(
-        settings.out, walk=settings.out / "navigator.safetensors", batches=2, batch_size=8, device="cpu"
+        CompareConfig(
+            run=settings.out, walk=settings.out / "navigator.safetensors", batches=2, batch_size=8, device="cpu"
+        )
     )
     assert found == again
     assert 0 < found["walk"] < 2 * found["chance"]
     with pytest.raises(WeightsError, match=r"not the folder of a run of fit-navigator"):
-        compare_run(settings.out / "walks", device="cpu")
+        compare_run(CompareConfig(run=settings.out / "walks", device="cpu"))

@@ -120,16 +120,14 @@ def test_a_loss_that_is_not_finite_ends_the_run():
     means = {"loss_f": float("nan"), "loss_T": 1.0}
     with pytest.raises(
         TrainingError,
-        match=r"--out runs/n: at step 7 loss_f is nan: this training has diverged; try a lower --lr-f or --lr-walk",
+        match=r"^out runs/n: at step 7 loss_f is nan: this training has diverged; try a lower lr_f or lr_walk",
     ):
         check_losses(Path("runs/n"), 7, means, way=WAY)
 
 
 def test_a_fit_that_diverges_leaves_nothing_broken(config):
     out = config().out
-    with pytest.raises(
-        TrainingError, match=r"--out .*: at step \d+ .*this training has diverged; try a lower --lr-f or"
-    ):
+    with pytest.raises(TrainingError, match=r"^out .*: at step \d+ .*this training has diverged; try a lower lr_f or"):
         fit_navigator(config(samples=64, lr_walk=1e30))
     for path in (*out.rglob("*.safetensors"), *out.glob("checkpoint.pt")):
         assert all(tensor.isfinite().all() for tensor in tensors_of(path))
@@ -158,7 +156,7 @@ def test_windows_average_over_steps_and_components():
     ("changes", "error", "line"),
     [
         ({"gen": "wavegen:blind"}, GeneratorError, r"its images carry no gradient back to z"),
-        ({"gen": "wavegen:nothing"}, RecipeError, r"--gen wavegen:nothing: cannot import it"),
+        ({"gen": "wavegen:nothing"}, RecipeError, r"^gen wavegen:nothing: cannot import it"),
         ({"chunks": "1-3"}, RecipeError, r"^chunks 1-3: this generator has chunks 0 to 2"),
         ({"gen": "wavegen:whole", "chunks": "0"}, RecipeError, r"the latent of wavegen:whole has no chunks"),
         ({"layers": "0-1"}, RecipeError, r"^layers 0-1: wavegen:plain has no W; wanted a StyleGAN2, or chunks"),

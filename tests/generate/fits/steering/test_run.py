@@ -219,7 +219,7 @@ def test_generators_that_cannot_be_steered_are_refused(config):
 
 
 def test_values_that_are_not_finite_end_the_run_before_they_are_saved(config):
-    with pytest.raises(TrainingError, match=r"has diverged; try a lower --lr"):
+    with pytest.raises(TrainingError, match=r"has diverged; try a lower lr"):
         fit_steer(config(gen="discgen:exploding"))
     folder = config().out
     assert not (folder / "checkpoint.pt").exists() and not (folder / "walks.safetensors").exists()
@@ -276,9 +276,7 @@ def test_memory_does_not_grow_with_steps(config, discs):
 
 
 def test_a_fit_that_diverges_leaves_no_checkpoint_and_no_walks(config):
-    with pytest.raises(
-        TrainingError, match=r"--out .*: at step \d+ .*: this training has diverged; try a lower --lr, in"
-    ):
+    with pytest.raises(TrainingError, match=r"^out .*: at step \d+ .*: this training has diverged; try a lower lr, in"):
         fit_steer(config(lr=1e30))
     assert not list(config().out.glob("*.safetensors"))
     assert not (config().out / "checkpoint.pt").exists()

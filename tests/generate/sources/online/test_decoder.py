@@ -72,5 +72,5 @@ def test_generators_that_it_cannot_learn_through_are_refused(folder):
     for gen in ("toygen:without_gradient", "toygen:numpy_inside"):
         with pytest.raises(GeneratorError, match=gen):
             open_decoder(gen)
-    with pytest.raises(RecipeError, match="--gen toygen:instances: is conditioned on instance features"):
+    with pytest.raises(RecipeError, match=r"^gen toygen:instances: is conditioned on instance features"):
         open_decoder("toygen:instances")

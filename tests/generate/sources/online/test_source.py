@@ -186,18 +186,18 @@ def test_identity_is_that_of_everything_the_pairs_depend_on(folder, filter_file)
 
 
 def test_a_field_that_the_views_do_not_give_is_refused(folder):
-    with pytest.raises(RecipeError, match=r"--views none: give no field 'positive'; there are anchor, z_anchor"):
+    with pytest.raises(RecipeError, match=r"^views none: give no field 'positive'; there are anchor, z_anchor"):
         open_online("toygen:plain", views="none").batch(np.arange(2), ["anchor", "positive"])
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"gen": "nosuch"}, "--gen 'nosuch': unknown generator"),
+        ({"gen": "nosuch"}, "^gen 'nosuch': unknown generator"),
         ({"gen": "toygen:plain", "seed": -1}, "^seed -1"),
         ({"gen": "toygen:plain", "num_positives": 0}, "^num_positives 0"),
         ({"gen": "toygen:plain", "filter": "nosuch.safetensors"}, "no such filter"),
-        ({"gen": "toygen:plain", "classes": "0-3"}, "--classes"),
+        ({"gen": "toygen:plain", "classes": "0-3"}, "^classes"),
     ],
 )
 def test_options_that_name_no_source_are_refused_in_one_line(folder, options, message):
@@ -270,6 +270,6 @@ def test_a_generator_that_fails_is_one_line(folder, gen, message):
 
 def test_a_candidate_that_is_not_finite_ends_the_run_and_leaves_no_thread(folder, filter_file):
     source = open_online("onlinegen:late_nan", filter=filter_file)
-    with pytest.raises(GeneratorError, match=r"candidate \d+ of --filter: image values up to nan"):
+    with pytest.raises(GeneratorError, match=r"candidate \d+ of filter: image values up to nan"):
         list(source.batches(np.arange(640).reshape(10, 64)))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("online-latents")]
