@@ -22,6 +22,7 @@ SHELL       := /bin/bash
 MAKEFLAGS   += --no-print-directory
 BIN         := .venv/bin
 READY       := .venv/.ready
+SITE_READY  := .venv/.docs-ready
 TESTED      := 3.11
 DEMO_TRAIN  := $(BIN)/genrep-train --data demo/shards --epochs 6
 DEMO_PROBE   = $(BIN)/genrep-evaluate linear --dataset fashion_mnist --root '$(DATA)' --download --no-cache
@@ -33,7 +34,7 @@ apt = { { command -v apt-get && { [ "$$(id -u)" = 0 ] || sudo -n true; }; } >/de
     echo "Installing $(1)" && as_root=$$([ "$$(id -u)" = 0 ] || echo sudo -n) && $$as_root apt-get update -qq && \
     DEBIAN_FRONTEND=noninteractive $$as_root apt-get install -y -qq $(1) >/dev/null; }
 
-.PHONY: help setup dataset train evaluate demo test test-fast check format bench clean
+.PHONY: help setup dataset train evaluate demo test test-fast check docs format bench clean
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -101,6 +102,14 @@ check: $(READY) ## lint, formatting, types, packaging; modifies nothing
 	@$(BIN)/python -m mypy build/typecheck/genrep; rm -rf build
 	@$(BIN)/python -m pytest -q tests/test_packaging.py
 
+# Not with -q: it silences warnings, and --strict then counts none.
+docs: $(SITE_READY) ## build the documentation into site/; a warning or a broken link is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+$(SITE_READY): $(READY)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[docs]'
+	@touch $@
+
 format: $(READY) ## format the code, mend what ruff can mend, renew docs/help
 	@$(BIN)/ruff check -q --fix . || true
 	@$(BIN)/ruff format .
@@ -110,5 +119,5 @@ bench: $(READY) ## run the benchmarks
 	@for script in $(filter-out benchmarks/encoding.py benchmarks/layer_groups.py benchmarks/training.py benchmarks/fuzz_manifest.py benchmarks/fuzz_files.py benchmarks/fuzz_weights.py benchmarks/end_to_end.py benchmarks/original_way.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script; done
 
 clean: ## remove .venv, build outputs and caches (datasets and runs stay)
-	@rm -rf .venv build dist ./*.egg-info .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf .venv build dist site ./*.egg-info .pytest_cache .mypy_cache .ruff_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +

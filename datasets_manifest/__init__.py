@@ -1,12 +1,14 @@
 """The dataset contract: what a folder of shards holds, how it is read, and how it is checked (docs/format.md).
 
-Importing this package imports neither torch nor ffcv, and nothing heavy before it is asked for:
+Importing this package imports neither torch nor ffcv, and nothing heavy before it is asked for.
 
->>> from genrep import datasets_manifest
->>> datasets_manifest.open("shards/")[0]["anchor"]
->>> from genrep.datasets_manifest.verify import verify
->>> verify("shards/", "full")
-[]
+Examples:
+    >>> from genrep import datasets_manifest
+    >>> datasets_manifest.open("shards/")[0]["anchor"].shape
+    (32, 32, 3)
+    >>> from genrep.datasets_manifest.verify import verify
+    >>> verify("shards/", "full")
+    []
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def train_classifier(data: LabelledImages, seed: int, device: str) -> Classifier
     network = Classifier(len(data.classes)).to(device)
     images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
     network(images[:2].to(device))  # sizes the lazy layer
-    batch = 256
+    batch = min(256, len(images))
     steps = EPOCHS * (len(images) // batch)
     optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=2e-3, total_steps=steps)

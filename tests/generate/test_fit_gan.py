@@ -14,12 +14,13 @@ from genrep.files import sha256_file
 from genrep.generate.cli import cli
 from genrep.generate.gan.config import FitGanConfig
 from genrep.generate.gan.discriminator import Discriminator, adjust_probability, augment, minibatch_stddev
-from genrep.generate.gan.quality import compare, coverage, frechet_distance
+from genrep.generate.gan.quality import Classifier, compare, coverage, frechet_distance, train_classifier
 from genrep.generate.gan.trainer import GanTrainer, fit_gan
 from genrep.generate.weights.cache import describe
 from genrep.generate.weights.load import load_generator
 from genrep.images.labelled import LabelledImages
 from genrep.papers.report.rows import DataFacts
+from genrep.seeding import derive
 
 
 def toy_data(gray=True):
@@ -215,6 +216,15 @@ def test_the_frechet_distance_of_known_gaussians():
     # |mu|^2 = 9; tr(C + C' - 2 sqrt(C C')) = (1 + 4 - 2 * 2) + 0 = 1
     assert frechet_distance(a, b) == pytest.approx(10.0, abs=0.05)
     assert frechet_distance(a, a) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_the_classifier_learns_from_fewer_images_than_a_batch():
+    data = toy_data()
+    data = replace(data, pixels=data.images.repeat(4, axis=1).repeat(4, axis=2))
+    network = train_classifier(data, 0, "cpu")
+    torch.manual_seed(derive("quality-classifier", 0))
+    assert not torch.equal(network.out.bias, Classifier(len(data.classes)).out.bias)
+    assert len(network.features(torch.from_numpy(data.images))) == 64
 
 
 def test_precision_and_recall_tell_which_argument_is_real():

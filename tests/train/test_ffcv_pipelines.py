@@ -17,7 +17,7 @@ from genrep.errors import DatasetError
 from genrep.train import PairLoader, ffcv_pipelines
 
 MakeDataset = Callable[..., Path]
-PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "howto" / "ffcv.md").read_text()
 interoperation = pytest.mark.ffcv
 
 
@@ -87,7 +87,7 @@ def test_the_example_of_the_documentation_runs(
     (block,) = [text for text in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "ffcv_pipelines" in text]
     (tmp_path / "shards").symlink_to(dataset(count=16))
     monkeypatch.chdir(tmp_path)
-    exec(compile(block, "docs/training.md", "exec"), {})
+    exec(compile(block, "docs/howto/ffcv.md", "exec"), {})
     shapes = capsys.readouterr().out.splitlines()
     assert shapes == ["torch.Size([8, 16, 16, 3]) torch.Size([8])"] * 2
 

@@ -105,8 +105,9 @@ class PairLoader:
         crops: cut every image to one size as pixel views do (``outputs.Crops``), each out of its whole picture: ``anchor`` by
             view 0, ``positive`` by view 1, … With ``positive="anchor"`` the anchor by all views: ``(B, V, S, S, 3)``.
         partial: take datasets of which shards are missing.
-        rank, world_size: this process's part of each step: consecutive samples of the step's ``batch_size``. The last step
+        rank: this process's number. Its part of each step are consecutive samples of the step's ``batch_size``. The last step
             of an epoch is shared too, as evenly as can be, so that a rank's last batch may be short, or empty.
+        world_size: how many processes there are.
         drop_last: leave out the incomplete last batch of an epoch.
         workers: threads that read ahead.
         pin_memory: page-locked tensors, for asynchronous copies to a GPU.
