@@ -15,21 +15,22 @@ from typing import Any
 import torch
 
 from genrep.devices import pick_precision
-from genrep.errors import TrainingError
+from genrep.errors import TrainingError, phrase
 from genrep.evaluate.protocol import Protocol, Results
 from genrep.evaluate.results import Entry
 from genrep.evaluate.voc.layout import VocSplit, measured_classes, read_split
 from genrep.files import digest_json
 from genrep.progress import note
-from genrep.runs.engine import Course, Run
+from genrep.runs.engine import Course, Run, memory_named
 
 from .config import DetectionConfig
 from .data import Sample, check_readable, training_batches
 from .network import build_detector
 from .testing import UNCOUNTED, check_installed, detect, measure, uncounted
-from .training import DetectionTrainer, Trainer, memory_told
+from .training import DetectionTrainer, Trainer
 
 TEST_ONLY = ("test", "test_data", "test_sha256", "test_size", "test_max_size", "rpn_test", "precise_bn", "value")
+SMALLER = phrase("try a smaller one with a smaller {lr}")  # out of a batch that does not fit in memory
 
 
 def evaluate_detection(config: DetectionConfig) -> Results:
@@ -113,7 +114,7 @@ class Detection(Protocol[DetectionConfig, VocSplit]):
     def figures(self) -> Entry:
         """See ``Protocol``."""
         self.processes.first_does(self._check_images)
-        with memory_told(self.preset.batch_size):
+        with memory_named(self.preset.batch_size, SMALLER):
             trainer = self._trainer()
             run = Run(DetectionTrainer(trainer, self._batches), self._course(), self.processes)
             run.announce()
@@ -153,6 +154,7 @@ class Detection(Protocol[DetectionConfig, VocSplit]):
             unit="step",
             total=self.preset.steps,
             batch_size=self.preset.batch_size,
+            smaller=SMALLER,
             config={**self.training, "versions": {"torch": torch.__version__}},
             identity=self.training,
             lines=(self.config.log_every,),

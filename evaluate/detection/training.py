@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from genrep.errors import TrainingError, phrase
+from genrep.errors import phrase
 from genrep.runs import engine
 from genrep.runs.engine import Pace
 from genrep.runs.metrics import Line
@@ -144,11 +143,10 @@ class DetectionTrainer(engine.Trainer):
         self.batches: Iterator[list[Sample]] | None = None  # from the next step on
 
     def train_step(self) -> Mapping[str, float]:
-        """See ``Trainer``. Raises TrainingError if the batch does not fit in the GPU's memory."""
+        """See ``Trainer``."""
         if self.batches is None:
             self.batches = self.of_steps(range(self.step, self.trainer.preset.steps))
-        with memory_told(self.trainer.preset.batch_size):
-            values = self.trainer.train_step(next(self.batches))
+        values = self.trainer.train_step(next(self.batches))
         self.step = self.trainer.step
         return values
 
@@ -173,14 +171,3 @@ class DetectionTrainer(engine.Trainer):
     def close(self) -> None:
         """Let go of the processes that read images."""
         self.batches = None
-
-
-@contextmanager
-def memory_told(batch_size: int) -> Iterator[None]:
-    """A batch that does not fit in the GPU's memory. Raises TrainingError."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise TrainingError.naming(
-            "{batch_size} {}: does not fit the GPU's memory; try a smaller one with a smaller {lr}", batch_size
-        ) from error
