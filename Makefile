@@ -23,7 +23,7 @@ MAKEFLAGS   += --no-print-directory
 BIN         := .venv/bin
 READY       := .venv/.ready
 SITE_READY  := .venv/.docs-ready
-TESTED      := 3.11
+TESTED      := 3.11 3.12 3.13 3.14
 DEMO_TRAIN  := $(BIN)/genrep-train --data demo/shards --epochs 6
 DEMO_PROBE   = $(BIN)/genrep-evaluate linear --dataset fashion_mnist --root '$(DATA)' --download --no-cache
 # Our folder evaluate/ must not shadow Hugging Face's package of that name in programs started from here.
@@ -34,7 +34,7 @@ apt = { { command -v apt-get && { [ "$$(id -u)" = 0 ] || sudo -n true; }; } >/de
     echo "Installing $(1)" && as_root=$$([ "$$(id -u)" = 0 ] || echo sudo -n) && $$as_root apt-get update -qq && \
     DEBIAN_FRONTEND=noninteractive $$as_root apt-get install -y -qq $(1) >/dev/null; }
 
-.PHONY: help setup dataset train evaluate demo test test-fast check docs format bench clean
+.PHONY: help setup dataset train evaluate demo test test-fast check docs format constraints release bench clean
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -42,15 +42,21 @@ help: ## list these targets
 
 setup: $(READY) ## install everything into .venv (other targets do it by themselves)
 
-$(READY): setup.cfg pyproject.toml
+# Of pip's output: what is downloaded and is large, and what is built.
+LARGE = awk '/Downloading .*MB\)|^Building wheel|^Installing collected|^ERROR|^error/ { print "  " substr($$0, 1, 100); fflush() }'
+PIP   = $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt
+
+$(READY): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = "%d.%d" % sys.version_info[:2]; sys.exit(None if v in "$(TESTED)".split() else \
-	    f"Error: $(PYTHON) is Python {v}; genrep is tested with $(TESTED): give another one, e.g. make PYTHON=python$(lastword $(TESTED))")'
+	    f"Error: $(PYTHON) is Python {v}; genrep is tested with $(TESTED): name one that is installed, e.g. make PYTHON=python3.13")'
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(call apt,python3-venv) || \
 	    { echo "Error: $(PYTHON) makes no virtual environments here; type: sudo apt-get install python3-venv" >&2; exit 1; }
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
-	@echo "Installing genrep into .venv (a few minutes the first time)"
+	@echo "Installing genrep into .venv: several GB, a few minutes the first time"
 	@rm -rf build
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[testing,dev,tensorboard,plots]'
+	@# A distribution's pip may take ten minutes to resolve what today's resolves in one.
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --upgrade 'pip>=25.3'
+	@$(PIP) -e '.[testing,testing-cloud,testing-formats,dev]' | $(LARGE)
 	@missing() { \
 	    command -v g++ >/dev/null || echo g++; \
 	    command -v pkg-config >/dev/null || echo pkg-config; \
@@ -60,7 +66,7 @@ $(READY): setup.cfg pyproject.toml
 	}; \
 	packages=$$(echo $$(missing)); \
 	if [ -n "$$packages" ] && $(call apt,$$packages); then packages=$$(echo $$(missing)); fi; \
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[ffcv]' >.venv/ffcv.log 2>&1 || \
+	$(PIP) -q -e '.[ffcv]' >.venv/ffcv.log 2>&1 || \
 	    echo "Note: FFCV is not installed ($${packages:+it builds with $$packages: sudo apt-get install these, then make -B setup; }see .venv/ffcv.log)." \
 	        "Nothing here needs it but FFCV's own Loader on these shards, and the tests of that."
 	@touch $@
@@ -114,6 +120,25 @@ format: $(READY) ## format the code, mend what ruff can mend, renew docs/help
 	@$(BIN)/ruff check -q --fix . || true
 	@$(BIN)/ruff format .
 	@$(BIN)/python docs/update_help.py
+
+constraints: $(READY) ## renew constraints.txt: the versions that `make setup` installs
+	@$(PIP) -q -e '.[release]'
+	@{ echo "# The versions of all extras that the tests run with, on every Python and system: renewed by \`make constraints\`."; \
+	    echo "# torch, torchvision and what they bring (CUDA, Triton) are left to you."; \
+	    $(BIN)/uv pip compile -q --universal --python-version $(firstword $(TESTED)) --all-extras --no-annotate --no-header \
+	        --no-emit-package torch --no-emit-package torchvision setup.cfg | grep -vE '^(nvidia|cuda|triton)|^$$|^#'; } > constraints.new
+	@mv constraints.new constraints.txt
+
+release: check ## build sdist and wheel into dist/, check both, and run the main job from the wheel in a new environment
+	@$(PIP) -q -e '.[release]'
+	@rm -rf dist build && $(BIN)/python -m build -q
+	@$(BIN)/twine check --strict dist/*
+	@d=$$(mktemp -d) && trap 'rm -rf "$$d"' EXIT && here=$$PWD && $(PYTHON) -m venv "$$d/venv" && cd "$$d" && \
+	    venv/bin/python -m pip install -q --disable-pip-version-check --upgrade 'pip>=25.3' && \
+	    venv/bin/python -m pip install -q --disable-pip-version-check -c "$$here/constraints.txt" "$$here"/dist/*.whl && \
+	    venv/bin/genrep-generate dataset --num-pairs 256 --out shards && venv/bin/genrep-manifest verify shards --level full && \
+	    venv/bin/genrep-train --data shards --epochs 1 --batch-size 64 --out run && venv/bin/genrep doctor
+	@rm -rf build; ls -l dist
 
 bench: $(READY) ## run the benchmarks
 	@for script in $(filter-out benchmarks/encoding.py benchmarks/layer_groups.py benchmarks/training.py benchmarks/fuzz_manifest.py benchmarks/fuzz_files.py benchmarks/fuzz_weights.py benchmarks/end_to_end.py benchmarks/original_way.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script; done

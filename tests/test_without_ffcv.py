@@ -52,7 +52,7 @@ def test_ffcv_is_an_extra_that_the_tests_have() -> None:
     )
     extras = parser["options.extras_require"]
     assert extras["ffcv"].split() == ["ffcv==1.0.2"]
-    assert "genrep[ffcv,testing]" in extras["test"].split()
+    assert "genrep[ffcv,testing,testing-cloud,testing-formats]" in extras["test"].split()
     assert "ffcv" not in extras["testing"]
 
 
