@@ -55,7 +55,7 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	@echo "Installing genrep into .venv: several GB, a few minutes the first time"
 	@rm -rf build
 	@# A distribution's pip may take ten minutes to resolve what today's resolves in one.
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --upgrade 'pip>=25.3'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check 'pip>=25.3'
 	@$(PIP) -e '.[testing,testing-cloud,testing-formats,dev]' | $(LARGE)
 	@missing() { \
 	    command -v g++ >/dev/null || echo g++; \
@@ -134,7 +134,7 @@ release: check ## build sdist and wheel into dist/, check both, and run the main
 	@rm -rf dist build && $(BIN)/python -m build -q
 	@$(BIN)/twine check --strict dist/*
 	@d=$$(mktemp -d) && trap 'rm -rf "$$d"' EXIT && here=$$PWD && $(PYTHON) -m venv "$$d/venv" && cd "$$d" && \
-	    venv/bin/python -m pip install -q --disable-pip-version-check --upgrade 'pip>=25.3' && \
+	    venv/bin/python -m pip install -q --disable-pip-version-check 'pip>=25.3' && \
 	    venv/bin/python -m pip install -q --disable-pip-version-check -c "$$here/constraints.txt" "$$here"/dist/*.whl && \
 	    venv/bin/genrep-generate dataset --num-pairs 256 --out shards && venv/bin/genrep-manifest verify shards --level full && \
 	    venv/bin/genrep-train --data shards --epochs 1 --batch-size 64 --out run && venv/bin/genrep doctor

@@ -92,11 +92,6 @@ def verify_shard(folder: Path, manifest: Manifest, shard: Shard, level: str = "b
     return list(_Check(folder, manifest, level, None, partial=False).shard_problems(shard))
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 def _check_level(level: str) -> None:
     if level not in LEVELS:
         raise ValueError(f"level {level!r}, wanted one of {one_of(level, LEVELS)}")

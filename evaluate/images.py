@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +16,7 @@ from genrep.encoders import EncoderFacts
 from genrep.errors import DataError
 from genrep.features import upload
 from genrep.images.labelled import LabelledImages
+from genrep.machine import cores
 from genrep.pixel_views.apply import apply_views
 from genrep.pixel_views.parameters import draw
 from genrep.seeding import derive
@@ -70,7 +70,7 @@ def decoded(
 
 def default_workers() -> int:
     """One per core that this process may use."""
-    return len(os.sched_getaffinity(0))
+    return cores()
 
 
 def _together(rows: Ints, parts: list[Future[list[Pixels]]], data: LabelledImages) -> Pixels:

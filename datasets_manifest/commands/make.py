@@ -13,6 +13,7 @@ from genrep.across import RegenerationConfig
 from genrep.cli import print_config, say
 from genrep.errors import DatasetError
 from genrep.files import write_json
+from genrep.machine import cores
 from genrep.option_types import PATH, ParsedPath
 from genrep.settings import configured, from_options, options
 from genrep.untrusted import printable
@@ -23,7 +24,6 @@ from ..finish import finish
 from ..manifest import dataset_folder
 from ..recovery.rebuild import RebuildConfig, rebuild
 from ..recovery.repair import RepairConfig, repair
-from ..verify import cores
 from . import DRY_RUN, REPORT
 
 

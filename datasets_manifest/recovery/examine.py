@@ -16,6 +16,7 @@ import numpy as np
 
 from genrep.across import RegenerationConfig, stored_pairs
 from genrep.errors import ConfigError, DatasetError, GenRepError
+from genrep.machine import cores
 from genrep.progress import Progress
 from genrep.seeding import derive
 from genrep.settings import config, setting
@@ -25,7 +26,7 @@ from .. import layout
 from ..contents import decode_jpeg
 from ..manifest import Shard, dataset_folder, read_manifest
 from ..shard_checks import open_shard
-from ..verify import LEVELS, Problem, clutter, cores, verify
+from ..verify import LEVELS, Problem, clutter, verify
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

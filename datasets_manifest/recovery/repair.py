@@ -19,6 +19,7 @@ from typing import Any
 from genrep.across import RegenerationConfig, build_shards
 from genrep.errors import DatasetError, renamed
 from genrep.files import fsync_folder, lock
+from genrep.machine import cores
 from genrep.settings import config, setting
 from genrep.untrusted import printable
 
@@ -34,7 +35,7 @@ from ..manifest import (
     write_manifest,
     write_shard_record,
 )
-from ..verify import LEVELS, Problem, cores, strays, verify, verify_shard
+from ..verify import LEVELS, Problem, strays, verify, verify_shard
 from .compare import BYTES, FINGERPRINTS, LATENTS, WORDS, shard_sameness
 
 SCRATCH = ".repair"

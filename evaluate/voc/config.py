@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from genrep.errors import ConfigError
@@ -13,6 +12,7 @@ from genrep.evaluate.settings import (
     device_setting,
     force_setting,
 )
+from genrep.machine import cores
 from genrep.settings import MOST_SEED, config, setting
 
 from .layout import MEASURABLE
@@ -76,4 +76,4 @@ class Voc07Config(EncoderChoice):
     @property
     def processes(self) -> int:
         """How many fit at a time."""
-        return self.workers or len(os.sched_getaffinity(0))
+        return self.workers or cores()

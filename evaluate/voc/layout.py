@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +17,7 @@ from genrep.files import digest_json
 from genrep.images.folders import image_suffixes
 from genrep.images.inventory import Inventory, inventory_of_files
 from genrep.images.reading import read_rgb, read_size
+from genrep.machine import cores
 from genrep.progress import note
 from genrep.untrusted import printable, shown
 
@@ -279,7 +279,7 @@ def ahead(
         workers: threads; None: one per core.
         depth: None: two per thread.
     """
-    workers = workers or len(os.sched_getaffinity(0))
+    workers = workers or cores()
     depth = depth or 2 * workers
     pool = ThreadPoolExecutor(workers, thread_name_prefix="voc-reader")
     waiting: deque[Future[Result]] = deque()

@@ -15,6 +15,7 @@ from genrep.datasets_manifest.beton_writer import stored_image
 from genrep.datasets_manifest.manifest import Shard as ShardRecord
 from genrep.devices import pick_device
 from genrep.errors import RecipeError
+from genrep.machine import cores
 from genrep.progress import note
 
 from ..generators.base import Generator
@@ -169,12 +170,12 @@ class _Build:
 
     def events(self, job: Job) -> Events:
         """The way of building that suits the device: encoders beside one process on a GPU, a shard per core on CPUs."""
-        cores, shards = len(os.sched_getaffinity(0)), job.plan.num_shards
+        shards = job.plan.num_shards
         on_gpu = job.device.startswith("cuda")
         encoders = self.config.encoders
         if encoders is None:
             encoders = encoders_here(MAX_ENCODERS if self.alone else 2) if on_gpu else 0
-        processes = self.config.processes or (1 if on_gpu or encoders or not self.alone else cores)
+        processes = self.config.processes or (1 if on_gpu or encoders or not self.alone else cores())
         return events_of(job, self.source, min(processes, shards), min(encoders, shards))
 
 

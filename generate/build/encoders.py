@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genrep.datasets_manifest.finish import RECIPE_NAME, FolderLocks, done_shard
+from genrep.machine import anonymous_file, cores
 
 from ..sources.base import Batch, OutOfMemoryError
 from .shard import Event, Job, ShardWriter, record_shard
@@ -163,7 +164,7 @@ class EncoderPool:
         fields, batch_size = self.job.plan.fields, self.source.batch_size
         for _ in range(self.processes):
             process, connection = self.encoders.start(_encoder_main, self.job, batch_size)
-            descriptor = os.memfd_create("genrep-batches")
+            descriptor = anonymous_file("genrep-batches")
             os.ftruncate(descriptor, _Slots.size(fields, batch_size))
             multiprocessing.reduction.send_handle(connection, descriptor, process.pid)
             self.encoders.members.append(_Encoder(process, connection, slots=_Slots(descriptor, fields, batch_size)))
@@ -214,4 +215,4 @@ class EncoderPool:
 
 def encoders_here(most: int = MAX_ENCODERS) -> int:
     """Encoder processes for this machine's cores, beside the one that generates."""
-    return min(max(1, len(os.sched_getaffinity(0)) - 1), most)
+    return min(max(1, cores() - 1), most)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from genrep.datasets_manifest.schema import MAX_SHARDS, field_table
 from genrep.errors import DataError
 from genrep.files import locked_folder, require_writable
 from genrep.images.sets import is_small, list_split, load_images, require_images
+from genrep.machine import cores
 from genrep.progress import note
 
 from ..pixels import default_encoding, parse_encoding
@@ -53,7 +53,7 @@ def build_from_folder(config: FolderConfig) -> BuildReport:
         parse_encoding(config.encoding)
     shard_pairs(config.shard_size, MAX_SHARDS, 1.0)
     require_writable(config.out)
-    processes = config.processes or len(os.sched_getaffinity(0))
+    processes = config.processes or cores()
     images = _named(config) if is_small(config.data) else _files(config, processes)
     plan = _plan(config, images)
     job = Job(out=config.out, plan=plan, open_source=images.opener, device="cpu", threads=1)

@@ -7,7 +7,6 @@ manifest's recipe again, key for key.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from genrep.datasets_manifest.beton_writer import stored_image
 from genrep.datasets_manifest.finish import done_shard
 from genrep.devices import pick_device
 from genrep.errors import RecipeError
+from genrep.machine import cores
 from genrep.progress import Progress
 
 from ..plans.config import BuildConfig
@@ -194,7 +194,7 @@ class _Again:
         """The way of building that suits the device, as ``dataset`` chooses it; encoders want batches of one size."""
         job = Job(out=out, plan=self.plan, open_source=self.opener, device=self.device, threads=self.threads)
         most, on_gpu = max(shards, 1), self.device.startswith("cuda")
-        processes = self.processes or (1 if on_gpu else len(os.sched_getaffinity(0)))
+        processes = self.processes or (1 if on_gpu else cores())
         encoders = min(encoders_here(), most) if on_gpu and len(set(self.sizes)) == 1 else 0
         return events_of(job, self.source, min(processes, most), encoders)
 

@@ -7,7 +7,6 @@ folder are decoded when their turn comes.
 from __future__ import annotations
 
 import hashlib
-import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +20,7 @@ from genrep.errors import DataError, RecipeError
 from genrep.images.labelled import LabelledImages, read_image
 from genrep.images.listing import Listing
 from genrep.images.sets import is_listed, list_split, load_images
+from genrep.machine import cores
 from genrep.seeding import derive
 
 from ..generators.probe import check_images
@@ -81,7 +81,7 @@ class InFiles:
         self.listing, self.shape, self.wanted = listing, shape, wanted  # wanted: whose shape that is, in words
         self.name, self.sha256 = listing.name, listing.digest
         self.size = shape[0] if shape[0] == shape[1] else None
-        self.pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="decode")
+        self.pool = ThreadPoolExecutor(cores(), thread_name_prefix="decode")
         self.expected: tuple[Ints, list[Future[Image]]] | None = None
 
     def __len__(self) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
 import signal
 import statistics
 import subprocess
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from genrep.errors import ConfigError, ResumeError
 from genrep.files import locked_folder, write_atomic, write_json
+from genrep.machine import core_numbers, processor, restrict
 
 from .tasks import LOG_FILE, RECORD_FILE, TASKS, Task, open_tasks, read_record
 
@@ -53,10 +53,10 @@ def find_slots(device: str, jobs: int | None) -> list[Slot]:
     if device == "cuda" and not gpus:
         raise ConfigError.naming("{device} cuda: PyTorch finds no GPU; wanted {device} cpu")
     count = jobs or max(1, len(gpus))
-    cores = sorted(os.sched_getaffinity(0))
+    cores = core_numbers()
     parts = [frozenset(cores[i::count]) or frozenset(cores) for i in range(count)]
     if not gpus:
-        return [Slot(device="cpu", name=_cpu(), visible="", cores=part) for part in parts]
+        return [Slot(device="cpu", name=processor(), visible="", cores=part) for part in parts]
     places = [gpus[i % len(gpus)] for i in range(count)]
     return [Slot(device="cuda", name=name, visible=number, cores=part) for (number, name), part in zip(places, parts)]
 
@@ -72,16 +72,6 @@ def _gpus() -> list[tuple[str, str]]:
     if len(numbers) < len(names) or not numbers[0]:
         numbers = [str(i) for i in range(len(names))]
     return list(zip(numbers, names))
-
-
-def _cpu() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.machine() or "CPU"
 
 
 def record_path(out: Path, task: Task) -> Path:
@@ -259,8 +249,8 @@ class Scheduler:
         environment = {**os.environ, "PYTHONSAFEPATH": "1"}
         if not task.verb.prints:  # which is the one task of its table, and has all devices
             environment["CUDA_VISIBLE_DEVICES"] = slot.visible
-        mine = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, slot.cores)  # inherited
+        mine = core_numbers()
+        restrict(slot.cores)
         try:
             with (
                 open(self.out / TASKS / task.id / LOG_FILE, "ab") as log,
@@ -277,7 +267,7 @@ class Scheduler:
                     pass_fds=(lock,),
                 )
         finally:
-            os.sched_setaffinity(0, mine)
+            restrict(mine)
         return Running(task, number, process, argv, time.monotonic(), held)
 
     def _reap(self) -> None:

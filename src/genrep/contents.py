@@ -18,6 +18,7 @@ import numpy as np
 
 from .errors import DataError
 from .files import home, write_atomic
+from .machine import cores
 from .progress import Progress
 from .untrusted import open_regular, printable, regular
 
@@ -69,7 +70,7 @@ def _digest_all(paths: list[str], label: str, *, silent: bool) -> list[bytes]:
     chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
     found: list[bytes] = []
     with (
-        ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="digest") as pool,
+        ThreadPoolExecutor(cores(), thread_name_prefix="digest") as pool,
         Progress(len(paths), "file", f"digests of {label}", silent=silent) as progress,
     ):
         try:

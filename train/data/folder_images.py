@@ -22,6 +22,7 @@ from genrep.images.folders import entries_of, is_folder, is_image
 from genrep.images.inventory import Inventory, inventory_of_files, words_of
 from genrep.images.listing import list_images
 from genrep.images.reading import fit, read_rgb, read_size
+from genrep.machine import cores
 from genrep.progress import Progress
 
 from .shards import VARYING, Field, Rows, Slot
@@ -115,7 +116,7 @@ class FolderImages:
 
     def _read_sides(self) -> NDArray[np.int64]:
         """Height and width of every image, from its header. Shape: ``(N, 2)``."""
-        threads = min(MAX_THREADS, 2 * len(os.sched_getaffinity(0)))
+        threads = min(MAX_THREADS, 2 * cores())
         silent = self.span < TOLD or os.environ.get("RANK", "0") != "0"
         sides = np.empty((self.span, 2), dtype=np.int64)
         with (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from genrep.errors import ResumeError, one_of
+from genrep.machine import cores
 from genrep.seeding import derive, uniforms
 
 from .order import Order, ReadAhead, Window, mixture, parse_window, share, subset, windowed_order
@@ -67,7 +67,7 @@ Batch = dict[str, Tensor]
 
 def default_workers() -> int:
     """Threads that read ahead: the cores this process may use but one, at least one and at most ``MAX_WORKERS``."""
-    return max(1, min(MAX_WORKERS, len(os.sched_getaffinity(0)) - 1))
+    return max(1, min(MAX_WORKERS, cores() - 1))
 
 
 class PairLoader:
