@@ -52,11 +52,12 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(call apt,python3-venv) || \
 	    { echo "Error: $(PYTHON) makes no virtual environments here; type: sudo apt-get install python3-venv" >&2; exit 1; }
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
-	@echo "Installing genrep into .venv: several GB, a few minutes the first time"
+	@echo "Installing genrep into .venv: several GB, a few minutes the first time (.venv/setup.log)"
 	@rm -rf build
 	@# A distribution's pip may take ten minutes to resolve what today's resolves in one.
 	@$(BIN)/python -m pip install -q --disable-pip-version-check 'pip>=25.3'
-	@$(PIP) -e '.[testing,testing-cloud,testing-formats,dev]' | $(LARGE)
+	@$(PIP) -e '.[testing,testing-cloud,testing-formats,dev]' 2>&1 | tee .venv/setup.log | $(LARGE) || \
+	    { echo "Error: pip could not install genrep's packages: see .venv/setup.log" >&2; exit 1; }
 	@missing() { \
 	    command -v g++ >/dev/null || echo g++; \
 	    command -v pkg-config >/dev/null || echo pkg-config; \

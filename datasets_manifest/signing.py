@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrep.errors import DatasetError
+from genrep.extras import install
 from genrep.files import faults_named, fsync_folder, write_atomic
 from genrep.settings import config
 from genrep.untrusted import read_bounded, shown
@@ -147,7 +148,7 @@ def _library() -> Any:
     try:
         import minisign
     except ImportError:
-        raise DatasetError("signatures need py-minisign; pip install 'genrep[sign]'") from None
+        raise DatasetError(f"signatures need py-minisign; {install('sign')}") from None
     return minisign
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from genrep.datasets_manifest.cli import group as manifest
+from genrep.doctor import group as genrep
 from genrep.generate.cli import cli as generate
 from genrep.papers.cli import group as evaluate
 from genrep.train.cli import command as train
@@ -21,6 +22,7 @@ WIDTH = 110
 
 
 COMMANDS: dict[str, click.Command] = {
+    "genrep": genrep,
     "genrep-generate": generate,
     "genrep-train": train,
     "genrep-evaluate": evaluate,

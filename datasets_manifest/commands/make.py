@@ -76,7 +76,7 @@ def sign_command(folder: Path | None, key: Path | None, new_key: Path | None, pa
 
     The signature is of manifest.json, which holds the sha256 of every shard: verify the dataset first. It is a file of
     minisign's format, manifest.json.minisig.md. Others check it with genrep-manifest verify --signer FILE.pub, or with
-    minisign itself. Needs py-minisign (pip install 'genrep[sign]').
+    minisign itself. Needs py-minisign.
 
     \b
     Example:
@@ -118,7 +118,7 @@ def export_command(config: ExportConfig) -> None:
     \b
       folder      anchor/00000/00000000.png, ...; metadata.jsonl; z_anchor.npy, ... with a row per sample
       webdataset  tar files of 00000000.anchor.png, 00000000.z_anchor.npy, 00000000.json, ...
-      parquet     as Hugging Face's datasets reads it (pip install 'genrep[parquet]')
+      parquet     as Hugging Face's datasets reads it; needs pyarrow
 
     JPEG images are copied as they are stored, others become PNG: no pixel changes. The same command goes on where an
     earlier one stopped. Shards' tables are checked, not their sha256: verify a stranger's dataset first.

@@ -58,7 +58,7 @@ def tell(where: Path | str, shards: int, of: int, kept: int, size: int, verb: st
 @options(TransferLimits)
 @DRY_RUN
 def push_command(dry_run: bool, **values: Any) -> None:
-    """Send the dataset in DIR to a folder, to hf://datasets/ORG/NAME, or to s3://, gs://, ... (pip install 'genrep[cloud]').
+    """Send the dataset in DIR to a folder, to hf://datasets/ORG/NAME, or to s3://, gs://, ....
 
     Shards go first and the manifest last. What is there already is not sent again; another dataset is never written over.
     Credentials are found as the store's own tools find them. A repository that does not exist yet is made, private.

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from genrep.errors import DatasetError
+from genrep.extras import install
 
 from ..manifest import Manifest
 from .formats import Format, Sample, suffix, whole_file
@@ -28,7 +29,7 @@ class ParquetFormat(Format):
             import pyarrow
             import pyarrow.parquet
         except ImportError:
-            raise DatasetError.naming("{format} parquet needs pyarrow; pip install 'genrep[parquet]'") from None
+            raise DatasetError.naming("{format} parquet needs pyarrow; {}", install("parquet")) from None
         self.pa, self.parquet = pyarrow, pyarrow.parquet
         self.types = {field["name"]: self._type(field) for field in manifest.fields}
         self.group = max(min(ROWS, GROUP_BYTES * manifest.num_pairs // manifest.num_bytes), 1)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from genrep.errors import DatasetError, ResumeError, phrase
+from genrep.extras import install
 from genrep.net import HttpSource, Limits, Lost, Refused, Stop, persist, shown
 from genrep.progress import Progress, note
 from genrep.untrusted import one_line
@@ -110,7 +111,7 @@ def _api(url: str) -> Any:
     try:
         from huggingface_hub import HfApi
     except ImportError:
-        raise DatasetError(f"{shown(url)}: needs huggingface_hub; pip install 'genrep[hub]'") from None
+        raise DatasetError(f"{shown(url)}: needs huggingface_hub; {install('hub')}") from None
     return HfApi()
 
 

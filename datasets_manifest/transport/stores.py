@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from genrep.errors import DatasetError
+from genrep.extras import install
 from genrep.net import SCHEMES, HttpSource, Limits, Lost, Missing, RangeRefused, Refused, Stop, shown
 from genrep.untrusted import one_line, open_regular
 
@@ -210,7 +211,7 @@ def open_store(text: str) -> tuple[Any, str]:
     except ImportError as error:
         raise DatasetError(
             f"{shown(text)}: {scheme}:// needs a package that is not installed ({one_line(str(error))}); "
-            "pip install 'genrep[cloud]', or the package that is named"
+            f"{install('cloud')}, or the package that is named"
         ) from None
     except Exception as error:
         raise DatasetError(

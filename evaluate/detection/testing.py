@@ -15,6 +15,7 @@ from torch import nn
 from genrep.errors import DataError
 from genrep.evaluate.voc.average_precision import Objects, detection_ap
 from genrep.evaluate.voc.layout import VocImage, VocSplit
+from genrep.extras import install
 from genrep.progress import Progress
 
 from .config import Preset
@@ -27,7 +28,7 @@ OVERLAPS = tuple(0.5 + 0.05 * k for k in range(10))
 def check_installed() -> None:
     """Raises DataError if pycocotools is not there."""
     if importlib.util.find_spec("pycocotools") is None:
-        raise DataError("detection needs pycocotools: pip install genrep[evaluate]")
+        raise DataError(f"detection needs pycocotools; {install('evaluate')}")
 
 
 @torch.inference_mode()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genrep.errors import DataError
+from genrep.extras import install
 from genrep.progress import Progress
 from genrep.seeding import derive
 
@@ -48,7 +49,7 @@ def normalised(features: NDArray[np.float32]) -> Floats:
 def check_installed() -> None:
     """Raises DataError if scikit-learn is not there."""
     if importlib.util.find_spec("sklearn") is None:
-        raise DataError("voc07 needs scikit-learn: pip install genrep[evaluate]")
+        raise DataError(f"voc07 needs scikit-learn; {install('evaluate')}")
 
 
 def unmeasurable(labels: Labels, names: Sequence[str], split: str, *, least: int) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from genrep.cli import run
+from genrep.extras import install
 from genrep.settings import from_options, options
 
 from .ways import Figure3Config
@@ -20,7 +21,7 @@ def figure3(**values: Any) -> None:
 
     config = from_options(Figure3Config, values)
     if config.co2 and not codecarbon_installed():
-        raise click.UsageError("--co2: codecarbon is not installed; pip install 'genrep[energy]'")
+        raise click.UsageError(f"--co2: codecarbon is not installed; {install('energy')}")
     measure_all(config)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from genrep.cli import say
+from genrep.extras import install
 from genrep.files import write_atomic
 
 from .ways import PICTURES, PNG_PAIRS, WAYS, Figure3Config, Step, Study, ffcv_installed, png, write_sets
@@ -254,7 +255,7 @@ def report(taken: dict[str, list[Taken]], batch_size: int, study: Study, root: P
     if not rows["png"]["kilojoules"]:
         say("  energy is not measured: no counter (a GPU's wants nvidia-ml-py)")
     if study.country is None:
-        say("  CO2 is not estimated: it wants codecarbon (pip install 'genrep[energy]') and no --no-co2")
+        say(f"  CO2 is not estimated: it wants codecarbon ({install('energy')}) and no --no-co2")
     (root / f"figure3-{batch_size}.json").write_text(json.dumps(rows))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from genrep.errors import DataError
 from genrep.evaluate.results import DATA
+from genrep.extras import install
 from genrep.files import locked_folder, write_atomic, write_json
 
 from .config import ReportConfig
@@ -22,7 +23,7 @@ from .rows import RowData, duration, encoders_table, every, read_row
 
 UNITS = {"percent": "%"}
 MARKDOWN_FILE, HTML_FILE, RESULTS_FILE = "report.md", "report.html", "report-results.json"
-NO_PLOTS = "matplotlib is not installed: no plots; pip install genrep[plots]"
+NO_PLOTS = f"matplotlib is not installed: no plots; {install('plots')}"
 
 
 def stats_text(stats: Stats | None) -> str:

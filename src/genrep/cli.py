@@ -106,6 +106,9 @@ def invoke(command: click.Command, args: list[str]) -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # of click 8.2: a group alone, which shows what it can do
+            click.echo(error.format_message(), err=True)
+            return 2
         where = error.ctx.command_path if error.ctx else command.name
         return _say(f"{where}: {error.format_message()}", 2)
     except (click.Abort, KeyboardInterrupt):

@@ -10,6 +10,7 @@ from genrep.datasets_manifest import read_manifest
 from genrep.datasets_manifest.beton import check_beton
 from genrep.datasets_manifest.layout import largest_shape, varies
 from genrep.errors import DatasetError, one_of
+from genrep.extras import install
 
 
 def ffcv_pipelines(
@@ -36,7 +37,7 @@ def ffcv_pipelines(
         from ffcv.transforms import Squeeze, ToTensor
     except ImportError as error:
         raise DatasetError(
-            f"FFCV's Loader needs ffcv ({error}): pip install 'genrep[ffcv]'; PairLoader reads the same shards without"
+            f"FFCV's Loader needs ffcv ({error}): {install('ffcv')}; PairLoader reads the same shards without"
         ) from None
     manifest = read_manifest(Path(folder))
     known = {field["name"]: field for field in manifest.fields}

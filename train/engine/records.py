@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from genrep.errors import TrainingError, phrase
+from genrep.extras import install
 from genrep.files import write_atomic
 from genrep.progress import note
 from genrep.runs.metrics import METRICS_FILE, Line, read_lines
@@ -23,9 +24,7 @@ class Board:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            note(
-                "TensorBoard is not installed: the curves are in metrics.jsonl only; pip install 'genrep[tensorboard]'"
-            )
+            note(f"TensorBoard is not installed: the curves are in metrics.jsonl only; {install('tensorboard')}")
             return
         self.writer = SummaryWriter(folder, purge_step=after_step + 1)
 
@@ -84,9 +83,7 @@ def draw_curves(out: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        note(
-            f"matplotlib is not installed: no {CURVES_FILE}; the curves are in {METRICS_FILE}; pip install 'genrep[plots]'"
-        )
+        note(f"matplotlib is not installed: no {CURVES_FILE}; the curves are in {METRICS_FILE}; {install('plots')}")
         return
     lines = read_lines(out / METRICS_FILE)
     panels = [names for names in PANELS if any(name in line for line in lines for name in names)]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 RGB, S444, S420 = 0, 0, 2  # TJPF_RGB, TJSAMP_444, TJSAMP_420
 ACCURATE_DCT, NO_REALLOC = 4096, 1024  # TJFLAG_…
-SONAMES = ("libturbojpeg.so.0", "libturbojpeg.so")
+SONAMES = ("libturbojpeg.so.0", "libturbojpeg.so", "libturbojpeg.dylib")
 
 
 @cache
@@ -67,11 +67,10 @@ def encode_jpeg(image: NDArray[np.uint8], quality: int, *, full_chroma: bool) ->
 
 def jpeg_encoder() -> str:
     """Which library ``encode_jpeg`` uses, for the record."""
-    if library() is not None:
-        loaded = (
-            line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libturbojpeg" in line
-        )
-        return Path(next(loaded, SONAMES[0])).name
+    if (turbo := library()) is not None:
+        maps = Path("/proc/self/maps")  # the file that the name led to, where the system tells; macOS does not
+        lines = maps.read_text().splitlines() if maps.exists() else []
+        return Path(next((line.split()[-1] for line in lines if "libturbojpeg" in line), turbo._name)).name
     from PIL import features
 
     return f"pillow, libjpeg-turbo {features.version('libjpeg_turbo') or 'none'}"

@@ -209,7 +209,7 @@ def test_text_of_files_stays_text(work, tables_of) -> None:
 def test_without_matplotlib_the_page_is_written(work, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = report(work, *(row(work.run(f"std{std}", 60, sets=(work.gaussian(std),))) for std in (0.1, 0.2)))
-    assert result.notes == ("matplotlib is not installed: no plots; pip install genrep[plots]",)
+    assert result.notes == ("matplotlib is not installed: no plots; pip install matplotlib",)
     assert not result.pictures and "60.00" in result.markdown.read_text()
 
 
