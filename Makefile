@@ -43,8 +43,8 @@ help: ## list these targets
 setup: $(READY) ## install everything into .venv (other targets do it by themselves)
 
 # Of pip's output: what is downloaded and is large, and what is built.
-LARGE = awk '/Downloading .*MB\)|^Building wheel|^Installing collected|^ERROR|^error/ { print "  " substr($$0, 1, 100); fflush() }'
-PIP   = $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt
+LARGE = awk '/Downloading .* MB\)/ { print "  " $$1, $$2, $$3, $$4 } /^Building wheel|^ERROR/ { print "  " $$0 } /^Installing collected/ { print "  Unpacking" } { fflush() }'
+PIP   = PYTHONUNBUFFERED=1 $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = "%d.%d" % sys.version_info[:2]; sys.exit(None if v in "$(TESTED)".split() else \

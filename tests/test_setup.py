@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-TOOLS = ("bash", "sh", "env", "cat", "chmod", "touch", "rm", "mkdir", "grep", "tr", "sed", "dirname")
+TOOLS = ("bash", "sh", "env", "cat", "chmod", "touch", "rm", "mkdir", "grep", "tr", "sed", "dirname", "awk", "tee")
 PYTHON = """#!/bin/sh
 case "$1 $2" in
     "-m venv") mkdir -p .venv/bin; cp "$0.venv" .venv/bin/python ;;
@@ -20,6 +20,10 @@ esac
 """
 VENV = """#!/bin/sh
 echo "pip $*" >> "$HERE/log"
+case "$*" in *"[testing,"*)
+    [ ! -e "$HERE/offline" ] || { echo "ERROR: no network" >&2; exit 1; }
+    echo "Collecting torch"; echo "  Downloading six.whl (11 kB)"; echo "  Downloading torch.whl (850.6 MB)" ;;
+esac
 case "$*" in *"[ffcv]"*) [ -e "$HERE/headers" ] || { echo "a page of a compiler's words" >&2; exit 1; } ;; esac
 """
 APT = """#!/bin/sh
@@ -37,7 +41,7 @@ def setup(tmp_path: Path) -> Setup:
         pytest.skip("without make")
     for name in ("bin", "spare"):
         (tmp_path / name).mkdir()
-    for name in ("Makefile", "setup.cfg", "pyproject.toml"):
+    for name in ("Makefile", "setup.cfg", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path / name)
 
     def script(name: str, text: str) -> None:
@@ -72,24 +76,32 @@ def log(folder: Path) -> list[str]:
 def test_ffcv_is_installed_where_it_can_be_built(setup: Setup, tmp_path: Path) -> None:
     done = setup(compiler=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines() == ["Installing genrep into .venv (a few minutes the first time)"]
-    assert [line.split()[-1] for line in log(tmp_path)] == [".[testing,dev,tensorboard,plots]", ".[ffcv]"]
+    assert done.stdout.splitlines() == [
+        "Installing genrep into .venv: several GB, a few minutes the first time (.venv/setup.log)",
+        "  Downloading torch.whl (850.6 MB)",
+    ]
+    assert [line.split()[-1] for line in log(tmp_path)] == [
+        "pip>=25.3",
+        ".[testing,testing-cloud,testing-formats,dev]",
+        ".[ffcv]",
+    ]
+    assert all("-c constraints.txt" in line for line in log(tmp_path)[1:])
 
 
 def test_root_installs_what_it_is_built_with(setup: Setup, tmp_path: Path) -> None:
     done = setup(root=True)
     assert (done.returncode, done.stderr) == (0, "")
     packages = "g++ pkg-config libopencv-dev libturbojpeg0-dev python3-dev"
-    assert done.stdout.splitlines()[1:] == [f"Installing {packages}"]
-    assert log(tmp_path)[1:3] == ["apt-get update -qq", f"apt-get install -y -qq {packages}"]
-    assert log(tmp_path)[3].endswith(".[ffcv]")
+    assert done.stdout.splitlines()[2:] == [f"Installing {packages}"]
+    assert log(tmp_path)[2:4] == ["apt-get update -qq", f"apt-get install -y -qq {packages}"]
+    assert log(tmp_path)[4].endswith(".[ffcv]")
 
 
 @pytest.mark.parametrize("apt", [True, False])
 def test_without_compiler_and_root_the_setup_goes_on(setup: Setup, tmp_path: Path, apt: bool) -> None:
     done = setup(apt=apt)
     assert (done.returncode, done.stderr) == (0, "")
-    (note,) = done.stdout.splitlines()[1:]
+    (note,) = done.stdout.splitlines()[2:]
     packages = "g++ pkg-config libopencv-dev libturbojpeg0-dev python3-dev"
     wanted = f"Note: FFCV is not installed (it builds with {packages}: sudo apt-get install these, then make -B setup; "
     assert note.startswith(wanted)
@@ -97,3 +109,12 @@ def test_without_compiler_and_root_the_setup_goes_on(setup: Setup, tmp_path: Pat
     assert "a page of a compiler's words" in (tmp_path / ".venv/ffcv.log").read_text()
     assert (tmp_path / ".venv/.ready").exists()
     assert os.fspath(tmp_path) not in done.stdout
+
+
+def test_where_pip_fails_the_setup_ends_and_names_the_log(setup: Setup, tmp_path: Path) -> None:
+    (tmp_path / "offline").touch()
+    done = setup(compiler=True)
+    assert done.returncode == 2 and not (tmp_path / ".venv/.ready").exists()
+    assert "Error: pip could not install genrep's packages: see .venv/setup.log" in done.stderr
+    assert "  ERROR: no network" in done.stdout
+    assert "ERROR: no network" in (tmp_path / ".venv/setup.log").read_text()
