@@ -43,6 +43,7 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 DECLARING = {"click.option", "click.argument", "click.command", "click.group", "click.UsageError", "setting", "options"}
 # Where the shell's words stand with reason: command lines that are told or run, and what commands print that are no errors.
 SHELL = {
+    "src/genrep/doctor.py": {"--master-addr", "--upgrade", "--shm-size"},
     "src/genrep/settings.py": {"--no-"},
     "generate/build/dataset.py": {"--views"},
     "generate/build/run.py": {"--batch-size"},

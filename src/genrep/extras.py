@@ -15,7 +15,7 @@ FOR_USERS = {  # what lacks without it
     "cloud": "push and pull of s3:// and gs://",
     "hub": "push and pull of hf://",
     "sign": "signatures of datasets",
-    "parquet": "export --format parquet",
+    "parquet": "export to Parquet",
     "energy": "energy and CO2 of figure 3",
     "ffcv": "FFCV's own Loader on these shards",
 }
