@@ -22,7 +22,7 @@ from genrep.devices import pick_device
 from genrep.encoders import ARCHS, DEVICES, EncoderFacts, build_encoder
 from genrep.evaluate.images import whole_batches
 from genrep.evaluate.transforms import Transform
-from genrep.features import Frozen, feature_batches
+from genrep.features import FrozenEncoder, feature_batches
 from genrep.images.sets import load_pair
 from genrep.pixel_views import IMAGENET_MEAN, IMAGENET_STD
 
@@ -52,7 +52,7 @@ def main(arch: str, size: int, count: int, batch: int, data: Path | None, device
     encoder = build_encoder(arch, "imagenet", 0)
     pixels = np.random.RandomState(0).randint(0, 256, (count, size, size, 3)).astype(np.uint8)
     fixed = torch.randn(batch, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
-    frozen = Frozen(encoder, facts, device, batch)
+    frozen = FrozenEncoder(encoder, facts, device, batch)
 
     def bare() -> int:
         for _ in range(-(-count // batch)):

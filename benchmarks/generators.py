@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from genrep.generate.generators.base import Checkpoint, checkpoint_from_safetensors
-from genrep.generate.generators.biggan.state import Layout, expected_shapes
+from genrep.generate.generators.biggan.state import NetworkSizes, expected_shapes
 from genrep.generate.generators.families import family
 from genrep.generate.generators.stylegan2.network_config import infer_config
 from genrep.seeding import derive
@@ -59,7 +59,7 @@ def recognised(kind: str, shapes: str | dict[str, Any], rules: str) -> Any:
 
 def icgan_256() -> Any:
     """IC-GAN's published network of 256 px: a BigGAN of 96 channels, no classes."""
-    shapes = expected_shapes(Layout(
+    shapes = expected_shapes(NetworkSizes(
         bottom=4, channels=tuple(96 * width for width in (16, 16, 8, 8, 4, 2, 1)), attention=frozenset({3}), z_width=17,
         hierarchical=True, num_classes=0, class_width=0, shared_classes=False, feature_dim=2048, feature_width=512,
     ))  # fmt: skip

@@ -25,7 +25,7 @@ from genrep.train.config import PRECISIONS
 from genrep.train.engine.plan import resolve
 from genrep.train.engine.run import timed
 from genrep.train.engine.samples import open_samples
-from genrep.train.engine.trainer import Trainer
+from genrep.train.engine.trainer import EncoderTrainer
 
 WARM_UP = 3  # steps: compilation, cuDNN's choices, the first touch of memory
 
@@ -46,7 +46,7 @@ def main(data: Path, steps: int, rounds: int, **options: object) -> None:
         config = TrainConfig(data=data, out=Path(out), steps=10**6, **options)  # type: ignore[arg-type]
         samples = open_samples(config, processes.device)
         plan = resolve(config, samples.facts, processes.device)
-        whole, bare = (Trainer(plan, samples.facts, processes) for _ in range(2))
+        whole, bare = (EncoderTrainer(plan, samples.facts, processes) for _ in range(2))
         loader = samples.loader(plan.config, plan.num_views, whole.fields, 0, 1)
         batches = timed(chain.from_iterable(repeat(loader)))
         kept = {name: values.clone().to(processes.device) for name, values in next(batches)[0].items()}

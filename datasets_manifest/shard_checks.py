@@ -29,7 +29,7 @@ KEPT = 128 << 20  # bytes of a shard's records: above, nothing else that is larg
 Report = Callable[[int], None]
 
 
-class Stopped(Exception):
+class CheckStopped(Exception):
     """Nobody wants to know any more."""
 
 
@@ -80,7 +80,7 @@ def sha256_of(beton: Beton, report: Report, stop: Event) -> str:
         if offset > beton.size:
             raise beton.fault("grew while it was read")
         if stop.is_set():
-            raise Stopped
+            raise CheckStopped
         report(count)
     return digest.hexdigest()
 
@@ -96,7 +96,7 @@ def content_faults(beton: Beton, manifest: Manifest, shard: Shard, report: Repor
     faults = 0
     for i in range(shard.count):
         if stop.is_set():
-            raise Stopped
+            raise CheckStopped
         for name in latents:
             digest.update(beton.read(i, name).data)
         for name in jpegs:

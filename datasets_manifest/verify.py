@@ -25,7 +25,7 @@ from genrep.untrusted import printable
 
 from .manifest import Manifest, Shard, dataset_folder, read_manifest, read_shard_record
 from .schema import MAX_SHARDS
-from .shard_checks import Footprint, Stopped, content_faults, open_shard, sha256_of
+from .shard_checks import CheckStopped, Footprint, content_faults, open_shard, sha256_of
 
 LEVELS = ("quick", "bytes", "full")
 MAX_KEY = 60  # characters of a stranger's key that are told
@@ -164,7 +164,7 @@ class _Check:
                     with self._alone(self.footprint.large_images):
                         for reason in content_faults(beton, self.manifest, shard, report, self.stop):
                             yield problem(reason=reason)
-        except Stopped:
+        except CheckStopped:
             return
         except (DatasetError, OSError) as error:
             yield problem(reason=_reason(error, self.folder / shard.name))

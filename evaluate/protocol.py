@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Listed:
+class ListedProtocol:
     """A protocol's command; importing it waits until it is asked for."""
 
     summary: str  # in one line
@@ -44,12 +44,12 @@ class Listed:
 
 # In the order of a table's parts. The results of a protocol go into OUT/NAME.json.
 PROTOCOLS = {
-    "linear": Listed(summary="Accuracy of a linear classifier on a frozen encoder."),
-    "knn": Listed(summary="Accuracy of a weighted nearest-neighbour classifier."),
-    "voc07": Listed(summary="AP of linear SVMs on Pascal VOC 2007."),
-    "finetune": Listed(summary="Fine-tune an encoder on few labels."),
-    "detection": Listed(summary="Fine-tune a Faster R-CNN, and measure its AP."),
-    "transfer": Listed(summary="The papers' tables of linear probes in one go."),
+    "linear": ListedProtocol(summary="Accuracy of a linear classifier on a frozen encoder."),
+    "knn": ListedProtocol(summary="Accuracy of a weighted nearest-neighbour classifier."),
+    "voc07": ListedProtocol(summary="AP of linear SVMs on Pascal VOC 2007."),
+    "finetune": ListedProtocol(summary="Fine-tune an encoder on few labels."),
+    "detection": ListedProtocol(summary="Fine-tune a Faster R-CNN, and measure its AP."),
+    "transfer": ListedProtocol(summary="The papers' tables of linear probes in one go."),
 }
 
 

@@ -23,7 +23,7 @@ from genrep.progress import Progress
 
 from ..manifest import Manifest, Shard, read_manifest, read_shard_record, write_shard_record
 from ..verify import verify_shard
-from .stores import Source, open_source
+from .stores import Store, store_of
 
 HIDDEN = ".genrep-pull"
 CHUNK = 1 << 20
@@ -59,7 +59,7 @@ def fetch_shards(
         raise DatasetError(f"{folder}: {unknown[0]} is none of its {len(known)} shards")
     stop = Stop()
     try:
-        place = open_source(source, limits or Limits(), stop)
+        place = store_of(source, limits or Limits(), stop)
     except Refused as error:
         raise DatasetError(f"{source}: {error}") from None
     fetch = Fetch(place, manifest, folder, limits or Limits(), stop)
@@ -71,7 +71,7 @@ def fetch_shards(
 class Fetch:
     """Shards of one dataset from one source into one folder, which is locked."""
 
-    def __init__(self, source: Source, manifest: Manifest, folder: Path, limits: Limits, stop: Stop) -> None:
+    def __init__(self, source: Store, manifest: Manifest, folder: Path, limits: Limits, stop: Stop) -> None:
         self.source, self.manifest, self.folder = source, manifest, folder
         self.limits, self.stop = limits, stop
         self.hidden = folder / HIDDEN

@@ -13,7 +13,7 @@ from typing import Any
 
 from genrep.errors import DatasetError, ResumeError, phrase
 from genrep.extras import install
-from genrep.net import HttpSource, Limits, Lost, Refused, Stop, persist, shown
+from genrep.net import HttpFolder, Limits, Lost, Refused, Stop, persist, shown
 from genrep.progress import Progress, note
 from genrep.untrusted import one_line
 
@@ -49,7 +49,7 @@ def hub_place(text: str) -> HubPlace:
     return HubPlace(repository=found[1], revision=found[2] or "main", folder=found[3].strip("/"))
 
 
-def hub_source(text: str, limits: Limits, stop: Stop) -> HttpSource:
+def hub_source(text: str, limits: Limits, stop: Stop) -> HttpFolder:
     """A dataset of the Hub, for reading; HF_TOKEN, or the token that huggingface_hub keeps, opens private ones."""
     place = hub_place(text)
     endpoint = os.environ.get("HF_ENDPOINT", ENDPOINT).rstrip("/")
@@ -60,7 +60,7 @@ def hub_source(text: str, limits: Limits, stop: Stop) -> HttpSource:
             from huggingface_hub import get_token
 
             token = get_token()
-    return HttpSource(url, limits, stop, {"Authorization": f"Bearer {token}"} if token else None)
+    return HttpFolder(url, limits, stop, {"Authorization": f"Bearer {token}"} if token else None)
 
 
 def check_advice(manifest: Manifest, num_files: int) -> list[str]:

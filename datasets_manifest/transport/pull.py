@@ -21,7 +21,7 @@ from ..schema import MAX_SHARDS
 from ..strict_json import parse_json, read_json
 from ..verify import refuse_inside
 from .fetch import CHUNK, HIDDEN, JOBS, Fetch
-from .stores import FolderSource, Source, open_source, scheme_of
+from .stores import FolderStore, Store, scheme_of, store_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +153,7 @@ def pull(config: PullConfig) -> PullReport:
     stop = Stop()
     source, data, manifest = _find(resolve(config.source, config.digest), config.limits, stop)
     shards = _chosen(manifest, config.shards)
-    if isinstance(source, FolderSource):
+    if isinstance(source, FolderStore):
         refuse_inside(config.out, source.folder, itself=False)
     with locked_folder(config.out):
         _refuse_other(config.out, manifest)
@@ -181,19 +181,19 @@ def read_remote_manifest(url: str, *, digest: str | None = None, limits: Limits 
 def remote_file(url: str, name: str) -> str | None:
     """Where a file of a dataset lies, to be printed; None if it is not there, or the place does not answer."""
     try:
-        source = open_source(url, Limits(timeout=ASK_SECONDS), Stop())
+        source = store_of(url, Limits(timeout=ASK_SECONDS), Stop())
         source.open(name).close()
     except (DatasetError, Refused, Lost):
         return None
     return f"{source.where}/{name}"
 
 
-def _find(wanted: Wanted, limits: Limits, stop: Stop) -> tuple[Source, bytes, Manifest]:
+def _find(wanted: Wanted, limits: Limits, stop: Stop) -> tuple[Store, bytes, Manifest]:
     """The first place that has the dataset, with the manifest's bytes and what they say."""
     failure = None
     for url in wanted.urls:
         try:
-            source = open_source(url, limits, stop)
+            source = store_of(url, limits, stop)
             data = _read_whole(source, MANIFEST_NAME, MAX_MANIFEST_BYTES, limits, stop)
             manifest = parse_manifest(data, f"{source.where}/{MANIFEST_NAME}")
             for what, found, known in (("digest", manifest.digest, wanted.digest), ("id", manifest.id, wanted.id)):
@@ -210,7 +210,7 @@ def _find(wanted: Wanted, limits: Limits, stop: Stop) -> tuple[Source, bytes, Ma
     raise failure
 
 
-def _read_whole(source: Source, name: str, limit: int, limits: Limits, stop: Stop) -> bytes:
+def _read_whole(source: Store, name: str, limit: int, limits: Limits, stop: Stop) -> bytes:
     """A small file. Raises Refused, Missing, Lost or Stopped."""
 
     def attempt() -> bytes:

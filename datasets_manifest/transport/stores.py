@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from genrep.errors import DatasetError
 from genrep.extras import install
-from genrep.net import SCHEMES, HttpSource, Limits, Lost, Missing, RangeRefused, Refused, Stop, shown
+from genrep.net import SCHEMES, HttpFolder, Limits, Lost, Missing, RangeRefused, Refused, Stop, shown
 from genrep.untrusted import one_line, open_regular
 
 from ..manifest import MANIFEST_NAME, dataset_folder
@@ -37,7 +37,7 @@ class Answer(Protocol):
         """Let go of it."""
 
 
-class Source(Protocol):
+class Store(Protocol):
     """A place that holds a dataset folder's files."""
 
     where: str  # to be printed
@@ -62,25 +62,25 @@ def local_path(text: str) -> Path:
     return dataset_folder(unquote(parts.path))
 
 
-def open_source(text: str, limits: Limits, stop: Stop) -> Source:
+def store_of(text: str, limits: Limits, stop: Stop) -> Store:
     """The place of a dataset. Raises DatasetError for one that cannot be, Refused for no address."""
     scheme = scheme_of(text)
     if scheme in ("", "file"):
         folder = local_path(text)
         if not folder.exists():
             raise DatasetError(f"{shown(text)}: no such folder; wanted that of a dataset")
-        return FolderSource(folder)
+        return FolderStore(folder)
     text = text.removesuffix(f"/{MANIFEST_NAME}")
     if scheme in SCHEMES:
-        return HttpSource(text, limits, stop)
+        return HttpFolder(text, limits, stop)
     if scheme == "hf":
         from .hub import hub_source
 
         return hub_source(text, limits, stop)
-    return StoreSource(text, stop)
+    return ObjectStore(text, stop)
 
 
-class FolderSource:
+class FolderStore:
     """A folder of this machine."""
 
     def __init__(self, folder: Path) -> None:
@@ -120,7 +120,7 @@ class FolderAnswer:
         os.close(self.descriptor)
 
 
-class StoreSource:
+class ObjectStore:
     """A folder of an object store, or whatever else fsspec knows; credentials are found as its package finds them."""
 
     def __init__(self, text: str, stop: Stop) -> None:

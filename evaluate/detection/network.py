@@ -128,7 +128,7 @@ class Proposals(RegionProposalNetwork):  # type: ignore[misc]  # torchvision is 
         return loss, boxes / chosen.sum()
 
 
-class Heads(RoIHeads):  # type: ignore[misc]  # torchvision is untyped
+class BoxHeads(RoIHeads):  # type: ignore[misc]  # torchvision is untyped
     """torchvision's region classifier with an L1 loss of boxes."""
 
     def forward(
@@ -193,7 +193,7 @@ def build_detector(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive("detector", seed))
         proposals = _proposals(preset, dim // 2, generator)
-        heads = Heads(
+        heads = BoxHeads(
             box_roi_pool=Align(preset.pool),
             box_head=Res5Head(resnet, dim, bf16),
             box_predictor=Predictor(dim, num_classes),

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from genrep.errors import DataError, phrase
-from genrep.features import Frozen
+from genrep.features import FrozenEncoder
 from genrep.files import sha256_file
 from genrep.images.labelled import LabelledImages
 from genrep.progress import Progress
@@ -150,7 +150,7 @@ class Finetuning(ImagesProtocol[FinetuneConfig]):
         return Run(trainer, course, self.processes)
 
     def _score(self, network: Network) -> Score:
-        frozen = Frozen(network.encoder, self.encoder.facts, self.device, TEST_BATCH)
+        frozen = FrozenEncoder(network.encoder, self.encoder.facts, self.device, TEST_BATCH)
         tally = Tally(len(self.test.classes), 1)
         labels = torch.from_numpy(self.test.labels).split(TEST_BATCH)
         images = whole_batches(self.test, self.transform, TEST_BATCH, self.config.workers)

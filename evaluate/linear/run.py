@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from genrep.devices import pick_precision
-from genrep.features import Frozen
+from genrep.features import FrozenEncoder
 from genrep.images.labelled import LabelledImages
 from genrep.images.sets import is_small
 from genrep.runs.engine import Run
@@ -159,7 +159,7 @@ class LinearProbe(ImagesProtocol[LinearConfig]):
             device=self.device,
             workers=self.config.workers,
         )
-        frozen = Frozen(self.encoder.module, facts, self.device, self.batch_size, self.precision)
+        frozen = FrozenEncoder(self.encoder.module, facts, self.device, self.batch_size, self.precision)
 
         def features(epoch: int, rows: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, Tensor]]:
             for x, labels in views(epoch, rows):

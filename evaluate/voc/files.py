@@ -192,7 +192,7 @@ def _object(path: Path, element: Element) -> Annotated:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Listed:
+class ListLine:
     """A line of a list."""
 
     name: str  # as in Annotations/<name>.xml
@@ -200,7 +200,7 @@ class Listed:
     annotation: Path
 
 
-def read_list(root: Path, split: str) -> list[Listed]:
+def read_list(root: Path, split: str) -> list[ListLine]:
     """The images of a split, in the order of its list.
 
     Raises:
@@ -214,7 +214,7 @@ def read_list(root: Path, split: str) -> list[Listed]:
     data = read_bounded(path, MOST_LIST_BYTES, DataError, follow=True)
     with content_faults(path, DataError, "one image a line in UTF-8"):
         text = data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
-    found: dict[Path, Listed] = {}
+    found: dict[Path, ListLine] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not (line := line.strip()):
             continue
@@ -231,12 +231,12 @@ def read_list(root: Path, split: str) -> list[Listed]:
     return list(found.values())
 
 
-def _meant(annotations: Path, line: str) -> Listed | None:
+def _meant(annotations: Path, line: str) -> ListLine | None:
     for name, suffix in _readings(line):
         annotation = annotations / f"{name}.xml"
         try:
             if annotation.exists():
-                return Listed(name=name, suffix=suffix, annotation=annotation)
+                return ListLine(name=name, suffix=suffix, annotation=annotation)
         except (OSError, ValueError):  # a name that no file can have
             continue
     return None
@@ -273,7 +273,7 @@ class ImageNames:
         self.folder = folder
         self._folders: dict[str, dict[str, list[str]]] = {}
 
-    def find(self, listed: Listed) -> Path | None:
+    def find(self, listed: ListLine) -> Path | None:
         """The regular file (or a link to one) of the name: by the list's suffix, else the first of ``image_suffixes``."""
         inner, _, name = listed.name.rpartition("/")
         if inner not in self._folders:

@@ -21,7 +21,7 @@ from genrep.machine import cores
 from genrep.progress import note
 from genrep.untrusted import printable, shown
 
-from .files import Annotated, ImageNames, Listed, read_annotation, read_list
+from .files import Annotated, ImageNames, ListLine, read_annotation, read_list
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -168,7 +168,7 @@ def read_split(
     return found
 
 
-def _read(root: Path, listed: Listed, images: ImageNames) -> _Raw:
+def _read(root: Path, listed: ListLine, images: ImageNames) -> _Raw:
     size, objects, boxless = read_annotation(listed.annotation)
     image = images.find(listed)
     if image is None:

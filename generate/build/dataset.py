@@ -20,7 +20,7 @@ from genrep.progress import note
 
 from ..generators.base import Generator
 from ..plans.config import BuildConfig, parse_part
-from ..plans.plan import Plan, shard_bytes
+from ..plans.plan import BuildPlan, shard_bytes
 from ..plans.resolve import check_options, make_plan, resolve_views
 from ..recipes.recipe import Recipe, load_recipe
 from ..sources.base import LaunchSource, Source
@@ -36,7 +36,7 @@ PROBE_IMAGES = 32  # of each view, to see what JPEG makes of them
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
+class BuildEstimate:
     """What ``--plan`` prints."""
 
     num_pairs: int
@@ -59,14 +59,14 @@ class _Probe:
     shards: list[ShardRecord]  # those that it finished
 
 
-def estimate(job: Job, source: Source, make_events: Callable[[Job], Events]) -> Estimate:
+def estimate(job: Job, source: Source, make_events: Callable[[Job], Events]) -> BuildEstimate:
     """Run the pipeline in a temporary folder for PROBE_SECONDS, counted from its first pairs, and extrapolate."""
     with tempfile.TemporaryDirectory(prefix="genrep-plan-") as folder:
         trial = replace(job, out=Path(folder) / "out")
         trial.out.mkdir()
         claim(trial.out, trial.plan)
         probe = _probe(make_events(trial), trial.plan.num_shards)
-    return Estimate(
+    return BuildEstimate(
         num_pairs=job.plan.num_pairs,
         num_shards=job.plan.num_shards,
         pairs_per_shard=int(job.plan.recipe["pairs_per_shard"]),
@@ -97,7 +97,7 @@ def _probe(events: Events, num_shards: int) -> _Probe:
     return _Probe(pairs_per_s=pairs / (last - first) if pairs else float("inf"), shards=shards)
 
 
-def _bytes(plan: Plan, source: Source, made: list[ShardRecord]) -> float:
+def _bytes(plan: BuildPlan, source: Source, made: list[ShardRecord]) -> float:
     """Of all shards: what those of the same length came to that were made, else what the plan tells."""
     encoding = plan.fields[0]["encoding"]
     jpegs = 0.0 if encoding == "raw" else _jpeg_bytes(plan, source, encoding)
@@ -111,7 +111,7 @@ def _bytes(plan: Plan, source: Source, made: list[ShardRecord]) -> float:
     return last * size(0) + size(last)
 
 
-def _jpeg_bytes(plan: Plan, source: Source, encoding: str) -> float:
+def _jpeg_bytes(plan: BuildPlan, source: Source, encoding: str) -> float:
     """Of a pair's images, on average over the first pairs."""
     batch = next(iter(source.batches(0, min(PROBE_IMAGES, plan.num_pairs))))
     sizes = (len(stored_image(image, encoding)) for view in batch.images for image in view)
@@ -147,7 +147,7 @@ def _warn_of_still_positives(build: _Build) -> None:
         note(f"warning: --views: {said}")
 
 
-def plan_dataset(config: BuildConfig) -> Estimate:
+def plan_dataset(config: BuildConfig) -> BuildEstimate:
     """What ``build_dataset`` would make, and how long it would take here; leaves nothing behind."""
     build = _prepare(config, None)
     return estimate(build.job, build.source(), build.events)

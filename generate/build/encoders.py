@@ -23,7 +23,7 @@ from genrep.machine import anonymous_file, cores
 
 from ..sources.base import Batch, OutOfMemoryError
 from .shard import Event, Job, ShardWriter, record_shard
-from .workers import Member, Processes, reporting
+from .workers import Member, WorkerProcesses, reporting
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -128,7 +128,7 @@ class EncoderPool:
 
     def __init__(self, job: Job, source: LaunchSource, processes: int) -> None:
         self.job, self.source, self.processes = job, source, processes
-        self.encoders: Processes[_Encoder] = Processes("an encoder", "before its first shard")
+        self.encoders: WorkerProcesses[_Encoder] = WorkerProcesses("an encoder", "before its first shard")
         self.pending: deque[tuple[_Encoder, int, PendingBatch]] = deque()
 
     def run(self, numbers: Iterator[int]) -> Iterator[Event]:

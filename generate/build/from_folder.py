@@ -19,7 +19,7 @@ from genrep.progress import note
 
 from ..pixels import default_encoding, parse_encoding
 from ..plans.config import FolderConfig
-from ..plans.plan import Plan, pair_bytes, shard_pairs, small_page
+from ..plans.plan import BuildPlan, pair_bytes, shard_pairs, small_page
 from ..sources.base import OpenSource
 from ..sources.real import UNREADABLE_NAME, Fitting, OpenArrays, OpenFiles, take_census, whole_shapes
 from .output_folder import refuse_strangers
@@ -63,7 +63,7 @@ def build_from_folder(config: FolderConfig) -> BuildReport:
     return run_build(job, WorkerPool(job, min(processes, plan.num_shards)).run)
 
 
-def _plan(config: FolderConfig, images: _Images) -> Plan:
+def _plan(config: FolderConfig, images: _Images) -> BuildPlan:
     height, width = images.shapes.max(axis=0).tolist()
     encoding = config.encoding or default_encoding(height, width)
     parse_encoding(encoding)
@@ -89,7 +89,7 @@ def _plan(config: FolderConfig, images: _Images) -> Plan:
         "num_positives": 0,
         "seed": 0,
     }
-    return Plan(
+    return BuildPlan(
         recipe=recipe,
         fields=fields,
         classes=images.classes,

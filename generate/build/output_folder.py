@@ -16,7 +16,7 @@ from genrep.errors import ResumeError
 from genrep.files import is_clutter, lock, locked_folder, write_json
 from genrep.untrusted import read_object
 
-from ..plans.plan import Plan
+from ..plans.plan import BuildPlan
 from ..sources.real import CENSUS_NAME, UNREADABLE_NAME
 
 BEGINNINGS = {BUILD_NAME, RECIPE_NAME, CENSUS_NAME, UNREADABLE_NAME}
@@ -24,7 +24,7 @@ MAX_NAMED_DIFFERENCES = 5
 
 
 @contextmanager
-def claimed_folder(out: Path, plan: Plan, *, shared: bool) -> Iterator[None]:
+def claimed_folder(out: Path, plan: BuildPlan, *, shared: bool) -> Iterator[None]:
     """Make ``out`` this plan's folder, or find that it is, and be at work in it until the end of the block.
 
     ``shared``: other processes of the same build (parts, ranks) may be at work in it too. Otherwise a second run is refused;
@@ -49,7 +49,7 @@ def claimed_folder(out: Path, plan: Plan, *, shared: bool) -> Iterator[None]:
         os.close(descriptor)
 
 
-def claim(folder: Path, plan: Plan) -> None:
+def claim(folder: Path, plan: BuildPlan) -> None:
     """Write the plan into an empty folder, or find it there. Raises ResumeError as ``claimed_folder``."""
     path = folder / RECIPE_NAME
     if not path.exists():
@@ -63,7 +63,7 @@ def claim(folder: Path, plan: Plan) -> None:
         raise ResumeError.naming("{out} {}: holds another dataset ({})", folder, differences(found, plan.recipe))
 
 
-def claimed_plan(folder: Path, plan: Plan) -> Plan:
+def claimed_plan(folder: Path, plan: BuildPlan) -> BuildPlan:
     """The plan with the page size that the folder was begun with: an earlier version chose another for small shards."""
     begun = json.loads((folder / BUILD_NAME).read_bytes())["facts"].get("page_size")
     facts = {key: value for key, value in plan.facts.items() if key != "page_size"}

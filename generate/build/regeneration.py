@@ -23,7 +23,7 @@ from genrep.machine import cores
 from genrep.progress import Progress
 
 from ..plans.config import BuildConfig
-from ..plans.plan import Plan
+from ..plans.plan import BuildPlan
 from ..plans.resolve import build_config, draw_one, make_plan, recipe_of, recipes_faults, short
 from ..recipes.recipe import Recipe
 from ..sources.base import Batch, LaunchSource, PendingBatch
@@ -72,7 +72,7 @@ def stored_pairs(
                 yield index, _stored(again.plan, batch, row)
 
 
-def _stored(plan: Plan, batch: Batch, row: int) -> dict[str, NDArray[np.uint8]]:
+def _stored(plan: BuildPlan, batch: Batch, row: int) -> dict[str, NDArray[np.uint8]]:
     """The bytes of a pair's images, latents and label, in the order of the plan's fields."""
     encoding = plan.fields[0]["encoding"]
     values = [np.frombuffer(stored_image(images[row], encoding), dtype=np.uint8) for images in batch.images]
@@ -87,7 +87,7 @@ class _OpenAgain:
 
     build: BuildConfig
     recipe: Recipe
-    plan: Plan
+    plan: BuildPlan
     device: str
     sizes: tuple[int, ...]  # of the batches, by shard
 
@@ -142,7 +142,7 @@ class _Again:
 
     opener: _OpenAgain
     loaded: LoadedGenerator
-    plan: Plan
+    plan: BuildPlan
     sizes: tuple[int, ...]
     device: str
     threads: int

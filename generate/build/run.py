@@ -18,7 +18,7 @@ from genrep.datasets_manifest.manifest import MANIFEST_NAME, Manifest, read_mani
 from genrep.errors import DatasetError, RecipeError
 from genrep.progress import Progress, note
 
-from ..plans.plan import Plan
+from ..plans.plan import BuildPlan
 from ..sources.base import LaunchSource
 from .encoders import EncoderPool
 from .output_folder import claimed_folder
@@ -61,7 +61,7 @@ class Rank:
             return f"cuda:{self.local % torch.cuda.device_count()}"
         return name
 
-    def share(self, plan: Plan) -> Share:
+    def share(self, plan: BuildPlan) -> Share:
         """The next open shards, as the counter in torch's store gives them out."""
 
         def numbers(todo: list[int]) -> Iterator[int]:
@@ -205,7 +205,7 @@ def _build_open_shards(job: Job, events: Events, share: Share) -> int:
     return built
 
 
-def _say_how_far(out: Path, plan: Plan, done: int) -> None:
+def _say_how_far(out: Path, plan: BuildPlan, done: int) -> None:
     note(f"{out}: {done} of {plan.num_shards} shards are done; the same command goes on from there")
 
 

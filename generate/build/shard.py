@@ -20,7 +20,7 @@ from genrep.datasets_manifest.manifest import Shard as ShardRecord
 from genrep.datasets_manifest.manifest import shard_name, write_shard_record
 from genrep.images.turbojpeg import jpeg_encoder
 
-from ..plans.plan import Plan
+from ..plans.plan import BuildPlan
 from ..sources.base import Batch, OpenSource, OutOfMemoryError, Source
 from .output_folder import claimed_plan
 
@@ -34,7 +34,7 @@ class Job:
     """What every process of a build is told."""
 
     out: Path
-    plan: Plan
+    plan: BuildPlan
     open_source: OpenSource
     device: str
     threads: int  # of each process

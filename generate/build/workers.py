@@ -64,7 +64,7 @@ class Member:
 M = TypeVar("M", bound=Member)
 
 
-class Processes(Generic[M]):
+class WorkerProcesses(Generic[M]):
     """The processes of a build; ``name`` and ``before_shards`` say in errors who died, and when."""
 
     def __init__(self, name: str, before_shards: str) -> None:
@@ -146,7 +146,7 @@ class WorkerPool:
 
     def __init__(self, job: Job, processes: int) -> None:
         self.job, self.processes = job, processes
-        self.workers: Processes[Member] = Processes("a worker", "while it loaded the generator")
+        self.workers: WorkerProcesses[Member] = WorkerProcesses("a worker", "while it loaded the generator")
 
     def run(self, numbers: Iterator[int]) -> Iterator[Event]:
         """Build the shards; yields ``("pairs", count)`` and ``("shard", record)``, None for one that others build.

@@ -13,7 +13,7 @@ from ..plans.config import BuildConfig, FolderConfig
 
 if TYPE_CHECKING:
     from ..build import BuildReport
-    from ..build.dataset import Estimate
+    from ..build.dataset import BuildEstimate
 
 DRY_RUN = "Print the settings and exit."
 
@@ -87,7 +87,7 @@ def show_build(report: BuildReport, unit: str = "pair") -> None:
     say(f"contact sheet  {report.sheet}")
 
 
-def _show_estimate(estimate: Estimate) -> None:
+def _show_estimate(estimate: BuildEstimate) -> None:
     minutes = estimate.seconds / 60
     time = f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
     say(f"pairs          {estimate.num_pairs}")

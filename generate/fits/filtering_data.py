@@ -27,7 +27,7 @@ from ..generators.probe import check_images
 from ..pixels import to_uint8
 from ..views.filter_network import MIN_SIDE, Scorer
 from .config import FilterConfig
-from .source import Source, open_source
+from .source import FrozenGenerator, open_frozen
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -111,14 +111,14 @@ class InFiles:
 HELD_OUT = 1000  # images of each kind that are scored in the end, at most; a tenth of the real ones if these are fewer
 
 
-def open_for_filter(config: FilterConfig, device: torch.device) -> Source:
+def open_for_filter(config: FilterConfig, device: torch.device) -> FrozenGenerator:
     """The generator of a run; unlike a navigator's it need not be differentiable.
 
     Raises:
         RecipeError: there is no such generator, or its images are too small.
         WeightsError, GeneratorError: it cannot be used.
     """
-    source = open_source(config.gen, config.weights, device, config.generator_options(), differentiable=False)
+    source = open_frozen(config.gen, config.weights, device, config.generator_options(), differentiable=False)
     height, width = source.pixel_shape
     if min(height, width) < MIN_SIDE:
         raise RecipeError.naming(
@@ -153,7 +153,7 @@ def load_real(config: FilterConfig, shape: tuple[int, int]) -> RealSet:
 class Material:
     """What a discriminator is shown: image number i of each kind is a pure function of (seed, i)."""
 
-    def __init__(self, source: Source, real: RealSet, seed: int) -> None:
+    def __init__(self, source: FrozenGenerator, real: RealSet, seed: int) -> None:
         self.source, self.images, self.seed = source, real, seed
         held = min(HELD_OUT, len(real) // 10)
         order = np.random.default_rng(derive("filter-held-out", seed)).permutation(len(real))

@@ -34,7 +34,7 @@ from ..views.navigators import NAVIGATOR_FILE, Walk, WalkFacts, load_walk, new_w
 from .config import POLICIES, NavigatorConfig
 from .navigator_scope import PixelPolicy, Scope, change_of_fit, make_scope
 from .pictures import STRIP_COLUMNS, evenly, save_strip
-from .source import Source, Stopwatch, at_work, open_source
+from .source import FrozenGenerator, Stopwatch, at_work, open_frozen
 
 FACTS_FILE, STRIP_FILE, WALKS = "navigator.json", "strip.png", "walks"
 WAY = phrase("try a lower {lr_f} or {lr_walk}")  # out of a training that has diverged
@@ -96,7 +96,7 @@ def build_estimator(config: NavigatorConfig) -> nn.Sequential:
     )
 
 
-def build_policy(config: NavigatorConfig, source: Source) -> PixelPolicy:
+def build_policy(config: NavigatorConfig, source: FrozenGenerator) -> PixelPolicy:
     """T_x of a run, with its own streams."""
     shorter = min(source.pixel_shape)
     size = min(config.crop or shorter, shorter)
@@ -128,7 +128,7 @@ def summary(means: Mapping[str, float]) -> dict[str, float]:
 class NavigatorTrainer(Trainer):
     """Owns T, f and their optimisers."""
 
-    def __init__(self, config: NavigatorConfig, source: Source, scope: Scope) -> None:
+    def __init__(self, config: NavigatorConfig, source: FrozenGenerator, scope: Scope) -> None:
         self.config, self.source, self.scope = config, source, scope
         self.device = source.device
         self.walk: Walk = new_walk(
@@ -303,7 +303,7 @@ def fit_navigator(config: NavigatorConfig) -> NavigatorResult:
     """
     require_writable(config.out)
     device = pick_device(config.device)
-    source = open_source(config.gen, config.weights, device, config.generator_options())
+    source = open_frozen(config.gen, config.weights, device, config.generator_options())
     if config.supervised and not len(source.conditions.choices):
         raise RecipeError.naming(
             "{supervised}: {} is unconditional; wanted a generator with classes", source.recipe.name

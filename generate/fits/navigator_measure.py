@@ -29,7 +29,7 @@ from .config import CompareConfig, DeltaConfig, NavigatorConfig
 from .navigator import build_estimator, build_policy
 from .navigator_scope import PixelPolicy, Scope, chunk_scope, make_scope
 from .pictures import save_bars
-from .source import Source, open_source
+from .source import FrozenGenerator, open_frozen
 
 
 def random_shift(like: Tensor, seed: int, indices: np.ndarray[Any, np.dtype[np.int64]]) -> Tensor:
@@ -42,7 +42,7 @@ def random_shift(like: Tensor, seed: int, indices: np.ndarray[Any, np.dtype[np.i
 
 @torch.no_grad()
 def compare_walks(
-    source: Source,
+    source: FrozenGenerator,
     scope: Scope,
     walk: Walk,
     estimator: Callable[[Tensor], Tensor],
@@ -102,7 +102,7 @@ def compare_run(config: CompareConfig) -> dict[str, Any]:
     """
     where = pick_device(config.device)
     trained, state = _read(config.run)
-    source = open_source(trained.gen, trained.weights, where, trained.generator_options())
+    source = open_frozen(trained.gen, trained.weights, where, trained.generator_options())
     loaded = load_walk(config.walk or config.run)
     scope = make_scope(source, loaded.facts.chunks, loaded.facts.layers)
     estimator: nn.Module = build_estimator(trained)
@@ -213,7 +213,7 @@ def measure_delta(config: DeltaConfig) -> dict[str, Any]:
     """
     require_writable(config.out.parent)
     started, device = time.monotonic(), pick_device(config.device)
-    law = None if config.gen is None else open_source(config.gen, None, device).latent
+    law = None if config.gen is None else open_frozen(config.gen, None, device).latent
     rows = [_open(path, law, device) for path in config.walks]
     with Progress(config.anchors, "anchor", "measure-delta") as progress:
         for start in range(0, config.anchors, config.batch_size):

@@ -21,7 +21,7 @@ from ..generators.base import LatentSpec
 from ..pixels import to_uint8
 from ..sources.open import mean_change
 from ..views.base import check_range
-from .source import Anchors, Source
+from .source import Anchors, FrozenGenerator
 
 if TYPE_CHECKING:
     from ..views.navigators import Walk
@@ -48,7 +48,7 @@ class Scope:
         """``z' = z + T(z)`` on the components that T moves. Shapes: ``(B, dim of z), (B, F) -> (B, dim of z)``."""
         return z + F.pad(shift, (self.start, z.shape[1] - self.stop))
 
-    def positives(self, source: Source, anchors: Anchors, shift: Tensor) -> Tensor:
+    def positives(self, source: FrozenGenerator, anchors: Anchors, shift: Tensor) -> Tensor:
         """Images of the moved latents: G(z'), or, on layers, g of w = f(z) with f(z') in place of these layers' w (HL).
 
         Shape: shift ``(B, F)`` -> ``(B, 3, H, W)``, differentiable in ``shift``.
@@ -89,7 +89,7 @@ def _range(setting: str, text: str, count: int) -> tuple[int, int]:
         raise RecipeError.naming(f"{{{setting}}}{{}}", error) from error
 
 
-def make_scope(source: Source, chunks: str | None, layers: str | None) -> Scope:
+def make_scope(source: FrozenGenerator, chunks: str | None, layers: str | None) -> Scope:
     """The scope that ``chunks`` or ``layers`` name; all of z without them.
 
     Raises:
@@ -138,7 +138,7 @@ FIT_ANCHORS = 32
 
 
 @torch.no_grad()
-def change_of_fit(source: Source, scope: Scope, walk: Walk, seed: int) -> float:
+def change_of_fit(source: FrozenGenerator, scope: Scope, walk: Walk, seed: int) -> float:
     """``mean_change`` of T on anchors of its own, as a recipe makes pixels of images."""
     anchors = source.anchors(derive("navigator-change", seed), np.arange(FIT_ANCHORS, dtype=np.int64))
     recipe = source.recipe

@@ -17,7 +17,7 @@ from ..pixels import to_uint8
 from ..views.navigators import Walk
 from .filtering_data import HeldOut, Material, sigmoid
 from .navigator_scope import Scope
-from .source import Source
+from .source import FrozenGenerator
 from .steering_measure import Curve, directions, is_gray
 from .steering_targets import ROWS, UNITS, anchors, frames
 
@@ -59,7 +59,7 @@ def save_extremes(path: Path, material: Material, found: HeldOut) -> None:
 
 
 @torch.no_grad()
-def save_sheet(path: Path, source: Source, walks: Tensor, seed: int) -> None:
+def save_sheet(path: Path, source: FrozenGenerator, walks: Tensor, seed: int) -> None:
     """Write a PNG: a band per transform, a row per anchor, a column per strength α from the weakest to the strongest.
 
     All bands show the same anchors, as G(z + α w).
@@ -134,7 +134,7 @@ def _panel(draw: ImageDraw.ImageDraw, left: int, top: int, curve: Curve) -> None
 
 
 @torch.no_grad()
-def save_strip(path: Path, source: Source, scope: Scope, walks: Sequence[tuple[str, Walk]], seed: int) -> None:
+def save_strip(path: Path, source: FrozenGenerator, scope: Scope, walks: Sequence[tuple[str, Walk]], seed: int) -> None:
     """Write a PNG: a row per anchor; columns are the anchor and its positive under each of the named states of T."""
     anchors = source.anchors(derive("navigator-strip", seed), np.arange(STRIP_ROWS, dtype=np.int64))
     recipe = source.recipe

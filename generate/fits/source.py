@@ -40,7 +40,7 @@ class Anchors:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class FrozenGenerator:
     """A generator with its latent law and conditions, on a device."""
 
     generator: Generator
@@ -88,14 +88,14 @@ class Source:
         return framed_shape(self.recipe, self.generator.image_shape)
 
 
-def open_source(
+def open_frozen(
     gen: str,
     weights: str | Path | None,
     device: torch.device,
     options: Mapping[str, Any] | None = None,
     *,
     differentiable: bool = True,
-) -> Source:
+) -> FrozenGenerator:
     """Load a generator by recipe name, TOML file or ``package.module:factory``, and see that gradients pass through it.
 
     ``differentiable=False``: they need not.
@@ -112,7 +112,7 @@ def open_source(
         if differentiable:
             require_gradient(generator, gen, device)
     framed_shape(recipe, generator.image_shape)  # raises where weights of another size do not fit the recipe's crop
-    return Source(
+    return FrozenGenerator(
         generator=generator,
         recipe=recipe,
         latent=latent_spec(recipe, generator.latent),

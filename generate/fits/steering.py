@@ -31,7 +31,7 @@ from ..generators.base import read_safetensors
 from ..views.walks import FORMAT, WALKS_FILE
 from .config import SteerConfig
 from .pictures import save_curves, save_sheet
-from .source import Source, Stopwatch, at_work, open_source
+from .source import FrozenGenerator, Stopwatch, at_work, open_frozen
 from .steering_measure import Curve, measure_walks
 from .steering_targets import COLOR, ROWS, anchors, draw_alphas, frames, masked_error, warp
 
@@ -42,7 +42,7 @@ INIT_STD = 0.1
 class SteerTrainer(Trainer):
     """Owns the walks and their optimiser."""
 
-    def __init__(self, config: SteerConfig, source: Source) -> None:
+    def __init__(self, config: SteerConfig, source: FrozenGenerator) -> None:
         self.config, self.source = config, source
         generator = torch.Generator().manual_seed(derive("steer-init", config.seed))
         init = torch.randn(len(ROWS), source.latent.dim, generator=generator) * INIT_STD
@@ -141,7 +141,7 @@ def fit_steer(config: SteerConfig) -> SteerResult:
     """
     require_writable(config.out)
     device = pick_device(config.device)
-    source = open_source(config.gen, config.weights, device, config.generator_options())
+    source = open_frozen(config.gen, config.weights, device, config.generator_options())
     identity = {**config.identity(), **source.identity_of_images()}
     course = Course(
         out=config.out,

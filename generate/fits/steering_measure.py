@@ -31,7 +31,7 @@ from torch import Tensor
 
 from genrep.seeding import derive
 
-from .source import Source
+from .source import FrozenGenerator
 from .steering_targets import COLOR, MAX_SHIFT, ROWS, UNITS, ZOOM, Unit, anchors, frames, pixel_middles, sampling_grid
 
 POINTS = 9  # strengths per curve, evenly from the weakest to the strongest
@@ -67,7 +67,7 @@ class Curve:
 
 @torch.no_grad()
 def measure_walks(
-    source: Source, walks: Tensor, *, images: int, seed: int, points: int = POINTS, batch: int = BATCH
+    source: FrozenGenerator, walks: Tensor, *, images: int, seed: int, points: int = POINTS, batch: int = BATCH
 ) -> list[Curve]:
     """Measure each walk alone on the same anchors. Shape: walks ``(8, d)``. Nothing but sums is kept between batches."""
     seed, walks = derive("steer-measure", seed), walks.to(source.device)
@@ -115,7 +115,7 @@ def directions(gray: bool) -> dict[str, slice]:
 
 
 @torch.no_grad()
-def is_gray(source: Source, seed: int) -> bool:
+def is_gray(source: FrozenGenerator, seed: int) -> bool:
     """Whether the three channels of the generator's images are one."""
     images = frames(source, *anchors(source, seed, np.arange(4, dtype=np.int64)))
     return bool((images == images[:, :1]).all())

@@ -24,7 +24,7 @@ from genrep import seeding
 from genrep.seeding import derive
 
 from ..pixels import framed
-from .source import Source
+from .source import FrozenGenerator
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -96,14 +96,14 @@ HORIZON = 0.05  # of the depth of the image's centre: inside an image that is tu
 DRIFT = 12 / 256 / MAX_ROTATE_3D  # of the width per degree: the released code slides the turned plane by -α / 5 of 256
 
 
-def anchors(source: Source, seed: int, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
+def anchors(source: FrozenGenerator, seed: int, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
     """Latents of the generator's own law and, in turn, its classes. Shape: ``(B,) -> (B, d), (B,)``; None without classes."""
     y = source.conditions.y(indices)
     z = torch.from_numpy(source.latent.sample(derive("steer", seed), indices))
     return z.to(source.device), None if y is None else torch.from_numpy(y).to(source.device)
 
 
-def frames(source: Source, z: Tensor, y: Tensor | None) -> Tensor:
+def frames(source: FrozenGenerator, z: Tensor, y: Tensor | None) -> Tensor:
     """Images as the recipe crops and shrinks them: nothing is learned of padding. Shape: ``(B, d) -> (B, 3, h, w)`` float32."""
     return framed(source.generator.synthesize(z, y), source.recipe.crop, source.recipe.resize).float()
 

@@ -13,7 +13,7 @@ from genrep.state_dicts import (
     AVERAGES,
     IDLE,
     WRAPPERS,
-    Content,
+    CheckpointContent,
     as_choice,
     bare,
     below,
@@ -36,7 +36,7 @@ class FoundNetwork:
     modules: dict[str, Mapping[str, Any]]  # its pickled modules' attributes, by what stands before their tensors' names
     prefix: str
     paths: dict[str, str]  # the full names in the file
-    content: Content
+    content: CheckpointContent
 
     def nearest(self, name: str) -> str | None:
         """The full name of the tensor of this name in the network, or in the innermost container around it that has one."""

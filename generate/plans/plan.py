@@ -35,7 +35,7 @@ UNITS = {"KB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shard:
+class ShardPlan:
     """A shard that is to be built: pairs ``first_index`` .. ``first_index + count - 1``."""
 
     number: int
@@ -44,7 +44,7 @@ class Shard:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class BuildPlan:
     """A resolved recipe and all that follows from it; the same for pairs of a generator and for real images."""
 
     recipe: dict[str, Any]
@@ -78,11 +78,11 @@ class Plan:
         """Shards in the whole dataset."""
         return -(-self.num_pairs // int(self.recipe["pairs_per_shard"]))
 
-    def shard(self, number: int) -> Shard:
+    def shard(self, number: int) -> ShardPlan:
         """The range of one shard; only the last may be shorter."""
         size = int(self.recipe["pairs_per_shard"])
         first = number * size
-        return Shard(number=number, first_index=first, count=min(size, self.num_pairs - first))
+        return ShardPlan(number=number, first_index=first, count=min(size, self.num_pairs - first))
 
 
 def pair_bytes(fields: list[dict[str, Any]], *, image_pixels: float | None = None) -> float:

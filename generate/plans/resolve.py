@@ -27,7 +27,7 @@ from ..views.base import Draw
 from ..views.filters import FilterSpec, parse_filter
 from ..weights.load import LoadedGenerator
 from .config import BuildConfig, parse_part
-from .plan import Plan, pair_bytes, shard_pairs, small_page
+from .plan import BuildPlan, pair_bytes, shard_pairs, small_page
 
 
 def resolve_views(config: BuildConfig, recipe: Recipe) -> View:
@@ -73,7 +73,7 @@ class _Resolved:
     encoding: str
 
 
-def make_plan(config: BuildConfig, recipe: Recipe, loaded: LoadedGenerator) -> Plan:
+def make_plan(config: BuildConfig, recipe: Recipe, loaded: LoadedGenerator) -> BuildPlan:
     """Resolve a build.
 
     Raises:
@@ -90,7 +90,7 @@ def make_plan(config: BuildConfig, recipe: Recipe, loaded: LoadedGenerator) -> P
     )
     per_pair = pair_bytes(fields)
     per_shard = shard_pairs(config.shard_size, config.num_pairs, per_pair)
-    return Plan(
+    return BuildPlan(
         recipe={
             **_identity(config, recipe, loaded, found),
             "num_pairs": config.num_pairs,

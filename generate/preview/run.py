@@ -27,7 +27,7 @@ from ..views.base import synthesize_views
 from ..weights.load import open_generator
 from .config import PreviewConfig
 from .panels import Panel, make_panels, norms, positives, shifts
-from .sheet import Layout, Sheet, make_layout
+from .sheet import Sheet, SheetLayout, make_layout
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,7 +51,7 @@ class Preview:
 
     path: Path
     sheet: NDArray[np.uint8]  # (H, W, 3)
-    layout: Layout  # where in the sheet
+    layout: SheetLayout  # where in the sheet
     anchors: NDArray[np.float32]  # (A, d)
     shown: tuple[Shown, ...]  # from left to right
     left_out: tuple[RecipeError, ...] = ()  # views that are not for this generator, and why
@@ -76,7 +76,7 @@ def preview_views(config: PreviewConfig) -> Preview:
     generator = open_generator(recipe, config.weights, device, config.generator_options()).generator
     latent = latent_spec(recipe, generator.latent)
     panels, left_out = make_panels(config, recipe, generator, latent)
-    source = ImageSource.open(recipe, generator, device, classes=config.classes, count=config.num_anchors)
+    source = Renderer.open(recipe, generator, device, classes=config.classes, count=config.num_anchors)
     anchors = latent.sample(config.seed, np.arange(config.num_anchors, dtype=np.int64))
     shown = tuple(_show(panel, anchors, latent, config) for panel in panels)
     layout = make_layout(
@@ -109,7 +109,7 @@ def _show(panel: Panel, anchors: NDArray[np.float32], latent: LatentSpec, config
 
 
 def _draw(
-    layout: Layout, source: ImageSource, anchors: NDArray[np.float32], shown: tuple[Shown, ...]
+    layout: SheetLayout, source: Renderer, anchors: NDArray[np.float32], shown: tuple[Shown, ...]
 ) -> NDArray[np.uint8]:
     sheet = Sheet(layout)
     for row, image in enumerate(source.images(anchors)):
@@ -128,7 +128,7 @@ def show_distance(distance: float) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageSource:
+class Renderer:
     """A generator with the conditions of pairs 0, 1, ... of a dataset."""
 
     recipe: Recipe
@@ -138,9 +138,7 @@ class ImageSource:
     names: tuple[str, ...]  # (A,), of the pairs
 
     @classmethod
-    def open(
-        cls, recipe: Recipe, generator: Generator, device: torch.device, *, classes: str, count: int
-    ) -> ImageSource:
+    def open(cls, recipe: Recipe, generator: Generator, device: torch.device, *, classes: str, count: int) -> Renderer:
         """Raises RecipeError if the generator has no such classes, or needs instance features and has none."""
         selection = select_classes(classes, class_count(generator))
         conditions = make_conditions(selection.numbers, generator)

@@ -56,7 +56,7 @@ class Band:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class SheetLayout:
     """Places in pixels, from the upper left."""
 
     width: int
@@ -86,7 +86,7 @@ def make_layout(
     *,
     title: str,
     most_columns: int | None = None,
-) -> Layout:
+) -> SheetLayout:
     """Lay a sheet out.
 
     Args:
@@ -110,7 +110,7 @@ def make_layout(
         right = max(right, band.pieces[-1].right)
         bands.append(band)
     width = max(right, MARGIN + max(text_width(line) for line in lines)) + MARGIN
-    return Layout(width=width, height=top, tile=tile, title=tuple(lines), bands=tuple(bands))
+    return SheetLayout(width=width, height=top, tile=tile, title=tuple(lines), bands=tuple(bands))
 
 
 Slice = tuple[int, int, int]  # panel, first column, end
@@ -175,7 +175,7 @@ def _band(row: list[Slice], headings: Sequence[Sequence[str]], top: int, tile: t
 class Sheet:
     """A sheet that tiles are put on, one after the other."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: SheetLayout) -> None:
         self.layout = layout
         self.image = Image.new("RGB", (layout.width, layout.height), GROUND)
         self.draw = ImageDraw.Draw(self.image)

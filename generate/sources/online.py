@@ -19,7 +19,7 @@ from genrep.files import digest_json
 from ..generators import base
 from ..generators.probe import require_sane
 from ..plans.config import BuildConfig
-from ..plans.plan import Plan
+from ..plans.plan import BuildPlan
 from ..plans.resolve import make_plan, resolve_filter, resolve_views
 from ..recipes.recipe import Recipe, load_recipe
 from ..views import View
@@ -169,7 +169,7 @@ class DevicePairs(PairSource):
     """The builder's pairs, whose images stay on the device."""
 
     def __init__(
-        self, plan: Plan, views: View, recipe: Recipe, generator: base.Generator, device: torch.device
+        self, plan: BuildPlan, views: View, recipe: Recipe, generator: base.Generator, device: torch.device
     ) -> None:
         import torch
 
@@ -217,7 +217,7 @@ class GeneratedSource:
         latent_shape: of ``z_anchor``.
     """
 
-    def __init__(self, plan: Plan, pairs: DevicePairs, choice: FilteredSource | None) -> None:
+    def __init__(self, plan: BuildPlan, pairs: DevicePairs, choice: FilteredSource | None) -> None:
         image = {name: value for name, value in plan.recipe["image"].items() if name != "encoding"}
         self.recipe: dict[str, Any] = {
             **{name: value for name, value in plan.recipe.items() if name not in NOT_ONLINE},

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..generators.base import Generator
 from ..plans.config import BuildConfig
-from ..plans.plan import Plan
+from ..plans.plan import BuildPlan
 from ..plans.resolve import resolve_filter, resolve_views
 from ..recipes.recipe import Recipe, load_recipe
 from ..views.base import View
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 LARGEST_BATCH = {"cpu": 64, "cuda": 256}  # that --batch-size auto begins with; beyond it nothing gets faster
 
 
-def largest_batch(device: str, plan: Plan) -> int:
+def largest_batch(device: str, plan: BuildPlan) -> int:
     """What ``--batch-size auto`` begins with: no more than a shard, since a short batch is padded."""
     return min(LARGEST_BATCH["cuda" if device.startswith("cuda") else "cpu"], int(plan.recipe["pairs_per_shard"]))
 
@@ -48,7 +48,7 @@ class OpenPairs:
     """Opens the pair source of a build in any process."""
 
     config: BuildConfig
-    plan: Plan
+    plan: BuildPlan
     device: str
 
     def __call__(self) -> LaunchSource:

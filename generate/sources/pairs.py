@@ -16,7 +16,7 @@ from genrep.errors import GeneratorError, Phrase, phrase
 from ..generators.base import Generator, LatentSpec
 from ..generators.probe import check_images, largest_values, require_sane
 from ..pixels import to_uint8
-from ..plans.plan import Plan
+from ..plans.plan import BuildPlan
 from ..recipes.conditions import make_conditions
 from ..recipes.recipe import Recipe, latent_spec
 from ..views import View
@@ -33,7 +33,14 @@ class PairSource:
     """Makes the pairs of a plan with a generator on a device."""
 
     def __init__(
-        self, plan: Plan, views: View, recipe: Recipe, generator: Generator, *, batch_size: int, device: torch.device
+        self,
+        plan: BuildPlan,
+        views: View,
+        recipe: Recipe,
+        generator: Generator,
+        *,
+        batch_size: int,
+        device: torch.device,
     ) -> None:
         self.views, self.recipe, self.generator = views, recipe, generator
         self.seed, self.num_positives = int(plan.recipe["seed"]), int(plan.recipe["num_positives"])

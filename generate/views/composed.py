@@ -131,7 +131,7 @@ def _part_latent(latent: LatentSpec, part: Part) -> LatentSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class WeightedView:
     """A view and how often it is chosen, relative to the others."""
 
     weight: float
@@ -143,7 +143,7 @@ class MixView(View):
     """One of several views for each pair and each of its positives, chosen by the pair's stream with these weights."""
 
     name = "mix"
-    parts: tuple[Choice, ...]
+    parts: tuple[WeightedView, ...]
 
     def __post_init__(self) -> None:
         if not self.parts:

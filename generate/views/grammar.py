@@ -20,7 +20,7 @@ from genrep.files import user_path
 from genrep.untrusted import parse_toml, read_bounded, shown
 
 from .base import View, check_range
-from .composed import OVER, Choice, HierarchicalView, MixView, Part
+from .composed import OVER, HierarchicalView, MixView, Part, WeightedView
 from .learned import LearnedView, NavigatorView, SteeredView
 from .random import AngularView, GaussianView, IndependentView, NoView, UniformView
 
@@ -78,7 +78,7 @@ MAX_DEPTH = 4  # of views in views
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Source:
+class _Place:
     """Where a table stands, for its errors and its files."""
 
     where: str | Phrase
@@ -117,7 +117,7 @@ def view_from_json(
     Raises:
         RecipeError: as ``parse_view``.
     """
-    return _view(value, _Source(where=where, folder=folder, paths=paths or {}, strangers=strangers))
+    return _view(value, _Place(where=where, folder=folder, paths=paths or {}, strangers=strangers))
 
 
 def _table(text: str, where: str | Phrase) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def _kind(name: str, where: str | Phrase) -> type[View]:
     return kind
 
 
-def _view(value: Any, source: _Source) -> View:
+def _view(value: Any, source: _Place) -> View:
     if source.depth > MAX_DEPTH:
         raise RecipeError.naming("{}: more than {} views in each other", source.where, MAX_DEPTH)
     if isinstance(value, str):
@@ -181,7 +181,7 @@ def _view(value: Any, source: _Source) -> View:
     return _plain(kind, values, source)
 
 
-def _plain(kind: type[View], values: dict[str, Any], source: _Source) -> View:
+def _plain(kind: type[View], values: dict[str, Any], source: _Place) -> View:
     """A view whose parameters are numbers and texts, as its fields' defaults are; null stands for infinity."""
     defaults = {field.name: field.default for field in fields(kind)}
     _check_keys(kind.name, values, set(defaults), source.where)
@@ -202,7 +202,7 @@ def _plain(kind: type[View], values: dict[str, Any], source: _Source) -> View:
     return kind(**converted)
 
 
-def _place(key: str, values: dict[str, Any], source: _Source) -> None:
+def _place(key: str, values: dict[str, Any], source: _Place) -> None:
     """Find the file of learned parameters: relative to the recipe, or by its digest."""
     path = values.get(key, "")
     if path and source.strangers:
@@ -217,19 +217,19 @@ def _place(key: str, values: dict[str, Any], source: _Source) -> None:
         raise RecipeError.naming("{}: needs {}=FILE", source.where, key)
 
 
-def _mix(values: dict[str, Any], source: _Source) -> View:
+def _mix(values: dict[str, Any], source: _Place) -> View:
     _check_keys("mix", values, {"parts"}, source.where)
     choices = []
     for number, part in enumerate(_parts(values, source)):
         inner = replace(source, where=phrase("{}: part {}", source.where, number), depth=source.depth + 1)
         _check_keys("mix's part", part, {"weight", "view"}, inner.where)
         choices.append(
-            Choice(weight=_number("weight", part.get("weight"), inner.where), view=_view(part.get("view"), inner))
+            WeightedView(weight=_number("weight", part.get("weight"), inner.where), view=_view(part.get("view"), inner))
         )
     return MixView(parts=tuple(choices))
 
 
-def _hierarchical(values: dict[str, Any], source: _Source) -> View:
+def _hierarchical(values: dict[str, Any], source: _Place) -> View:
     _check_keys("hierarchical", values, {"over", "parts"}, source.where)
     over = values.get("over")
     if over not in OVER:
@@ -244,7 +244,7 @@ def _hierarchical(values: dict[str, Any], source: _Source) -> View:
     return HierarchicalView(over=over, parts=tuple(sorted(parts, key=lambda part: part.first)))
 
 
-def _parts(values: dict[str, Any], source: _Source) -> list[dict[str, Any]]:
+def _parts(values: dict[str, Any], source: _Place) -> list[dict[str, Any]]:
     parts = values.get("parts")
     if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
         raise RecipeError.naming("{}: parts: wanted a list of tables", source.where)

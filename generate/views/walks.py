@@ -39,7 +39,7 @@ def _log_zoom(u: Floats) -> Floats:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Walk:
+class WalkKind:
     """One kind of walk: how its strength α follows from uniforms of (0, 1)."""
 
     first: int  # uniform of the pair's stream: the same whichever other walks a file has
@@ -50,15 +50,15 @@ class Walk:
 
 # GenRep's distributions, in units of the graph; rotate_3d is not multiplied by 5, as only its script for generation
 # does. Brightness and hue are torchvision's ColorJitter(.4, .4, .4, .1), to which the released walks were fitted.
-WALKS: dict[str, Walk] = {
-    "rotate_3d": Walk(first=0, uniforms=1, alphas=_steps(6)),  # 10 degrees a step / 60
-    "rotate_2d": Walk(first=1, uniforms=1, alphas=_steps(6)),  # 5 degrees a step / 30
-    "zoom": Walk(first=2, uniforms=2, alphas=_log_zoom),  # ln of the factor, > 0 zooms out
-    "shift_x": Walk(first=4, uniforms=1, alphas=_steps(10)),  # 10 pixels of 256 a step / 100
-    "shift_y": Walk(first=5, uniforms=1, alphas=_steps(10)),
-    "color": Walk(first=6, uniforms=3, alphas=lambda u: u - 0.5, strengths=3),  # of each channel in [-1, 1]
-    "brightness": Walk(first=9, uniforms=1, alphas=lambda u: seeding.log(0.6 + 0.8 * u)),  # ln of the factor
-    "hue": Walk(first=10, uniforms=1, alphas=lambda u: (u - 0.5) * 0.2),  # in turns
+WALKS: dict[str, WalkKind] = {
+    "rotate_3d": WalkKind(first=0, uniforms=1, alphas=_steps(6)),  # 10 degrees a step / 60
+    "rotate_2d": WalkKind(first=1, uniforms=1, alphas=_steps(6)),  # 5 degrees a step / 30
+    "zoom": WalkKind(first=2, uniforms=2, alphas=_log_zoom),  # ln of the factor, > 0 zooms out
+    "shift_x": WalkKind(first=4, uniforms=1, alphas=_steps(10)),  # 10 pixels of 256 a step / 100
+    "shift_y": WalkKind(first=5, uniforms=1, alphas=_steps(10)),
+    "color": WalkKind(first=6, uniforms=3, alphas=lambda u: u - 0.5, strengths=3),  # of each channel in [-1, 1]
+    "brightness": WalkKind(first=9, uniforms=1, alphas=lambda u: seeding.log(0.6 + 0.8 * u)),  # ln of the factor
+    "hue": WalkKind(first=10, uniforms=1, alphas=lambda u: (u - 0.5) * 0.2),  # in turns
 }
 UNIFORMS = 11
 

@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from genrep.errors import WeightsError
 from genrep.files import fsync_folder
-from genrep.net import SCHEMES, HttpAnswer, HttpSource, Limits, Lost, Patience, RangeRefused, Refused, Stop, shown
+from genrep.net import SCHEMES, HttpAnswer, HttpFolder, Limits, Lost, Patience, RangeRefused, Refused, Stop, shown
 from genrep.progress import Progress, note
 from genrep.untrusted import read_object
 
@@ -46,7 +46,7 @@ class Notes:
         return self.etag or self.modified
 
 
-class Part:
+class PartFile:
     """An open part file. Its methods raise OSError."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
@@ -99,12 +99,12 @@ class Part:
 
 
 @contextmanager
-def open_part(target: Path, *, tell: bool) -> Iterator[Part | None]:
+def open_part(target: Path, *, tell: bool) -> Iterator[PartFile | None]:
     """Be the only one who downloads ``target``; yields None once it is there, perhaps after waiting for another process.
 
     Raises OSError, or WeightsError if the other process gets nowhere.
     """
-    path = Part.place(target)
+    path = PartFile.place(target)
     size, since = -1, time.monotonic()
     while not os.path.exists(target):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
@@ -113,7 +113,7 @@ def open_part(target: Path, *, tell: bool) -> Iterator[Part | None]:
                 if os.path.exists(target):
                     _discard(path)
                 elif _is_still(path, descriptor):  # neither renamed nor removed by the one who had it before
-                    yield Part(path, descriptor)
+                    yield PartFile(path, descriptor)
                     return
                 continue
             if os.fstat(descriptor).st_size != size:
@@ -164,7 +164,7 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # a part that is of no use the
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class FileFacts:
     """Of a file that is there."""
 
     sha256: str
@@ -196,7 +196,7 @@ def check_digest(sha256: str | None) -> str | None:
     return None if sha256 is None else str(sha256).lower()
 
 
-def download(url: str, path: Path, *, sha256: str | None = None, progress: bool = True) -> Facts:
+def download(url: str, path: Path, *, sha256: str | None = None, progress: bool = True) -> FileFacts:
     """Get ``url`` to ``path``, unless it is there.
 
     Connection loss, timeouts and passing faults of the server are tried again, from where they happened. If another
@@ -238,16 +238,16 @@ def download(url: str, path: Path, *, sha256: str | None = None, progress: bool 
         raise WeightsError(f"weights {path}: cannot write what {shown(url)} sends ({reason})") from None
 
 
-def _found(url: str, path: Path, wanted: str | None) -> Facts:
+def _found(url: str, path: Path, wanted: str | None) -> FileFacts:
     found = digest_file(path)
     if wanted is not None and not found.startswith(wanted):
         raise WeightsError(
             f"weights {path}: has sha256 {found}, wanted {wanted}; remove it to get it from {shown(url)}"
         )
-    return Facts(sha256=found, bytes=path.stat().st_size, url=url, resumed_from=0)
+    return FileFacts(sha256=found, bytes=path.stat().st_size, url=url, resumed_from=0)
 
 
-def _finish(url: str, path: Path, part: Part, wanted: str | None, resumed: int) -> Facts:
+def _finish(url: str, path: Path, part: PartFile, wanted: str | None, resumed: int) -> FileFacts:
     """Check what came, and give it its name."""
     os.fsync(part.descriptor)
     size, found = part.size, digest_file(part.path)
@@ -261,10 +261,10 @@ def _finish(url: str, path: Path, part: Part, wanted: str | None, resumed: int) 
     os.replace(part.path, path)
     part.discard()
     fsync_folder(path.parent)
-    return Facts(sha256=found, bytes=size, url=url, resumed_from=resumed)
+    return FileFacts(sha256=found, bytes=size, url=url, resumed_from=resumed)
 
 
-def transfer(url: str, part: Part, *, label: str | None) -> int:
+def transfer(url: str, part: PartFile, *, label: str | None) -> int:
     """Fill ``part`` with what is at ``url``; ``label`` is that of the progress bar, None for none.
 
     Returns how many bytes of an earlier run were of use. Raises Refused or Lost (the last attempt's) and OSError.
@@ -273,9 +273,9 @@ def transfer(url: str, part: Part, *, label: str | None) -> int:
 
 
 class _Transfer:
-    def __init__(self, url: str, part: Part, label: str | None) -> None:
+    def __init__(self, url: str, part: PartFile, label: str | None) -> None:
         self.url, self.part, self.label = url, part, label
-        self.source = HttpSource(url, LIMITS, Stop())
+        self.source = HttpFolder(url, LIMITS, Stop())
         self.resumed: int | None = None  # least byte that an answer began with
 
     def run(self) -> int:
@@ -350,7 +350,7 @@ def _notes(url: str, answer: HttpAnswer, notes: Notes | None) -> Notes:
     return replace(notes, total=total)
 
 
-def _check_size(total: int | None, start: int, part: Part) -> None:
+def _check_size(total: int | None, start: int, part: PartFile) -> None:
     if total is None:
         return
     if total - start > (free := shutil.disk_usage(part.path.parent).free):

@@ -34,7 +34,7 @@ _PACKAGE = "package:"
 
 
 @dataclass(frozen=True, kw_only=True)
-class WeightsSource:
+class LocatedWeights:
     """Weights that are on this machine.
 
     ``facts``: file, source, licence and sha256 (the last not for a folder); ``extra``, the same of each file beside it
@@ -46,7 +46,7 @@ class WeightsSource:
     network: str | None = None  # which of several in the file; None: no choice was made
 
 
-def locate(recipe: Recipe, weights: str | Path | None = None) -> WeightsSource:
+def locate(recipe: Recipe, weights: str | Path | None = None) -> LocatedWeights:
     """The weights of a recipe, or ``weights`` (a file, a folder or a URL) in their place; downloads what is not there.
 
     Behind a ``#`` in either stands which of several networks in the file is meant.
@@ -112,19 +112,19 @@ def _check(recipe: Recipe) -> None:
         raise RecipeError(f"recipe {recipe.name}: [generator] {str(error).removeprefix('weights: ')}") from None
 
 
-def _local(path: Path, recipe: Recipe) -> WeightsSource:
+def _local(path: Path, recipe: Recipe) -> LocatedWeights:
     """Weights of the user's own."""
     if os.path.isfile(path / GAN_FACTS) and os.path.isfile(path / GAN_WEIGHTS):
         path = path / GAN_WEIGHTS
     if os.path.isdir(path):
-        return WeightsSource(path=path, facts={"source": "a local folder", "licence": "unknown"})
+        return LocatedWeights(path=path, facts={"source": "a local folder", "licence": "unknown"})
     if not os.path.isfile(path):
         raise WeightsError(f"weights {path}: no such file")
     facts = describe(path)
     published = check_digest(recipe.weights_sha256)
     if published and facts["sha256"].startswith(published):
         facts["licence"] = recipe.licence
-    return WeightsSource(path=path, facts=facts)
+    return LocatedWeights(path=path, facts=facts)
 
 
 def is_embedded(recipe: Recipe) -> bool:
@@ -132,7 +132,7 @@ def is_embedded(recipe: Recipe) -> bool:
     return str(recipe.weights).startswith(_PACKAGE)
 
 
-def _shipped(recipe: Recipe) -> WeightsSource:
+def _shipped(recipe: Recipe) -> LocatedWeights:
     """Weights in the package, or beside the recipe's file."""
     text, network = str(recipe.weights), None
     if text.startswith(_PACKAGE):
@@ -144,24 +144,24 @@ def _shipped(recipe: Recipe) -> WeightsSource:
         path, network = file_and_network((recipe.folder or Path()) / user_path(text))
     facts = {"source": text, "licence": recipe.licence}
     if os.path.isdir(path):
-        return WeightsSource(path=path, facts=facts, network=network)
+        return LocatedWeights(path=path, facts=facts, network=network)
     if not os.path.isfile(path):
         raise WeightsError(f"weights {path}: no such file (wanted by recipe {recipe.name})")
     facts |= {"file": path.name, "sha256": digest_file(path)}
     published = check_digest(recipe.weights_sha256)
     if published and not facts["sha256"].startswith(published):
         raise WeightsError(f"weights {path}: has sha256 {facts['sha256']}, recipe {recipe.name} wants {published}")
-    return WeightsSource(path=path, facts=facts, network=network)
+    return LocatedWeights(path=path, facts=facts, network=network)
 
 
-def _fetch_all(recipe: Recipe, folder: Path) -> WeightsSource:
+def _fetch_all(recipe: Recipe, folder: Path) -> LocatedWeights:
     """The download of a recipe, with the files that belong beside it."""
     source = _fetch(str(recipe.weights), folder, sha256=recipe.weights_sha256, licence=recipe.licence)
     extra = [_fetch(url, folder, sha256=None, licence=recipe.licence).facts for url in recipe.extra_weights]
     return replace(source, facts={**source.facts, "extra": extra}) if extra else source
 
 
-def _fetch(address: str, folder: Path, *, sha256: str | None, licence: str) -> WeightsSource:
+def _fetch(address: str, folder: Path, *, sha256: str | None, licence: str) -> LocatedWeights:
     """One file: found there, or downloaded; either way it must be the one published, or else the one recorded."""
     url, _, network = address.partition("#")
     path = folder / file_name(url)
@@ -182,7 +182,7 @@ def _fetch(address: str, folder: Path, *, sha256: str | None, licence: str) -> W
         )
     if record is None or record != {"file": path.name, "source": url, "licence": licence, "sha256": found}:
         record = write_record(path, source=url, licence=licence)
-    return WeightsSource(path=path, facts=dict(record), network=network or None)
+    return LocatedWeights(path=path, facts=dict(record), network=network or None)
 
 
 def _make(folder: Path) -> Path:

@@ -22,7 +22,7 @@ from genrep.cli import say
 from genrep.extras import install
 from genrep.files import write_atomic
 
-from .ways import PICTURES, PNG_PAIRS, WAYS, Figure3Config, Step, Study, ffcv_installed, png, write_sets
+from .ways import PICTURES, PNG_PAIRS, WAYS, Figure3Config, SimclrUpdates, Study, ffcv_installed, png, write_sets
 
 LARGE = 64  # pixels: above, sets are smaller
 POWERCAP = "/sys/class/powercap"
@@ -202,7 +202,7 @@ def compare(root: Path, study: Study, batch_size: int) -> None:
     step = None
     if study.step:
         first = next(batches["online"])
-        step, batches["ready"] = Step(first[0].shape[1:3], study), iter(lambda: first, None)
+        step, batches["ready"] = SimclrUpdates(first[0].shape[1:3], study), iter(lambda: first, None)
     counters = energy_counters(study.device)
     if study.rank:
         counters.pop("CPU", None)  # one for the machine

@@ -71,7 +71,7 @@ class Study:
     rank: int = 0  # of this process among the devices
 
 
-class Step:
+class SimclrUpdates:
     """Updates of SimCLR at up to 112 px."""
 
     def __init__(self, shape: tuple[int, int], study: Study) -> None:

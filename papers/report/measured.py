@@ -140,7 +140,7 @@ def stats_of(entries: Iterable[Measured], pick: Callable[[Measured], float]) -> 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
+class ResultGroup:
     """Results that may stand in one column: of one dataset, by one protocol."""
 
     entries: dict[str, list[Measured]]  # by row
@@ -186,18 +186,18 @@ class Group:
         return stats_of(entries, lambda one: one.quantities[quantity])
 
 
-def grouped(rows: Mapping[str, list[Measured]]) -> list[Group]:
+def grouped(rows: Mapping[str, list[Measured]]) -> list[ResultGroup]:
     """The results of all rows by dataset and protocol, in the order in which they first occur."""
     found: dict[str, dict[str, list[Measured]]] = {}
     for name, entries in rows.items():
         for one in entries:
             found.setdefault(one.digest, {}).setdefault(name, []).append(one)
-    return [Group(entries=entries) for entries in found.values()]
+    return [ResultGroup(entries=entries) for entries in found.values()]
 
 
-def other_data(groups: Iterable[Group]) -> list[str]:
+def other_data(groups: Iterable[ResultGroup]) -> list[str]:
     """A line for each dataset and protocol of which there are results of several sets of images, or of unknown ones."""
-    found: dict[str, list[Group]] = {}
+    found: dict[str, list[ResultGroup]] = {}
     for group in groups:
         rest = {name: value for name, value in group.protocol.items() if name not in DATA}
         found.setdefault(digest_json([group.dataset, rest]), []).append(group)

@@ -25,7 +25,7 @@ class Paragraph:
 
 
 @dataclass(frozen=True)
-class Listing:
+class BulletList:
     """Points."""
 
     items: Sequence[str]
@@ -64,7 +64,7 @@ class Code:
     text: str
 
 
-Block = Heading | Paragraph | Listing | Table | Picture | Fold | Code
+Block = Heading | Paragraph | BulletList | Table | Picture | Fold | Code
 _MARKDOWN = re.compile(r"[\\`*\[\]<|~&]|(?<!\w)_|_(?!\w)")
 _LINE_START = re.compile(r"^(\d*)([-+#>=.)])")  # what would make a line a list, a title or a quotation
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -164,7 +164,7 @@ def _md_code(code: Code) -> str:
 _MD: dict[type, Callable[..., str]] = {
     Heading: lambda block: f"{'#' * block.level} {_md(block.text)}",
     Paragraph: lambda block: _md_line(block.text),
-    Listing: lambda block: "\n".join(f"- {_md_line(item)}" for item in block.items),
+    BulletList: lambda block: "\n".join(f"- {_md_line(item)}" for item in block.items),
     Table: _md_table,
     Picture: lambda block: f"![{_md(block.alt)}]({block.name})",
     Fold: _md_fold,
@@ -173,7 +173,7 @@ _MD: dict[type, Callable[..., str]] = {
 _HTML: dict[type, Callable[..., str]] = {
     Heading: lambda block: f"<h{block.level}>{_ht(block.text)}</h{block.level}>",
     Paragraph: lambda block: f"<p>{_ht(block.text)}</p>",
-    Listing: lambda block: "<ul>" + "".join(f"<li>{_ht(item)}</li>" for item in block.items) + "</ul>",
+    BulletList: lambda block: "<ul>" + "".join(f"<li>{_ht(item)}</li>" for item in block.items) + "</ul>",
     Table: _html_table,
     Picture: _html_picture,
     Fold: _html_fold,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from genrep.files import digest_json
 
-from .measured import Group, Measured, Stats, differences, stats_of
+from .measured import Measured, ResultGroup, Stats, differences, stats_of
 from .papers import Published, published
 from .rows import Json, RowData, RunFacts
 
@@ -61,7 +61,7 @@ class Kind:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curve:
+class PlottedCurve:
     """A result over a setting."""
 
     label: str  # in what the runs differ from those of the other curves
@@ -73,8 +73,8 @@ class Sweep:
     """The curves of results that may be compared."""
 
     kind: Kind
-    group: Group
-    curves: tuple[Curve, ...]
+    group: ResultGroup
+    curves: tuple[PlottedCurve, ...]
 
 
 def settings(run: RunFacts) -> Json | None:
@@ -179,7 +179,7 @@ KINDS = (
 )
 
 
-def find_sweeps(rows: Sequence[RowData], groups: Sequence[Group]) -> list[Sweep]:
+def find_sweeps(rows: Sequence[RowData], groups: Sequence[ResultGroup]) -> list[Sweep]:
     """Every result over every setting in which alone at least two rows differ."""
     found = []
     for kind in KINDS:
@@ -199,7 +199,7 @@ def _of_row(row: RowData, kind: Kind) -> Place | None:
     return places[0]
 
 
-def _curves(places: dict[str, Place], group: Group) -> tuple[Curve, ...]:
+def _curves(places: dict[str, Place], group: ResultGroup) -> tuple[PlottedCurve, ...]:
     lines: dict[str, tuple[Json, list[str]]] = {}
     for name, place in places.items():
         if place.branch is not None:
@@ -213,13 +213,15 @@ def _curves(places: dict[str, Place], group: Group) -> tuple[Curve, ...]:
     kept = [(rest, names) for rest, names in lines.values() if len({places[name].x for name in names}) > 1]
     labels = differences([rest for rest, _ in kept])
     quantity = group.quantities[0]
-    curves: list[Curve] = []
+    curves: list[PlottedCurve] = []
     for (_, names), label in zip(kept, labels):
         by_x: dict[float, list[Measured]] = {}
         for name in names:
             by_x.setdefault(places[name].x, []).extend(group.entries[name])
         points = [(x, stats_of(by_x[x], lambda one: one.quantities[quantity])) for x in sorted(by_x)]
-        curves.append(Curve(label=label if len(label) <= 60 else f"curve {len(curves) + 1}", points=tuple(points)))
+        curves.append(
+            PlottedCurve(label=label if len(label) <= 60 else f"curve {len(curves) + 1}", points=tuple(points))
+        )
     return tuple(curves)
 
 

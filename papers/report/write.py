@@ -15,8 +15,8 @@ from genrep.extras import install
 from genrep.files import locked_folder, write_atomic, write_json
 
 from .config import ReportConfig
-from .measured import Group, Stats, differences, grouped, other_data, suite_means
-from .page import Block, Fold, Heading, Listing, Paragraph, Picture, Table, to_html, to_markdown
+from .measured import ResultGroup, Stats, differences, grouped, other_data, suite_means
+from .page import Block, BulletList, Fold, Heading, Paragraph, Picture, Table, to_html, to_markdown
 from .papers import Published, published
 from .plots import Sweep, draw_curves, draw_sweep, find_sweeps, has_curves, plots_installed, published_of
 from .rows import RowData, duration, encoders_table, every, read_row
@@ -33,13 +33,13 @@ def stats_text(stats: Stats | None) -> str:
     return f"{stats.mean:.2f}" + ("" if stats.std is None else f" ± {stats.std:.2f}")
 
 
-def comparable(group: Group) -> list[Published]:
+def comparable(group: ResultGroup) -> list[Published]:
     """The published numbers that may stand beside a group's."""
     names = group.quantities
     return [one for one in published() if one.metric in names and one.comparable(group.dataset, group.protocol)]
 
 
-def titles(groups: Sequence[Group]) -> list[str]:
+def titles(groups: Sequence[ResultGroup]) -> list[str]:
     """What each group's table is called; groups of one dataset and kind are told apart by how their protocols differ."""
     found = []
     for group in groups:
@@ -57,7 +57,7 @@ def _short_digests(protocol: dict[str, object]) -> dict[str, object]:
     return {name: str(value)[:8] if name in DATA else value for name, value in protocol.items()}
 
 
-def result_blocks(rows: Sequence[RowData], groups: Sequence[Group]) -> list[Block]:
+def result_blocks(rows: Sequence[RowData], groups: Sequence[ResultGroup]) -> list[Block]:
     """The tables of results."""
     blocks: list[Block] = []
     for group, title in zip(groups, titles(groups)):
@@ -71,7 +71,7 @@ def result_blocks(rows: Sequence[RowData], groups: Sequence[Group]) -> list[Bloc
     return blocks
 
 
-def _group_table(rows: Sequence[RowData], group: Group, beside: Sequence[Published]) -> Table:
+def _group_table(rows: Sequence[RowData], group: ResultGroup, beside: Sequence[Published]) -> Table:
     unit = str(group.first.get("unit", ""))
     columns = list(dict.fromkeys((one.protocol.name, one.metric) for one in beside))
     with_published = bool(columns)
@@ -92,7 +92,7 @@ def _group_table(rows: Sequence[RowData], group: Group, beside: Sequence[Publish
     return Table(head=head, rows=lines, right=right)
 
 
-def _ours(group: Group, row: str) -> list[str]:
+def _ours(group: ResultGroup, row: str) -> list[str]:
     stats = [group.stats(row, name) for name in group.quantities]
     return [*map(stats_text, stats), next((one.count for one in stats if one is not None), "")]
 
@@ -105,7 +105,7 @@ def _cells(own: Sequence[Published], columns: Sequence[tuple[str, str]]) -> list
     return [*values, every(one.where for one in own)]
 
 
-def _cost(group: Group, row: str) -> list[str]:
+def _cost(group: ResultGroup, row: str) -> list[str]:
     """Time of one result, and what it was measured on."""
     entries = [one.entry for one in group.entries[row]]
     seconds = [entry["seconds"] for entry in entries if isinstance(entry.get("seconds"), (int, float))]
@@ -117,7 +117,7 @@ def _cost(group: Group, row: str) -> list[str]:
     return [duration(sum(seconds) / len(seconds)) if seconds else "", every(where)]
 
 
-def other_numbers(rows: Sequence[RowData], groups: Sequence[Group]) -> list[Published]:
+def other_numbers(rows: Sequence[RowData], groups: Sequence[ResultGroup]) -> list[Published]:
     """Published numbers of the rows and datasets here that no result here may be compared with."""
     beside = {id(one) for group in groups for one in comparable(group)}
     named = {key for row in rows for key in row.row.published}
@@ -161,11 +161,11 @@ def other_blocks(rows: Sequence[RowData], shown: Sequence[Published]) -> list[Bl
         Heading("Published, other protocol"),
         Paragraph("Not comparable with the results above: another test set, or measured in another way."),
         Table(head=head, rows=lines, right=[column == "value" for column in head]),
-        Listing(list(dict.fromkeys(f"{one.protocol.name}: {one.protocol.says}" for one in shown))),
+        BulletList(list(dict.fromkeys(f"{one.protocol.name}: {one.protocol.says}" for one in shown))),
     ]
 
 
-def protocol_blocks(groups: Sequence[Group]) -> list[Block]:
+def protocol_blocks(groups: Sequence[ResultGroup]) -> list[Block]:
     """Every protocol in full."""
     folds: list[Block] = [
         Fold(
@@ -180,7 +180,7 @@ def protocol_blocks(groups: Sequence[Group]) -> list[Block]:
 def source_blocks(shown: Iterable[Published]) -> list[Block]:
     """The papers that numbers on the page are from."""
     papers = dict.fromkeys(f"{one.paper}: {one.source}" for one in shown)
-    return [Heading("Papers"), Listing(list(papers))] if papers else []
+    return [Heading("Papers"), BulletList(list(papers))] if papers else []
 
 
 def _value(value: object) -> str:
@@ -240,7 +240,7 @@ def _notes(rows: Sequence[RowData], *, plots: bool) -> list[str]:
 def _blocks(
     config: ReportConfig,
     rows: Sequence[RowData],
-    groups: Sequence[Group],
+    groups: Sequence[ResultGroup],
     sweeps: Sequence[Sweep],
     notes: Sequence[str],
     pictures: list[Picture],
@@ -273,4 +273,4 @@ def _blocks(
         pictures.append(Picture(name="report-curves.png", png=draw_curves(rows), alt="Training curves"))
         blocks += [Heading("Training"), pictures[-1]]
     blocks += [*protocol_blocks(groups), *source_blocks(shown)]
-    return blocks + ([Heading("Notes"), Listing(notes)] if notes else [])
+    return blocks + ([Heading("Notes"), BulletList(notes)] if notes else [])

@@ -34,7 +34,7 @@ from ..report.rows import duration
 from .config import ReproduceConfig
 from .reporting import hardware_text
 from .run import plan_of
-from .scheduling import Estimate, Estimates, find_slots, total_of
+from .scheduling import Estimates, TimeEstimate, find_slots, total_of
 from .tasks import Task, all_tasks, open_tasks
 from .works import Work, work_of
 
@@ -105,7 +105,7 @@ def describe_plan(config: ReproduceConfig) -> str:
 class _Times:
     """Of tasks, and where they are from."""
 
-    def __init__(self, of: dict[str, Estimate], says: list[str]) -> None:
+    def __init__(self, of: dict[str, TimeEstimate], says: list[str]) -> None:
         self.of, self.says = of, says
 
     def total(self) -> str:
@@ -122,7 +122,7 @@ def _on_stated(hardware: Hardware, todo: list[Task]) -> _Times:
     works = {task.id: work_of(task) for task in todo}
     kinds = {kind for work in works.values() for kind in work.images}
     hardware.check(kinds)
-    of = {name: Estimate(seconds=hardware.seconds(work), rough=True) for name, work in works.items()}
+    of = {name: TimeEstimate(seconds=hardware.seconds(work), rough=True) for name, work in works.items()}
     says = [
         f"Times are those of {hardware.name} (--hardware states another).",
         *(hardware.says(kinds) if works else []),
@@ -141,7 +141,7 @@ def _on_this(config: ReproduceConfig, todo: list[Task]) -> _Times:
     return _Times(of, [f"Times are those of finished tasks of the same kind, in proportion to size, {where}{more}"])
 
 
-def _text(estimate: Estimate) -> str:
+def _text(estimate: TimeEstimate) -> str:
     if estimate.unknown:
         return "unknown"
     return ("about " if estimate.rough else "") + duration(estimate.seconds)

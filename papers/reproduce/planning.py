@@ -10,7 +10,7 @@ from genrep.errors import one_of
 from genrep.files import digest_json, sha256_file
 from genrep.images.sets import SETS
 
-from .sources import ROOT, Sources, is_online
+from .sources import ROOT, InputPlanner, is_online
 from .specs import EvaluationSpec, RowSpec, ScaleSpec, read_method, read_scale, read_table
 from .tasks import DIGITS, VERBS, Settings, Task, all_tasks, config_of
 
@@ -33,7 +33,7 @@ class PlannedRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class TablePlan:
     """Everything that a table takes."""
 
     title: str
@@ -51,7 +51,7 @@ class Plan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class MeasuredEncoder:
     """The encoder that an evaluation is of."""
 
     given: Settings  # of genrep-evaluate
@@ -69,7 +69,7 @@ def make_plan(
     seeds: tuple[int, ...] | None = None,
     weights: Mapping[str, Path] | None = None,
     encoders: Mapping[str, str] | None = None,
-) -> Plan:
+) -> TablePlan:
     """Plan a table; looks at no data.
 
     Args:
@@ -85,17 +85,17 @@ def make_plan(
     spec, how = read_table(table, scale), read_scale(scale)
     if spec.task is not None:
         task = Task(verb=VERBS[spec.task], label=spec.task, given=spec.settings, like=digest_json(spec.settings))
-        return _checked(Plan(title=spec.title, says=spec.says, rows=(), task=task))
+        return _checked(TablePlan(title=spec.title, says=spec.says, rows=(), task=task))
     given = dict(encoders or {})
     asked = [row for row in spec.rows if not rows or row.id in rows]
     kept = [row for row in asked if row.encoder is None or row.encoder in given]
     lacking = [f"{row.name}: left out, for want of --encoder {row.encoder}=FILE." for row in asked if row not in kept]
-    planner = Planner(how, sources := Sources(how, dict(weights or {}), role=spec.role), given)
+    planner = Planner(how, sources := InputPlanner(how, dict(weights or {}), role=spec.role), given)
     planned = tuple(planner.row(row, seeds or how.seeds) for row in kept)
-    return _checked(Plan(title=spec.title, says=(*spec.says, *lacking, *sources.says()), rows=planned))
+    return _checked(TablePlan(title=spec.title, says=(*spec.says, *lacking, *sources.says()), rows=planned))
 
 
-def _checked(plan: Plan) -> Plan:
+def _checked(plan: TablePlan) -> TablePlan:
     """Settings that a command would not take are found now, not after the hours of what it needs."""
     for task in all_tasks(plan.goals):
         assert task.config is not None
@@ -105,7 +105,7 @@ def _checked(plan: Plan) -> Plan:
 class Planner:
     """Makes the tasks of rows at one scale."""
 
-    def __init__(self, scale: ScaleSpec, sources: Sources, encoders: Mapping[str, str]) -> None:
+    def __init__(self, scale: ScaleSpec, sources: InputPlanner, encoders: Mapping[str, str]) -> None:
         self.scale, self.sources, self.encoders = scale, sources, encoders
 
     def row(self, spec: RowSpec, seeds: tuple[int, ...]) -> PlannedRow:
@@ -174,18 +174,18 @@ class Planner:
 
     # Measuring
 
-    def _untrained(self, seed: int) -> Measured:
-        return Measured(given={"random_init": True, **self.scale.random}, label=f"random-s{seed}", seed=seed)
+    def _untrained(self, seed: int) -> MeasuredEncoder:
+        return MeasuredEncoder(given={"random_init": True, **self.scale.random}, label=f"random-s{seed}", seed=seed)
 
-    def _given(self, name: str, seed: int) -> Measured:
+    def _given(self, name: str, seed: int) -> MeasuredEncoder:
         """An encoder that the caller gives; another file is another encoder."""
         path = Path(self.encoders[name])
         content = sha256_file(path)[:DIGITS] if path.is_file() else self.encoders[name]
-        return Measured(
+        return MeasuredEncoder(
             given={"encoder": f"{{encoder:{name}}}"}, label=f"{name}-s{seed}", seed=seed, facts={"encoder": content}
         )
 
-    def _evaluations(self, spec: RowSpec, measured: Measured) -> list[Task]:
+    def _evaluations(self, spec: RowSpec, measured: MeasuredEncoder) -> list[Task]:
         """Reduced, every way of the scale on its one real set; else those that the row names, with their sets."""
         if self.scale.reduced:
             real, subset = self.sources.real(spec)
@@ -194,7 +194,9 @@ class Planner:
             every = [(name, dataset, None) for name, _, dataset in (text.partition(":") for text in spec.evaluations)]
         return [self._evaluation(spec, measured, name, dataset, subset) for name, dataset, subset in every]
 
-    def _evaluation(self, spec: RowSpec, measured: Measured, name: str, dataset: str, subset: Task | None) -> Task:
+    def _evaluation(
+        self, spec: RowSpec, measured: MeasuredEncoder, name: str, dataset: str, subset: Task | None
+    ) -> Task:
         """``dataset``: empty where the options say what is measured on."""
         how = self._way(name)
         options = {**how.options, **(how.real if spec.data == "real" else {})}
@@ -232,8 +234,8 @@ class Planner:
         )
 
 
-def _trained(run: Task, seed: int) -> Measured:
-    return Measured(given={"encoder": run.folder}, label=run.label, seed=seed, run=run)
+def _trained(run: Task, seed: int) -> MeasuredEncoder:
+    return MeasuredEncoder(given={"encoder": run.folder}, label=run.label, seed=seed, run=run)
 
 
 def _variant(spec: RowSpec) -> str:

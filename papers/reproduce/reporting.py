@@ -15,7 +15,7 @@ from ..report import ReportConfig, ReportResult, Row, write_report
 from ..report.page import Block, Code, Paragraph, to_html, to_markdown
 from ..report.rows import duration, read_object
 from ..report.write import HTML_FILE, MARKDOWN_FILE
-from .planning import Plan, PlannedRow
+from .planning import PlannedRow, TablePlan
 from .scheduling import record_path
 from .tasks import DIGEST, FOLDERS, Task, all_tasks, read_record
 
@@ -43,7 +43,7 @@ def seeds_there(out: Path) -> set[int]:
 
 
 def make_report(
-    plan: Plan, scale: str, out: Path, folder: Path, *, asked: frozenset[str] = frozenset()
+    plan: TablePlan, scale: str, out: Path, folder: Path, *, asked: frozenset[str] = frozenset()
 ) -> ReportResult | Path | None:
     """Write the report of what is there of a plan; None if nothing is.
 
@@ -197,7 +197,7 @@ def _time_of(results: list[Task], records: dict[str, dict[str, Any]]) -> str:
     return ", ".join(said)
 
 
-def _timing_page(plan: Plan, task: Task, out: Path, folder: Path) -> Path | None:
+def _timing_page(plan: TablePlan, task: Task, out: Path, folder: Path) -> Path | None:
     """What a timing printed as a page, with the plots of its numbers; None: it has not ended."""
     if not task.done(out):
         return None

@@ -12,7 +12,7 @@ from genrep.images.sets import SETS, load_pair
 from genrep.progress import note
 
 from .config import ReproduceConfig
-from .planning import Plan, make_plan
+from .planning import TablePlan, make_plan
 from .reporting import make_report, seeds_there
 from .scheduling import Scheduler, Slot, find_slots
 from .sources import ROOT
@@ -28,7 +28,7 @@ class ReproduceResult:
     failed: dict[str, str]  # why, by the task's folder
 
 
-def plan_of(config: ReproduceConfig) -> Plan:
+def plan_of(config: ReproduceConfig) -> TablePlan:
     """The tasks that a config stands for. Raises ValueError as ``make_plan``."""
     return make_plan(
         config.table,
@@ -40,7 +40,7 @@ def plan_of(config: ReproduceConfig) -> Plan:
     )
 
 
-def whole_plan(config: ReproduceConfig) -> Plan:
+def whole_plan(config: ReproduceConfig) -> TablePlan:
     """All rows of the config's table, with every seed that is asked for, the scale's own, or of a result in ``out``."""
     seeds = {*config.all_seeds, *read_scale(config.scale).seeds, *seeds_there(config.out)}
     return make_plan(
@@ -57,7 +57,7 @@ class Prepared:
     """A config with what it stands for here: nothing is begun, nothing is written."""
 
     config: ReproduceConfig
-    plan: Plan
+    plan: TablePlan
     values: Mapping[str, str]  # of the placeholders in commands
     slots: list[Slot]
 
@@ -110,7 +110,7 @@ def carry_out(prepared: Prepared) -> ReproduceResult:
     return ReproduceResult(report=path, failed=outcome.failed)
 
 
-def _values(config: ReproduceConfig, plan: Plan) -> dict[str, str]:
+def _values(config: ReproduceConfig, plan: TablePlan) -> dict[str, str]:
     """Of the placeholders in commands. Raises DataError for one that has none."""
     values = {f"weights:{name}": str(path.resolve()) for name, path in config.weights_files.items()}
     for name, text in config.named_encoders.items():

@@ -101,7 +101,7 @@ def add_piece(out: Path, task: Task, slot: Slot, argv: list[str], seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
+class TimeEstimate:
     """How long something may take."""
 
     seconds: float  # of what is known
@@ -126,19 +126,19 @@ class Estimates:
         rates = self.rates.get(task.like)
         return statistics.median(rates) * task.units if rates else None
 
-    def of(self, task: Task) -> Estimate:
+    def of(self, task: Task) -> TimeEstimate:
         """By what was finished here, else by what we measured."""
         if (seconds := self.seconds(task)) is not None:
-            return Estimate(seconds=seconds)
+            return TimeEstimate(seconds=seconds)
         if (rate := self.shipped.get(task.kin)) is not None:
-            return Estimate(seconds=rate * task.units, rough=True)
-        return Estimate(seconds=0.0, unknown=1)
+            return TimeEstimate(seconds=rate * task.units, rough=True)
+        return TimeEstimate(seconds=0.0, unknown=1)
 
 
-def total_of(estimates: Iterable[Estimate]) -> Estimate:
+def total_of(estimates: Iterable[TimeEstimate]) -> TimeEstimate:
     """One after another."""
     found = list(estimates)
-    return Estimate(
+    return TimeEstimate(
         seconds=sum(one.seconds for one in found),
         rough=any(one.rough for one in found),
         unknown=sum(one.unknown for one in found),

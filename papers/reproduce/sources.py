@@ -28,7 +28,7 @@ NAVIGATOR_SAYS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Samples:
+class TrainingInput:
     """What a training is given to be trained on."""
 
     given: Settings  # of genrep-train
@@ -48,7 +48,7 @@ class Views:
     fits: tuple[Task, ...]
 
 
-class Sources:
+class InputPlanner:
     """Makes the tasks that a row's training needs, at one scale."""
 
     def __init__(self, scale: ScaleSpec, weights: dict[str, Path], *, role: str) -> None:
@@ -204,16 +204,16 @@ class Sources:
             units=float(count * (1 + spec.num_positives)),
         )
 
-    def samples(self, spec: RowSpec) -> Samples:
+    def samples(self, spec: RowSpec) -> TrainingInput:
         """What a row's training is given: one set, two that are mixed, or a generator at work."""
         if is_online(spec, self.scale):
             return self._online(spec)
         sets = [] if spec.data == "generated" else [self._real_data(spec)]
         if spec.data != "real":
             sets.append(self._generated(spec))
-        return Samples(given={"data": tuple(one.folder for one in sets)}, needs=tuple(sets), name=sets[-1].label)
+        return TrainingInput(given={"data": tuple(one.folder for one in sets)}, needs=tuple(sets), name=sets[-1].label)
 
-    def _online(self, spec: RowSpec) -> Samples:
+    def _online(self, spec: RowSpec) -> TrainingInput:
         views = self._views(spec)
         filtered, filters = self._filter(spec)
         given, facts = self._gen(spec)
@@ -223,7 +223,7 @@ class Sources:
             "classes": spec.classes,
             "steps_per_epoch": spec.steps_per_epoch,
         }
-        return Samples(
+        return TrainingInput(
             given=_stated({"online": True, **given, **more}),
             needs=(*views.fits, *filters),
             name=given["gen"],

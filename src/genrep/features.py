@@ -58,13 +58,13 @@ def feature_batches(
     Shape: ``(B, H, W, 3)`` uint8 each -> ``(B, D)`` float32 on the CPU.
 
     Args:
-        precision: see ``Frozen``.
+        precision: see ``FrozenEncoder``.
 
     Raises:
         TrainingError: the GPU's memory does not suffice.
         WeightsError: features are not finite.
     """
-    forward = Frozen(encoder, facts, device, batch_size, precision)
+    forward = FrozenEncoder(encoder, facts, device, batch_size, precision)
     waiting: tuple[Tensor, torch.cuda.Event] | None = None
     for pixels in batches:
         features = forward(pixels)
@@ -91,7 +91,7 @@ def _finite(features: Tensor) -> Tensor:
     return features
 
 
-class Frozen:
+class FrozenEncoder:
     """An encoder in evaluation mode on a device, from stored pixels to features.
 
     Shape: ``(B, H, W, 3)`` uint8, B <= batch_size -> ``(B, D)`` float32 on the device.

@@ -52,7 +52,7 @@ _GROUPS = 30  # lines of tensors that are left out, each told with its name
 
 
 @dataclass(frozen=True)
-class Content:
+class CheckpointContent:
     """What a checkpoint holds. ``modules``: the attributes of pickled modules, by what stands before their tensors' names;
     ``classes``: what made them, by the same.
     """
@@ -66,7 +66,7 @@ class NoSuchNetwork(WeightsError):
     """A file has networks of the wanted kind, but not the one that was asked for."""
 
 
-def flatten(content: object, where: str) -> Content:
+def flatten(content: object, where: str) -> CheckpointContent:
     """Every tensor, and array of numbers, by its dotted name. Each container is visited once: none can hold itself.
 
     Raises WeightsError if it is no container, or a name is endless or stands for two tensors.
@@ -102,7 +102,7 @@ def flatten(content: object, where: str) -> Content:
             elif isinstance(value, Mapping | list | tuple | Opaque) and id(value) not in seen:
                 seen.add(id(value))
                 left.append((f"{name}.", value))
-    return Content(tensors, modules, classes)
+    return CheckpointContent(tensors, modules, classes)
 
 
 def module_attributes(value: object) -> dict[str, Any] | None:

@@ -144,8 +144,8 @@ def test_a_name_in_the_catalogue_is_suggested(capsys: Capture, tmp_path: Path) -
 
 
 def test_a_manifest_of_an_address() -> None:
-    from genrep.datasets_manifest.transport.stores import open_source
+    from genrep.datasets_manifest.transport.stores import store_of
     from genrep.net import Limits, Stop
 
     for url in ("https://example.org/set", "https://example.org/set/manifest.json"):
-        assert open_source(url, Limits(), Stop()).where == "https://example.org/set"
+        assert store_of(url, Limits(), Stop()).where == "https://example.org/set"

@@ -123,6 +123,6 @@ def test_nobody_waits_for_samples_after_the_end(jpeg: Path) -> None:
             return real(i, name)
 
         beton.read = ending  # type: ignore[method-assign]
-        with pytest.raises(shard_checks.Stopped):
+        with pytest.raises(shard_checks.CheckStopped):
             list(shard_checks.content_faults(beton, manifest, shard, lambda count: None, stop))
     assert set(read) == {0}

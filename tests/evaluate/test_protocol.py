@@ -12,7 +12,7 @@ from genrep.cli import LazyGroup, invoke
 from genrep.encoders import build_encoder, load_encoder, save_encoder
 from genrep.evaluate import protocol
 from genrep.evaluate.cli import packages
-from genrep.evaluate.protocol import PROTOCOLS, Listed
+from genrep.evaluate.protocol import PROTOCOLS, ListedProtocol
 from genrep.evaluate.table import results_table
 
 BRIGHTNESS = """
@@ -71,7 +71,7 @@ def verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LazyGroup:
     (tmp_path / "lab_of_brightness").mkdir()
     (tmp_path / "lab_of_brightness/brightness.py").write_text(BRIGHTNESS)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(PROTOCOLS, "brightness", Listed(summary="Of images.", package="lab_of_brightness"))
+    monkeypatch.setitem(PROTOCOLS, "brightness", ListedProtocol(summary="Of images.", package="lab_of_brightness"))
     return LazyGroup("genrep-evaluate", packages=packages())
 
 

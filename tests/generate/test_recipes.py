@@ -11,7 +11,7 @@ from genrep.cli import invoke
 from genrep.errors import RecipeError, WeightsError
 from genrep.generate import Generator, load_generator
 from genrep.generate.cli import cli
-from genrep.generate.fits.source import open_source
+from genrep.generate.fits.source import open_frozen
 from genrep.generate.pixels import to_uint8
 from genrep.generate.plans.resolve import recipe_of
 from genrep.generate.recipes.recipe import known_recipes, load_recipe
@@ -125,7 +125,7 @@ def test_a_recipe_shrinks_what_its_crop_leaves(tmp_path, capsys):
     """As the paper of HL's cars does: dataset, fits and decoder see the same small images."""
     (tmp_path / "small.toml").write_text(SHRUNK)
     gen, device = str(tmp_path / "small.toml"), torch.device("cpu")
-    source = open_source(gen, None, device)
+    source = open_frozen(gen, None, device)
     anchors = source.anchors(0, np.arange(2))
     images = source.images(anchors)
     # Halving of a bilinear filter with antialiasing: weights 1, 3, 3, 1 of four neighbours, by row and by column.
@@ -150,7 +150,7 @@ def test_a_recipe_shrinks_what_its_crop_leaves(tmp_path, capsys):
 def test_shrinking_enlarges_nothing(tmp_path):
     (tmp_path / "large.toml").write_text(SHRUNK.replace("[12, 16]", "[12, 33]"))
     with pytest.raises(RecipeError, match=r"recipe large: resize \[12, 33\], wanted at most the 24x32 that are there"):
-        open_source(str(tmp_path / "large.toml"), None, torch.device("cpu")).pixel_shape  # noqa: B018
+        open_frozen(str(tmp_path / "large.toml"), None, torch.device("cpu")).pixel_shape  # noqa: B018
 
 
 def test_hls_cars_are_shrunk_before_everything():

@@ -11,7 +11,7 @@ import pytest
 from genrep.errors import DataError
 from genrep.train import TrainConfig, read_run
 from genrep.train.contract import CIRCUMSTANCES, FREE, RUN_VERSION, VERSION
-from genrep.train.engine.plan import Plan
+from genrep.train.engine.plan import TrainingPlan
 
 MACHINES = {"versions", "threads"}  # beside the plan in config.json
 
@@ -52,6 +52,6 @@ def test_a_folder_of_something_else_has_neither(tmp_path: Path) -> None:
 
 def test_what_makes_no_other_method_is_what_a_run_writes() -> None:
     """A setting that is renamed is missed here, before a report draws curves over its old name."""
-    written = {one.name for kind in (TrainConfig, Plan) for one in fields(kind)} | MACHINES | {VERSION}
+    written = {one.name for kind in (TrainConfig, TrainingPlan) for one in fields(kind)} | MACHINES | {VERSION}
     assert {*FREE, *CIRCUMSTANCES} <= written
     assert not {*FREE} & {*CIRCUMSTANCES}

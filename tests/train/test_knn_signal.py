@@ -24,7 +24,7 @@ from genrep.images.sets import load_images
 from genrep.knn import knn_top1
 from genrep.train import TrainConfig, train
 from genrep.train.cli import command
-from genrep.train.engine.trainer import Trainer
+from genrep.train.engine.trainer import EncoderTrainer
 
 MakeDataset = Callable[..., Path]
 
@@ -67,16 +67,16 @@ def test_a_stop_in_an_epochs_last_step_loses_nothing_of_the_epoch(
     options = {"knn_every": 1, "knn_data": str(photos), "log_every": 3}
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     train(config(dataset(), whole, **options))
-    step = Trainer.train_step
+    step = EncoderTrainer.train_step
 
-    def stopped(self: Trainer, *batch: Any) -> Any:
+    def stopped(self: EncoderTrainer, *batch: Any) -> Any:
         output = step(self, *batch)
         if self.step == 5:  # of 5 in the first epoch
             signal.raise_signal(signal.SIGTERM)
         return output
 
     with monkeypatch.context() as patch, pytest.raises(Terminated):
-        patch.setattr(Trainer, "train_step", stopped)
+        patch.setattr(EncoderTrainer, "train_step", stopped)
         train(config(dataset(), cut, **options))
     train(config(dataset(), cut, **options))
     assert told(cut) == told(whole)

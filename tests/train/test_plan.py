@@ -11,12 +11,12 @@ import pytest
 
 from genrep.errors import ConfigError, DatasetError, TrainingError
 from genrep.train.config import TrainConfig
-from genrep.train.engine.plan import Plan, resolve
+from genrep.train.engine.plan import TrainingPlan, resolve
 
 MakeDataset = Callable[..., Path]
 
 
-def plan(data: Path | tuple[Path, ...], **options: Any) -> Plan:
+def plan(data: Path | tuple[Path, ...], **options: Any) -> TrainingPlan:
     return resolve(TrainConfig(**{"data": data, "out": Path("unused"), "batch_size": 8, "device": "cpu", **options}))
 
 

@@ -25,7 +25,7 @@ from genrep.train.data.sets import open_sets
 from genrep.train.engine import run as run_module
 from genrep.train.engine.plan import resolve
 from genrep.train.engine.samples import open_samples
-from genrep.train.engine.trainer import Trainer
+from genrep.train.engine.trainer import EncoderTrainer
 
 MakeDataset = Callable[..., Path]
 CROPS = Crops(views=PIXEL_VIEWS["simclr"], seed=3, size=12, num_views=2)
@@ -170,7 +170,7 @@ def test_the_networks_input_is_that_of_images_of_one_size(dataset: MakeDataset, 
     """Cut by the loader or on the device, a view is the same up to the rounding to 8 bits and two bilinear filters'."""
     plan = resolve(config(dataset(), tmp_path, batch_size=8, crop=16, positive="anchor", pixel_views="simclr"))
     facts = open_samples(plan.config, torch.device("cpu")).facts
-    trainer = Trainer(plan, facts, Processes(device=torch.device("cpu"), rank=0, size=1))
+    trainer = EncoderTrainer(plan, facts, Processes(device=torch.device("cpu"), rank=0, size=1))
     options: dict[str, Any] = {"batch_size": 8, "fields": ("anchor", "index"), "positive": "anchor"}
     one = trainer.images(next(iter(PairLoader(dataset(), **options))), 0)
     crops = Crops(views=trainer.views, seed=plan.config.seed, size=16, num_views=2)
@@ -201,9 +201,9 @@ def test_real_pictures_and_smaller_generated_images_train_together_and_a_resume_
     assert run.plan.image_shape is None
     assert (run.plan.crop, run.plan.num_pairs, run.plan.total_steps) == (16, 18, 8)  # the median shorter side
     assert json.loads((tmp_path / "whole/config.json").read_text())["image_shape"] is None
-    original = Trainer.train_step
+    original = EncoderTrainer.train_step
 
-    def train_step(self: Trainer, *arguments: Any) -> Any:
+    def train_step(self: EncoderTrainer, *arguments: Any) -> Any:
         if self.step == 5:
             raise Killed
         return original(self, *arguments)

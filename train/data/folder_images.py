@@ -25,7 +25,7 @@ from genrep.images.reading import fit, read_rgb, read_size
 from genrep.machine import cores
 from genrep.progress import Progress
 
-from .shards import VARYING, Field, Rows, Slot
+from .shards import VARYING, Destination, Field, Rows
 
 PER_SHARD = 1000  # images that a windowed order keeps together
 MAX_THREADS = 16  # that read headers: a network's file system answers many at a time
@@ -87,7 +87,7 @@ class FolderImages:
         """See ``Shards``."""
         return rows if name == "index" else self._labels[rows]
 
-    def read(self, rows: Rows, places: Rows, slots: list[Slot]) -> None:
+    def read(self, rows: Rows, places: Rows, slots: list[Destination]) -> None:
         """Decode each row once, for all slots."""
         for row, place in zip(rows.tolist(), places.tolist()):
             pixels = self.picture(row, "anchor")

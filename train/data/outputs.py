@@ -19,7 +19,7 @@ from genrep.images.reading import cut
 from genrep.pixel_views import PixelViews
 from genrep.pixel_views.parameters import draw_boxes
 
-from .shards import Field, Rows, Slot
+from .shards import Destination, Field, Rows
 
 Pixels = NDArray[np.uint8]
 
@@ -47,7 +47,7 @@ class Cuts:
 class CutSlot:
     """A slot that receives cuts of one view."""
 
-    slot: Slot
+    slot: Destination
     view: int
 
 
@@ -87,7 +87,7 @@ PAIRED = {"positive": "anchor", "z_positive": "z_anchor"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Output:
+class BatchTensor:
     """A tensor of a batch."""
 
     name: str
@@ -99,7 +99,7 @@ class Output:
     views: tuple[int, ...] = ()  # the pixel view that each stored field is cut for; empty: whole images of one size
 
 
-def cut_output(output: Output, positive: str | None, crops: Crops) -> Output:
+def cut_output(output: BatchTensor, positive: str | None, crops: Crops) -> BatchTensor:
     """An output of images as one of cuts: view 0 of anchors, view k of the k-th positive, all views of a lone anchor."""
     if output.field.dtype != np.uint8:
         return output
@@ -113,7 +113,7 @@ def cut_output(output: Output, positive: str | None, crops: Crops) -> Output:
         views = (1 + int(output.name.removeprefix("positive").removeprefix("_") or 0),)
     shape = (*((len(views),) if stacked else ()), crops.size, crops.size, 3)
     field = Field(shape=shape, dtype=output.field.dtype)
-    return Output(name=output.name, field=field, slots=slots, stacked=stacked, views=views)
+    return BatchTensor(name=output.name, field=field, slots=slots, stacked=stacked, views=views)
 
 
 def is_read(name: str, positive: str) -> bool:
@@ -122,9 +122,11 @@ def is_read(name: str, positive: str) -> bool:
     return stem not in PAIRED or (positive != "anchor" and name == stem)
 
 
-def slot_of(names: tuple[str, ...], out: NDArray[Any], uniform: NDArray[np.floating[Any]] | None, places: Rows) -> Slot:
+def slot_of(
+    names: tuple[str, ...], out: NDArray[Any], uniform: NDArray[np.floating[Any]] | None, places: Rows
+) -> Destination:
     """Where one stored field goes, or one of several, chosen for each row by ``uniform``, in [0, 1)."""
     if len(names) == 1:
-        return Slot(names, out)
+        return Destination(names, out)
     assert uniform is not None
-    return Slot(names, out, (uniform[places] * len(names)).astype(np.int64))
+    return Destination(names, out, (uniform[places] * len(names)).astype(np.int64))

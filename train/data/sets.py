@@ -14,7 +14,7 @@ from genrep.datasets_manifest import MANIFEST_NAME, dataset_folder
 from genrep.errors import DatasetError
 
 from .folder_images import FolderImages, is_image_folder
-from .outputs import PAIRED, Crops, Cuts, CutSlot, Output, cut_output, is_read, read_cuts, slot_of
+from .outputs import PAIRED, BatchTensor, Crops, Cuts, CutSlot, cut_output, is_read, read_cuts, slot_of
 from .shards import VARYING, Field, Rows, Shards
 
 Data = str | Path | Sequence[str | Path]
@@ -87,7 +87,9 @@ class Sets:
         found = [self._labels[k][part.integers("label", np.arange(len(part)))] for k, part in enumerate(self.parts)]
         return tuple(label for label in np.unique(np.concatenate(found)).tolist() if label >= 0)
 
-    def outputs(self, names: Sequence[str] | None, positive: str | None, crops: Crops | None = None) -> list[Output]:
+    def outputs(
+        self, names: Sequence[str] | None, positive: str | None, crops: Crops | None = None
+    ) -> list[BatchTensor]:
         """What a batch holds: the named fields, or all. See ``PairLoader`` for ``positive`` and ``crops``.
 
         Raises DatasetError for a field that a set has not, and for latents whose shapes differ.
@@ -100,7 +102,7 @@ class Sets:
         outputs = [self._output(name, positive) for name in names]
         return outputs if crops is None else [cut_output(output, positive, crops) for output in outputs]
 
-    def _output(self, name: str, positive: str | None) -> Output:
+    def _output(self, name: str, positive: str | None) -> BatchTensor:
         known = self.fields
         if name not in known:
             lacking = next((part for part in self.parts if _stored(part, name) is None), self.parts[0])
@@ -113,12 +115,12 @@ class Sets:
             if found.shape != field.shape and found.dtype != np.uint8:
                 raise DatasetError(f"{part.where}: {name} of shape {found.shape}, another set has {field.shape}")
         if field.dtype == np.int64:
-            return Output(name=name, field=field)
+            return BatchTensor(name=name, field=field)
         slots = tuple(self._slots(part, name, positive) for part in self.parts)
         stacked = positive == "all" and name in PAIRED
         if stacked:
             field = Field(shape=(self.num_positives, *field.shape), dtype=field.dtype)
-        return Output(name=name, field=field, slots=slots, stacked=stacked)
+        return BatchTensor(name=name, field=field, slots=slots, stacked=stacked)
 
     def _slots(self, part: Shards | FolderImages, name: str, positive: str | None) -> tuple[tuple[str, ...], ...]:
         """The stored fields of one output, in one set."""
@@ -153,7 +155,7 @@ class Sets:
     def read(
         self,
         rows: Rows,
-        outputs: Sequence[Output],
+        outputs: Sequence[BatchTensor],
         arrays: Sequence[NDArray[Any]],
         uniform: NDArray[np.floating[Any]] | None = None,
         cuts: Cuts | None = None,

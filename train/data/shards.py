@@ -49,7 +49,7 @@ class Field:
     dtype: np.dtype[Any]
 
 
-class Slot(NamedTuple):
+class Destination(NamedTuple):
     """Where a stored field goes: row ``places[i]`` of ``out`` receives that of sample ``rows[i]``."""
 
     names: tuple[str, ...]  # one field, or several to choose from
@@ -145,7 +145,7 @@ class Shards:
         """Values of an int field. Shape ``(len(rows),)``."""
         return self.indices(rows) if name == "index" else self._integers[name][rows]
 
-    def read(self, rows: Rows, places: Rows, slots: list[Slot]) -> None:
+    def read(self, rows: Rows, places: Rows, slots: list[Destination]) -> None:
         """Copy or decode the slots' fields of ``rows``, in one pass over the samples for each of the two.
 
         Raises DatasetError for a picture that does not decode.
@@ -165,7 +165,7 @@ class Shards:
             fault = jpeg_decoder()(where[0], self._jpeg_bytes, *where[1:], columns, height, width, targets, strides)
             self._check(fault, jpegs, rows, columns)
 
-    def _read_fitted(self, rows: Rows, places: Rows, slots: list[Slot]) -> list[Slot]:
+    def _read_fitted(self, rows: Rows, places: Rows, slots: list[Destination]) -> list[Destination]:
         """Cut and resize the images among the slots' fields. Returns the slots of other fields."""
         from PIL import Image
 
@@ -203,10 +203,10 @@ class Shards:
         else:
             sizes = np.array([image.nbytes], dtype=np.int64)
             fault = copier()(self._pointers, *where, sizes, targets, strides)
-        self._check(fault, [Slot((name,), image)], rows, columns)
+        self._check(fault, [Destination((name,), image)], rows, columns)
         return image[0]
 
-    def _columns(self, slots: list[Slot], count: int) -> tuple[Rows, Rows, Rows]:
+    def _columns(self, slots: list[Destination], count: int) -> tuple[Rows, Rows, Rows]:
         """For each row and slot the column of the table; the slots' addresses and the distances of their rows."""
         columns = np.empty((count, len(slots)), dtype=np.int64)
         for j, slot in enumerate(slots):
@@ -215,7 +215,7 @@ class Shards:
         targets = np.array([slot.out.ctypes.data for slot in slots], dtype=np.int64)
         return columns, targets, np.array([slot.out.strides[0] for slot in slots], dtype=np.int64)
 
-    def _check(self, fault: int, slots: list[Slot], rows: Rows, columns: Rows) -> None:
+    def _check(self, fault: int, slots: list[Destination], rows: Rows, columns: Rows) -> None:
         if not fault:
             return
         place, reason = divmod(fault, 8)

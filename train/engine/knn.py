@@ -13,7 +13,7 @@ from genrep.images.labelled import LabelledImages, MissingDataset
 from genrep.images.sets import is_small, load_images
 from genrep.knn import knn_top1
 
-from .plan import Plan
+from .plan import TrainingPlan
 
 MOST_TRAINING_IMAGES = 50_000  # in the table that neighbours come from: a signal, not a result
 
@@ -21,7 +21,7 @@ MOST_TRAINING_IMAGES = 50_000  # in the table that neighbours come from: a signa
 class LiveKnn:
     """Weighted kNN (``genrep.knn``) on the training and test images of ``--knn-data``, whole and without augmentation."""
 
-    def __init__(self, plan: Plan, device: torch.device) -> None:
+    def __init__(self, plan: TrainingPlan, device: torch.device) -> None:
         assert plan.config.knn_data is not None
         self.train, self.test = _load(plan.config.knn_data, plan.config.knn_root, plan.crop)
         if (self.train.labels < 0).any() or len(self.train.classes) < 2:

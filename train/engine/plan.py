@@ -20,7 +20,7 @@ from ..data.loader import default_workers
 from ..data.order import subset_size
 from ..objectives import option_defaults
 from .optimiser import DEFAULTS, Schedule
-from .samples import Facts, open_samples
+from .samples import SampleFacts, open_samples
 
 SMALL_IMAGE = 64  # up to here crops are as large as the stored images
 LARGE_CROP = 112  # GenRep and HL, from 128-px images
@@ -29,7 +29,7 @@ WARMUP_EPOCHS = 10  # GenRep, above the reference batch
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class TrainingPlan:
     """A resolved run: its settings, none left open, then facts of the samples and numbers derived from both."""
 
     config: TrainConfig
@@ -99,8 +99,8 @@ class Plan:
 
 
 def resolve(
-    config: TrainConfig, facts: Facts | None = None, device: torch.device | None = None, processes: int = 1
-) -> Plan:
+    config: TrainConfig, facts: SampleFacts | None = None, device: torch.device | None = None, processes: int = 1
+) -> TrainingPlan:
     """Settle every setting.
 
     Defaults: ``positive`` is ``stored`` where the set has positives, else ``anchor``; ``crop`` is the stored size (of images
@@ -147,7 +147,7 @@ def resolve(
         "workers": config.workers or default_workers(),
     }
     _check_parts(config, processes, device)
-    return Plan(
+    return TrainingPlan(
         config=replace(config, **settled),
         steps_per_epoch=steps_per_epoch,
         processes=processes,
@@ -176,7 +176,7 @@ def _objective_options(config: TrainConfig) -> dict[str, Any]:
     return {name: known.get(name) for name in OBJECTIVE_OPTIONS} | config.objective_options()
 
 
-def _views(config: TrainConfig, facts: Facts) -> tuple[str, int]:
+def _views(config: TrainConfig, facts: SampleFacts) -> tuple[str, int]:
     """What the positive is, and how many images of each sample the network sees."""
     from ..objectives import is_single_view
 

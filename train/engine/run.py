@@ -36,16 +36,16 @@ from ..config import TrainConfig
 from ..data.loader import Batch
 from ..objectives.base import Decoder
 from ..objectives.pairs import measures
-from .plan import Plan, resolve
+from .plan import TrainingPlan, resolve
 from .records import Alarms, Board, draw_curves
 from .samples import Samples, open_samples
-from .trainer import Trainer
+from .trainer import EncoderTrainer
 
 if TYPE_CHECKING:
     from .knn import LiveKnn
 
 
-def check_same_run(out: Path, plan: Plan, inventories: Sequence[Inventory] = ()) -> None:
+def check_same_run(out: Path, plan: TrainingPlan, inventories: Sequence[Inventory] = ()) -> None:
     """Raises ResumeError, naming what differs, if the folder belongs to a run with other settings or images.
 
     ``inventories``: of the image folders that are trained on, in order; see ``keep_inventories``.
@@ -87,7 +87,7 @@ class TrainResult:
     """What a run left behind."""
 
     encoder: Path
-    plan: Plan
+    plan: TrainingPlan
     first: bool = True  # whether this process is the one that wrote it
     already_finished: bool = False
     loss: float | None = None  # mean of the last logged steps
@@ -134,7 +134,7 @@ def train(config: TrainConfig) -> TrainResult:
         )
 
 
-def _course(plan: Plan) -> Course:
+def _course(plan: TrainingPlan) -> Course:
     per_step = plan.views_per_step
     return Course(
         out=plan.config.out,
@@ -157,9 +157,9 @@ def _course(plan: Plan) -> Course:
 class Training(engine.Trainer):
     """A training as the engine sees it: the trainer with its samples, over epochs."""
 
-    def __init__(self, plan: Plan, samples: Samples, place: Processes) -> None:
+    def __init__(self, plan: TrainingPlan, samples: Samples, place: Processes) -> None:
         self.plan, self.place = plan, place
-        self.trainer = Trainer(plan, samples.facts, place, _decoder(plan.config, place.device))
+        self.trainer = EncoderTrainer(plan, samples.facts, place, _decoder(plan.config, place.device))
         self.loader = samples.loader(plan.config, plan.num_views, self.trainer.fields, place.rank, place.size)
         self.batches: Iterator[tuple[Batch, float]] = iter(())
         self.step, self.epoch = 0, 0  # updates so far; the last one's epoch
@@ -266,7 +266,7 @@ class Training(engine.Trainer):
             self.board.close()
 
 
-def _live_knn(plan: Plan, place: Processes) -> LiveKnn | None:
+def _live_knn(plan: TrainingPlan, place: Processes) -> LiveKnn | None:
     if not plan.config.knn_every:
         return None
     from .knn import LiveKnn

@@ -21,7 +21,7 @@ from ..data.shards import VARYING
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class SampleFacts:
     """What a run has to know of its samples."""
 
     identity: str  # of the content
@@ -48,7 +48,7 @@ class Loader(Protocol):
 class Samples(Protocol):
     """Where batches come from."""
 
-    facts: Facts
+    facts: SampleFacts
     inventories: list[Inventory]  # of image folders
 
     def loader(self, config: TrainConfig, num_views: int, fields: tuple[str, ...], rank: int, size: int) -> Loader:
@@ -63,7 +63,7 @@ class StoredSamples:
         self.sets = sets
         self.inventories = [part.inventory for part in sets.parts if isinstance(part, FolderImages)]
         latents = sets.fields.get("z_anchor")
-        self.facts = Facts(
+        self.facts = SampleFacts(
             identity=sets.identity,
             image_shape=None if sets.shape == VARYING else (sets.shape[0], sets.shape[1]),
             shorter_side=sets.shorter_side,
@@ -103,7 +103,7 @@ class OnlineSamples:
     def __init__(self, source: OnlineSource, steps_per_epoch: int, batch_size: int) -> None:
         self.source = source
         self.inventories: list[Inventory] = []
-        self.facts = Facts(
+        self.facts = SampleFacts(
             identity=source.identity,
             image_shape=source.image_shape,
             shorter_side=min(source.image_shape),

@@ -19,16 +19,18 @@ from genrep.runs.processes import Processes
 from ..objectives import Output, Setup, Step, build_objective
 from ..objectives.base import Decoder
 from .optimiser import build_optimiser, set_rate
-from .plan import Plan
-from .samples import Facts
+from .plan import TrainingPlan
+from .samples import SampleFacts
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class Trainer:
+class EncoderTrainer:
     """Owns what a step changes. Every random draw of a step is a function of (seed, epoch, index, view) or (seed, step)."""
 
-    def __init__(self, plan: Plan, facts: Facts, processes: Processes, decode: Decoder | None = None) -> None:
+    def __init__(
+        self, plan: TrainingPlan, facts: SampleFacts, processes: Processes, decode: Decoder | None = None
+    ) -> None:
         self.plan, self.processes, self.device = plan, processes, processes.device
         config = plan.config
         assert config.weight_decay is not None

@@ -22,7 +22,7 @@ POSITIVE_ALPHA = 2.0  # λ of the positives ~ 1 + Beta(α, α)
 
 
 @dataclass(frozen=True)
-class Mixing:
+class MixingDraws:
     """The random choices of a step."""
 
     positive: float  # λ in (1, 2)
@@ -30,16 +30,16 @@ class Mixing:
     order: Tensor  # (K,) int64, a permutation: with whom each entry of the queue is mixed
 
 
-def draw_mixing(seed: int, step: int, size: int) -> Mixing:
+def draw_mixing(seed: int, step: int, size: int) -> MixingDraws:
     """A pure function of its arguments, the same on all ranks; one λ for all positives, one for all negatives."""
     key = derive("feature-transform", seed, step)
     stream = np.random.RandomState([key & 0xFFFFFFFF, key >> 32])  # NumPy's policy freezes it
     positive = 1 + float(stream.beta(POSITIVE_ALPHA, POSITIVE_ALPHA))
     negative = float(stream.beta(NEGATIVE_ALPHA, NEGATIVE_ALPHA))
-    return Mixing(positive, negative, torch.from_numpy(stream.permutation(size).astype(np.int64)))
+    return MixingDraws(positive, negative, torch.from_numpy(stream.permutation(size).astype(np.int64)))
 
 
-def transformed_nce(queries: Tensor, keys: Tensor, queue: Tensor, mixing: Mixing, temperature: float) -> Tensor:
+def transformed_nce(queries: Tensor, keys: Tensor, queue: Tensor, mixing: MixingDraws, temperature: float) -> Tensor:
     """The mean over the samples of -log( exp(q̃·k̃ / τ) / (exp(q̃·k̃ / τ) + Σ_j exp(q̃·ñ_j / τ)) ) with
 
         q̃ = λ q + (1 - λ) k,  k̃ = λ k + (1 - λ) q        (extrapolation: λ > 1 draws a pair apart)

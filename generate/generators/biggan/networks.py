@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from genrep.errors import GeneratorError
 
 from ..base import Checkpoint, LatentSpec, Law
-from .state import OUTPUT_BN_EPS, Layout, Settings, check_state, infer_layout, naming, normalised
+from .state import OUTPUT_BN_EPS, NetworkSizes, Settings, check_state, infer_layout, naming, normalised
 
 
 class Frozen(nn.Module):
@@ -154,7 +154,7 @@ class BigGANNetwork(Frozen):
         super().__init__()
         layout, settings = infer_layout(state, settings)
         check_state(state, layout)
-        self.layout: Layout = layout
+        self.layout: NetworkSizes = layout
         eps = settings.sn_eps
         if layout.num_classes:
             self.put(classes=state["shared.weight"] if layout.shared_classes else torch.eye(layout.num_classes))

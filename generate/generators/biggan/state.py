@@ -66,7 +66,7 @@ class Settings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class NetworkSizes:
     """Sizes of a network."""
 
     bottom: int  # height and width of the first feature map
@@ -154,7 +154,7 @@ def normalised(state: Mapping[str, Tensor], name: str, sn_eps: float) -> Tensor:
     return weight / norm
 
 
-def infer_layout(state: Mapping[str, Tensor], settings: Settings) -> tuple[Layout, Settings]:
+def infer_layout(state: Mapping[str, Tensor], settings: Settings) -> tuple[NetworkSizes, Settings]:
     """Sizes of the network that a canonical state describes, and the settings without doubts.
 
     Raises:
@@ -175,7 +175,7 @@ def infer_layout(state: Mapping[str, Tensor], settings: Settings) -> tuple[Layou
     if bottom == 0 or rows != channels[0] * bottom**2:
         raise Misfit(f"linear.weight has {rows} rows, wanted {channels[0]} times a square")
     num_classes = (gain if table is None else table).shape[0] if settings.class_conditional else 0
-    layout = Layout(
+    layout = NetworkSizes(
         bottom=bottom,
         channels=channels,
         attention=frozenset(i for i in range(count) if f"blocks.{i}.1.theta.weight" in state),
@@ -213,7 +213,7 @@ def _conditioning(state: Mapping[str, Tensor], gain: Tensor, z_width: int, setti
     return replace(settings, hierarchical=hierarchical, class_conditional=by_class, instance_conditional=by_instance)
 
 
-def expected_shapes(layout: Layout) -> dict[str, tuple[int, ...]]:
+def expected_shapes(layout: NetworkSizes) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a canonical state's tensors, without the vectors u0 of spectral norms."""
     condition = layout.condition_width + (layout.z_width if layout.hierarchical else 0)
     first = layout.channels[0] * layout.bottom**2
@@ -246,7 +246,7 @@ def expected_shapes(layout: Layout) -> dict[str, tuple[int, ...]]:
     return shapes | {"output_layer.2.weight": (3, last, 3, 3), "output_layer.2.bias": (3,)}
 
 
-def check_state(state: Mapping[str, Tensor], layout: Layout) -> None:
+def check_state(state: Mapping[str, Tensor], layout: NetworkSizes) -> None:
     """Raises Misfit, in one line, if a tensor is missing, unknown or of another shape than the layout's."""
     shapes = expected_shapes(layout)
     for name in sorted(shapes.keys() - state.keys()):

@@ -4,13 +4,13 @@ client.py  a request: ranges, bounded redirects that lead no further inside, not
 limits.py  least rate, attempts, everybody's end when one fails
 """
 
-from .client import SCHEMES, HttpAnswer, HttpSource, shown
+from .client import SCHEMES, HttpAnswer, HttpFolder, shown
 from .limits import Limits, Lost, Missing, Patience, RangeRefused, Refused, Stop, Stopped, persist
 
 __all__ = [
     "SCHEMES",
     "HttpAnswer",
-    "HttpSource",
+    "HttpFolder",
     "Limits",
     "Lost",
     "Missing",

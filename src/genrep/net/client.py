@@ -83,7 +83,7 @@ _UNREACHABLE = {errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH, errno
 _PAGES = ("text/html", "application/xhtml+xml")
 
 
-class HttpSource:
+class HttpFolder:
     """The files under one http or https address, or the file at it.
 
     ``headers`` go to that server only, never on with a redirect.
@@ -189,7 +189,7 @@ def _placed(response: http.client.HTTPResponse, offset: int) -> tuple[int, int |
 class _Request:
     """One request and the redirects that it meets with."""
 
-    def __init__(self, source: HttpSource, watch: Watch) -> None:
+    def __init__(self, source: HttpFolder, watch: Watch) -> None:
         self.source, self.watch = source, watch
         self.allowed: int | None = None  # how far inside a redirect may lead; None before there was one
         self.peer: int | None = None  # how far inside the first server is; None behind a proxy
@@ -265,7 +265,7 @@ class _Web(urllib.request.AbstractHTTPHandler):
 
     http_request = https_request = urllib.request.AbstractHTTPHandler.do_request_
 
-    def __init__(self, gate: Callable[[socket.socket, bool], None], source: HttpSource) -> None:
+    def __init__(self, gate: Callable[[socket.socket, bool], None], source: HttpFolder) -> None:
         super().__init__()
         self.gate, self.source = gate, source
 

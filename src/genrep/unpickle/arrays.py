@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .limits import Limits, Malformed, show
+from .limits import Malformed, ReadingLimits, show
 from .records import Global, Opaque
 
 _DTYPE = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|c8|c16|[SU]\d{1,6})")
@@ -43,14 +43,14 @@ _TYPED = {  # by their name in torch, for tensors whose storage has no type
 }
 
 
-def reconstruct(limits: Limits, kind: Any, shape: Any, code: Any) -> Any:
+def reconstruct(limits: ReadingLimits, kind: Any, shape: Any, code: Any) -> Any:
     """An empty array that BUILD will fill; a record for subclasses."""
     if isinstance(kind, Global) and kind.name == "numpy.ndarray":
         return np.empty(0, np.int8)
     return Opaque("numpy.core.multiarray._reconstruct", (kind, shape, code))
 
 
-def set_state(limits: Limits, array: NDArray[Any], state: Any) -> None:
+def set_state(limits: ReadingLimits, array: NDArray[Any], state: Any) -> None:
     """Fill an array in place from (version, shape, dtype, is Fortran, data), the version left out by old ones."""
     if not isinstance(state, tuple) or len(state) not in (4, 5):
         raise Malformed("its pickle has an array without shape and data")
@@ -68,11 +68,13 @@ def _of_objects(dtype: Any) -> bool:
     return isinstance(dtype, Opaque) and dtype.name == "numpy.dtype" and dtype.args[:1] in (("O8",), ("O",))
 
 
-def scalar(limits: Limits, dtype: Any, content: Any = None) -> Any:
+def scalar(limits: ReadingLimits, dtype: Any, content: Any = None) -> Any:
     return _flat(limits, content, dtype, (1,))[0]
 
 
-def from_buffer(limits: Limits, content: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> NDArray[Any]:
+def from_buffer(
+    limits: ReadingLimits, content: Any, dtype: Any, shape: Any, order: Any, axes: Any = None
+) -> NDArray[Any]:
     """Protocol 5's arrays: ``axes`` permutes the dimensions of contiguous data."""
     array = _flat(limits, content, dtype, shape).copy().reshape(shape, order="F" if order == "F" else "C")
     if axes is None:
@@ -100,7 +102,7 @@ def dtype_of(value: Any) -> np.dtype[Any]:
     return dtype
 
 
-def _flat(limits: Limits, content: Any, dtype: Any, shape: Any) -> NDArray[Any]:
+def _flat(limits: ReadingLimits, content: Any, dtype: Any, shape: Any) -> NDArray[Any]:
     """The elements in the order of the file and in the byte order of the machine; they may lie in ``content`` still."""
     kind = dtype_of(dtype)
     if not isinstance(shape, tuple) or len(shape) > _DIMENSIONS:
@@ -128,7 +130,7 @@ def storage_dtype(kind: Any) -> torch.dtype:
     return _DTYPES[name]
 
 
-def empty_storage(limits: Limits, dtype: torch.dtype, count: Any, most: int) -> Tensor:
+def empty_storage(limits: ReadingLimits, dtype: torch.dtype, count: Any, most: int) -> Tensor:
     """(count,) of ``dtype``, to be filled, if it fits in ``most`` bytes."""
     if type(count) is not int or not 0 <= count * dtype.itemsize <= most:
         raise Malformed(f"it has a storage of {show(count)} numbers in {most} bytes")
@@ -151,7 +153,7 @@ def fill(storage: Tensor, content: memoryview, *, big_endian: bool = False) -> N
 
 
 def rebuild(
-    limits: Limits,
+    limits: ReadingLimits,
     storage: Any,
     offset: Any,
     size: Any,
@@ -176,7 +178,7 @@ def rebuild(
 
 
 def rebuild_typed(
-    limits: Limits,
+    limits: ReadingLimits,
     storage: Any,
     offset: Any,
     size: Any,
@@ -193,7 +195,7 @@ def rebuild_typed(
     return rebuild(limits, storage.view(found), offset, size, stride)
 
 
-def parameter(limits: Limits, data: Any, *rest: Any) -> Any:
+def parameter(limits: ReadingLimits, data: Any, *rest: Any) -> Any:
     """A parameter is its tensor: nothing that is read here is trained."""
     return data
 

@@ -9,14 +9,18 @@ import numpy as np
 from torch import Tensor
 
 from . import arrays
-from .limits import Limits, Malformed, check_key, show
+from .limits import Malformed, ReadingLimits, check_key, show
 from .records import Global, Opaque
 
 Constructor = Callable[..., Any]  # of the limits and the call's arguments
 
 
 def call(
-    limits: Limits, known: Mapping[str, Constructor], function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    limits: ReadingLimits,
+    known: Mapping[str, Constructor],
+    function: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
 ) -> Any:
     """What the call of a name amounts to: nothing is looked up but in ``known``, the table below and what is added to it."""
     if isinstance(function, Opaque):
@@ -34,7 +38,7 @@ def call(
         raise Malformed(f"its pickle calls {show(function.name)} with arguments that do not fit") from None
 
 
-def build(limits: Limits, target: Any, state: Any) -> None:
+def build(limits: ReadingLimits, target: Any, state: Any) -> None:
     """What BUILD does to an object: an array takes its shape and data, a record keeps the state."""
     if isinstance(target, Opaque):
         target.state = state
@@ -52,14 +56,14 @@ def _modern(name: str) -> str:
     return name
 
 
-def _sequence(limits: Limits, value: Any) -> list[Any]:
+def _sequence(limits: ReadingLimits, value: Any) -> list[Any]:
     if not isinstance(value, list | tuple | set | frozenset):
         raise Malformed(f"its pickle makes a container of {show(value)}")
     limits.operate(len(value))
     return list(value)
 
 
-def _dict(limits: Limits, content: Any = ()) -> dict[Any, Any]:
+def _dict(limits: ReadingLimits, content: Any = ()) -> dict[Any, Any]:
     pairs = list(content.items()) if isinstance(content, dict) else content
     made: dict[Any, Any] = {}
     for pair in _sequence(limits, pairs):
@@ -70,7 +74,7 @@ def _dict(limits: Limits, content: Any = ()) -> dict[Any, Any]:
     return made
 
 
-def _members(limits: Limits, content: Any = ()) -> list[Any]:
+def _members(limits: ReadingLimits, content: Any = ()) -> list[Any]:
     members = _sequence(limits, content)
     for member in members:
         check_key(member, limits)
@@ -86,7 +90,7 @@ def raw(value: Any) -> bytes | bytearray | memoryview:
     return value
 
 
-def _bytes(limits: Limits, content: Any = b"", encoding: Any = None) -> bytes:
+def _bytes(limits: ReadingLimits, content: Any = b"", encoding: Any = None) -> bytes:
     if isinstance(content, str) and encoding not in (None, "latin1", "latin-1", "utf-8", "utf8", "ascii"):
         raise Malformed(f"its pickle encodes text as {show(encoding)}")
     made = content.encode(encoding or "latin-1") if isinstance(content, str) else bytes(raw(content))
@@ -94,17 +98,17 @@ def _bytes(limits: Limits, content: Any = b"", encoding: Any = None) -> bytes:
     return made
 
 
-def _complex(limits: Limits, real: Any = 0.0, imaginary: Any = 0.0) -> complex:
+def _complex(limits: ReadingLimits, real: Any = 0.0, imaginary: Any = 0.0) -> complex:
     if not isinstance(real, int | float) or not isinstance(imaginary, int | float):
         raise Malformed("its pickle makes a complex number of something else than numbers")
     return complex(real, imaginary)
 
 
-def _size(limits: Limits, sizes: Any = ()) -> tuple[Any, ...]:
+def _size(limits: ReadingLimits, sizes: Any = ()) -> tuple[Any, ...]:
     return tuple(_sequence(limits, sizes))
 
 
-def _reconstructor(limits: Limits, kind: Any, base: Any, state: Any) -> Any:
+def _reconstructor(limits: ReadingLimits, kind: Any, base: Any, state: Any) -> Any:
     """Objects in protocols 0 and 1: an instance of ``kind``, whose built-in base had the value ``state``."""
     if not isinstance(kind, Global):
         raise Malformed(f"its pickle makes an instance of {show(kind)}")
@@ -113,7 +117,7 @@ def _reconstructor(limits: Limits, kind: Any, base: Any, state: Any) -> Any:
     return Opaque(kind.name, () if state is None else (state,))
 
 
-def _new(limits: Limits, kind: Any, *args: Any) -> Any:
+def _new(limits: ReadingLimits, kind: Any, *args: Any) -> Any:
     return call(limits, KNOWN, kind, args, {})
 
 

@@ -33,7 +33,7 @@ class Malformed(ValueError):
 
 
 @dataclass
-class Limits:
+class ReadingLimits:
     """One file's allowance, shared with the files nested in it. ``size``: bytes in the file."""
 
     size: int
@@ -78,7 +78,7 @@ def show(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
-def check_key(key: object, limits: Limits) -> None:
+def check_key(key: object, limits: ReadingLimits) -> None:
     """Raises Malformed for a key that cannot be hashed, or whose hash could be made to take long."""
     if type(key) is str or key is None or isinstance(key, Global):
         return
@@ -89,7 +89,7 @@ def check_key(key: object, limits: Limits) -> None:
         raise Malformed(f"it has a dictionary with {show(key)} as key")
 
 
-def _hashable(key: object, depth: int, limits: Limits) -> bool:
+def _hashable(key: object, depth: int, limits: ReadingLimits) -> bool:
     if isinstance(key, tuple | frozenset) and depth:
         limits.operate(len(key))
         return all(_hashable(part, depth - 1, limits) for part in key)

@@ -11,7 +11,7 @@ from typing import Any
 from .limits import Malformed
 
 
-class Source:
+class Cursor:
     """``data[at:]``, read forwards. Every method raises Malformed where the data end too early."""
 
     def __init__(self, data: memoryview, at: int = 0):
@@ -76,12 +76,12 @@ def python2_string(raw: memoryview | bytes) -> str | bytes:
         return bytes(raw)
 
 
-def _decimal(source: Source) -> int | bool:
+def _decimal(source: Cursor) -> int | bool:
     line = source.line(_NUMBER)
     return line == b"01" if line in (b"00", b"01") else int(line)
 
 
-def _quoted(source: Source) -> str | bytes:
+def _quoted(source: Cursor) -> str | bytes:
     line = source.line().strip()
     if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in b"'\"":
         raise Malformed(f"it has a string without quotes before byte {source.at}")
@@ -92,7 +92,7 @@ def _quoted(source: Source) -> str | bytes:
         )  # Python's own of protocol 0, in as much memory as the line
 
 
-def _number(source: Source, width: int) -> int:
+def _number(source: Cursor, width: int) -> int:
     size = source.unsigned(width)
     if size > _NUMBER:
         raise Malformed(f"it has an integer of {size} bytes before byte {source.at}")
@@ -100,7 +100,7 @@ def _number(source: Source, width: int) -> int:
 
 
 # By the operation's byte (https://docs.python.org/3/library/pickletools.html).
-LITERALS: dict[int, Callable[[Source], Any]] = {
+LITERALS: dict[int, Callable[[Cursor], Any]] = {
     ord("N"): lambda source: None,
     0x88: lambda source: True,
     0x89: lambda source: False,

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .calls import Constructor, build, call
-from .limits import CALL_COST, NAME_COST, SET_COST, Limits, Malformed, check_key, show
-from .literals import LITERALS, Source
+from .limits import CALL_COST, NAME_COST, SET_COST, Malformed, ReadingLimits, check_key, show
+from .literals import LITERALS, Cursor
 from .records import Global, Opaque
 
 _NAME = 1000  # characters in a module's or a class's name
@@ -25,7 +25,11 @@ class Machine:
     """
 
     def __init__(
-        self, source: Source, limits: Limits, known: Mapping[str, Constructor], persistent: Persistent | None = None
+        self,
+        source: Cursor,
+        limits: ReadingLimits,
+        known: Mapping[str, Constructor],
+        persistent: Persistent | None = None,
     ):
         self.source = source
         self.limits = limits

@@ -35,7 +35,7 @@ def read_file(path: Path) -> Any:
 
     Raises WeightsError, in one line, for files that are missing, damaged, hostile, or of another format.
     """
-    from .limits import Limits, Malformed, check_nesting
+    from .limits import Malformed, ReadingLimits, check_nesting
     from .torch_formats import read_pickle, read_zip
 
     data = memoryview(_read(path)).toreadonly()
@@ -46,7 +46,7 @@ def read_file(path: Path) -> Any:
         raise WeightsError(
             f"weights {path}: it is an ONNX graph; save the network that it was exported from; {_WANTED}"
         )
-    limits = Limits(len(data))
+    limits = ReadingLimits(len(data))
     try:
         found = read_zip(data, limits) if bytes(data[:4]) == b"PK\x03\x04" else read_pickle(data, limits)
         check_nesting(found)

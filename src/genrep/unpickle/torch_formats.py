@@ -10,15 +10,15 @@ from torch import Tensor
 from .archive import Archive
 from .arrays import empty_storage, fill, storage_dtype
 from .calls import KNOWN, raw
-from .limits import Limits, Malformed, show
-from .literals import Source
+from .limits import Malformed, ReadingLimits, show
+from .literals import Cursor
 from .machine import Machine
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of the older format
 _VERSION = 1001
 
 
-def read_zip(data: memoryview, limits: Limits) -> Any:
+def read_zip(data: memoryview, limits: ReadingLimits) -> Any:
     """The object in a zip archive as ``torch.save`` writes it. Raises Malformed."""
     archive = Archive(data)
     order = bytes(archive.get("byteorder", b"little")).strip()
@@ -35,22 +35,22 @@ def read_zip(data: memoryview, limits: Limits) -> Any:
             fill(storages[name], content, big_endian=order == b"big")
         return _again(storages[name], name, dtype, numel)
 
-    return Machine(Source(archive.read("data.pkl")), limits, _KNOWN, persistent).run()
+    return Machine(Cursor(archive.read("data.pkl")), limits, _KNOWN, persistent).run()
 
 
-def read_pickle(data: memoryview, limits: Limits) -> Any:
+def read_pickle(data: memoryview, limits: ReadingLimits) -> Any:
     """The object in a pickle, or in a file of torch's older format. Raises Malformed."""
-    source = Source(data)
+    source = Cursor(data)
     first = Machine(source, limits, _KNOWN).run()
     return _Legacy(source, limits).read() if type(first) is int and first == MAGIC else first
 
 
-def read_legacy(data: memoryview, limits: Limits) -> Any:
+def read_legacy(data: memoryview, limits: ReadingLimits) -> Any:
     """The object in a file of torch's older format inside of another file. Raises Malformed."""
     if not limits.nesting:
         raise Malformed("it nests files in files")
     limits.nesting -= 1
-    source = Source(data)
+    source = Cursor(data)
     if Machine(source, limits, _KNOWN).run() != MAGIC:
         raise Malformed("it nests a file that is none of torch's")
     found = _Legacy(source, limits).read()
@@ -62,8 +62,8 @@ def read_legacy(data: memoryview, limits: Limits) -> Any:
 class _Legacy:
     """What follows the magic number: version, system, object, keys of storages, then each storage's count and data."""
 
-    source: Source
-    limits: Limits
+    source: Cursor
+    limits: ReadingLimits
     storages: dict[str, Tensor] = field(default_factory=dict)
     claimed: int = 0
 
@@ -127,7 +127,7 @@ def _part(storage: Tensor, view: Any) -> Tensor:
     return storage[offset : offset + size]
 
 
-def _nested(limits: Limits, content: Any) -> Any:
+def _nested(limits: ReadingLimits, content: Any) -> Any:
     """``torch.storage._load_from_bytes``: torch would unpickle again here; so do we, with the same machine."""
     return read_legacy(memoryview(raw(content)), limits)
 

@@ -245,7 +245,7 @@ def test_a_part_that_the_one_before_removed_is_not_written(tmp_path, monkeypatch
     def late(descriptor):
         calls.append(descriptor)
         if len(calls) == 1:  # the other process ends between the opening and the locking
-            part.Part.place(tmp_path / "net.pkl").unlink()
+            part.PartFile.place(tmp_path / "net.pkl").unlink()
         return real(descriptor)
 
     monkeypatch.setattr(part, "_lock", late)

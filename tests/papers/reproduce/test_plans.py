@@ -17,7 +17,7 @@ from genrep.images.sets import DATASETS, list_split
 from genrep.papers.cli import group as evaluate
 from genrep.papers.figure3.__main__ import figure3
 from genrep.papers.report.papers import find_row, published
-from genrep.papers.reproduce.planning import Plan, make_plan
+from genrep.papers.reproduce.planning import TablePlan, make_plan
 from genrep.papers.reproduce.reporting import delta_entries
 from genrep.papers.reproduce.scheduling import shipped_rates
 from genrep.papers.reproduce.specs import SCALES, read_method, read_scale, read_table, table_names
@@ -34,7 +34,7 @@ COMMANDS = {"genrep.train": train, "genrep.papers.reproduce.subset": subset, "ge
 
 
 @cache
-def plan(table: str, scale: str) -> Plan:
+def plan(table: str, scale: str) -> TablePlan:
     return make_plan(table, scale)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from genrep.files import locked_folder
 from genrep.papers.reproduce import scheduling
-from genrep.papers.reproduce.scheduling import Estimate, Estimates, Scheduler, record_path, total_of
+from genrep.papers.reproduce.scheduling import Estimates, Scheduler, TimeEstimate, record_path, total_of
 from genrep.papers.reproduce.tasks import open_tasks, read_record
 
 COUNT = "open('begun', 'a').write(out.name.rpartition('-')[0] + ' ')"
@@ -182,7 +182,7 @@ def test_estimates_are_of_the_same_kind_on_the_same_hardware(stub: Make, slots: 
     (slot,) = slots(1)
     longer = type(task)(**_fields(task))
     assert Estimates(tmp_path, slot).seconds(longer) == pytest.approx(20.0)
-    assert total_of(map(Estimates(tmp_path, slot).of, [longer, task])) == Estimate(seconds=20.0, unknown=1)
+    assert total_of(map(Estimates(tmp_path, slot).of, [longer, task])) == TimeEstimate(seconds=20.0, unknown=1)
     other = type(slot)(**{**vars(slot), "name": "Other GPU"})
     assert Estimates(tmp_path, other).seconds(longer) is None
     path.write_text(json.dumps({**record, "like": "train x", "units": 10.0, "finished": False}))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from genrep.papers.report.papers import find_row
-from genrep.papers.reproduce.planning import Plan, make_plan
+from genrep.papers.reproduce.planning import TablePlan, make_plan
 from genrep.papers.reproduce.reporting import delta_entries
 from genrep.papers.reproduce.specs import SCALES, read_fit, read_method, read_scale, table_names
 from genrep.papers.reproduce.tasks import Task, all_tasks
@@ -16,7 +16,7 @@ from genrep.train.data.order import subset_size
 
 
 @cache
-def plan(table: str, scale: str) -> Plan:
+def plan(table: str, scale: str) -> TablePlan:
     return make_plan(table, scale)
 
 
@@ -35,7 +35,7 @@ def test_sample_sweeps_have_the_same_rates(table: str, scale: str) -> None:
 
 
 def test_real_trainings_have_as_many_images_as_generated_ones_have_pairs(tmp_path: Path) -> None:
-    def limits(found: Plan) -> set[float]:
+    def limits(found: TablePlan) -> set[float]:
         rows = [row for row in found.rows if row.spec.data in ("real", "mixed")]
         return {float(option(task, "--limit") or 1) for row in rows for task in row.runs}
 

@@ -13,7 +13,7 @@ import pytest
 from genrep.generate.cli import cli
 from genrep.generate.recipes.recipe import framed_shape, load_recipe
 from genrep.papers.reproduce import specs
-from genrep.papers.reproduce.planning import Plan, make_plan
+from genrep.papers.reproduce.planning import TablePlan, make_plan
 from genrep.papers.reproduce.specs import image_shape, read_table, table_names
 from genrep.papers.reproduce.tasks import Task, all_tasks
 
@@ -26,7 +26,7 @@ WHOLE = {
 
 
 @cache
-def plan(table: str, scale: str = "full") -> Plan:
+def plan(table: str, scale: str = "full") -> TablePlan:
     return make_plan(table, scale)
 
 

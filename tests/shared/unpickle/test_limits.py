@@ -166,7 +166,7 @@ ENDLESS = [b"]", b"}", b"\x8f", b"(", b"N\x94", b"cx\ny\n)R", b"N2", b"cx\ny\n",
 @pytest.mark.parametrize("operation", ENDLESS)
 def test_endless_small_objects_are_refused(operation):
     content = memoryview(b"\x80\x04(" + operation * 20_000 + b"l.")
-    allowance = limits.Limits(len(content), operations=10_000)
+    allowance = limits.ReadingLimits(len(content), operations=10_000)
     tracemalloc.start()
     with pytest.raises(limits.Malformed, match="operations, which no weights file needs"):
         read_pickle(content, allowance)
@@ -196,7 +196,7 @@ def test_a_quoted_string_takes_what_its_line_takes(cost):
 def test_the_limit_of_operations_holds_in_nested_files():
     def read(times):
         content = memoryview(b"\x80\x04(" + (storage(1) + b"R") * times + b"l.")
-        return read_pickle(content, limits.Limits(len(content), operations=10_000))
+        return read_pickle(content, limits.ReadingLimits(len(content), operations=10_000))
 
     assert len(read(10)) == 10
     with pytest.raises(limits.Malformed, match="operations"):

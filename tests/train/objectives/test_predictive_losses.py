@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from genrep.errors import TrainingError
 from genrep.train.objectives import Setup, build_objective
 from genrep.train.objectives.heads import Queue, Target, momentum_at
-from genrep.train.objectives.negative_feature_transform import Mixing, draw_mixing, transformed_nce
+from genrep.train.objectives.negative_feature_transform import MixingDraws, draw_mixing, transformed_nce
 from genrep.train.objectives.nnclr import nearest, neighbour_nce
 from genrep.train.objectives.simsiam import negative_cosine
 
@@ -80,7 +80,7 @@ def test_one_sample_of_nnclr_has_loss_zero(random_views: Any) -> None:
 def test_feature_transform_equals_the_loop(random_views: Any) -> None:
     """Zhu et al. 2021: extrapolated positives, interpolated negatives."""
     q, k, queue = random_views(1, 3, 6, 0), random_views(1, 3, 6, 1), random_views(1, 5, 6, 2)
-    mixing = Mixing(positive=1.4, negative=0.3, order=torch.tensor([2, 0, 4, 1, 3]))
+    mixing = MixingDraws(positive=1.4, negative=0.3, order=torch.tensor([2, 0, 4, 1, 3]))
     total = 0.0
     for i in range(3):
         far = [1.4 * a - 0.4 * b for a, b in zip(q.rows[0][i], k.rows[0][i])]

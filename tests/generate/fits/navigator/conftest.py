@@ -8,7 +8,7 @@ from genrep.encoders import Projector
 from genrep.generate.fits import navigator as trainer
 from genrep.generate.fits import navigator_measure as compare
 from genrep.generate.fits.config import NavigatorConfig
-from genrep.generate.fits.source import Source, open_source
+from genrep.generate.fits.source import FrozenGenerator, open_frozen
 from genrep.generate.generators.base import LatentSpec
 from genrep.generate.generators.stylegan2.generator import StyleGAN2Generator
 from genrep.generate.generators.stylegan2.networks import StyleGAN2Config, StyleGAN2Network
@@ -69,7 +69,7 @@ def waves_folder(module_here):
 @pytest.fixture
 def waves(waves_folder):
     """Source of the plain waves."""
-    return open_source("wavegen:plain", None, torch.device("cpu"))
+    return open_frozen("wavegen:plain", None, torch.device("cpu"))
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def source_of(generator):
     """A generator without a file."""
     from genrep.generate.recipes.conditions import make_conditions
 
-    return Source(
+    return FrozenGenerator(
         generator=generator,
         recipe=Recipe(name="ours", family="module", views=view_from_json("none")),
         latent=generator.latent,

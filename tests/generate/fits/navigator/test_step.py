@@ -8,7 +8,7 @@ import torch
 
 from genrep.generate.fits.navigator import NavigatorTrainer
 from genrep.generate.fits.navigator_scope import Scope, make_scope, styles
-from genrep.generate.fits.source import open_source
+from genrep.generate.fits.source import open_frozen
 from genrep.infonce import info_nce
 from genrep.runs.metrics import Window
 from genrep.runs.processes import Processes
@@ -17,7 +17,7 @@ from genrep.seeding import derive
 
 def trainer_of(config, **changes):
     settings = config(**changes)
-    source = open_source(settings.gen, None, torch.device("cpu"))
+    source = open_frozen(settings.gen, None, torch.device("cpu"))
     return NavigatorTrainer(settings, source, make_scope(source, settings.chunks, settings.layers))
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from genrep.generate.fits.config import SteerConfig
-from genrep.generate.fits.source import open_source
+from genrep.generate.fits.source import open_frozen
 
 MODULE = '''
 import torch
@@ -98,7 +98,7 @@ def disc_folder(module_here):
 @pytest.fixture
 def discs(disc_folder):
     """Source of the plain discs."""
-    return open_source("discgen:plain", None, torch.device("cpu"))
+    return open_frozen("discgen:plain", None, torch.device("cpu"))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import torch
 from genrep.generate.fits import steering_measure as measure
 from genrep.generate.fits.config import SteerConfig
 from genrep.generate.fits.pictures import save_curves, save_sheet
-from genrep.generate.fits.source import open_source
+from genrep.generate.fits.source import open_frozen
 from genrep.generate.fits.steering import fit_steer, load_walks
 from genrep.generate.fits.steering_measure import Curve, content_weights, describe, is_gray, measure_walks, nearest_zoom
 from genrep.generate.fits.steering_targets import ROWS
@@ -98,8 +98,8 @@ def test_weights_are_the_distance_from_the_borders_colour_at_most_64_pixels_wide
 
 
 def test_gray_generators_are_measured_and_shown_in_one_colour(disc_folder):
-    source = open_source("discgen:gray", None, CPU)
-    assert is_gray(source, 0) and not is_gray(open_source("discgen:plain", None, CPU), 0)
+    source = open_frozen("discgen:gray", None, CPU)
+    assert is_gray(source, 0) and not is_gray(open_frozen("discgen:plain", None, CPU), 0)
     curves = measure_walks(source, true_walks(), images=8, seed=0, points=3)
     assert [curve.name for curve in curves][-1] == "color"
     np.testing.assert_allclose(curves[-1].effects, curves[-1].alphas, atol=1e-4)
@@ -135,7 +135,7 @@ def fashion(tmp_path_factory):
     out = tmp_path_factory.mktemp("fashion")
     settings = {"samples": 3520, "lr": 0.02, "checkpoint_samples": 10**6, "measure_images": 0}
     result = fit_steer(SteerConfig(gen="stylegan2_fashion", out=out, device="cpu", **settings))
-    source = open_source("stylegan2_fashion", None, CPU)
+    source = open_frozen("stylegan2_fashion", None, CPU)
     curves = measure_walks(source, load_walks(result.path).walks, images=96, seed=0, points=5)
     torch.set_num_threads(threads)
     return result, {curve.name: curve for curve in curves}

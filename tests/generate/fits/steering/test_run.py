@@ -13,7 +13,7 @@ import torch
 
 from genrep.errors import GeneratorError, RecipeError, ResumeError, Terminated, TrainingError, WeightsError
 from genrep.generate.fits.config import SteerConfig
-from genrep.generate.fits.source import open_source
+from genrep.generate.fits.source import open_frozen
 from genrep.generate.fits.steering import SteerTrainer, fit_steer, load_walks
 from genrep.generate.fits.steering_targets import ROWS
 from genrep.runs.metrics import Window
@@ -53,7 +53,7 @@ def test_untouched_components_stay_as_they_were_drawn(config):
     """The two that have no effect get no gradient: what is learned comes from images alone."""
     result = fit_steer(config(samples=320))
     walks = load_walks(result.path).walks
-    trainer = SteerTrainer(config("other"), open_source("discgen:plain", None, CPU))
+    trainer = SteerTrainer(config("other"), open_frozen("discgen:plain", None, CPU))
     assert torch.equal(walks[:, 6:], trainer.walks.detach()[:, 6:])
     assert not torch.equal(walks[:, :6], trainer.walks.detach()[:, :6])
 
@@ -226,7 +226,7 @@ def test_values_that_are_not_finite_end_the_run_before_they_are_saved(config):
 
 
 def test_classes_come_in_equal_numbers(disc_folder, config):
-    source = open_source("discgen:conditional", None, CPU)
+    source = open_frozen("discgen:conditional", None, CPU)
     source.generator.classes.clear()
     trainer = SteerTrainer(config(gen="discgen:conditional", batch_size=7), source)
     for _ in range(6):
@@ -243,7 +243,7 @@ def test_the_generator_stays_as_it_is(config, discs):
 
 
 def test_a_noisy_generator_shows_both_images_of_a_sample_the_same_noise(config, disc_folder, monkeypatch):
-    source = open_source("discgen:noisy", None, CPU)
+    source = open_frozen("discgen:noisy", None, CPU)
     trainer = SteerTrainer(config(gen="discgen:noisy"), source)
     seen = []
     monkeypatch.setattr("genrep.generate.fits.steering.draw_alphas", lambda seed, i: np.zeros((len(i), 8), np.float32))
