@@ -48,7 +48,7 @@ from genrep.generate.generators.probe import largest_values
 from genrep.generate.generators.stylegan2.network_config import StyleGAN2Config
 from genrep.generate.generators.stylegan2.networks import StyleGAN2Network
 from genrep.generate.pixels import DEFAULT_JPEG, to_uint8
-from genrep.generate.plans.plan import page_size, pair_bytes
+from genrep.generate.plans.build_plan import page_size, pair_bytes
 from genrep.generate.plans.resolve import make_plan
 from genrep.generate.recipes.recipe import load_recipe
 from genrep.generate.sources.open import OpenPairs

@@ -22,10 +22,10 @@ from genrep.encoders import ARCHS, DEVICES
 from genrep.runs.processes import join
 from genrep.train import TrainConfig
 from genrep.train.config import PRECISIONS
-from genrep.train.engine.plan import resolve
 from genrep.train.engine.run import timed
 from genrep.train.engine.samples import open_samples
 from genrep.train.engine.trainer import EncoderTrainer
+from genrep.train.engine.training_plan import resolve
 
 WARM_UP = 3  # steps: compilation, cuDNN's choices, the first touch of memory
 

@@ -47,7 +47,7 @@ def command(context: click.Context, /, preset: str | None, dry_run: bool, **give
     """
     config = from_options(TrainConfig, _with_preset(context, preset, given))
     if dry_run:
-        from .engine.plan import resolve
+        from .engine.training_plan import resolve
 
         print_config(resolve(config).settings())
         return

@@ -1,4 +1,4 @@
-"""What a run of ``genrep-train`` is asked for. engine/plan.py resolves it against the dataset and the machine."""
+"""What a run of ``genrep-train`` is asked for. engine/training_plan.py resolves it against the dataset and the machine."""
 
 from __future__ import annotations
 

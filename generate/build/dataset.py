@@ -19,8 +19,8 @@ from genrep.machine import cores
 from genrep.progress import note
 
 from ..generators.base import Generator
+from ..plans.build_plan import BuildPlan, shard_bytes
 from ..plans.config import BuildConfig, parse_part
-from ..plans.plan import BuildPlan, shard_bytes
 from ..plans.resolve import check_options, make_plan, resolve_views
 from ..recipes.recipe import Recipe, load_recipe
 from ..sources.base import LaunchSource, Source

@@ -18,8 +18,8 @@ from genrep.machine import cores
 from genrep.progress import note
 
 from ..pixels import default_encoding, parse_encoding
+from ..plans.build_plan import BuildPlan, pair_bytes, shard_pairs, small_page
 from ..plans.config import FolderConfig
-from ..plans.plan import BuildPlan, pair_bytes, shard_pairs, small_page
 from ..sources.base import OpenSource
 from ..sources.real import UNREADABLE_NAME, Fitting, OpenArrays, OpenFiles, take_census, whole_shapes
 from .output_folder import refuse_strangers

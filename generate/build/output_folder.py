@@ -16,7 +16,7 @@ from genrep.errors import ResumeError
 from genrep.files import is_clutter, lock, locked_folder, write_json
 from genrep.untrusted import read_object
 
-from ..plans.plan import BuildPlan
+from ..plans.build_plan import BuildPlan
 from ..sources.real import CENSUS_NAME, UNREADABLE_NAME
 
 BEGINNINGS = {BUILD_NAME, RECIPE_NAME, CENSUS_NAME, UNREADABLE_NAME}

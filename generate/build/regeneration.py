@@ -22,8 +22,8 @@ from genrep.errors import RecipeError
 from genrep.machine import cores
 from genrep.progress import Progress
 
+from ..plans.build_plan import BuildPlan
 from ..plans.config import BuildConfig
-from ..plans.plan import BuildPlan
 from ..plans.resolve import build_config, draw_one, make_plan, recipe_of, recipes_faults, short
 from ..recipes.recipe import Recipe
 from ..sources.base import Batch, LaunchSource, PendingBatch

@@ -18,7 +18,7 @@ from genrep.datasets_manifest.manifest import MANIFEST_NAME, Manifest, read_mani
 from genrep.errors import DatasetError, RecipeError
 from genrep.progress import Progress, note
 
-from ..plans.plan import BuildPlan
+from ..plans.build_plan import BuildPlan
 from ..sources.base import LaunchSource
 from .encoders import EncoderPool
 from .output_folder import claimed_folder

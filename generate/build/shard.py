@@ -20,7 +20,7 @@ from genrep.datasets_manifest.manifest import Shard as ShardRecord
 from genrep.datasets_manifest.manifest import shard_name, write_shard_record
 from genrep.images.turbojpeg import jpeg_encoder
 
-from ..plans.plan import BuildPlan
+from ..plans.build_plan import BuildPlan
 from ..sources.base import Batch, OpenSource, OutOfMemoryError, Source
 from .output_folder import claimed_plan
 

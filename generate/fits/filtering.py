@@ -30,8 +30,8 @@ from genrep.seeding import derive
 from ..views.filter_network import FILTER_FILE, FilterFacts, discriminator_loss, new_scorer, save_filter
 from .config import FilterConfig
 from .filtering_data import Material, load_real, open_for_filter, score_held_out
+from .frozen import Stopwatch, at_work
 from .pictures import save_extremes
-from .source import Stopwatch, at_work
 
 FACTS_FILE, SHEET_FILE = "filter.json", "extremes.png"
 

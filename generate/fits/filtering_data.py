@@ -27,7 +27,7 @@ from ..generators.probe import check_images
 from ..pixels import to_uint8
 from ..views.filter_network import MIN_SIDE, Scorer
 from .config import FilterConfig
-from .source import FrozenGenerator, open_frozen
+from .frozen import FrozenGenerator, open_frozen
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -32,9 +32,9 @@ from genrep.seeding import derive
 
 from ..views.navigators import NAVIGATOR_FILE, Walk, WalkFacts, load_walk, new_walk, save_walk
 from .config import POLICIES, NavigatorConfig
+from .frozen import FrozenGenerator, Stopwatch, at_work, open_frozen
 from .navigator_scope import PixelPolicy, Scope, change_of_fit, make_scope
 from .pictures import STRIP_COLUMNS, evenly, save_strip
-from .source import FrozenGenerator, Stopwatch, at_work, open_frozen
 
 FACTS_FILE, STRIP_FILE, WALKS = "navigator.json", "strip.png", "walks"
 WAY = phrase("try a lower {lr_f} or {lr_walk}")  # out of a training that has diverged

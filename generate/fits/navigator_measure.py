@@ -26,10 +26,10 @@ from genrep.untrusted import read_object
 from ..generators.base import LatentSpec
 from ..views.navigators import LoadedWalk, Walk, load_walk
 from .config import CompareConfig, DeltaConfig, NavigatorConfig
+from .frozen import FrozenGenerator, open_frozen
 from .navigator import build_estimator, build_policy
 from .navigator_scope import PixelPolicy, Scope, chunk_scope, make_scope
 from .pictures import save_bars
-from .source import FrozenGenerator, open_frozen
 
 
 def random_shift(like: Tensor, seed: int, indices: np.ndarray[Any, np.dtype[np.int64]]) -> Tensor:

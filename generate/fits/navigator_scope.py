@@ -21,7 +21,7 @@ from ..generators.base import LatentSpec
 from ..pixels import to_uint8
 from ..sources.open import mean_change
 from ..views.base import check_range
-from .source import Anchors, FrozenGenerator
+from .frozen import Anchors, FrozenGenerator
 
 if TYPE_CHECKING:
     from ..views.navigators import Walk

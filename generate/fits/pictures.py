@@ -16,8 +16,8 @@ from genrep.seeding import derive
 from ..pixels import to_uint8
 from ..views.navigators import Walk
 from .filtering_data import HeldOut, Material, sigmoid
+from .frozen import FrozenGenerator
 from .navigator_scope import Scope
-from .source import FrozenGenerator
 from .steering_measure import Curve, directions, is_gray
 from .steering_targets import ROWS, UNITS, anchors, frames
 

@@ -30,8 +30,8 @@ from genrep.tensor_files import safetensors_bytes
 from ..generators.base import read_safetensors
 from ..views.walks import FORMAT, WALKS_FILE
 from .config import SteerConfig
+from .frozen import FrozenGenerator, Stopwatch, at_work, open_frozen
 from .pictures import save_curves, save_sheet
-from .source import FrozenGenerator, Stopwatch, at_work, open_frozen
 from .steering_measure import Curve, measure_walks
 from .steering_targets import COLOR, ROWS, anchors, draw_alphas, frames, masked_error, warp
 

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from genrep.seeding import derive
 
-from .source import FrozenGenerator
+from .frozen import FrozenGenerator
 from .steering_targets import COLOR, MAX_SHIFT, ROWS, UNITS, ZOOM, Unit, anchors, frames, pixel_middles, sampling_grid
 
 POINTS = 9  # strengths per curve, evenly from the weakest to the strongest

@@ -24,7 +24,7 @@ from genrep import seeding
 from genrep.seeding import derive
 
 from ..pixels import framed
-from .source import FrozenGenerator
+from .frozen import FrozenGenerator
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

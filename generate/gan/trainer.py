@@ -35,7 +35,7 @@ from genrep.seeding import derive
 from genrep.tensor_files import safetensors_bytes
 from genrep.untrusted import read_object
 
-from ..fits.source import at_work
+from ..fits.frozen import at_work
 from ..generators.stylegan2.networks import StyleGAN2Config, StyleGAN2Network, channel_schedule
 from ..weights.cache import GAN_FACTS, GAN_WEIGHTS
 from .config import FitGanConfig

@@ -26,8 +26,8 @@ from ..views import GeneratorFacts, View, parse_view, view_from_json
 from ..views.base import Draw
 from ..views.filters import FilterSpec, parse_filter
 from ..weights.load import LoadedGenerator
+from .build_plan import BuildPlan, pair_bytes, shard_pairs, small_page
 from .config import BuildConfig, parse_part
-from .plan import BuildPlan, pair_bytes, shard_pairs, small_page
 
 
 def resolve_views(config: BuildConfig, recipe: Recipe) -> View:

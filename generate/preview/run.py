@@ -76,7 +76,7 @@ def preview_views(config: PreviewConfig) -> Preview:
     generator = open_generator(recipe, config.weights, device, config.generator_options()).generator
     latent = latent_spec(recipe, generator.latent)
     panels, left_out = make_panels(config, recipe, generator, latent)
-    source = Renderer.open(recipe, generator, device, classes=config.classes, count=config.num_anchors)
+    renderer = Renderer.open(recipe, generator, device, classes=config.classes, count=config.num_anchors)
     anchors = latent.sample(config.seed, np.arange(config.num_anchors, dtype=np.int64))
     shown = tuple(_show(panel, anchors, latent, config) for panel in panels)
     layout = make_layout(
@@ -91,7 +91,7 @@ def preview_views(config: PreviewConfig) -> Preview:
     # A generator's own noise comes from torch's stream, which is left as it was.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seeding.derive("preview", config.seed))
-        pixels = _draw(layout, source, anchors, shown)
+        pixels = _draw(layout, renderer, anchors, shown)
     save_png(config.out, pixels)
     return Preview(path=config.out, sheet=pixels, layout=layout, anchors=anchors, shown=shown, left_out=left_out)
 
@@ -109,14 +109,14 @@ def _show(panel: Panel, anchors: NDArray[np.float32], latent: LatentSpec, config
 
 
 def _draw(
-    layout: SheetLayout, source: Renderer, anchors: NDArray[np.float32], shown: tuple[Shown, ...]
+    layout: SheetLayout, renderer: Renderer, anchors: NDArray[np.float32], shown: tuple[Shown, ...]
 ) -> NDArray[np.uint8]:
     sheet = Sheet(layout)
-    for row, image in enumerate(source.images(anchors)):
-        sheet.put(image, source.names[row], layout.anchor_places(row))
+    for row, image in enumerate(renderer.images(anchors)):
+        sheet.put(image, renderer.names[row], layout.anchor_places(row))
     for number, item in enumerate(shown):
         for column in range(item.z.shape[1]):
-            for row, image in enumerate(source.images(anchors, item.panel.view, item.z[:, column])):
+            for row, image in enumerate(renderer.images(anchors, item.panel.view, item.z[:, column])):
                 label = show_distance(float(item.distances[row, column]))
                 sheet.put(image, label, [layout.place(number, column, row)])
     return sheet.pixels()

@@ -18,8 +18,8 @@ from genrep.files import digest_json
 
 from ..generators import base
 from ..generators.probe import require_sane
+from ..plans.build_plan import BuildPlan
 from ..plans.config import BuildConfig
-from ..plans.plan import BuildPlan
 from ..plans.resolve import make_plan, resolve_filter, resolve_views
 from ..recipes.recipe import Recipe, load_recipe
 from ..views import View

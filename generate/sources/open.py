@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..generators.base import Generator
+from ..plans.build_plan import BuildPlan
 from ..plans.config import BuildConfig
-from ..plans.plan import BuildPlan
 from ..plans.resolve import resolve_filter, resolve_views
 from ..recipes.recipe import Recipe, load_recipe
 from ..views.base import View

@@ -16,7 +16,7 @@ from genrep.errors import GeneratorError, Phrase, phrase
 from ..generators.base import Generator, LatentSpec
 from ..generators.probe import check_images, largest_values, require_sane
 from ..pixels import to_uint8
-from ..plans.plan import BuildPlan
+from ..plans.build_plan import BuildPlan
 from ..recipes.conditions import make_conditions
 from ..recipes.recipe import Recipe, latent_spec
 from ..views import View

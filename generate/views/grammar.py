@@ -163,65 +163,65 @@ def _kind(name: str, where: str | Phrase) -> type[View]:
     return kind
 
 
-def _view(value: Any, source: _Place) -> View:
-    if source.depth > MAX_DEPTH:
-        raise RecipeError.naming("{}: more than {} views in each other", source.where, MAX_DEPTH)
+def _view(value: Any, place: _Place) -> View:
+    if place.depth > MAX_DEPTH:
+        raise RecipeError.naming("{}: more than {} views in each other", place.where, MAX_DEPTH)
     if isinstance(value, str):
-        value = _table(value, source.where)
+        value = _table(value, place.where)
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-        raise RecipeError.naming("{}: wanted a table with a name", source.where)
+        raise RecipeError.naming("{}: wanted a table with a name", place.where)
     if len(value) == 1 and value["name"] in PRESETS:
         value = PRESETS[value["name"]]
-    kind = _kind(value["name"], source.where)
+    kind = _kind(value["name"], place.where)
     values = {key: item for key, item in value.items() if key != "name"}
     if kind is MixView:
-        return _mix(values, source)
+        return _mix(values, place)
     if kind is HierarchicalView:
-        return _hierarchical(values, source)
-    return _plain(kind, values, source)
+        return _hierarchical(values, place)
+    return _plain(kind, values, place)
 
 
-def _plain(kind: type[View], values: dict[str, Any], source: _Place) -> View:
+def _plain(kind: type[View], values: dict[str, Any], place: _Place) -> View:
     """A view whose parameters are numbers and texts, as its fields' defaults are; null stands for infinity."""
     defaults = {field.name: field.default for field in fields(kind)}
-    _check_keys(kind.name, values, set(defaults), source.where)
+    _check_keys(kind.name, values, set(defaults), place.where)
     converted: dict[str, Any] = {}
     for key, item in values.items():
         default = defaults[key]
         if isinstance(default, str):
             if not isinstance(item, str):
-                raise RecipeError.naming("{}: {}={!r} is not a text", source.where, key, item)
+                raise RecipeError.naming("{}: {}={!r} is not a text", place.where, key, item)
             converted[key] = item
         else:
-            number = _number(key, math.inf if item is None else item, source.where)
+            number = _number(key, math.inf if item is None else item, place.where)
             if isinstance(default, int) and not number.is_integer():
-                raise RecipeError.naming("{}: {}={!r} is not a whole number", source.where, key, item)
+                raise RecipeError.naming("{}: {}={!r} is not a whole number", place.where, key, item)
             converted[key] = int(number) if isinstance(default, int) else number
     if issubclass(kind, LearnedView):
-        _place(kind.file_key, converted, source)
+        _find_file(kind.file_key, converted, place)
     return kind(**converted)
 
 
-def _place(key: str, values: dict[str, Any], source: _Place) -> None:
+def _find_file(key: str, values: dict[str, Any], place: _Place) -> None:
     """Find the file of learned parameters: relative to the recipe, or by its digest."""
     path = values.get(key, "")
-    if path and source.strangers:
+    if path and place.strangers:
         raise RecipeError.naming(
-            "{}: {}={} names a file of this machine; wanted its digest alone", source.where, key, shown(path)
+            "{}: {}={} names a file of this machine; wanted its digest alone", place.where, key, shown(path)
         )
     if path:
-        values[key] = str((source.folder or Path()) / user_path(path))
-    elif values.get("digest") in source.paths:
-        values[key] = str(source.paths[values["digest"]])
+        values[key] = str((place.folder or Path()) / user_path(path))
+    elif values.get("digest") in place.paths:
+        values[key] = str(place.paths[values["digest"]])
     elif not values.get("digest"):
-        raise RecipeError.naming("{}: needs {}=FILE", source.where, key)
+        raise RecipeError.naming("{}: needs {}=FILE", place.where, key)
 
 
-def _mix(values: dict[str, Any], source: _Place) -> View:
-    _check_keys("mix", values, {"parts"}, source.where)
+def _mix(values: dict[str, Any], place: _Place) -> View:
+    _check_keys("mix", values, {"parts"}, place.where)
     choices = []
-    for number, part in enumerate(_parts(values, source)):
-        inner = replace(source, where=phrase("{}: part {}", source.where, number), depth=source.depth + 1)
+    for number, part in enumerate(_parts(values, place)):
+        inner = replace(place, where=phrase("{}: part {}", place.where, number), depth=place.depth + 1)
         _check_keys("mix's part", part, {"weight", "view"}, inner.where)
         choices.append(
             WeightedView(weight=_number("weight", part.get("weight"), inner.where), view=_view(part.get("view"), inner))
@@ -229,14 +229,14 @@ def _mix(values: dict[str, Any], source: _Place) -> View:
     return MixView(parts=tuple(choices))
 
 
-def _hierarchical(values: dict[str, Any], source: _Place) -> View:
-    _check_keys("hierarchical", values, {"over", "parts"}, source.where)
+def _hierarchical(values: dict[str, Any], place: _Place) -> View:
+    _check_keys("hierarchical", values, {"over", "parts"}, place.where)
     over = values.get("over")
     if over not in OVER:
-        raise RecipeError.naming("{}: over={!r}, wanted one of {}", source.where, over, one_of(over, OVER))
+        raise RecipeError.naming("{}: over={!r}, wanted one of {}", place.where, over, one_of(over, OVER))
     parts = []
-    for number, part in enumerate(_parts(values, source)):
-        inner = replace(source, where=phrase("{}: part {}", source.where, number), depth=source.depth + 1)
+    for number, part in enumerate(_parts(values, place)):
+        inner = replace(place, where=phrase("{}: part {}", place.where, number), depth=place.depth + 1)
         _check_keys("hierarchical's part", part, {over, "view"}, inner.where)
         first, last = check_range(str(part.get(over)), None, phrase("{}: {}", inner.where, over), over)
         view = None if part.get("view") is None else _view(part["view"], inner)
@@ -244,10 +244,10 @@ def _hierarchical(values: dict[str, Any], source: _Place) -> View:
     return HierarchicalView(over=over, parts=tuple(sorted(parts, key=lambda part: part.first)))
 
 
-def _parts(values: dict[str, Any], source: _Place) -> list[dict[str, Any]]:
+def _parts(values: dict[str, Any], place: _Place) -> list[dict[str, Any]]:
     parts = values.get("parts")
     if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
-        raise RecipeError.naming("{}: parts: wanted a list of tables", source.where)
+        raise RecipeError.naming("{}: parts: wanted a list of tables", place.where)
     return parts
 
 

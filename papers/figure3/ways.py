@@ -139,7 +139,7 @@ def write_sets(root: Path, images: NDArray[np.uint8], encoding: str, count: int)
 
     from genrep.datasets_manifest import Shard, build_manifest, field_table, shard_name, write_manifest
     from genrep.generate.build.shard import ShardWriter
-    from genrep.generate.plans.plan import page_size
+    from genrep.generate.plans.build_plan import page_size
     from genrep.generate.sources.base import Batch
 
     table = field_table(images.shape[1:3], encoding, num_positives=1, z_anchor=[LATENT])

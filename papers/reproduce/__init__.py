@@ -5,7 +5,7 @@
     specs.py           reads these files
     config.py          what the command is asked for
     tasks.py           Task: one call of a command with its config, in a folder named by the digest of its settings
-    sources.py planning.py  a table at a scale becomes rows and tasks
+    inputs.py planning.py   a table at a scale becomes rows and tasks
     scheduling.py      runs them, a process per GPU, and keeps their times; rates.toml has those of another machine
     run.py reporting.py  the whole, and the page in the end
     dry_run.py works.py    the dry run: hours and bytes, as measured or on stated hardware (hardware.toml)

@@ -10,7 +10,7 @@ from genrep.errors import one_of
 from genrep.files import digest_json, sha256_file
 from genrep.images.sets import SETS
 
-from .sources import ROOT, InputPlanner, is_online
+from .inputs import ROOT, InputPlanner, is_online
 from .specs import EvaluationSpec, RowSpec, ScaleSpec, read_method, read_scale, read_table
 from .tasks import DIGITS, VERBS, Settings, Task, all_tasks, config_of
 
@@ -90,9 +90,9 @@ def make_plan(
     asked = [row for row in spec.rows if not rows or row.id in rows]
     kept = [row for row in asked if row.encoder is None or row.encoder in given]
     lacking = [f"{row.name}: left out, for want of --encoder {row.encoder}=FILE." for row in asked if row not in kept]
-    planner = Planner(how, sources := InputPlanner(how, dict(weights or {}), role=spec.role), given)
+    planner = Planner(how, inputs := InputPlanner(how, dict(weights or {}), role=spec.role), given)
     planned = tuple(planner.row(row, seeds or how.seeds) for row in kept)
-    return _checked(TablePlan(title=spec.title, says=(*spec.says, *lacking, *sources.says()), rows=planned))
+    return _checked(TablePlan(title=spec.title, says=(*spec.says, *lacking, *inputs.says()), rows=planned))
 
 
 def _checked(plan: TablePlan) -> TablePlan:
@@ -105,8 +105,8 @@ def _checked(plan: TablePlan) -> TablePlan:
 class Planner:
     """Makes the tasks of rows at one scale."""
 
-    def __init__(self, scale: ScaleSpec, sources: InputPlanner, encoders: Mapping[str, str]) -> None:
-        self.scale, self.sources, self.encoders = scale, sources, encoders
+    def __init__(self, scale: ScaleSpec, inputs: InputPlanner, encoders: Mapping[str, str]) -> None:
+        self.scale, self.inputs, self.encoders = scale, inputs, encoders
 
     def row(self, spec: RowSpec, seeds: tuple[int, ...]) -> PlannedRow:
         """A row with its tasks."""
@@ -126,10 +126,10 @@ class Planner:
     # Training
 
     def _run(self, spec: RowSpec, seed: int) -> Task:
-        samples, options = self.sources.samples(spec), self._method(spec)
+        samples, options = self.inputs.samples(spec), self._method(spec)
         what = "online" if is_online(spec, self.scale) else spec.data
         same = {key: value for key, value in options.items() if key not in CHEAP}
-        like = f"train {what} {samples.name.partition('-')[0]} {self.sources.num_pairs(spec)} {'steps' in options}"
+        like = f"train {what} {samples.name.partition('-')[0]} {self.inputs.num_pairs(spec)} {'steps' in options}"
         given = {**samples.given, **options, "seed": seed}
         config = config_of("train", {**given, "out": ""})
         return Task(
@@ -167,7 +167,7 @@ class Planner:
 
     def _limit(self, spec: RowSpec) -> float | None:
         """Part of the samples: of a whole real set no more images than the scale has pairs."""
-        images = self.sources.stand_in.get("real_images", 0)
+        images = self.inputs.stand_in.get("real_images", 0)
         if spec.data in ("real", "mixed") and images > self.scale.num_pairs:
             return self.scale.num_pairs / images
         return spec.limit
@@ -188,7 +188,7 @@ class Planner:
     def _evaluations(self, spec: RowSpec, measured: MeasuredEncoder) -> list[Task]:
         """Reduced, every way of the scale on its one real set; else those that the row names, with their sets."""
         if self.scale.reduced:
-            real, subset = self.sources.real(spec)
+            real, subset = self.inputs.real(spec)
             every = [(name, real, subset) for name in self.scale.evaluations]
         else:
             every = [(name, dataset, None) for name, _, dataset in (text.partition(":") for text in spec.evaluations)]
@@ -224,7 +224,7 @@ class Planner:
 
     def _delta(self, spec: RowSpec) -> Task:
         """How far a learned view moves a latent."""
-        fit, anchors = self.sources.fit(spec, spec.walk or ""), self.scale.delta_anchors
+        fit, anchors = self.inputs.fit(spec, spec.walk or ""), self.scale.delta_anchors
         return Task(
             verb=VERBS["measure-delta"],
             label=f"delta-{fit.label}",

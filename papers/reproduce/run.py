@@ -12,10 +12,10 @@ from genrep.images.sets import SETS, load_pair
 from genrep.progress import note
 
 from .config import ReproduceConfig
+from .inputs import ROOT
 from .planning import TablePlan, make_plan
 from .reporting import make_report, seeds_there
 from .scheduling import Scheduler, Slot, find_slots
-from .sources import ROOT
 from .specs import read_scale
 from .tasks import Task, open_tasks
 

@@ -29,7 +29,7 @@ GOOD = {
 @pytest.mark.parametrize("entry", [entry for entry in entries() if entry.make], ids=lambda entry: entry.name)
 def test_the_command_of_an_entry_makes_the_dataset_that_it_names(entry: catalogue.Entry) -> None:
     from genrep.generate import BuildConfig
-    from genrep.generate.plans.plan import shard_bytes
+    from genrep.generate.plans.build_plan import shard_bytes
     from genrep.generate.plans.resolve import make_plan
     from genrep.generate.recipes.recipe import load_recipe
     from genrep.generate.weights.load import open_generator

@@ -13,7 +13,7 @@ from genrep.generate.build import dataset as estimate
 from genrep.generate.build import plan_dataset
 from genrep.generate.build.shard import ShardWriter
 from genrep.generate.cli import cli
-from genrep.generate.plans.plan import page_size, shard_bytes
+from genrep.generate.plans.build_plan import page_size, shard_bytes
 from genrep.generate.sources.base import Batch
 
 

@@ -11,7 +11,7 @@ from genrep.cli import invoke
 from genrep.errors import RecipeError, WeightsError
 from genrep.generate import Generator, load_generator
 from genrep.generate.cli import cli
-from genrep.generate.fits.source import open_frozen
+from genrep.generate.fits.frozen import open_frozen
 from genrep.generate.pixels import to_uint8
 from genrep.generate.plans.resolve import recipe_of
 from genrep.generate.recipes.recipe import known_recipes, load_recipe

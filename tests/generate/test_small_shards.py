@@ -9,7 +9,7 @@ from genrep.datasets_manifest.recovery.rebuild import RebuildConfig, rebuild
 from genrep.datasets_manifest.schema import field_table
 from genrep.generate import BuildConfig, build_dataset
 from genrep.generate.plans import resolve
-from genrep.generate.plans.plan import page_size, shard_bytes
+from genrep.generate.plans.build_plan import page_size, shard_bytes
 
 PAIR = 2 * 3 * 32 * 32 + 2 * 4 * 128  # bytes: two raw images and two latents of the embedded generator
 

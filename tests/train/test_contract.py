@@ -11,7 +11,7 @@ import pytest
 from genrep.errors import DataError
 from genrep.train import TrainConfig, read_run
 from genrep.train.contract import CIRCUMSTANCES, FREE, RUN_VERSION, VERSION
-from genrep.train.engine.plan import TrainingPlan
+from genrep.train.engine.training_plan import TrainingPlan
 
 MACHINES = {"versions", "threads"}  # beside the plan in config.json
 

@@ -11,7 +11,7 @@ import pytest
 
 from genrep.errors import ConfigError, DatasetError, TrainingError
 from genrep.train.config import TrainConfig
-from genrep.train.engine.plan import TrainingPlan, resolve
+from genrep.train.engine.training_plan import TrainingPlan, resolve
 
 MakeDataset = Callable[..., Path]
 

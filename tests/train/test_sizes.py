@@ -23,9 +23,9 @@ from genrep.train.cli import command
 from genrep.train.data.outputs import Crops
 from genrep.train.data.sets import open_sets
 from genrep.train.engine import run as run_module
-from genrep.train.engine.plan import resolve
 from genrep.train.engine.samples import open_samples
 from genrep.train.engine.trainer import EncoderTrainer
+from genrep.train.engine.training_plan import resolve
 
 MakeDataset = Callable[..., Path]
 CROPS = Crops(views=PIXEL_VIEWS["simclr"], seed=3, size=12, num_views=2)

@@ -13,7 +13,7 @@ from genrep.images.labelled import LabelledImages, MissingDataset
 from genrep.images.sets import is_small, load_images
 from genrep.knn import knn_top1
 
-from .plan import TrainingPlan
+from .training_plan import TrainingPlan
 
 MOST_TRAINING_IMAGES = 50_000  # in the table that neighbours come from: a signal, not a result
 

@@ -36,10 +36,10 @@ from ..config import TrainConfig
 from ..data.loader import Batch
 from ..objectives.base import Decoder
 from ..objectives.pairs import measures
-from .plan import TrainingPlan, resolve
 from .records import Alarms, Board, draw_curves
 from .samples import Samples, open_samples
 from .trainer import EncoderTrainer
+from .training_plan import TrainingPlan, resolve
 
 if TYPE_CHECKING:
     from .knn import LiveKnn

@@ -19,8 +19,8 @@ from genrep.runs.processes import Processes
 from ..objectives import Output, Setup, Step, build_objective
 from ..objectives.base import Decoder
 from .optimiser import build_optimiser, set_rate
-from .plan import TrainingPlan
 from .samples import SampleFacts
+from .training_plan import TrainingPlan
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

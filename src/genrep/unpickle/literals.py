@@ -76,15 +76,15 @@ def python2_string(raw: memoryview | bytes) -> str | bytes:
         return bytes(raw)
 
 
-def _decimal(source: Cursor) -> int | bool:
-    line = source.line(_NUMBER)
+def _decimal(cursor: Cursor) -> int | bool:
+    line = cursor.line(_NUMBER)
     return line == b"01" if line in (b"00", b"01") else int(line)
 
 
-def _quoted(source: Cursor) -> str | bytes:
-    line = source.line().strip()
+def _quoted(cursor: Cursor) -> str | bytes:
+    line = cursor.line().strip()
     if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in b"'\"":
-        raise Malformed(f"it has a string without quotes before byte {source.at}")
+        raise Malformed(f"it has a string without quotes before byte {cursor.at}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of escapes that are none, which stay as they are
         return python2_string(
@@ -92,36 +92,36 @@ def _quoted(source: Cursor) -> str | bytes:
         )  # Python's own of protocol 0, in as much memory as the line
 
 
-def _number(source: Cursor, width: int) -> int:
-    size = source.unsigned(width)
+def _number(cursor: Cursor, width: int) -> int:
+    size = cursor.unsigned(width)
     if size > _NUMBER:
-        raise Malformed(f"it has an integer of {size} bytes before byte {source.at}")
-    return source.signed(size)
+        raise Malformed(f"it has an integer of {size} bytes before byte {cursor.at}")
+    return cursor.signed(size)
 
 
 # By the operation's byte (https://docs.python.org/3/library/pickletools.html).
 LITERALS: dict[int, Callable[[Cursor], Any]] = {
-    ord("N"): lambda source: None,
-    0x88: lambda source: True,
-    0x89: lambda source: False,
+    ord("N"): lambda cursor: None,
+    0x88: lambda cursor: True,
+    0x89: lambda cursor: False,
     ord("I"): _decimal,
-    ord("L"): lambda source: int(source.line(_NUMBER).rstrip(b"L")),
-    ord("J"): lambda source: source.signed(4),
-    ord("K"): lambda source: source.unsigned(1),
-    ord("M"): lambda source: source.unsigned(2),
-    0x8A: lambda source: _number(source, 1),
-    0x8B: lambda source: _number(source, 4),
-    ord("F"): lambda source: float(source.line(_NUMBER)),
-    ord("G"): lambda source: struct.unpack(">d", source.take(8))[0],
+    ord("L"): lambda cursor: int(cursor.line(_NUMBER).rstrip(b"L")),
+    ord("J"): lambda cursor: cursor.signed(4),
+    ord("K"): lambda cursor: cursor.unsigned(1),
+    ord("M"): lambda cursor: cursor.unsigned(2),
+    0x8A: lambda cursor: _number(cursor, 1),
+    0x8B: lambda cursor: _number(cursor, 4),
+    ord("F"): lambda cursor: float(cursor.line(_NUMBER)),
+    ord("G"): lambda cursor: struct.unpack(">d", cursor.take(8))[0],
     ord("S"): _quoted,
-    ord("T"): lambda source: python2_string(source.take(source.unsigned(4))),
-    ord("U"): lambda source: python2_string(source.take(source.unsigned(1))),
-    ord("V"): lambda source: codecs.raw_unicode_escape_decode(source.line())[0],
-    ord("X"): lambda source: text(source.take(source.unsigned(4))),
-    0x8C: lambda source: text(source.take(source.unsigned(1))),
-    0x8D: lambda source: text(source.take(source.unsigned(8))),
-    ord("B"): lambda source: data(source.take(source.unsigned(4))),
-    ord("C"): lambda source: data(source.take(source.unsigned(1))),
-    0x8E: lambda source: data(source.take(source.unsigned(8))),
-    0x96: lambda source: changeable(source.take(source.unsigned(8))),
+    ord("T"): lambda cursor: python2_string(cursor.take(cursor.unsigned(4))),
+    ord("U"): lambda cursor: python2_string(cursor.take(cursor.unsigned(1))),
+    ord("V"): lambda cursor: codecs.raw_unicode_escape_decode(cursor.line())[0],
+    ord("X"): lambda cursor: text(cursor.take(cursor.unsigned(4))),
+    0x8C: lambda cursor: text(cursor.take(cursor.unsigned(1))),
+    0x8D: lambda cursor: text(cursor.take(cursor.unsigned(8))),
+    ord("B"): lambda cursor: data(cursor.take(cursor.unsigned(4))),
+    ord("C"): lambda cursor: data(cursor.take(cursor.unsigned(1))),
+    0x8E: lambda cursor: data(cursor.take(cursor.unsigned(8))),
+    0x96: lambda cursor: changeable(cursor.take(cursor.unsigned(8))),
 }

@@ -19,19 +19,19 @@ Persistent = Callable[[Any], Any]
 
 
 class Machine:
-    """One pickle in ``source``. ``known``: the calls that are made, by name.
+    """One pickle in ``cursor``. ``known``: the calls that are made, by name.
 
     ``persistent`` answers its persistent ids; without it, they are refused.
     """
 
     def __init__(
         self,
-        source: Cursor,
+        cursor: Cursor,
         limits: ReadingLimits,
         known: Mapping[str, Constructor],
         persistent: Persistent | None = None,
     ):
-        self.source = source
+        self.cursor = cursor
         self.limits = limits
         self.known = known
         self.persistent = persistent
@@ -40,18 +40,18 @@ class Machine:
         self.memo: dict[int, Any] = {}
 
     def run(self) -> Any:
-        """The object; ``source`` then stands behind the pickle. Raises Malformed for whatever else there is."""
-        source, limits, data = self.source, self.limits, self.source.data
-        at, end = source.at, len(data)
+        """The object; ``cursor`` then stands behind the pickle. Raises Malformed for whatever else there is."""
+        cursor, limits, data = self.cursor, self.limits, self.cursor.data
+        at, end = cursor.at, len(data)
         try:
-            while (at := source.at) < end:
+            while (at := cursor.at) < end:
                 operation = data[at]
-                source.at = at + 1
+                cursor.at = at + 1
                 limits.operations -= 1
                 if limits.operations < 0:
                     limits.operate(0)  # raises
                 if (literal := LITERALS.get(operation)) is not None:
-                    self.stack.append(literal(source))
+                    self.stack.append(literal(cursor))
                 elif operation == 0x2E:  # STOP
                     return self.stack.pop()
                 elif (step := _STEPS.get(operation)) is not None:
@@ -164,20 +164,20 @@ def _frozen(machine: Machine) -> None:
 
 
 def _get(width: int) -> Step:
-    return lambda machine: machine.stack.append(machine.memo[machine.source.unsigned(width)])
+    return lambda machine: machine.stack.append(machine.memo[machine.cursor.unsigned(width)])
 
 
 def _put(width: int) -> Step:
-    return lambda machine: machine.memo.__setitem__(machine.source.unsigned(width), machine.stack[-1])
+    return lambda machine: machine.memo.__setitem__(machine.cursor.unsigned(width), machine.stack[-1])
 
 
 def _line_number(machine: Machine) -> int:
-    return int(machine.source.line(20))
+    return int(machine.cursor.line(20))
 
 
 def _extension(width: int) -> Step:
     return lambda machine: machine.stack.append(
-        machine.global_("copyreg.extension", str(machine.source.unsigned(width)))
+        machine.global_("copyreg.extension", str(machine.cursor.unsigned(width)))
     )
 
 
@@ -194,7 +194,7 @@ def _pop(machine: Machine) -> None:
 
 
 def _named(machine: Machine) -> Global:
-    module, name = (str(machine.source.line(_NAME), "utf-8") for _ in range(2))
+    module, name = (str(machine.cursor.line(_NAME), "utf-8") for _ in range(2))
     return machine.global_(module, name)
 
 
@@ -239,13 +239,13 @@ def _some(machine: Machine, count: int) -> list[Any]:
 
 
 def _protocol(machine: Machine) -> None:
-    if (protocol := machine.source.unsigned(1)) > 5:
+    if (protocol := machine.cursor.unsigned(1)) > 5:
         raise Malformed(f"its pickle has protocol {protocol}; 0 to 5 are known")
 
 
 def _frame(machine: Machine) -> None:
-    if (length := machine.source.unsigned(8)) > machine.source.left:
-        raise Malformed(f"it claims a frame of {length} bytes, where {machine.source.left} are left")
+    if (length := machine.cursor.unsigned(8)) > machine.cursor.left:
+        raise Malformed(f"it claims a frame of {length} bytes, where {machine.cursor.left} are left")
 
 
 _STEPS: dict[int, Step] = {
@@ -289,6 +289,6 @@ _STEPS: dict[int, Step] = {
     ord("i"): _instance,
     ord("o"): _object,
     ord("b"): _build,
-    ord("P"): lambda machine: machine.persist(str(machine.source.line(_NAME), "ascii")),
+    ord("P"): lambda machine: machine.persist(str(machine.cursor.line(_NAME), "ascii")),
     ord("Q"): lambda machine: machine.persist(machine.stack.pop()),
 }

@@ -40,9 +40,9 @@ def read_zip(data: memoryview, limits: ReadingLimits) -> Any:
 
 def read_pickle(data: memoryview, limits: ReadingLimits) -> Any:
     """The object in a pickle, or in a file of torch's older format. Raises Malformed."""
-    source = Cursor(data)
-    first = Machine(source, limits, _KNOWN).run()
-    return _Legacy(source, limits).read() if type(first) is int and first == MAGIC else first
+    cursor = Cursor(data)
+    first = Machine(cursor, limits, _KNOWN).run()
+    return _Legacy(cursor, limits).read() if type(first) is int and first == MAGIC else first
 
 
 def read_legacy(data: memoryview, limits: ReadingLimits) -> Any:
@@ -50,10 +50,10 @@ def read_legacy(data: memoryview, limits: ReadingLimits) -> Any:
     if not limits.nesting:
         raise Malformed("it nests files in files")
     limits.nesting -= 1
-    source = Cursor(data)
-    if Machine(source, limits, _KNOWN).run() != MAGIC:
+    cursor = Cursor(data)
+    if Machine(cursor, limits, _KNOWN).run() != MAGIC:
         raise Malformed("it nests a file that is none of torch's")
-    found = _Legacy(source, limits).read()
+    found = _Legacy(cursor, limits).read()
     limits.nesting += 1
     return found
 
@@ -62,29 +62,29 @@ def read_legacy(data: memoryview, limits: ReadingLimits) -> Any:
 class _Legacy:
     """What follows the magic number: version, system, object, keys of storages, then each storage's count and data."""
 
-    source: Cursor
+    cursor: Cursor
     limits: ReadingLimits
     storages: dict[str, Tensor] = field(default_factory=dict)
     claimed: int = 0
 
     def read(self) -> Any:
-        version = Machine(self.source, self.limits, _KNOWN).run()
+        version = Machine(self.cursor, self.limits, _KNOWN).run()
         if version != _VERSION:
             raise Malformed(f"torch's older format has version {show(version)}; {_VERSION} is known")
         Machine(
-            self.source, self.limits, _KNOWN
+            self.cursor, self.limits, _KNOWN
         ).run()  # of the system that wrote it: its data are little-endian on any
-        found = Machine(self.source, self.limits, _KNOWN, self._persistent).run()
-        keys = Machine(self.source, self.limits, _KNOWN).run()
+        found = Machine(self.cursor, self.limits, _KNOWN, self._persistent).run()
+        keys = Machine(self.cursor, self.limits, _KNOWN).run()
         if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
             raise Malformed("its list of storages is none")
         if sorted(keys) != sorted(self.storages):
             raise Malformed(f"it has the data of {len(keys)} storages for {len(self.storages)} that are used")
         for key in keys:
-            count, storage = self.source.signed(8), self.storages[key]
+            count, storage = self.cursor.signed(8), self.storages[key]
             if count != storage.numel():
                 raise Malformed(f"it has a storage of {storage.numel()} numbers with the data of {count}")
-            fill(storage, self.source.take(storage.nbytes))
+            fill(storage, self.cursor.take(storage.nbytes))
         return found
 
     def _persistent(self, key: Any) -> Any:
@@ -94,7 +94,7 @@ class _Legacy:
         kind, name, numel = _storage_id(key[:5] if isinstance(key, tuple) and len(key) == 6 else key)
         dtype = storage_dtype(kind)
         if name not in self.storages:
-            self.storages[name] = empty_storage(self.limits, dtype, numel, self.source.left - self.claimed)
+            self.storages[name] = empty_storage(self.limits, dtype, numel, self.cursor.left - self.claimed)
             self.claimed += self.storages[name].nbytes
         return _part(_again(self.storages[name], name, dtype, numel), view)
 

@@ -8,7 +8,7 @@ from genrep.encoders import Projector
 from genrep.generate.fits import navigator as trainer
 from genrep.generate.fits import navigator_measure as compare
 from genrep.generate.fits.config import NavigatorConfig
-from genrep.generate.fits.source import FrozenGenerator, open_frozen
+from genrep.generate.fits.frozen import FrozenGenerator, open_frozen
 from genrep.generate.generators.base import LatentSpec
 from genrep.generate.generators.stylegan2.generator import StyleGAN2Generator
 from genrep.generate.generators.stylegan2.networks import StyleGAN2Config, StyleGAN2Network

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from genrep.generate.fits.frozen import open_frozen
 from genrep.generate.fits.navigator import NavigatorTrainer
 from genrep.generate.fits.navigator_scope import Scope, make_scope, styles
-from genrep.generate.fits.source import open_frozen
 from genrep.infonce import info_nce
 from genrep.runs.metrics import Window
 from genrep.runs.processes import Processes

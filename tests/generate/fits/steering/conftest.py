@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from genrep.generate.fits.config import SteerConfig
-from genrep.generate.fits.source import open_frozen
+from genrep.generate.fits.frozen import open_frozen
 
 MODULE = '''
 import torch

@@ -8,8 +8,8 @@ import torch
 
 from genrep.generate.fits import steering_measure as measure
 from genrep.generate.fits.config import SteerConfig
+from genrep.generate.fits.frozen import open_frozen
 from genrep.generate.fits.pictures import save_curves, save_sheet
-from genrep.generate.fits.source import open_frozen
 from genrep.generate.fits.steering import fit_steer, load_walks
 from genrep.generate.fits.steering_measure import Curve, content_weights, describe, is_gray, measure_walks, nearest_zoom
 from genrep.generate.fits.steering_targets import ROWS

@@ -13,7 +13,7 @@ import torch
 
 from genrep.errors import GeneratorError, RecipeError, ResumeError, Terminated, TrainingError, WeightsError
 from genrep.generate.fits.config import SteerConfig
-from genrep.generate.fits.source import open_frozen
+from genrep.generate.fits.frozen import open_frozen
 from genrep.generate.fits.steering import SteerTrainer, fit_steer, load_walks
 from genrep.generate.fits.steering_targets import ROWS
 from genrep.runs.metrics import Window

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from genrep.errors import RecipeError
-from genrep.generate.fits.source import open_frozen
+from genrep.generate.fits.frozen import open_frozen
 
 
 def test_weights_of_another_size_than_the_recipes_are_refused_before_training():
