@@ -93,8 +93,9 @@ demo: $(READY) ## dataset, two encoders, linear probes on the real Fashion-MNIST
 	@$(BIN)/genrep-evaluate table 'random initialisation=demo/random' 'pixel views only=demo/pixel' \
 	    'Gaussian latent views + pixel views=demo/gaussian-pixel'
 
-# One process per core and one thread in each; a file's tests stay together, for they share what is made once.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+# One process per core and one thread in each. A file's tests stay together, for they share what is made once; files are begun in the order
+# of tests/conftest.py. Hundreds of processes start, so bytecode is kept even where the environment says not to.
+PYTEST = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test: $(READY) ## run all tests, in JOBS processes
 	@$(PYTEST)

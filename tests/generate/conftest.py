@@ -35,11 +35,18 @@ def conditional():
 
 
 def slow():
+    """Slow enough to be stopped at its work. With TOY_CALLS it goes no further after as many while its parent lives."""
+    import os
     import time
+
+    calls, parent = iter(range(int(os.environ.get("TOY_CALLS", 10**9)))), os.getppid()
 
     class Slow(Toy):
         def synthesize(self, z, y=None):
+            wait = next(calls, None) is None
             time.sleep(0.02)
+            while wait and os.getppid() == parent:
+                time.sleep(0.02)
             return super().synthesize(z, y)
 
     return Slow()

@@ -13,31 +13,19 @@ import time
 from pathlib import Path
 
 import pytest
+from forked import Forked
 
 from genrep.cli import invoke
 from genrep.datasets_manifest.cli import group as manifest_cli
 from genrep.datasets_manifest.verify import verify
 from genrep.generate.cli import cli
 
-COMMAND = [sys.executable, "-m", "genrep.generate", "dataset", "--device", "cpu"]
-
-
-def run(folder, *options, **kwargs):
-    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
-    return subprocess.run(
-        [*COMMAND, *options],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        **kwargs,
-    )
+DATASET = ["dataset", "--device", "cpu"]
+COMMAND = [sys.executable, "-m", "genrep.generate", *DATASET]
 
 
 def run_here(capsys, *options):
-    """As ``run``, in this process: the same exit status and output without the seconds that importing torch takes."""
+    """The command in this process: the same exit status and output without the seconds that importing torch takes."""
     status = invoke(cli, ["dataset", "--device", "cpu", *options])
     return subprocess.CompletedProcess(options, status, *capsys.readouterr())
 
@@ -142,7 +130,7 @@ def test_what_file_managers_leave_is_nothing_to_finish(toy_folder, capsys):
 def test_what_file_managers_leave_is_nothing_to_rebuild(toy_folder, capsys):
     options = ["--gen", "toygen:plain", "--num-pairs", "10", "--processes", "1", "--shard-size", "5", "--out", "set"]
     assert run_here(capsys, *options).returncode == 0
-    arguments = ["rebuild", "set", "--gen", "toygen:plain", "--device", "cpu", "--out", "again"]
+    arguments = ["rebuild", "set", "--gen", "toygen:plain", "--device", "cpu", "--processes", "1", "--out", "again"]
     littered(toy_folder / "again")
     assert invoke(manifest_cli, arguments) == 0, capsys.readouterr().err
     (toy_folder / "again/manifest.json").unlink()  # as a call that was stopped at its end leaves the folder
@@ -153,7 +141,7 @@ def test_what_file_managers_leave_is_nothing_to_rebuild(toy_folder, capsys):
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_and_run_again_the_dataset_is_the_same(toy_folder):
+def test_killed_at_random_moments_and_run_again_the_dataset_is_the_same(toy_folder, capsys):
     options = [
         "--gen",
         "toygen:slow",
@@ -164,16 +152,13 @@ def test_killed_at_random_moments_and_run_again_the_dataset_is_the_same(toy_fold
         "--batch-size",
         "3",
         "--processes",
-        "2",
     ]
-    assert run(toy_folder, *options, "--out", "calm").returncode == 0
+    assert run_here(capsys, *options, "1", "--out", "calm").returncode == 0
     generator = random.Random(0)
     for _ in range(3):
-        process = subprocess.Popen(
-            [*COMMAND, *options, "--out", "killed"],
-            cwd=toy_folder,
-            stderr=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+        # Neither of its two processes comes to the end of a second shard.
+        process = Forked(
+            "genrep.generate", *DATASET, *options, "2", "--out", "killed", folder=toy_folder, TOY_CALLS="8"
         )
         records = toy_folder / "killed"
         already = len(list(records.glob("shard-*.json")))
@@ -189,7 +174,7 @@ def test_killed_at_random_moments_and_run_again_the_dataset_is_the_same(toy_fold
         process.wait()
         assert process.returncode == -signal.SIGKILL
         wait_until_unlocked(toy_folder / "killed")
-    assert run(toy_folder, *options, "--out", "killed").returncode == 0
+    assert run_here(capsys, *options, "1", "--out", "killed").returncode == 0
     assert hashes(toy_folder / "killed") == hashes(toy_folder / "calm")
     assert not list((toy_folder / "killed").glob(".*"))
     indices = [
@@ -212,11 +197,6 @@ def wait_until_unlocked(folder):
     os.close(descriptor)
 
 
-def hear_sigint():
-    """A shell that starts the tests in the background makes them, and their children, deaf to it."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_polite_signal_leaves_whole_shards_and_says_how_to_go_on(toy_folder, number, status):
@@ -234,9 +214,10 @@ def test_a_polite_signal_leaves_whole_shards_and_says_how_to_go_on(toy_folder, n
         "--processes",
         "2",
     ]
-    process = subprocess.Popen(
-        [*COMMAND, *options], cwd=toy_folder, stderr=subprocess.PIPE, text=True, preexec_fn=hear_sigint
-    )
+    if number == signal.SIGINT:
+        process = Forked("genrep.generate", *DATASET, *options, folder=toy_folder)
+    else:
+        process = subprocess.Popen([*COMMAND, *options], cwd=toy_folder, stderr=subprocess.PIPE, text=True)
     while not list((toy_folder / "out").glob("shard-*.json")):
         assert process.poll() is None
         time.sleep(0.02)
@@ -277,13 +258,13 @@ def test_a_worker_killed_from_outside_is_noticed(toy_folder):
 
 
 @pytest.mark.slow
-def test_two_runs_in_one_folder_do_not_mix(toy_folder):
+def test_two_runs_in_one_folder_do_not_mix(toy_folder, capsys):
     options = ["--gen", "toygen:slow", "--num-pairs", "400", "--shard-size", "10", "--batch-size", "2", "--out", "out"]
-    first = subprocess.Popen([*COMMAND, *options], cwd=toy_folder, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    first = Forked("genrep.generate", *DATASET, *options, folder=toy_folder)
     while not list((toy_folder / "out").glob("shard-*.json")):
         assert first.poll() is None
         time.sleep(0.02)
-    line = one_line(run(toy_folder, *options), 1)
+    line = one_line(run_here(capsys, *options), 1)
     assert "another process is at work in this folder" in line
     first.kill()
     first.wait()
@@ -304,7 +285,7 @@ def small_disk(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", ["1", "2"])
-def test_a_full_disk_is_said_and_done_shards_stay(toy_folder, small_disk, processes):
+def test_a_full_disk_is_said_and_done_shards_stay(toy_folder, small_disk, capsys, processes):
     # Each shard takes more than half of the disk, so the second does not fit.
     options = [
         "--gen",
@@ -316,16 +297,15 @@ def test_a_full_disk_is_said_and_done_shards_stay(toy_folder, small_disk, proces
         "--out",
         str(small_disk / "out"),
         "--processes",
-        processes,
     ]
-    line = one_line(run(toy_folder, *options), 1)
+    line = one_line(run_here(capsys, *options, processes), 1)
     assert re.search(r"shard-0000\d\.(beton|json): No space left on device", line)
     done = sorted(path.name for path in (small_disk / "out").glob("shard-*.json"))
     assert not list((small_disk / "out").glob(".*"))
     assert not (small_disk / "out/manifest.json").exists()
     assert len(done) == (1 if processes == "1" else len(done)) < 2
     subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
-    again = run(toy_folder, *options)
+    again = run_here(capsys, *options, "1")
     assert again.returncode == 0, again.stderr
     sizes = [path.stat().st_size for path in (small_disk / "out").glob("*.beton")]
     assert len(sizes) == 5 and 2**19 < min(sizes) <= max(sizes) < 2**20

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import Forked
 
 from genrep.files import locked_folder
 from genrep.runs.signals import requests
@@ -21,8 +22,15 @@ MakeDataset = Callable[..., Path]
 OPTIONS = ["--batch-size", "8", "--lr", "1", "--device", "cpu", "--precision", "fp32", "--log-every", "4"]
 
 
-def start(data: Path, out: Path, *more: str, processes: int = 1) -> subprocess.Popen[str]:
-    module = ["-m", "genrep.train", "--data", str(data), "--out", str(out), *OPTIONS, *more]
+Process = subprocess.Popen[str] | Forked
+
+
+def start(data: Path, out: Path, *more: str, processes: int = 1, anew: bool = False) -> Process:
+    """With one process it is forked, unless it shall be started ``anew``."""
+    options = ["--data", str(data), "--out", str(out), *OPTIONS, *more]
+    if processes == 1 and not anew:
+        return Forked("genrep.train", *options)
+    module = ["-m", "genrep.train", *options]
     if processes > 1:
         module = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), *module]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"}
@@ -36,7 +44,7 @@ def lines(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def wait_for(condition: Callable[[], bool], process: Process) -> None:
     until = time.monotonic() + 90
     while not condition():
         assert process.poll() is None, process.communicate()
@@ -48,7 +56,7 @@ def curve(out: Path) -> list[tuple[Any, ...]]:
     return [(line["step"], line["epoch"], line["loss"], line["uniformity"]) for line in lines(out)]
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+def finish(process: Process) -> tuple[int, str]:
     _, error = process.communicate(timeout=120)
     return process.returncode, error
 
@@ -59,7 +67,7 @@ def test_sigterm_leaves_a_checkpoint_to_go_on_from_within_the_epoch(dataset: Mak
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     steps = ("--steps", "60")
     assert finish(start(data, whole, *steps))[0] == 0
-    process = start(data, cut, *steps)
+    process = start(data, cut, *steps, anew=True)
     wait_for(lambda: len(lines(cut)) >= 2, process)
     assert not (cut / "checkpoint.pt").exists()  # none was due before the end of the epoch
     process.send_signal(signal.SIGTERM)
