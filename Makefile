@@ -43,7 +43,7 @@ help: ## list these targets
 setup: $(READY) ## install everything into .venv (other targets do it by themselves)
 
 # Of pip's output: what is downloaded and is large, and what is built.
-LARGE = awk '/Downloading .* MB\)/ { print "  " $$1, $$2, $$3, $$4 } /^Building wheel|^ERROR/ { print "  " $$0 } /^Installing collected/ { print "  Unpacking" } { fflush() }'
+LARGE = awk '/Downloading .* MB\)/ { split($$2, part, "-"); print "  " part[1], part[2], $$3, $$4 } /^ERROR/ { print "  " $$0 } /^Installing collected/ { print "  Unpacking" } { fflush() }'
 PIP   = PYTHONUNBUFFERED=1 $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt
 
 $(READY): setup.cfg pyproject.toml constraints.txt
