@@ -22,7 +22,8 @@ VENV = """#!/bin/sh
 echo "pip $*" >> "$HERE/log"
 case "$*" in *"[testing,"*)
     [ ! -e "$HERE/offline" ] || { echo "ERROR: no network" >&2; exit 1; }
-    echo "Collecting torch"; echo "  Downloading six.whl (11 kB)"; echo "  Downloading torch-2.14.1-cp313-cp313-manylinux_2_28_x86_64.whl (850.6 MB)" ;;
+    echo "Collecting torch"; echo "  Downloading six.whl (11 kB)"
+    echo "  Downloading torch-2.14.1-cp313-linux_x86_64.whl (850.6 MB)" ;;
 esac
 case "$*" in *"[ffcv]"*) [ -e "$HERE/headers" ] || { echo "a page of a compiler's words" >&2; exit 1; } ;; esac
 """

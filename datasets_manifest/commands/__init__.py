@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import click
 
-from genrep.option_types import PATH
+from genrep.files import write_json
+from genrep.option_types import NEW_FILE
 
-REPORT = click.option("--report", metavar="FILE.json", type=PATH, help="Write the result there as well.")
+REPORT = click.option("--report", metavar="FILE.json", type=NEW_FILE, help="Write the result there as well.")
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the settings and exit.")
+
+
+def write_report(path: Path | None, found: Any) -> None:
+    """What ``--report`` asked for, if it was given."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, found.to_json())

@@ -10,13 +10,12 @@ import click
 
 from genrep.across import RegenerationConfig
 from genrep.cli import say
-from genrep.files import write_json
 from genrep.option_types import PATH_TEXT
 from genrep.settings import from_options, options
 from genrep.untrusted import printable
 
 from ..recovery.examine import ExamineConfig, examine
-from . import REPORT
+from . import REPORT, write_report
 
 
 @click.command("show")
@@ -83,8 +82,7 @@ def verify_command(report: Path | None, **values: Any) -> None:
       genrep-manifest verify shards/ --level full --regenerate 20
     """
     found = examine(from_options(ExamineConfig, {**values, "making": from_options(RegenerationConfig, values)}))
-    if report is not None:
-        write_json(report, found.to_json())
+    write_report(report, found)
     if found.failure is not None:
         raise found.failure
     for problem in found.problems:

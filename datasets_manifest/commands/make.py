@@ -12,7 +12,6 @@ import click
 from genrep.across import RegenerationConfig
 from genrep.cli import print_config, say
 from genrep.errors import DatasetError
-from genrep.files import write_json
 from genrep.machine import cores
 from genrep.option_types import PATH, ParsedPath
 from genrep.settings import configured, from_options, options
@@ -24,7 +23,7 @@ from ..finish import finish
 from ..manifest import dataset_folder
 from ..recovery.rebuild import RebuildConfig, rebuild
 from ..recovery.repair import RepairConfig, repair
-from . import DRY_RUN, REPORT
+from . import DRY_RUN, REPORT, write_report
 
 
 @click.command("finish")
@@ -159,8 +158,7 @@ def repair_command(report: Path | None, dry_run: bool, **values: Any) -> None:
         print_config(config)
         return
     found = repair(config)
-    if report is not None:
-        write_json(report, found.to_json())
+    write_report(report, found)
     for line in found.lines():
         say(printable(line))
     if left := len(found.left):
@@ -194,7 +192,6 @@ def rebuild_command(report: Path | None, dry_run: bool, **values: Any) -> None:
         print_config(config)
         return
     found = rebuild(config)
-    if report is not None:
-        write_json(report, found.to_json())
+    write_report(report, found)
     for line in found.lines():
         say(line)

@@ -159,6 +159,9 @@ def _folders() -> Iterator[Finding]:
         there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
         free = shutil.disk_usage(there).free
         found = f"{folder}, {size_text(free)} free"
+        if about == "caches" and folder.exists():
+            held = sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_symlink())
+            found += f", {size_text(held)} in use: weights and digests, which may be removed at any time"
         if not os.access(there, os.W_OK | os.X_OK):
             yield Finding(about=about, state="fault", found=f"{folder}: no permission to write in {there}", mend=mend)
         elif free < LEAST_DISK:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
@@ -47,6 +48,20 @@ class PathType(click.Path):
             return super().convert(user_path(value), param, ctx)
         except GenRepError as error:
             self.fail(str(error), param, ctx)
+
+
+class NewFileType(PathType):
+    """A file to be written at a command's end, whose folder is made then; refused at once where that could not be."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path; fails for a folder, and below what is no folder or may not be written."""
+        path = super().convert(value, param, ctx)
+        if path.is_dir():
+            self.fail(f"{path}: is a folder; wanted a file's name", param, ctx)
+        there = next(place for place in path.absolute().parents if os.path.lexists(place))
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            self.fail(f"{path}: {there} is no folder that can be written", param, ctx)
+        return path
 
 
 class PathTextType(click.types.StringParamType):
@@ -124,6 +139,7 @@ class Choice(click.Choice[str]):
 
 
 PATH = PathType()
+NEW_FILE = NewFileType()
 PATH_TEXT = PathTextType()
 WHOLE = WholeNumber()
 COUNT = IntRange(min=1)

@@ -187,3 +187,24 @@ def test_the_report(raw: Path, tmp_path: Path, capsys: Capture) -> None:
     capsys.readouterr()
     assert invoke(cli.group, ["verify", str(raw), "--regenerate", "3"]) == 2
     assert "goes with --level full" in capsys.readouterr().err
+
+
+def test_the_report_makes_its_folder(raw: Path, tmp_path: Path) -> None:
+    report = tmp_path / "new/folder/report.json"
+    assert invoke(cli.group, ["verify", str(raw), "--report", str(report)]) == 0
+    assert json.loads(report.read_text())["ok"] is True
+
+
+@pytest.mark.parametrize(
+    "name, wanted",
+    [("here", "is a folder; wanted a file's name"), ("file/report.json", "is no folder that can be written")],
+)
+def test_a_report_that_could_not_be_written_is_refused_at_once(
+    name: str, wanted: str, tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "file").touch()
+    for command in (["verify", "nowhere"], ["repair", "nowhere"], ["rebuild", "nowhere", "--out", "out"]):
+        assert invoke(cli.group, [*command, "--report", str(tmp_path / name)]) == 2
+        said = capsys.readouterr().err
+        assert "--report" in said and wanted in said and len(said.splitlines()) == 1

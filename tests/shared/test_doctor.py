@@ -84,6 +84,9 @@ main()
 def test_a_folder_that_cannot_be_written_is_a_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GENREP_HOME", str(tmp_path / "cache"))
     assert finding("caches").state == "ok"
+    (tmp_path / "cache/weights").mkdir(parents=True)
+    (tmp_path / "cache/weights/file").write_bytes(bytes(5_000_000))
+    assert "5.0 MB in use: weights and digests, which may be removed" in finding("caches").found
     monkeypatch.setattr("os.access", lambda place, mode: Path(place) != tmp_path)
     found = finding("caches")
     assert found.state == "fault" and str(tmp_path) in found.found and "GENREP_HOME" in found.mend
