@@ -14,7 +14,7 @@ from genrep.evaluate.finetune.run import read_subset
 from genrep.files import sha256_file
 from genrep.generate.build.output_folder import claim
 from genrep.generate.fits.navigator_measure import _read as read_navigator_run
-from genrep.generate.gan.trainer import GanTrainer
+from genrep.generate.gan.model import read_networks
 from genrep.generate.generators.base import read_safetensors
 from genrep.generate.generators.biggan_deep.structure import read_config
 from genrep.generate.recipes.conditions import select_classes
@@ -51,7 +51,7 @@ READERS = {
     "images-idx3-ubyte": lambda path: read_idx(path, 3),
     "digest": sha256_file,
     "ClassName.txt": photo_sets._words,
-    "gan.pt": lambda path: GanTrainer._transfer(SimpleNamespace(device=torch.device("cpu")), path),
+    "gan.pt": lambda path: read_networks(path, torch.device("cpu")),
     "subset.txt": lambda path: read_subset(SimpleNamespace(paths=[], name="x"), path),
 }
 

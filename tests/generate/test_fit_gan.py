@@ -14,8 +14,10 @@ from genrep.files import sha256_file
 from genrep.generate.cli import cli
 from genrep.generate.gan.config import FitGanConfig
 from genrep.generate.gan.discriminator import Discriminator, adjust_probability, augment, minibatch_stddev
+from genrep.generate.gan.model import Gan
 from genrep.generate.gan.quality import Classifier, compare, coverage, frechet_distance, train_classifier
-from genrep.generate.gan.trainer import GanTrainer, fit_gan
+from genrep.generate.gan.real import RealImages
+from genrep.generate.gan.trainer import fit_gan
 from genrep.generate.weights.cache import describe
 from genrep.generate.weights.load import load_generator
 from genrep.images.labelled import LabelledImages
@@ -35,6 +37,10 @@ def config(out, **changes):
     return FitGanConfig(
         data="toy", out=out, **{**settings, "device": "cpu", "precision": "fp32", "snapshot_images": 32, **changes}
     )
+
+
+def gan(settings, data):
+    return Gan(settings, RealImages(settings, data))
 
 
 def test_training_leaves_weights_facts_samples_and_losses(tmp_path):
@@ -119,45 +125,45 @@ def test_a_run_that_diverges_leaves_nothing_broken(tmp_path):
 def test_a_conditional_network_starts_from_an_unconditional_one(tmp_path):
     fit_gan(config(tmp_path / "plain"), toy_data())
     plain = torch.load(tmp_path / "plain/checkpoint.pt", weights_only=True)["trainer"]["generator"]
-    trainer = GanTrainer(config(tmp_path / "cond", classes=True, init=tmp_path / "plain/checkpoint.pt"), toy_data())
-    ours = trainer.generator.state_dict()
+    model = gan(config(tmp_path / "cond", classes=True, init=tmp_path / "plain/checkpoint.pt"), toy_data())
+    ours = model.generator.state_dict()
     assert torch.equal(ours["synthesis.b8.conv0.weight"], plain["synthesis.b8.conv0.weight"])
     assert ours["mapping.fc0.weight"].shape != plain["mapping.fc0.weight"].shape
-    trainer.train_step()
+    model.train_step()
     with pytest.raises(WeightsError, match=r"^init .*toygan\.pt: not a checkpoint of fit-gan"):
         (tmp_path / "toygan.pt").write_text("hello")
-        GanTrainer(config(tmp_path / "cond", init=tmp_path / "toygan.pt"), toy_data())
+        gan(config(tmp_path / "cond", init=tmp_path / "toygan.pt"), toy_data())
 
 
 def test_each_real_image_is_shown_once_an_epoch(tmp_path):
-    trainer = GanTrainer(config(tmp_path), toy_data())
-    trainer.pixels = torch.arange(64).view(64, 1, 1, 1).float()
+    real = RealImages(config(tmp_path), toy_data())
+    real.pixels = torch.arange(64).view(64, 1, 1, 1).float()
     shown = []
-    for trainer.step in range(8):
-        images, _ = trainer.real_batch()
+    for step in range(8):
+        images, _ = real.batch(step)
         shown += ((images.flatten() + 1) * 127.5).round().int().tolist()
     assert sorted(shown) == list(range(64))
     assert shown != list(range(64))
 
 
 def test_r1_is_the_squared_gradient_of_the_logit(tmp_path):
-    trainer = GanTrainer(config(tmp_path, r1_gamma=3.0, r1_interval=1), toy_data())
+    model = gan(config(tmp_path, r1_gamma=3.0, r1_interval=1), toy_data())
     captured = []
-    trainer._apply = lambda name, loss: captured.append((name, float(loss.detach())))
+    model._apply = lambda name, loss: captured.append((name, float(loss.detach())))
     real = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    trainer._regularise(real, None)
+    model._regularise(real, None)
     step, expected = 1e-3, 0.0
     base = real.double()
-    trainer.discriminator.double().dtype = torch.float64
+    model.discriminator.double().dtype = torch.float64
     for pixel in np.ndindex(1, 8, 8):  # finite differences for the first image
         moved = [base.clone(), base.clone()]
         for sign, images in zip((1, -1), moved):
             images[(0, *pixel)] += sign * step
         with torch.no_grad():
-            high, low = (trainer.discriminator(images).sum() for images in moved)
+            high, low = (model.discriminator(images).sum() for images in moved)
         expected += float((high - low) / (2 * step)) ** 2
     real64 = base.requires_grad_(True)
-    (gradient,) = torch.autograd.grad(trainer.discriminator(real64).sum(), real64)
+    (gradient,) = torch.autograd.grad(model.discriminator(real64).sum(), real64)
     assert float(gradient[0].square().sum()) == pytest.approx(expected, rel=2e-2)  # parts of D compute in float32
     mean = float(gradient.square().sum(dim=(1, 2, 3)).mean())
     assert captured == [("discriminator", pytest.approx(3.0 / 2 * mean, rel=1e-3))]
@@ -183,20 +189,20 @@ def test_a_conditional_discriminator_judges_the_class():
 
 
 def test_the_ema_half_life_is_what_it_says(tmp_path):
-    trainer = GanTrainer(config(tmp_path, ema_halflife=80, ema_rampup=1.0), toy_data())
-    trainer.step = 1000
-    for parameter in trainer.generator.parameters():
+    model = gan(config(tmp_path, ema_halflife=80, ema_rampup=1.0), toy_data())
+    model.step = 1000
+    for parameter in model.generator.parameters():
         parameter.data.fill_(1.0)
-    for parameter in trainer.average.parameters():
+    for parameter in model.average.parameters():
         parameter.data.fill_(0.0)
     for _ in range(10):  # 80 images
-        trainer.update_average()
-    for parameter in trainer.average.parameters():
+        model.update_average()
+    for parameter in model.average.parameters():
         torch.testing.assert_close(parameter, torch.full_like(parameter, 0.5))
 
 
 def test_colour_images_train_a_colour_network(tmp_path):
-    assert GanTrainer(config(tmp_path), toy_data(gray=False)).img_channels == 3
+    assert gan(config(tmp_path), toy_data(gray=False)).generator.config.img_channels == 3
 
 
 def test_augmentation_keeps_the_image_at_p_zero_and_moves_p_towards_the_target():
