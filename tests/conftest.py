@@ -123,11 +123,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)  # of what -m and -k leave
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if os.environ.get("PYTEST_XDIST_WORKER"):  # which take whole files: long ones first, so that all end together
-        cost: Counter[Path] = Counter()
-        for item in items:
-            cost[item.path] += 10 if item.get_closest_marker("slow") else 1
-        items.sort(key=lambda item: -cost[item.path])
+    if os.environ.get("PYTEST_XDIST_WORKER"):  # workers take whole files: long ones first, so that all end together
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        count = Counter(item.path for item in items)
+        items.sort(key=lambda item: (item.path not in slow, -count[item.path]))
     for item in items:
         for marker, (possible, reason) in WITHOUT.items():
             if not possible and item.get_closest_marker(marker):

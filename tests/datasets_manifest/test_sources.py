@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import threading
 from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from folder_server import serving
 
 from genrep.cli import invoke
 from genrep.datasets_manifest import cli
@@ -17,21 +15,11 @@ from genrep.datasets_manifest import cli
 Capture = pytest.CaptureFixture[str]
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *args: object) -> None:
-        pass
-
-
 @pytest.fixture
 def address(raw: Path) -> Iterator[str]:
     """The raw set on a web server."""
-    handler = functools.partial(Quiet, directory=str(raw))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with serving(raw) as url:
+        yield url
 
 
 def test_an_address_and_a_file(raw: Path, address: str, capsys: Capture) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from verifying import lines, overwrite
 
 from genrep.datasets_manifest import layout
 from genrep.datasets_manifest.manifest import read_manifest
@@ -17,16 +18,6 @@ from genrep.errors import DatasetError, ManifestError
 
 PAGE = 2 << 20
 Reseal = Callable[..., None]
-
-
-def lines(folder: Path, level: str = "bytes") -> list[str]:
-    return [str(problem) for problem in verify(folder, level)]
-
-
-def overwrite(path: Path, offset: int, data: bytes) -> None:
-    with open(path, "r+b") as file:
-        file.seek(offset)
-        file.write(data)
 
 
 @pytest.mark.parametrize("level", LEVELS)

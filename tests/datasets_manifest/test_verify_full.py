@@ -10,23 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from verifying import lines, overwrite
 
 from genrep.datasets_manifest import layout, shard_checks
 from genrep.datasets_manifest.manifest import read_manifest
-from genrep.datasets_manifest.verify import verify
 
 PAGE = 2 << 20
 Reseal = Callable[..., None]
-
-
-def lines(folder: Path, level: str = "bytes") -> list[str]:
-    return [str(problem) for problem in verify(folder, level)]
-
-
-def overwrite(path: Path, offset: int, data: bytes) -> None:
-    with open(path, "r+b") as file:
-        file.seek(offset)
-        file.write(data)
 
 
 def pointer(folder: Path, k: int, i: int, name: str) -> int:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -15,15 +12,13 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from folder_server import Quiet, serving
 
 from genrep.datasets_manifest.transport import Limits, PullConfig, pull, read_remote_manifest
 from genrep.errors import DatasetError
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *arguments: object) -> None:
-        pass
-
+class Redirecting(Quiet):
     def do_GET(self) -> None:
         if self.path.startswith("/out/"):
             self.send_response(302)
@@ -55,17 +50,10 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def address(small: Path, certificate: Path) -> Iterator[str]:
     """Where a server with that certificate offers the small dataset."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(small)))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    server.handle_error = lambda *where: None  # type: ignore[method-assign]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield f"https://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(small, context, Redirecting) as url:
+        yield url
 
 
 def test_an_unknown_certificate_is_refused_at_once(address: str, limits: Limits) -> None:
