@@ -188,7 +188,7 @@ class Examination:
 
     def to_json(self) -> dict[str, Any]:
         """For ``--report``."""
-        told = self.problems if self.failure is None else [Problem(shard=None, reason=str(self.failure))]
+        told = self.problems if self.failure is None else [Problem(shard=None, reason=self.failure.in_shell())]
         return {
             "folder": str(self.config.folder),
             "level": self.config.level,
