@@ -30,7 +30,7 @@ class Settings(griffe.Extension):
                 )
             cls.members.pop(field.name, None)
         text = cls.docstring.value if cls.docstring else ""
-        cls.docstring = griffe.Docstring(text + "\n\nAttributes:\n" + "\n".join(lines), parent=cls)
+        cls.docstring = griffe.Docstring(text + "\n\nAttributes:\n" + "\n".join(lines), parent=cls, parser="google")
 
 
 def _default(field: dataclasses.Field[Any], said: Any) -> str:

@@ -63,14 +63,17 @@ def command_page(name: str, command: click.Command) -> str:
 def _command(command: click.Command, context: click.Context) -> Iterator[str]:
     usage = " ".join(command.collect_usage_pieces(context))
     yield f"```text\n{context.command_path} {usage}\n```"
-    for text in (command.help, command.epilog):
-        yield from _paragraphs(inspect.cleandoc(text or ""))
-    records = [param.get_help_record(context) for param in command.get_params(context)]
+    yield from _paragraphs(inspect.cleandoc(command.help or ""))
+    records = [
+        param.get_help_record(context) for param in command.get_params(context)
+    ]  # an argument has none, or no help
     rows = [
         f"<dt><code>{html.escape(name)}</code></dt>\n<dd>{html.escape(said)}</dd>"
         for name, said in filter(None, records)
+        if said
     ]
     yield "<dl class='options'>\n" + "\n".join(rows) + "\n</dl>"
+    yield from _paragraphs(inspect.cleandoc(command.epilog or ""))
 
 
 def _paragraphs(text: str) -> Iterator[str]:
@@ -177,10 +180,9 @@ def project_page(name: str) -> str:
     return (ROOT / name).read_text().replace("](docs/", "](").replace("](README.md", "](index.md")
 
 
-def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Before anything is read."""
+def on_startup(**_: Any) -> None:
+    """Before mkdocstrings looks which of its paths are there."""
     link_packages(ROOT / "build/docs")
-    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
