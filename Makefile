@@ -100,8 +100,8 @@ PYTEST = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $
 test: $(READY) ## run all tests, in JOBS processes
 	@$(PYTEST)
 
-test-fast: $(READY) ## run the tests but for the slow ones
-	@$(PYTEST) -q -m 'not slow'
+test-fast: $(READY) ## run the tests but for the slow ones and those with FFCV
+	@$(PYTEST) -q -m 'not slow and not ffcv'
 
 check: $(READY) ## lint, formatting, types, packaging; modifies nothing
 	@$(BIN)/ruff check .

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+import rank
 import torch
+from forked import call
 
 from genrep.train.objectives import OBJECTIVES
 
@@ -17,14 +16,10 @@ from genrep.train.objectives import OBJECTIVES
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """By "world-rank"."""
     folder = tmp_path_factory.mktemp("ranks")
-    program = str(Path(__file__).parent / "rank.py")
-    runs = [
-        subprocess.Popen([sys.executable, program, str(rank), str(world), str(folder)], stderr=subprocess.PIPE)
-        for rank, world in [(0, 1), (0, 2), (1, 2)]
-    ]
+    runs = [call(rank.main, number, world, folder) for number, world in [(0, 1), (0, 2), (1, 2)]]
     for run in runs:
-        _, error = run.communicate(timeout=100)
-        assert run.returncode == 0, error.decode()
+        run.join(100)
+        assert run.exitcode == 0
     return {path.stem: torch.load(path, weights_only=True) for path in folder.glob("*.pt")}
 
 
@@ -33,8 +28,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.mark.parametrize("part", ["losses", "gradients", "state"])
 def test_two_ranks_equal_one(results: dict[str, Any], name: str, part: str) -> None:
     whole = results["1-0"][name][part]
-    for rank in ("2-0", "2-1"):
-        found = results[rank][name][part]
+    for one in ("2-0", "2-1"):
+        found = results[one][name][part]
         if part == "losses":
             torch.testing.assert_close(found, whole, rtol=1e-5, atol=1e-6)
             continue
@@ -43,11 +38,13 @@ def test_two_ranks_equal_one(results: dict[str, Any], name: str, part: str) -> N
             torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-6, msg=lambda m, key=key: f"{key}: {m}")
 
 
+@pytest.mark.slow
 def test_half_a_batch_without_the_other_rank_is_something_else(results: dict[str, Any]) -> None:
     whole, half = (results["1-0"][name]["losses"] for name in ("simclr", "half alone"))
     assert float((whole - half).abs().min()) > 0.1
 
 
+@pytest.mark.slow
 def test_queues_and_targets_moved(results: dict[str, Any]) -> None:
     """Else their equality above would say nothing."""
     state = results["2-0"]

@@ -1,4 +1,4 @@
-"""A rank of a little training run with every objective; run as a program: RANK WORLD FOLDER.
+"""A rank of a little training run with every objective, for a process of its own.
 
 Without batch statistics (eval mode) nothing but losses and queues looks across samples, so that W ranks with B / W samples
 each must end where one rank with B samples ends.
@@ -6,7 +6,6 @@ each must end where one rank with B samples ends.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +80,3 @@ def main(rank: int, world: int, folder: Path) -> None:
     torch.save(results, folder / f"{world}-{rank}.pt")
     if world > 1:
         dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
