@@ -24,7 +24,6 @@ from genrep.errors import RecipeError, phrase
 from genrep.files import require_writable, write_json
 from genrep.infonce import info_nce
 from genrep.runs.engine import Course, Pace, Run, Trainer
-from genrep.runs.folder import made_with
 from genrep.runs.metrics import Line
 from genrep.runs.processes import Processes
 from genrep.runs.sanity import gradients
@@ -330,7 +329,8 @@ def _course(trainer: NavigatorTrainer) -> Course:
         per_step=config.batch_size,
         batch_size=config.batch_size,
         way=WAY,
-        config={**vars(config), "identity": identity, "made_with": made_with(trainer.device)},
+        config=vars(config),
+        explained=True,
         identity=identity,
         lines=(config.log_every,),
         losses=("loss_f", "loss_T"),

@@ -3,7 +3,7 @@
 Every random draw of a step is a function of (seed, number of the sample), so a resumed run goes on as if it had not stopped.
 
 A run's folder: config.json · metrics.jsonl · checkpoint.pt · walks.png (the picture of now) · effects.json and effects.png ·
-walks.safetensors and walks.json (last: the result, and how it came to be). At the end of this module the former's format.
+walks.safetensors and walks.json (last: the result, and how it came to be).
 """
 
 from __future__ import annotations
@@ -11,29 +11,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from genrep.devices import pick_device
-from genrep.errors import WeightsError
-from genrep.files import require_writable, sha256_file, write_atomic, write_json
+from genrep.files import require_writable, write_json
 from genrep.runs.engine import Course, Pace, Run, Trainer
 from genrep.runs.folder import made_with
 from genrep.runs.metrics import Line
 from genrep.runs.processes import Processes
 from genrep.seeding import derive
-from genrep.tensor_files import safetensors_bytes
 
-from ..generators.base import read_safetensors
-from ..views.walks import FORMAT, WALKS_FILE
+from ..views.walks import WALKS_FILE, save_walks
 from .config import SteerConfig
 from .frozen import FrozenGenerator, Stopwatch, at_work, open_frozen
 from .pictures import save_curves, save_sheet
 from .steering_measure import Curve, measure_walks
 from .steering_targets import COLOR, ROWS, anchors, draw_alphas, frames, masked_error, warp
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 FACTS_FILE, SHEET_FILE, EFFECTS_FILE, CURVES_FILE = "walks.json", "walks.png", "effects.json", "effects.png"
 INIT_STD = 0.1
@@ -150,7 +150,8 @@ def fit_steer(config: SteerConfig) -> SteerResult:
         total=config.samples,
         per_step=config.batch_size,
         batch_size=config.batch_size,
-        config={**vars(config), "identity": identity, "made_with": made_with(device)},
+        config=vars(config),
+        explained=True,
         identity=identity,
         lines=(config.log_every,),
         checkpoint_every=config.checkpoint_samples,
@@ -166,7 +167,7 @@ def fit_steer(config: SteerConfig) -> SteerResult:
 def _export(trainer: SteerTrainer, run: Run) -> SteerResult:
     config, source, out = trainer.config, trainer.source, trainer.config.out
     curves = _measure(trainer)
-    save_walks(out / WALKS_FILE, trainer.walks, generator=config.gen, weights=source.digest)
+    save_walks(out / WALKS_FILE, by_name(trainer.walks), {"generator": config.gen, "weights": source.digest or ""})
     facts = {
         "settings": dict(run.course.identity),
         "samples": trainer.samples,
@@ -200,65 +201,7 @@ def _measure(trainer: SteerTrainer) -> list[Curve]:
     return curves
 
 
-KEYS = (*ROWS[: COLOR.start], "color")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadedWalks:
-    """Walks on the CPU, and where they came from."""
-
-    walks: Tensor  # (8, d) float32, a row for each of steering_targets.ROWS
-    generator: str
-    weights: str | None  # digest of the generator's tensors
-    path: Path
-    sha256: str  # of the file
-
-
-def save_walks(path: Path, walks: Tensor, *, generator: str, weights: str | None) -> None:
-    """Write walks ``(8, d)``, whole or not at all. The same walks give the same bytes.
-
-    The file is safetensors with keys shift_x, shift_y, zoom, rotate_2d, rotate_3d ``(d,)`` and color ``(d, 3)``:
-    ``z' = z + α_shift_x shift_x + ... + color @ (α_red, α_green, α_blue)``, with the α of draw_alphas: 1 is 100 pixels of 256,
-    30 degrees in the plane, 60 in depth; zoom's is the logarithm of the field of view (positive makes things small); colours'
-    are levels in [-1, 1]. Metadata, all of them strings: ``genrep`` = ``walks/1``, ``dim`` = d, ``generator`` = what --gen
-    named, ``weights`` = the digest of its tensors, empty if it has none.
-    """
-    rows = walks.detach().float().cpu()
-    tensors = {name: rows[i] for i, name in enumerate(ROWS[: COLOR.start])}
-    metadata = {"format": "pt", "genrep": FORMAT, "dim": str(rows.shape[1]), "generator": generator}
-    write_atomic(path, safetensors_bytes({**tensors, "color": rows[COLOR].T}, {**metadata, "weights": weights or ""}))
-
-
-def load_walks(path: Path) -> LoadedWalks:
-    """Read walks from their file, or from the run folder that holds it.
-
-    Raises:
-        WeightsError: there is none, or the file does not hold all six walks of one size.
-    """
-    if path.is_dir():
-        path = path / WALKS_FILE
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such walks; a finished run of fit-steer writes {WALKS_FILE}")
-    tensors, metadata = read_safetensors(path)
-    if metadata.get("genrep") != FORMAT:
-        raise WeightsError(f"{path}: its metadata say genrep = {metadata.get('genrep')!r}, wanted {FORMAT!r}")
-    if tensors.keys() != set(KEYS):
-        odd = sorted(tensors.keys() ^ set(KEYS))[0]
-        raise WeightsError(f"{path}: tensor {odd} is missing or unknown, wanted {', '.join(KEYS)}")
-    dim = tensors["shift_x"].numel()
-    if metadata.get("dim") != str(dim):
-        raise WeightsError(f"{path}: dim {metadata.get('dim')!r}, but its walks have {dim} components")
-    for name, tensor in tensors.items():
-        wanted = (dim, 3) if name == "color" else (dim,)
-        if tuple(tensor.shape) != wanted:
-            raise WeightsError(f"{path}: tensor {name} of shape {tuple(tensor.shape)}, wanted {wanted}")
-        if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
-            raise WeightsError(f"{path}: tensor {name} holds values that are no finite numbers")
-    rows = [tensors[name] for name in KEYS[:-1]]
-    return LoadedWalks(
-        walks=torch.cat([torch.stack(rows), tensors["color"].T]),
-        generator=metadata.get("generator", ""),
-        weights=metadata.get("weights") or None,
-        path=path,
-        sha256=sha256_file(path),
-    )
+def by_name(walks: Tensor) -> dict[str, NDArray[np.float32]]:
+    """As their file has them. Shape: ``(8, d)``, a row for each of ROWS, to ``(d,)`` each, and ``(d, 3)`` for color."""
+    rows = walks.detach().float().cpu().numpy()
+    return {**{name: rows[i] for i, name in enumerate(ROWS[: COLOR.start])}, "color": rows[COLOR].T}

@@ -6,7 +6,7 @@ A run's folder: config.json · metrics.jsonl · checkpoint.pt · samples-<images
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,7 @@ def fit_gan(config: FitGanConfig, data: LabelledImages) -> Path:
         per_step=config.batch_size,
         batch_size=config.batch_size,
         way=WAY,
-        config=asdict(config),
+        config=vars(config),
         identity={**config.identity(), "data_sha256": images.digest},
         losses=("generator_loss", "discriminator_loss"),
         counts="images",

@@ -1,7 +1,10 @@
 """Linear walks in the latent space (GenRep section 3.2, after Jahanian et al. 2020): their file, and how far to walk.
 
 The file is safetensors with one tensor per walk, ``(d,)`` or ``color`` ``(d, 3)``, and metadata ``genrep`` = ``walks/1``,
-``dim`` = d. It may hold some of the walks only.
+``dim`` = d. It may hold some of the walks only. ``z' = z + α_shift_x shift_x + ... + color @ (α_red, α_green, α_blue)``, where
+α = 1 is 100 pixels of 256, 30 degrees in the plane, 60 in depth; zoom's is the logarithm of the field of view (positive makes
+things small); colours' are levels in [-1, 1]. ``fit-steer`` adds ``generator``, what --gen named, and ``weights``, the digest
+of its tensors, empty if it has none.
 """
 
 from __future__ import annotations
@@ -96,7 +99,7 @@ def load_walks(path: Path) -> LoadedWalks:
     if path.is_dir():
         path = path / WALKS_FILE
     if not path.is_file():
-        raise WeightsError(f"walks {path}: no such file")
+        raise WeightsError(f"walks {path}: no such file; a finished run of fit-steer writes {WALKS_FILE}")
     tensors, metadata = read_safetensors(path)
     if metadata.get("genrep") != FORMAT:
         raise WeightsError(f"walks {path}: its metadata say genrep = {metadata.get('genrep')!r}, wanted {FORMAT!r}")

@@ -23,7 +23,7 @@ from torch import Tensor
 from ..errors import Phrase, TrainingError, phrase
 from ..progress import Progress, note
 from .checkpoints import Checkpoints
-from .folder import write_config
+from .folder import made_with, write_config
 from .metrics import Line, Metrics, Window
 from .processes import Processes
 from .sanity import LARGEST_GRADIENT, check_losses, check_training
@@ -119,6 +119,7 @@ class Course:
     smaller: Phrase = SMALLER  # way out of it
     way: Phrase = LOWER_RATE  # out of a training that has diverged
     config: Mapping[str, Any] = field(default_factory=dict)  # what config.json holds
+    explained: bool = False  # and beside it the identity, and on what the run is made
     identity: Mapping[str, Any] = field(default_factory=dict)  # the settings that a checkpoint belongs to
     lines: tuple[int, ...] = ()  # a line of metrics after each multiple of one of these updates; none: with checkpoints
     losses: tuple[str, ...] = ("loss",)  # measurements that must be finite
@@ -150,7 +151,8 @@ class Run:
                     self._take(state)
         if place.first and not course.passing:
             self.out.mkdir(parents=True, exist_ok=True)
-            write_config(self.out, course.config)
+            more = {"identity": course.identity, "made_with": made_with(place.device)} if course.explained else {}
+            write_config(self.out, {**course.config, **more})
             self.metrics = Metrics(self.out, after=trainer.position, by=course.counts)
         self.since = self.marked = self.saved = time.monotonic()
         self.timed = 0  # steps since the last line, by this process

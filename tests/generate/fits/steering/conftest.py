@@ -5,6 +5,8 @@ import torch
 
 from genrep.generate.fits.config import SteerConfig
 from genrep.generate.fits.frozen import open_frozen
+from genrep.generate.fits.steering_targets import COLOR, ROWS
+from genrep.generate.views.walks import load_walks
 
 MODULE = '''
 import torch
@@ -87,6 +89,17 @@ def exploding():
 def noisy():
     return Noisy()
 '''
+
+
+@pytest.fixture(scope="session")
+def rows_of():
+    """The walks of a file or a run's folder as they are learned: ``(8, d)``, a row for each of ROWS."""
+
+    def read(path):
+        walks = load_walks(path).walks
+        return torch.cat([torch.from_numpy(walks[name]).T for name in (*ROWS[: COLOR.start], "color")]).float()
+
+    return read
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 
 from genrep.errors import WeightsError
 from genrep.generate.fits.config import SteerConfig
-from genrep.generate.fits.steering import load_walks, save_walks
+from genrep.generate.fits.steering import by_name
+from genrep.generate.views.walks import load_walks, save_walks
 
 WALKS = torch.arange(8 * 5).float().view(8, 5)
 
@@ -32,11 +33,11 @@ def test_settings_that_cannot_be_are_refused_by_their_name(option, value, messag
         SteerConfig(**{"gen": "stylegan2_fashion", "out": Path("run"), option: value})
 
 
-def test_walks_come_back_from_their_file_and_have_the_stated_keys(tmp_path):
+def test_walks_come_back_from_their_file_and_have_the_stated_keys(tmp_path, rows_of):
     from safetensors import safe_open
 
-    path = tmp_path / "walks.safetensors"
-    save_walks(path, WALKS, generator="discgen:plain", weights="abc")
+    path, facts = tmp_path / "walks.safetensors", {"generator": "discgen:plain", "weights": "abc"}
+    save_walks(path, by_name(WALKS), facts)
     with safe_open(path, framework="pt") as file:
         assert sorted(file.keys()) == ["color", "rotate_2d", "rotate_3d", "shift_x", "shift_y", "zoom"]
         assert file.metadata() == {
@@ -48,11 +49,9 @@ def test_walks_come_back_from_their_file_and_have_the_stated_keys(tmp_path):
         }
         assert torch.equal(file.get_tensor("rotate_2d"), WALKS[3])
         assert torch.equal(file.get_tensor("color"), WALKS[5:].T)
-    loaded = load_walks(tmp_path)
-    assert torch.equal(loaded.walks, WALKS)
-    assert (loaded.generator, loaded.weights) == ("discgen:plain", "abc")
+    assert torch.equal(rows_of(tmp_path), WALKS)
     first = path.read_bytes()
-    save_walks(path, WALKS, generator="discgen:plain", weights="abc")
+    save_walks(path, by_name(WALKS), facts)
     assert path.read_bytes() == first
 
 
@@ -65,16 +64,16 @@ def tensors(**changes):
     ("content", "metadata", "message"),
     [
         (tensors(), {"genrep": "navigator/1", "dim": "5"}, "genrep = 'navigator/1', wanted 'walks/1'"),
-        (tensors(), {"genrep": "walks/1"}, "dim None, but its walks have 5 components"),
-        (tensors(), {"genrep": "walks/1", "dim": "6"}, "dim '6', but its walks have 5 components"),
+        (tensors(), {"genrep": "walks/1"}, r"has shape \(5,.*\), its metadata say dim = ''"),
+        (tensors(), {"genrep": "walks/1", "dim": "6"}, r"has shape \(5,.*\), its metadata say dim = '6'"),
         (
             tensors(zoom=torch.zeros(6)),
             {"genrep": "walks/1", "dim": "5"},
-            r"tensor zoom of shape \(6,\), wanted \(5,\)",
+            r"zoom has shape \(6,\), its metadata say dim = '5'",
         ),
-        (tensors(tilt=torch.zeros(5)), {"genrep": "walks/1", "dim": "5"}, "tensor tilt is missing or unknown"),
-        (tensors(color=torch.zeros(3, 5)), {"genrep": "walks/1", "dim": "5"}, r"tensor color of shape \(3, 5\)"),
-        (tensors(zoom=torch.full((5,), torch.nan)), {"genrep": "walks/1", "dim": "5"}, "tensor zoom holds values"),
+        (tensors(tilt=torch.zeros(5)), {"genrep": "walks/1", "dim": "5"}, r"holds \['tilt'\], wanted some of "),
+        (tensors(color=torch.zeros(3, 5)), {"genrep": "walks/1", "dim": "5"}, r"color has shape \(3, 5\)"),
+        (tensors(zoom=torch.full((5,), torch.nan)), {"genrep": "walks/1", "dim": "5"}, "zoom holds values"),
     ],
 )
 def test_files_that_hold_no_walks_are_refused(tmp_path, content, metadata, message):
@@ -85,7 +84,7 @@ def test_files_that_hold_no_walks_are_refused(tmp_path, content, metadata, messa
 
 
 def test_a_missing_or_damaged_file_is_one_line(tmp_path):
-    with pytest.raises(WeightsError, match="no such walks; a finished run of fit-steer writes"):
+    with pytest.raises(WeightsError, match="no such file; a finished run of fit-steer writes"):
         load_walks(tmp_path)
     (tmp_path / "walks.safetensors").write_bytes(b"\xff" * 100)
     with pytest.raises(WeightsError, match="not a readable safetensors file"):

@@ -10,7 +10,7 @@ from genrep.generate.fits import steering_measure as measure
 from genrep.generate.fits.config import SteerConfig
 from genrep.generate.fits.frozen import open_frozen
 from genrep.generate.fits.pictures import save_curves, save_sheet
-from genrep.generate.fits.steering import fit_steer, load_walks
+from genrep.generate.fits.steering import fit_steer
 from genrep.generate.fits.steering_measure import Curve, content_weights, describe, is_gray, measure_walks, nearest_zoom
 from genrep.generate.fits.steering_targets import ROWS
 
@@ -128,7 +128,7 @@ def test_a_curve_that_does_not_rise_says_so():
 
 
 @pytest.fixture(scope="module")
-def fashion(tmp_path_factory):
+def fashion(tmp_path_factory, rows_of):
     """A short run on the embedded generator, with twenty times the usual rate: its result, and effects at five strengths."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -136,7 +136,7 @@ def fashion(tmp_path_factory):
     settings = {"samples": 3520, "lr": 0.02, "checkpoint_samples": 10**6, "measure_images": 0}
     result = fit_steer(SteerConfig(gen="stylegan2_fashion", out=out, device="cpu", **settings))
     source = open_frozen("stylegan2_fashion", None, CPU)
-    curves = measure_walks(source, load_walks(result.path).walks, images=96, seed=0, points=5)
+    curves = measure_walks(source, rows_of(result.path), images=96, seed=0, points=5)
     torch.set_num_threads(threads)
     return result, {curve.name: curve for curve in curves}
 

@@ -14,7 +14,7 @@ import torch
 from genrep.errors import GeneratorError, RecipeError, ResumeError, Terminated, TrainingError, WeightsError
 from genrep.generate.fits.config import SteerConfig
 from genrep.generate.fits.frozen import open_frozen
-from genrep.generate.fits.steering import SteerTrainer, fit_steer, load_walks
+from genrep.generate.fits.steering import SteerTrainer, fit_steer
 from genrep.generate.fits.steering_targets import ROWS
 from genrep.runs.metrics import Window
 from genrep.runs.processes import Processes
@@ -34,10 +34,10 @@ def without_times(rows):
 
 
 @pytest.mark.slow
-def test_known_walks_are_found(config):
+def test_known_walks_are_found(config, rows_of):
     """Discs move a width per 4 units of z, so that α = 1 is 1.5625 units; their colours are components of z."""
     result = fit_steer(config(samples=7680, batch_size=64, lr=0.05, checkpoint_samples=100_000))
-    walks = load_walks(result.path).walks
+    walks = rows_of(result.path)
     expected = {"shift_x": (0, 4 * 100 / 256), "shift_y": (1, 4 * 100 / 256), "zoom": (2, -2.0)}
     expected |= {"color_red": (3, 1.0), "color_green": (4, 1.0), "color_blue": (5, 1.0)}
     for name, (axis, length) in expected.items():
@@ -49,10 +49,10 @@ def test_known_walks_are_found(config):
 
 
 @pytest.mark.slow
-def test_untouched_components_stay_as_they_were_drawn(config):
+def test_untouched_components_stay_as_they_were_drawn(config, rows_of):
     """The two that have no effect get no gradient: what is learned comes from images alone."""
     result = fit_steer(config(samples=320))
-    walks = load_walks(result.path).walks
+    walks = rows_of(result.path)
     trainer = SteerTrainer(config("other"), open_frozen("discgen:plain", None, CPU))
     assert torch.equal(walks[:, 6:], trainer.walks.detach()[:, 6:])
     assert not torch.equal(walks[:, :6], trainer.walks.detach()[:, :6])
