@@ -11,13 +11,13 @@ from .commands.dataset import dataset, from_folder
 from .commands.fits import (
     compare_navigator_command,
     fit_filter_command,
+    fit_gan_command,
     fit_navigator_command,
     fit_steer_command,
     measure_delta_command,
+    measure_gan_command,
 )
-from .commands.gan import fit_gan_command, measure_gan_command
-from .commands.preview import preview_command
-from .commands.recipes import import_walk_command, list_recipes, weights_command
+from .commands.recipes import import_walk_command, list_recipes, preview_command, weights_command
 
 
 @click.group("genrep-generate", cls=Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import resource
+import shlex
 import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ from typing import Any, NoReturn
 import click
 
 from .errors import GenRepError, Terminated, one_of
+from .files import size_text
 from .untrusted import line
 
 LONGEST_ERROR = 2000  # characters
@@ -152,8 +154,6 @@ def say(text: object, *, err: bool = False) -> None:
 
 def say_leftovers(paths: Iterable[Path], needed: str = "to go on") -> None:
     """Say on stderr what a finished run leaves that nothing needs any more, if it leaves such."""
-    from .runs.leftovers import leftovers
-
     if (text := leftovers(paths, needed)) is not None:
         say(f"note: {text}", err=True)
 
@@ -162,3 +162,20 @@ def print_config(config: Any) -> None:
     """What ``--dry-run`` prints: the resolved settings of a config dataclass, or a mapping of them, as JSON."""
     settings = config if isinstance(config, Mapping) else vars(config)
     click.echo(json.dumps(settings, indent=2, sort_keys=True, default=str))
+
+
+def leftovers(paths: Iterable[Path], needed: str = "to go on") -> str | None:
+    """A line about what only an unfinished run needs, of the files and folders that are there; None if none are.
+
+    ``needed``: what they are still good for. Bytes that two names share (hard links) count once.
+    """
+    there = [path for path in paths if path.exists()]
+    if not there:
+        return None
+    files = [file for path in there for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()]
+    sizes = {(status.st_dev, status.st_ino): status.st_size for status in (file.stat() for file in files)}
+    names = ", ".join(path.name for path in there)
+    each = "is" if len(there) == 1 else "are"
+    option = "-r " if any(path.is_dir() for path in there) else ""
+    command = f"rm {option}{' '.join(shlex.quote(str(path)) for path in there)}"
+    return f"{names} ({size_text(sum(sizes.values()))}) {each} only needed {needed}; remove with: {command}"

@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
+from genrep.cli import leftovers
 from genrep.files import size_text
-from genrep.runs.leftovers import leftovers
 
 
 @pytest.mark.parametrize(

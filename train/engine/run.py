@@ -42,7 +42,7 @@ from .trainer import EncoderTrainer
 from .training_plan import TrainingPlan, resolve
 
 if TYPE_CHECKING:
-    from .knn import LiveKnn
+    from .records import LiveKnn
 
 
 def check_same_run(out: Path, plan: TrainingPlan, inventories: Sequence[Inventory] = ()) -> None:
@@ -269,7 +269,7 @@ class Training(engine.Trainer):
 def _live_knn(plan: TrainingPlan, place: Processes) -> LiveKnn | None:
     if not plan.config.knn_every:
         return None
-    from .knn import LiveKnn
+    from .records import LiveKnn
 
     return LiveKnn(plan, place.device)
 

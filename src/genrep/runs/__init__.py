@@ -5,5 +5,5 @@ folder.py       whose folder it is: settings that must be equal to go on, config
 checkpoints.py  states: whole or absent, of the same settings or refused
 metrics.py      metrics.jsonl: one writer, one reader, and the means between two lines
 signals.py      SIGTERM, SIGINT, SIGUSR1; processes.py one process or those of torchrun
-sanity.py       divergence; leftovers.py what a finished run leaves behind
+sanity.py       divergence
 """

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from genrep.cli import invoke
-from genrep.generate.commands.preview import preview_command
+from genrep.generate.commands.recipes import preview_command
 from genrep.generate.preview.config import PreviewConfig
 from genrep.generate.views.walks import save_walks
 
