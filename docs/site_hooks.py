@@ -11,6 +11,7 @@ import importlib.resources
 import inspect
 import json
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,18 +21,11 @@ import click
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-from genrep.datasets_manifest.cli import group as manifest
-from genrep.generate.cli import cli as generate
-from genrep.papers.cli import group as evaluate
-from genrep.train.cli import command as train
-
 ROOT = Path(__file__).parent.parent
-COMMANDS: dict[str, click.Command] = {
-    "genrep-generate": generate,
-    "genrep-train": train,
-    "genrep-evaluate": evaluate,
-    "genrep-manifest": manifest,
-}
+sys.path.insert(0, str(ROOT / "docs"))
+
+from update_help import COMMANDS  # noqa: E402
+
 EXAMPLE = re.compile(r"Examples?:$")
 
 

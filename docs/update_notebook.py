@@ -39,6 +39,8 @@ def main() -> None:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            for output in cell.outputs:
+                output.get("data", {}).pop("image/jpeg", None)  # the same picture as its PNG
     notebook.metadata.pop("language_info", None)
     nbformat.write(notebook, NOTEBOOK)
 

@@ -26,18 +26,11 @@ from typing import NoReturn
 import click
 import numpy as np
 
-from genrep.datasets_manifest.cli import group as manifest
-from genrep.generate.cli import cli as generate
-from genrep.papers.cli import group as evaluate
-from genrep.train.cli import command as train
-
 ROOT = Path(__file__).parents[2]
-PROGRAMS: dict[str, click.Command] = {
-    "genrep-generate": generate,
-    "genrep-train": train,
-    "genrep-evaluate": evaluate,
-    "genrep-manifest": manifest,
-}
+sys.path.insert(0, str(ROOT / "docs"))
+
+from update_help import COMMANDS as PROGRAMS  # noqa: E402
+
 MODULES = {"genrep.generate": "genrep-generate", "genrep.train": "genrep-train"}  # of python -m, and of torchrun
 # Options that a command gets instead of those that the page gives it.
 TINY: dict[str, dict[str, str]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -31,3 +32,12 @@ def test_the_notebook_runs(tmp_path: Path) -> None:
     text = "".join(output.get("text", "") for output in outputs if output.get("name") == "stdout")
     assert "16 shards, 64 pairs" in text and "the same latent: True" in text
     assert all(f"{name:8} linear" in text for name in ("random", "pixel", "latent"))
+
+
+def test_what_is_kept_has_its_outputs_and_is_small() -> None:
+    path = DOCS / "tutorial.ipynb"
+    assert path.stat().st_size < 300_000
+    cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert len([output for output in outputs if "image/png" in output.get("data", {})]) >= 4
+    assert not [output for output in outputs if output.get("name") == "stderr" or output["output_type"] == "error"]
