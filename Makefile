@@ -34,7 +34,7 @@ apt = { { command -v apt-get && { [ "$$(id -u)" = 0 ] || sudo -n true; }; } >/de
     echo "Installing $(1)" && as_root=$$([ "$$(id -u)" = 0 ] || echo sudo -n) && $$as_root apt-get update -qq && \
     DEBIAN_FRONTEND=noninteractive $$as_root apt-get install -y -qq $(1) >/dev/null; }
 
-.PHONY: help setup dataset train evaluate demo test test-fast check docs format constraints release bench clean
+.PHONY: help setup dataset train evaluate demo test test-fast check types docs format constraints release bench clean
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -106,16 +106,19 @@ test-fast: $(READY) ## run the tests but for the slow ones and those with FFCV
 check: $(READY) ## lint, formatting, types, packaging; modifies nothing
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@rm -rf build && $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --target build/typecheck .
-	@$(BIN)/python -m mypy build/typecheck/genrep; rm -rf build
+	@$(MAKE) types
 	@$(BIN)/python -m pytest -q tests/test_packaging.py
 
 # Not with -q: it silences warnings, and --strict then counts none.
+types: $(READY) ## mypy --strict, of an installed copy: it cannot follow an editable one
+	@rm -rf build && $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --target build/typecheck .
+	@$(BIN)/python -m mypy build/typecheck/genrep; status=$$?; rm -rf build; exit $$status
+
 docs: $(SITE_READY) ## build the documentation into site/; a warning or a broken link is an error
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 $(SITE_READY): $(READY)
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[docs]'
+	@$(PIP) -q -e '.[docs]'
 	@touch $@
 
 format: $(READY) ## format the code, mend what ruff can mend, renew docs/help

@@ -1,6 +1,8 @@
 """The wheel holds every package and file."""
 
 import configparser
+import importlib.metadata
+import re
 import subprocess
 import sys
 import tarfile
@@ -8,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = {
@@ -129,3 +132,27 @@ print(recipe.__file__, recipe.known_recipes())"""
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert "site/genrep/generate/recipes/recipe.py" in output.stdout
     assert "stylegan2_fashion" in output.stdout
+
+
+def test_one_list_of_pythons():
+    (tested,) = re.findall(r"^TESTED +:= (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    classifiers = re.findall(r"Python :: (3\.\d+)$", (ROOT / "setup.cfg").read_text(), re.MULTILINE)
+    matrix = yaml.safe_load((ROOT / ".github/workflows/tests.yml").read_text())["jobs"]["tests"]["strategy"]["matrix"]
+    assert tested.split() == classifiers == matrix["python"]
+
+
+def test_one_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    latest = re.search(r"^## (\d+\.\d+\.\d+) \((.+)\)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert latest is not None
+    assert citation["version"] == latest[1] == importlib.metadata.version("genrep")
+    assert str(citation["date-released"]) == latest[2]
+
+
+def test_the_constraints_pin_every_package_but_pytorch():
+    pinned = {line.split("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
+    asked = {
+        re.match(r"[A-Za-z0-9._-]+", text).group().lower().replace("_", "-")
+        for text in importlib.metadata.requires("genrep")
+    }
+    assert asked - pinned == {"torch", "torchvision", "genrep"}
