@@ -131,7 +131,7 @@ constraints: $(READY) ## renew constraints.txt: the versions that `make setup` i
 	@{ echo "# The versions of all extras that the tests run with, on every Python and system: renewed by \`make constraints\`."; \
 	    echo "# torch, torchvision and what they bring (CUDA, Triton) are left to you."; \
 	    $(BIN)/uv pip compile -q --universal --python-version $(firstword $(TESTED)) --all-extras --no-annotate --no-header \
-	        --no-emit-package torch --no-emit-package torchvision setup.cfg | grep -vE '^(nvidia|cuda|triton)|^$$|^#'; } > constraints.new
+	        --no-emit-package torch --no-emit-package torchvision setup.cfg | grep -vE '^(nvidia-[^m]|cuda|triton)|^$$|^#'; } > constraints.new
 	@mv constraints.new constraints.txt
 
 release: check ## build sdist and wheel into dist/, check both, and run the main job from the wheel in a new environment
