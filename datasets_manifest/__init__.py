@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .beton import Beton, check_beton
+    from .browsing import BrowseConfig, browse
     from .contents import Dataset, open_dataset
     from .manifest import (
         MANIFEST_NAME,
@@ -42,10 +43,12 @@ __all__ = [  # and ``open``, which a star import must not put over Python's own
     "MANIFEST_NAME",
     "SCHEMA_VERSION",
     "Beton",
+    "BrowseConfig",
     "Dataset",
     "Manifest",
     "Problem",
     "Shard",
+    "browse",
     "build_manifest",
     "check_beton",
     "dataset_folder",
@@ -62,8 +65,10 @@ __all__ = [  # and ``open``, which a star import must not put over Python's own
 
 _HOMES = {  # the other names live in manifest.py
     "Beton": "beton",
+    "BrowseConfig": "browsing",
     "Dataset": "contents",
     "Problem": "verify",
+    "browse": "browsing",
     "check_beton": "beton",
     "field_table": "schema",
     "open_dataset": "contents",

@@ -282,17 +282,20 @@ class Beton:
         value = self.samples[name][i]
         return int(value["height"]), int(value["width"]), 3
 
+    def place(self, i: int, name: str) -> tuple[int, int]:
+        """Where in the file the stored bytes of an image or latent of sample ``i`` begin, and how many they are."""
+        field, value = self.fields[name], self.samples[name][i]
+        pointer = int(value["data_ptr"] if field["kind"] == "image" else value)
+        if name in self.jpeg_sizes:
+            return pointer, int(self.jpeg_sizes[name][i])
+        return pointer, math.prod(self.shape(i, name)) * (4 if field["kind"] == "float32" else 1)
+
     def read(self, i: int, name: str) -> NDArray[Any]:
         """The stored bytes of an image or latent of sample ``i`` (position in the file): uint8, shape ``(size,)``.
 
         Raises DatasetError where the file was cut since it was checked, OSError where the disk fails.
         """
-        field, value = self.fields[name], self.samples[name][i]
-        pointer = int(value["data_ptr"] if field["kind"] == "image" else value)
-        if name in self.jpeg_sizes:
-            size = int(self.jpeg_sizes[name][i])
-        else:
-            size = math.prod(self.shape(i, name)) * (4 if field["kind"] == "float32" else 1)
+        pointer, size = self.place(i, name)
         data: NDArray[Any] = np.empty(size, dtype=np.uint8)
         if read_into(self.descriptor, data.data, pointer) != size:
             raise self.fault(f"sample {i}: truncated inside {name}")

@@ -10,6 +10,7 @@ from genrep.cli import LazyGroup, run
 COMMANDS = {
     "show": "Print what a dataset is.",
     "list": "Print the published datasets.",
+    "browse": "Make a page of a dataset to look at.",
     "verify": "Check a dataset against its manifest.",
     "diff": "Say how two datasets differ.",
     "repair": "Bring back bad and missing shards.",
@@ -24,7 +25,7 @@ COMMANDS = {
 
 
 MODULES = {  # of commands/, imported when a verb is asked for: ``show_command``, …
-    "inspect": ("show", "list", "verify", "diff"),
+    "inspect": ("show", "list", "browse", "verify", "diff"),
     "make": ("finish", "card", "sign", "export", "repair", "rebuild"),
     "transfer": ("pull", "push"),
 }

@@ -49,26 +49,34 @@ def summary(source: str | Path, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def describe(source: str | Path, manifest: Manifest) -> Iterator[str]:
-    """The lines that ``show`` prints: the recipe and the build facts with a line per value, nested keys dotted."""
-    yield _line("dataset", str(source))
-    yield _line("id", manifest.id)
-    yield _line("digest", manifest.digest)
+def facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Name and value of everything that the manifest says, as it stands there: who prints it cuts and escapes it.
+
+    The recipe and the build facts have an entry per value, nested keys dotted.
+    """
+    yield "id", manifest.id
+    yield "digest", manifest.digest
     licence = manifest.build.get("licence")
-    yield _line("licence", licence if isinstance(licence, str) else "not stated")
+    yield "licence", licence if isinstance(licence, str) else "not stated"
     positives = manifest.num_positives
     kind = f"each with {positives} positive{'s' if positives > 1 else ''}" if positives else "anchors only"
-    yield _line("pairs", f"{manifest.num_pairs:,}, {kind}")
+    yield "pairs", f"{manifest.num_pairs:,}, {kind}"
     per_shard = manifest.recipe["pairs_per_shard"]
-    yield _line("shards", f"{len(manifest.shards)} of {per_shard:,} pairs (the last may hold fewer)")
-    yield _line("bytes", f"{manifest.num_bytes:,} ({manifest.num_bytes / 2**20:,.1f} MiB)")
+    yield "shards", f"{len(manifest.shards)} of {per_shard:,} pairs (the last may hold fewer)"
+    yield "bytes", f"{manifest.num_bytes:,} ({manifest.num_bytes / 2**20:,.1f} MiB)"
     for field in manifest.fields:
-        yield _line(f"field {field['name']}", _field(field))
-    yield _line("classes", f"{len(manifest.classes)}: {', '.join(manifest.classes)}" if manifest.classes else "none")
+        yield f"field {field['name']}", _field(field)
+    yield "classes", f"{len(manifest.classes)}: {', '.join(manifest.classes)}" if manifest.classes else "none"
     for key, value in _flat(manifest.recipe):
         if key not in RECIPE_NUMBERS and key.split(".")[0] != "classes":
-            yield _line(key, value)
-    for key, value in _flat({key: item for key, item in manifest.build.items() if key != "licence"}, "build"):
+            yield key, value
+    yield from _flat({key: item for key, item in manifest.build.items() if key != "licence"}, "build")
+
+
+def describe(source: str | Path, manifest: Manifest) -> Iterator[str]:
+    """The lines that ``show`` prints."""
+    yield _line("dataset", str(source))
+    for key, value in facts(manifest):
         yield _line(key, value)
     for path in contact_sheets(source):
         yield _line("contact sheet", path)

@@ -178,4 +178,4 @@ def test_what_is_misspelt_gets_a_suggestion(capsys, command, arguments, meant):
 def test_what_is_like_nothing_gets_none(capsys):
     assert invoke(manifest, ["quux"]) == 2
     said = capsys.readouterr().err
-    assert "no command 'quux'; wanted one of show, list, verify" in said and "did you mean" not in said
+    assert "no command 'quux'; wanted one of show, list, browse, verify" in said and "did you mean" not in said

@@ -84,7 +84,7 @@ def test_the_wheel_holds_every_package_and_data_file(wheel):
     inside = set(zipfile.ZipFile(wheel).namelist())
     for name, folder in FOLDERS.items():
         for path in folder.rglob("*"):
-            if path.suffix in (".py", ".toml", ".safetensors") or path.name == "py.typed":
+            if path.suffix in (".py", ".toml", ".safetensors", ".css", ".js") or path.name == "py.typed":
                 relative = "/".join([*name.split("."), *path.relative_to(folder).parts])
                 assert relative in inside, relative
     assert not [file for file in inside if file.startswith(("tests/", "benchmarks/", "evaluate/", "train/", "papers/"))]
@@ -107,7 +107,7 @@ def test_the_sdist_holds_what_the_wheel_is_built_from(wheel, tmp_path):
         inside = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
     for name, folder in FOLDERS.items():
         for path in folder.rglob("*"):
-            if path.suffix in (".py", ".toml", ".safetensors"):
+            if path.suffix in (".py", ".toml", ".safetensors", ".css", ".js"):
                 assert str(path.relative_to(ROOT)) in inside, f"{name}: {path}"
 
 

@@ -1,4 +1,4 @@
-"""The verbs that look at datasets and change none: ``show``, ``list``, ``verify``, ``diff``."""
+"""The verbs that look at datasets and change none: ``show``, ``list``, ``browse``, ``verify``, ``diff``."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from typing import Any
 import click
 
 from genrep.across import RegenerationConfig
-from genrep.cli import say
-from genrep.option_types import PATH_TEXT
+from genrep.cli import print_config, say
+from genrep.files import size_text
+from genrep.net import shown
+from genrep.option_types import PATH_TEXT, IntRange
 from genrep.settings import from_options, options
 from genrep.untrusted import printable
 
+from ..browsing import BrowseConfig, browse
 from ..recovery.examine import ExamineConfig, examine
-from . import REPORT, write_report
+from ..transport.pull import TransferLimits
+from . import DRY_RUN, REPORT, write_report
 
 
 @click.command("show")
@@ -64,6 +68,53 @@ def list_command(as_json: bool) -> None:
     for entry in found:
         for line in entry.lines():
             say(line)
+
+
+@click.command("browse")
+@options(BrowseConfig, "source", "out")
+@click.option(
+    "--serve",
+    metavar="[PORT]",
+    is_flag=False,
+    flag_value=0,
+    type=IntRange(min=0, max=65535),
+    help="Show the page at an address of this machine, until Ctrl-C.  [PORT: any that is free]",
+)
+@options(BrowseConfig, "samples", "megabytes", "partial", "force")
+@options(TransferLimits)
+@DRY_RUN
+def browse_command(serve: int | None, dry_run: bool, **values: Any) -> None:
+    """Make a page of the dataset in DIR, or at URL, to look at.
+
+    One HTML file with everything in it, to open, to keep and to send: pairs that can be leafed through and enlarged, classes
+    and their counts, distances in latent space, facts, licence, and how to load it. It needs no network and no other file. Of
+    a dataset at URL only the tables of some shards and the pairs that are shown are fetched.
+
+    \b
+    Example:
+      genrep-manifest browse shards/ --out page.html
+      genrep-manifest browse https://example.org/shards --out page.html
+      genrep-manifest browse shards/ --serve
+    """
+    config = from_options(BrowseConfig, {**values, "limits": from_options(TransferLimits, values)})
+    if config.out is None and serve is None:
+        raise click.UsageError("wanted --out FILE.html, or --serve")
+    if dry_run:
+        print_config({**vars(config), "source": shown(config.source), "limits": vars(config.limits), "serve": serve})
+        return
+    report = browse(config)
+    came = f", {size_text(report.fetched)} fetched from {report.shards} shards" if report.fetched else ""
+    kind = "pairs" if report.manifest.num_positives else "images"
+    say(
+        f"OK {config.out or shown(config.source)}: {report.pairs:,} of {report.manifest.num_pairs:,} {kind}, page of "
+        f"{size_text(len(report.page))}{came}"
+    )
+    if serve is not None:
+        from ..browsing.server import PageServer
+
+        with PageServer(report.page, serve) as server:
+            say(f"{server.url}  (Ctrl-C ends)")
+            server.serve_forever()
 
 
 @click.command("verify")

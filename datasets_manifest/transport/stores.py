@@ -42,8 +42,11 @@ class Store(Protocol):
 
     where: str  # to be printed
 
-    def open(self, name: str, offset: int = 0, validator: str | None = None) -> Answer:
-        """A file from byte ``offset``, or from 0 if it is not the one of ``validator`` any more."""
+    def open(self, name: str, offset: int = 0, validator: str | None = None, size: int | None = None) -> Answer:
+        """A file from byte ``offset``, or from 0 if it is not the one of ``validator`` any more.
+
+        ``size``: no more than so many bytes will be read; None = all.
+        """
 
 
 def scheme_of(text: str) -> str:
@@ -86,7 +89,7 @@ class FolderStore:
     def __init__(self, folder: Path) -> None:
         self.folder, self.where = folder, str(folder)
 
-    def open(self, name: str, offset: int = 0, validator: str | None = None) -> FolderAnswer:
+    def open(self, name: str, offset: int = 0, validator: str | None = None, size: int | None = None) -> FolderAnswer:
         """A file, if it is a regular one."""
         if not os.path.lexists(self.folder / name):
             raise Missing("missing")
@@ -127,16 +130,18 @@ class ObjectStore:
         self.system, self.root = open_store(text)
         self.stop, self.where = stop, shown(text)
 
-    def open(self, name: str, offset: int = 0, validator: str | None = None) -> StoreAnswer:
+    def open(self, name: str, offset: int = 0, validator: str | None = None, size: int | None = None) -> StoreAnswer:
         """A file, from ``offset`` if its tag is the same."""
         kind = S3Answer if speaks_s3(self.system) else StoreAnswer
-        return kind(self.system, f"{self.root}/{name}", offset, validator, self.stop)
+        return kind(self.system, f"{self.root}/{name}", offset, validator, self.stop, size)
 
 
 class StoreAnswer:
     """A file of a store, asked for in blocks that grow."""
 
-    def __init__(self, system: Any, path: str, offset: int, validator: str | None, stop: Stop) -> None:
+    def __init__(
+        self, system: Any, path: str, offset: int, validator: str | None, stop: Stop, wanted: int | None = None
+    ) -> None:
         self.system, self.path, self.stop = system, path, stop
         facts = asked(lambda: system.info(path))
         if facts.get("type") == "directory":
@@ -147,11 +152,12 @@ class StoreAnswer:
         changed = validator is not None and self.validator != validator
         self.start = 0 if changed or offset > (self.total or 0) else offset
         self.place, self.block = self.start, memoryview(b"")
+        self.end = self.total if wanted is None else min(self.start + wanted, self.total or self.start + wanted)
 
     def read(self, size: int) -> bytes:
         """The next bytes."""
         self.stop.check()
-        if not self.block and (self.total is None or self.place < self.total):
+        if not self.block and (self.end is None or self.place < self.end):
             self.block = memoryview(self._more(size))
             self.place += len(self.block)
         part, self.block = self.block[:size], self.block[size:]
@@ -159,7 +165,7 @@ class StoreAnswer:
 
     def _more(self, size: int) -> bytes:
         length = min(BLOCK, max(LEAST, (self.place - self.start) // 8))
-        end = self.place + length if self.total is None else min(self.place + length, self.total)
+        end = self.place + length if self.end is None else min(self.place + length, self.end)
         return bytes(asked(lambda: self.system.cat_file(self.path, start=self.place, end=end))[:length])
 
     def close(self) -> None:
@@ -182,11 +188,12 @@ class S3Answer(StoreAnswer):
     def _begin(self) -> None:
         bucket, key, _ = self.system.split_path(self.path)
         wanted = {"Bucket": bucket, "Key": key, **({"IfMatch": self.validator} if self.validator else {})}
-        if self.place:
-            wanted["Range"] = f"bytes={self.place}-"
+        ranged = self.place > 0 or self.end != self.total
+        if ranged:
+            wanted["Range"] = f"bytes={self.place}-{'' if self.end is None else self.end - 1}"
         answer = asked(lambda: self.system.call_s3("get_object", **wanted))
         self.body = answer["Body"]
-        if self.place and not str(answer.get("ContentRange")).startswith(f"bytes {self.place}-"):
+        if ranged and not str(answer.get("ContentRange")).startswith(f"bytes {self.place}-"):
             raise RangeRefused("another part came than was asked for")
 
     def close(self) -> None:

@@ -109,21 +109,24 @@ class HttpFolder:
         """The system's certificates, read once."""
         return ssl.create_default_context()
 
-    def open(self, name: str | None, offset: int = 0, validator: str | None = None) -> HttpAnswer:
+    def open(
+        self, name: str | None, offset: int = 0, validator: str | None = None, size: int | None = None
+    ) -> HttpAnswer:
         """Ask for a file from byte ``offset``, if it still is the one of ``validator`` (an ETag or a date).
 
-        ``name``: under the address; None = the file that the address itself names. Raises Refused, Lost or Stopped.
+        ``name``: under the address; None = the file that the address itself names. ``size``: that many bytes and no more,
+        where the server can. Raises Refused, Lost or Stopped.
         """
         headers = {"User-Agent": f"genrep/{__version__}", "Accept-Encoding": "identity"}
-        if offset:
-            headers["Range"] = f"bytes={offset}-"
+        if ranged := offset > 0 or size is not None:
+            headers["Range"] = f"bytes={offset}-{'' if size is None else offset + size - 1}"
             if validator:
                 headers["If-Range"] = validator
         watch = Watch(self.limits, self.stop)
         try:
             path = self.parts.path if name is None else f"{self.parts.path.rstrip('/')}/{name}"
             url = urlunsplit(self.parts._replace(path=path))
-            return HttpAnswer(_Request(self, watch).ask(url, headers), offset, watch)
+            return HttpAnswer(_Request(self, watch).ask(url, headers), offset if ranged else None, watch)
         except BaseException:
             watch.close()
             raise
@@ -132,7 +135,7 @@ class HttpFolder:
 class HttpAnswer:
     """What comes: ``start``, its first byte's place; ``total``, the whole file's size; ``validator``, which file it is."""
 
-    def __init__(self, response: http.client.HTTPResponse, offset: int, watch: Watch) -> None:
+    def __init__(self, response: http.client.HTTPResponse, offset: int | None, watch: Watch) -> None:
         self.response, self.watch = response, watch
         headers = response.headers
         try:
@@ -168,16 +171,16 @@ class HttpAnswer:
         self.response.close()
 
 
-def _placed(response: http.client.HTTPResponse, offset: int) -> tuple[int, int | None]:
-    """Start and total of an answer to a request from ``offset`` on."""
+def _placed(response: http.client.HTTPResponse, offset: int | None) -> tuple[int, int | None]:
+    """Start and total of an answer to a request from ``offset`` on; None = for the whole file."""
     if response.status == 200:
         return 0, response.length
-    if response.status == 206 and offset:
+    if response.status == 206 and offset is not None:
         found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
         if found and int(found[1]) == offset <= int(found[2]):
             return offset, None if found[3] == "*" else int(found[3])
         raise RangeRefused("the server sends another part than was asked for")
-    if response.status == 416 and offset:
+    if response.status == 416 and offset is not None:
         raise RangeRefused("the server has no such part of the file")
     text = f"the server answers {response.status} {one_line(response.reason or '')}".rstrip()
     if response.status in _TRANSIENT:

@@ -1,0 +1,174 @@
+"""The page itself: HTML that holds its style, its script and its pictures, and lets nothing else in.
+
+Whatever comes from the dataset is cut and escaped, or stands in a block of JSON that the script puts on the page as text. The
+policy names the one style and the one script by their digests, so that markup which slipped through would still do nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+from genrep import __version__
+from genrep.files import size_text
+from genrep.untrusted import label
+
+from ..cards.facts import is_real, text_at
+from ..cards.readme import subject
+from .facts import classes_section, facts_section, has_classes
+from .gather import Gathered
+from .markup import MAX_NAME, MAX_VALUE, noun, size_of, text
+from .pictures import Sheets
+from .sections import card_section, distances_section, load_section, pairs_section
+
+ICON = (
+    "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'><rect x='1' y='1' width='9' height='9' rx='2' "
+    "fill='#0b5cad'/><rect x='6' y='6' width='9' height='9' rx='2' fill='#e08a2e'/></svg>"
+)
+
+
+def page(found: Gathered, sheets: Sheets) -> bytes:
+    """The whole page."""
+    style, script = _resource("page.css"), _resource("page.js")
+    title = escape(label(subject(found.manifest), MAX_VALUE))
+    parts = [
+        _head(title, style, script),
+        '<body>\n<a class="skip" href="#pairs">Skip to the pictures</a>\n<div class="page">',
+        _header(found, title),
+        '<main>\n<div class="layout">',
+        pairs_section(found, sheets),
+        '<div class="beside">',
+        facts_section(found),
+        classes_section(found),
+        "</div>\n</div>",
+        distances_section(found),
+        load_section(found),
+        card_section(found),
+        "</main>",
+        _footer(found),
+        "</div>",
+        _dialog(found),
+        f'<script type="application/json" id="data">{_json(_data(found, sheets))}</script>',
+        f"<script>{script}</script>\n</body>\n</html>\n",
+    ]
+    return "\n".join(part for part in parts if part).encode()
+
+
+def policy(style: str, script: str) -> str:
+    """What the page may do: show the pictures that it holds, with this style and this script."""
+    digests = [base64.b64encode(hashlib.sha256(source.encode()).digest()).decode() for source in (style, script)]
+    return (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{digests[0]}'; script-src 'sha256-{digests[1]}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _resource(name: str) -> str:
+    return (files(__package__) / name).read_text(encoding="utf-8")
+
+
+def _json(value: Any) -> str:
+    """JSON that ends no element and begins none."""
+    written = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return written.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _head(title: str, style: str, script: str) -> str:
+    icon = base64.b64encode(ICON.encode()).decode()
+    return "\n".join(
+        (
+            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{policy(style, script)}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<meta name="color-scheme" content="light dark">\n<meta name="referrer" content="no-referrer">',
+            f"<title>{title} - genrep dataset</title>",
+            f'<link rel="icon" href="data:image/svg+xml;base64,{icon}">',
+            f"<style>{style}</style>\n</head>",
+        )
+    )
+
+
+def _header(found: Gathered, title: str) -> str:
+    """What it is in one look, and the way to each section."""
+    manifest, what = found.manifest, noun(found.manifest)
+    licence, shards, classes = text_at(manifest.build, "licence"), len(manifest.shards), len(manifest.classes)
+    numbers = [(f"{manifest.num_pairs:,}", f"{what}s")]
+    if manifest.num_positives:
+        numbers.append((f"1 + {manifest.num_positives}", "anchor and positives"))
+    numbers += [
+        (size_of(manifest), "pixels"),
+        (size_text(manifest.num_bytes), f"in {shards:,} shard{'s' if shards > 1 else ''}"),
+    ]
+    numbers += [(f"{classes:,}", "classes" if classes > 1 else "class")] if classes else []
+    numbers.append((text(licence, 40) if licence else "none stated", "licence"))
+    jumps = [
+        ("pairs", f"{what.capitalize()}s"),
+        ("facts", "Facts"),
+        *([("classes", "Classes")] if has_classes(found) else []),
+        *([("distances", "Distances")] if found.distances.measured else []),
+        ("load", "How to load it"),
+        ("card", "Limits and citation"),
+    ]
+    items = "\n".join(f"<li><b>{value}</b><span>{name}</span></li>" for value, name in numbers)
+    links = "\n".join(f'<a href="#{name}">{words}</a>' for name, words in jumps)
+    kind = "Real images" if is_real(manifest) else "Generated images"
+    return (
+        f'<header>\n<p class="kind">{kind} · {text(found.source)}</p>\n<h1>{title}</h1>\n'
+        f'<ul class="headline">\n{items}\n</ul>\n<nav class="jumps" aria-label="On this page">\n{links}\n</nav>\n</header>'
+    )
+
+
+def _footer(found: Gathered) -> str:
+    """What was checked, and what was not."""
+    shards = f"{found.shards:,} shard{'s' if found.shards > 1 else ''}"
+    read = f"The tables of {shards} were checked, their sha256 was not."
+    if found.remote:
+        read = f"Of {shards} {size_text(found.fetched)} were fetched; their tables were checked, no sha256 vouches for parts."
+    return (
+        f"<footer><p>Written by genrep {escape(__version__)} from what the manifest says and the shards hold. {read} "
+        "<code>genrep-manifest verify</code> checks every byte.</p></footer>"
+    )
+
+
+def _dialog(found: Gathered) -> str:
+    """Where the script shows one sample large."""
+    compare = (
+        '<label class="option"><input type="checkbox" id="difference" autocomplete="off">Difference from the anchor</label>'
+        if found.images > 1
+        else ""
+    )
+    return (
+        '<dialog id="dialog" aria-labelledby="dialog-title">\n<div class="dialog-head">'
+        '<h2 id="dialog-title" aria-live="polite"></h2><span class="quiet" id="of"></span>'
+        '<button type="button" id="before">Previous</button><button type="button" id="after">Next</button>'
+        f'<button type="button" id="close" autofocus>Close</button></div>\n<div class="large" id="large"></div>\n{compare}\n'
+        '<dl id="dialog-facts"></dl>\n</dialog>'
+    )
+
+
+def _data(found: Gathered, sheets: Sheets) -> dict[str, Any]:
+    """What the script reads."""
+    manifest = found.manifest
+    sizes = {size for group in sheets.sizes for size in group}
+    labels = [pair.label for pair in found.pairs]
+    distances = [pair.distances for pair in found.pairs]
+    return {
+        "noun": noun(manifest),
+        "perShard": manifest.recipe["pairs_per_shard"],
+        "images": found.images,
+        "names": [field["name"] for field in manifest.image_fields[: found.images]],
+        "cell": sheets.cell,
+        "columns": sheets.columns,
+        "rows": sheets.rows,
+        "exact": sheets.exact,
+        "size": next(iter(sizes)) if len(sizes) == 1 else None,
+        "sizes": sheets.sizes if len(sizes) > 1 else None,
+        "index": [pair.index for pair in found.pairs],
+        "label": labels,
+        "classes": {number: label(manifest.classes[number], MAX_NAME) for number in sorted({*labels} - {-1})},
+        "distances": distances if any(distances) else None,
+    }

@@ -1,0 +1,157 @@
+"""The sections of the page's main part: pictures, distances, how to load it, limits and citation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from html import escape
+
+from genrep.untrusted import label
+
+from ..cards.facts import bibtex, references, risks
+from ..cards.readme import subject
+from ..layout import largest_shape
+from .charts import histograms
+from .distances import MAX_SERIES, mixed
+from .gather import Gathered
+from .markup import MAX_NAME, fold, note, noun, points, section
+from .pictures import Sheets
+from .snippets import snippets
+
+PER_PAGE, COUNTS = 24, (12, 24, 48, 96)
+SIZES = ("small", "medium", "large")
+ORDERS = [("index", "Index"), ("near", "Nearest positive first"), ("far", "Farthest positive first")]
+MOVES = (("first", "First"), ("previous", "Previous"), ("next", "Next"), ("last", "Last"))
+
+
+def pairs_section(found: Gathered, sheets: Sheets) -> str:
+    """The sampled pairs: tools, a grid and a pager for the script, and the sheets that a browser without one shows."""
+    what = noun(found.manifest)
+    pictures = "\n".join(
+        f'<img src="{address}" alt="Sheet {k + 1} of {len(sheets.files)} of the sampled {what}s">'
+        for k, address in enumerate(sheets.files)
+    )
+    moves = "".join(f'<button type="button" id="{name}">{words}</button>' for name, words in MOVES)
+    return section(
+        "pairs",
+        f"{what.capitalize()}s",
+        note(_sampling(found), _fidelity(found, sheets)),
+        f'<div class="bar-of-tools scripted">{_tools(found)}</div>',
+        f'<ul class="grid scripted" id="grid" aria-label="Sampled {what}s. Arrow keys move, Enter shows one large, '
+        'Page Up and Page Down turn the page."></ul>',
+        '<nav class="pager scripted" aria-label="Pages"><span class="status" id="status" role="status"></span>'
+        f'<span id="page"></span>{moves}</nav>',
+        f'<div class="sheets">{pictures}</div>',
+    )
+
+
+def _tools(found: Gathered) -> str:
+    names, most = found.manifest.classes, len(found.pairs)
+    tools = []
+    shown = sorted(Counter(pair.label for pair in found.pairs).items())
+    if len(shown) > 1:
+        classes = [
+            (str(number), f"{escape(label(names[number], MAX_NAME)) if number >= 0 else 'no class'} ({count:,})")
+            for number, count in shown
+        ]
+        tools.append(_select("class", "Class", [("all", f"All ({most:,})"), *classes], "all"))
+    if any(pair.distances for pair in found.pairs):
+        tools.append(_select("order", "Order", ORDERS, "index"))
+    if most > COUNTS[0]:
+        counts = [(str(count), str(count)) for count in COUNTS if count < most]
+        chosen = min(PER_PAGE, most)
+        tools.append(_select("per-page", "On a page", [*counts, (str(most), f"all {most:,}")], str(chosen)))
+    tools.append(_select("size", "Pictures", [(name, name.capitalize()) for name in SIZES], "medium"))
+    return "".join(tools)
+
+
+def _select(name: str, title: str, choices: list[tuple[str, str]], chosen: str) -> str:
+    """A menu; what is in it is markup already."""
+    inner = "".join(
+        f'<option value="{value}"{" selected" if value == chosen else ""}>{words}</option>' for value, words in choices
+    )
+    return f'<label>{title}<select id="{name}" autocomplete="off">{inner}</select></label>'
+
+
+def _sampling(found: Gathered) -> str:
+    """Which samples these are, of how many, and from where."""
+    manifest, what = found.manifest, noun(found.manifest)
+    total, count = manifest.num_pairs, len(found.pairs)
+    told = f"{count:,} of {total:,} {what}s, spread evenly over all of them."
+    if count == total:
+        told = f"All {total:,} {what}s."
+    elif found.within < len(manifest.shards):
+        told = (
+            f"{count:,} of {total:,} {what}s, spread evenly over {found.within:,} of {len(manifest.shards):,} shards."
+        )
+    if (more := manifest.num_positives + 1 - found.images) > 0:
+        told += (
+            f" Of {manifest.num_positives} positives of each the first {found.images - 1} are shown, {more} are not."
+        )
+    return told
+
+
+def _fidelity(found: Gathered, sheets: Sheets) -> str:
+    """How the pictures differ from what is stored."""
+    stored = max(largest_shape(found.manifest.image_fields[0])[:2])
+    if sheets.exact:
+        return "Every pixel is shown as it is stored, enlarged."
+    if sheets.side < stored:
+        return f"Pictures are reduced from {stored} to {sheets.side} pixels and compressed, to keep this page small."
+    return "Pictures are compressed once more, to keep this page small."
+
+
+def distances_section(found: Gathered) -> str:
+    """Histograms; nothing where no latents were measured."""
+    one = found.distances
+    if not one.measured:
+        return ""
+    parts = [
+        note(
+            f"Euclidean distances between positives and their anchors in latent space, over {one.measured:,} of "
+            f"{found.manifest.num_pairs:,} pairs. The strip below each histogram compares them with the distance between "
+            "anchors of different pairs.",
+            "Each positive has a latent of its own for every group of layers." if one.grouped else "",
+            f"Each pair was made by one of {count} views. Which one is not stored, so all are together here."
+            if (count := mixed(found.manifest))
+            else "",
+            f"{one.left_out:,} pairs are left out: their latents are not finite numbers." if one.left_out else "",
+        )
+    ]
+    for title, series in (("Each positive", one.series), ("Each part of the latent", one.part_series)):
+        if not series:
+            continue
+        if one.series and one.part_series:
+            parts.append(f"<h3>{title}</h3>")
+        parts.append(f'<div class="charts">\n{histograms(series[:MAX_SERIES])}\n</div>')
+        if len(series) > MAX_SERIES:
+            parts.append(note(f"The first {MAX_SERIES} of {len(series)} are drawn."))
+    return section("distances", "Distances", *parts)
+
+
+def load_section(found: Gathered) -> str:
+    """Commands and code, each with a button that copies it."""
+    parts = []
+    for k, (title, words) in enumerate(snippets(found)):
+        parts.append(
+            f'<div class="snippet"><div class="snippet-head"><h3 id="snippet-{k}-title">{title}</h3>'
+            f'<button type="button" class="scripted" data-of="snippet-{k}" aria-describedby="snippet-{k}-title">Copy</button>'
+            f'</div>\n<pre id="snippet-{k}" tabindex="0" role="group" aria-labelledby="snippet-{k}-title">'
+            f"{escape(words)}</pre></div>"
+        )
+    inner = "\n".join(parts)
+    return section("load", "How to load it", f'<div class="snippets">\n{inner}\n</div>')
+
+
+def card_section(found: Gathered) -> str:
+    """What the dataset's card says of limits, and how to cite it."""
+    manifest = found.manifest
+    told = risks(manifest)
+    sentences = [told.training_data, *told.biases, *told.personal, *told.limits, *told.uses, told.impact]
+    entry = escape(bibtex(manifest, subject(manifest)))
+    return section(
+        "card",
+        "Limits and citation",
+        fold("Biases, risks and limits", points([sentence for sentence in dict.fromkeys(sentences) if sentence])),
+        f'<h3>Cite it</h3>\n<pre tabindex="0" role="group" aria-label="BibTeX">{entry}</pre>',
+        fold("The papers that it stands on", points(references(manifest))),
+    )
