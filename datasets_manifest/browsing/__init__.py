@@ -101,11 +101,11 @@ def browse(config: BrowseConfig) -> BrowseReport:
 def _refuse(config: BrowseConfig, out: Path) -> None:
     """Look at where the page is to go before anything is read."""
     if out.is_dir():
-        raise ResumeError(f"--out {out}: a folder; wanted a file")
+        raise ResumeError.naming("{out} {}: a folder; wanted a file", out)
     if os.path.lexists(out) and not config.force:
-        raise ResumeError(f"--out {out}: exists; wanted a new file, or --force to replace it")
+        raise ResumeError.naming("{out} {}: exists; wanted a new file, or {force} to replace it", out)
     if not is_address(config.source):
         refuse_inside(out, dataset_folder(config.source), itself=True)
     if not out.parent.exists():
-        raise ResumeError(f"--out {out}: {out.parent} is not there; wanted a folder that is")
-    require_writable(out.parent, "--out")
+        raise ResumeError.naming("{out} {}: {} is not there; wanted a folder that is", out, out.parent)
+    require_writable(out.parent)

@@ -169,8 +169,9 @@ def _present(folder: Path, manifest: Manifest, partial: bool) -> list[Shard]:
     there = [shard for shard in manifest.shards if os.path.lexists(folder / shard.name)]
     if len(there) < len(manifest.shards) and not (partial and there):
         missing = next(shard.name for shard in manifest.shards if not os.path.lexists(folder / shard.name))
-        hint = "" if partial or not there else "; of a dataset that is here in part, name the folder with --partial"
-        raise DatasetError(f"{folder / missing}: missing{hint}")
+        if partial or not there:
+            raise DatasetError(f"{folder / missing}: missing")
+        raise DatasetError.naming("{}: missing; a part of a dataset is taken with {partial}", folder / missing)
     return there
 
 

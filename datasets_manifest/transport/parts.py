@@ -22,7 +22,7 @@ from ..beton import Beton
 from ..manifest import Manifest, Shard
 from ..shard_checks import open_shard
 from .fetch import CHUNK
-from .stores import open_source
+from .stores import store_of
 
 THREADS = 8  # requests at a time
 GAP = 32 << 10  # bytes between two wanted parts that cost less than another request
@@ -49,7 +49,7 @@ class RemoteShards:
         self.manifest, self.folder, self.budget = manifest, folder, budget
         self.limits, self.stop = limits or Limits(), Stop()
         try:
-            self.source = open_source(source, self.limits, self.stop)
+            self.source = store_of(source, self.limits, self.stop)
         except Refused as error:
             raise DatasetError(f"{source}: {error}") from None
         self.where = self.source.where

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from folder_server import Quiet, serving
 
 from genrep.datasets_manifest.browsing import BrowseConfig, browse
 from genrep.datasets_manifest.browsing.gather import gather
@@ -21,34 +19,12 @@ from genrep.datasets_manifest.transport.parts import RemoteShards, merged, table
 from genrep.errors import DatasetError
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    """Sends whole files, whatever part is asked for."""
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
+class Leaving(Quiet):
+    """A server that sends whole files, whatever part is asked for, to clients that leave when they have enough."""
 
     def copyfile(self, source: Any, outputfile: Any) -> None:
-        with suppress(ConnectionError):  # who asked has enough
+        with suppress(ConnectionError):
             super().copyfile(source, outputfile)
-
-
-@pytest.fixture
-def whole_files() -> Iterator[Callable[[Path], str]]:
-    """``whole_files(folder)``: the address at which a server without ranges has it."""
-    servers = []
-
-    def serve(folder: Path) -> str:
-        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        servers.append((server, thread))
-        return f"http://127.0.0.1:{server.server_port}"
-
-    yield serve
-    for server, thread in servers:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def test_ranges_that_lie_close_are_one() -> None:
@@ -106,10 +82,12 @@ def test_few_shards_of_many(
     assert b"Counts over the 3 images of 3 of 9 shards" in report.page
 
 
-def test_a_server_of_whole_files(
-    small: Path, whole_files: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    address = whole_files(small)
+def test_a_server_of_whole_files(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(small, handler=Leaving) as address:
+        whole_files(address, monkeypatch)
+
+
+def whole_files(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = gather(address, 10)
     assert len(found.pairs) == 4 and found.fetched >= found.manifest.num_bytes
     monkeypatch.setattr("genrep.datasets_manifest.browsing.gather.MAX_REMOTE_BYTES", 2 << 20)
