@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from genrep.errors import DataError
-from genrep.runs.metrics import MAX_BYTES, read_lines
+from genrep.runs.metrics import MAX_BYTES, METRICS_FILE, read_lines
 from genrep.untrusted import content_faults, read_bounded, shown
 
 RUN_VERSION = 1
 VERSION = "version"
-CONFIG_FILE, METRICS_FILE = "config.json", "metrics.jsonl"
+CONFIG_FILE = "config.json"
 # Settings that a resumed run may change: where things are, how fast they are read, how often they are told.
 FREE = (
     *(VERSION, "data", "out", "weights", "device", "compile", "workers", "log_every"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -55,3 +57,12 @@ def test_what_makes_no_other_method_is_what_a_run_writes() -> None:
     written = {one.name for kind in (TrainConfig, TrainingPlan) for one in fields(kind)} | MACHINES | {VERSION}
     assert {*FREE, *CIRCUMSTANCES} <= written
     assert not {*FREE} & {*CIRCUMSTANCES}
+
+
+def test_reading_a_run_waits_for_no_torch(tmp_path: Path) -> None:
+    folder = write(tmp_path, {"arch": "resnet18"}, '{"step": 10}\n')
+    code = (
+        "import sys, pathlib, genrep.train; genrep.train.read_run(pathlib.Path(sys.argv[1])); "
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True)

@@ -115,15 +115,15 @@ class Killed(BaseException):
 def test_resume_is_bitwise(
     dataset: MakeDataset, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_step: int
 ) -> None:
-    original = run_module.Trainer.train_step
+    original = run_module.EncoderTrainer.train_step
 
-    def train_step(self: run_module.Trainer, *arguments: Any) -> Any:
+    def train_step(self: run_module.EncoderTrainer, *arguments: Any) -> Any:
         if self.step == at_step:
             raise Killed
         return original(self, *arguments)
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(run_module.Trainer, "train_step", train_step)
+        patch.setattr(run_module.EncoderTrainer, "train_step", train_step)
         train(config(dataset(), tmp_path))
     assert not (tmp_path / "encoder.safetensors").exists()
     assert lines(tmp_path)[-1]["step"] <= at_step
@@ -301,15 +301,15 @@ def test_online_sampling_trains_and_resumes_on_the_samples_not_yet_seen(
 ) -> None:
     whole = train(config((), tmp_path / "whole", **ONLINE, checkpoint_minutes=1e-9))
     assert (whole.plan.total_steps, whole.plan.positive, whole.plan.image_shape) == (6, "stored", (32, 32))
-    original = run_module.Trainer.train_step
+    original = run_module.EncoderTrainer.train_step
 
-    def train_step(self: run_module.Trainer, *arguments: Any) -> Any:
+    def train_step(self: run_module.EncoderTrainer, *arguments: Any) -> Any:
         if self.step == 4:
             raise Killed
         return original(self, *arguments)
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(run_module.Trainer, "train_step", train_step)
+        patch.setattr(run_module.EncoderTrainer, "train_step", train_step)
         train(config((), tmp_path / "cut", **ONLINE, checkpoint_minutes=1e-9))
     train(config((), tmp_path / "cut", **ONLINE, checkpoint_minutes=1e-9))
     assert curve(tmp_path / "cut") == curve(tmp_path / "whole")

@@ -209,7 +209,7 @@ def test_real_pictures_and_smaller_generated_images_train_together_and_a_resume_
         return original(self, *arguments)
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(run_module.Trainer, "train_step", train_step)
+        patch.setattr(run_module.EncoderTrainer, "train_step", train_step)
         train(config(both, tmp_path / "cut", mix=0.5, checkpoint_minutes=1e-9))
     train(config(both, tmp_path / "cut", mix=0.5, checkpoint_minutes=1e-9, workers=3))
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")

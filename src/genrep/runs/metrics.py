@@ -1,6 +1,6 @@
 """metrics.jsonl: a JSON object per line, appended whole; what a crash cut off in the middle is left out.
 
-One writer and one reader, and the means that a line holds.
+One writer and one reader, and the means that a line holds. Who only reads lines waits for no torch.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
 from ..files import faults_named, write_atomic
 from ..untrusted import read_bounded
-from .processes import Processes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .processes import Processes
 
 METRICS_FILE = "metrics.jsonl"
 MAX_BYTES = 1 << 30
@@ -74,21 +75,23 @@ class Window:
     def __len__(self) -> int:
         return len(self.rows)
 
-    @torch.no_grad()
     def add(self, values: Mapping[str, Tensor | float]) -> None:
         """Remember a step: scalars, of the same names in every step; none where a run measures otherwise."""
+        import torch
+
         self.names = tuple(values)
-        numbers = list(values.values())
-        if any(isinstance(value, Tensor) for value in numbers):
+        numbers = [value.detach() if isinstance(value, torch.Tensor) else value for value in values.values()]
+        if any(isinstance(value, torch.Tensor) for value in numbers):
             device = self.place.device
-            parts = [torch.as_tensor(value, dtype=torch.float64, device=device).detach() for value in numbers]
-            row = torch.stack(parts)
+            row = torch.stack([torch.as_tensor(value, dtype=torch.float64, device=device) for value in numbers])
         else:
             row = torch.tensor(numbers, dtype=torch.float64, device=self.place.device)
         self.rows.append(self.place.mean(row))
 
     def means(self) -> dict[str, float]:
         """The means over the steps (of names that end in ``_max`` the largest); waits for the device."""
+        import torch
+
         table = torch.stack(self.rows)
         largest = torch.tensor([name.endswith(LARGEST) for name in self.names], dtype=torch.bool, device=table.device)
         return dict(zip(self.names, torch.where(largest, table.amax(dim=0), table.mean(dim=0)).tolist()))
@@ -99,11 +102,15 @@ class Window:
 
     def state(self) -> list[dict[str, float]]:
         """The steps, for a checkpoint between two lines."""
+        import torch
+
         table = torch.stack(self.rows).tolist() if self.rows else []
         return [dict(zip(self.names, row)) for row in table]
 
     def restore(self, state: list[dict[str, float]]) -> None:
         """Go on from ``state``, with any number of processes, where the steps to come are."""
+        import torch
+
         self.names = tuple(state[0]) if state else ()
         device = self.place.device
         self.rows = [torch.tensor(list(step.values()), dtype=torch.float64, device=device) for step in state]
