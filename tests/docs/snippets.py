@@ -44,6 +44,8 @@ TINY: dict[str, dict[str, str]] = {
     "genrep-generate fit-steer": {"--samples": "4", "--batch-size": "4", "--measure-images": "4"},
     "genrep-train": {"--epochs": "1", "--batch-size": "16", "--workers": "1"},
     "genrep-evaluate linear": {"--epochs": "2", "--workers": "1"},
+    "genrep-manifest rebuild": {"--processes": "1"},
+    "genrep-manifest repair": {"--processes": "1"},
 }
 BLOCK = re.compile(
     r"^(?P<indent> *)(?:<!-- not run: (?P<reason>[^>]+) -->\s*)?```(?P<language>\w+)(?: title=\"(?P<title>[^\"]+)\")?[^\n]*\n"
@@ -167,7 +169,7 @@ def run(words: Sequence[str]) -> None:
 
 
 def write_data(folder: Path) -> None:
-    """``data``: a Fashion-MNIST of 40 training and 20 test images. ``photos``: two classes of photos, 104 and 10 a split."""
+    """``data``: a Fashion-MNIST of 40 training and 20 test images. ``photos``: photos of two classes, 40 and 10."""
     from PIL import Image
 
     stream = np.random.RandomState(0)
@@ -180,7 +182,7 @@ def write_data(folder: Path) -> None:
         for kind, content in (("images-idx3", header + pixels.tobytes()), ("labels-idx1", _labels(labels))):
             (raw / f"{split}-{kind}-ubyte").write_bytes(content)
             (raw / f"{split}-{kind}-ubyte.gz").write_bytes(gzip.compress(content))
-    for split, count in (("train", 52), ("test", 5)):
+    for split, count in (("train", 20), ("test", 5)):
         for label, name in enumerate(("dark", "light")):
             (folder / "photos" / split / name).mkdir(parents=True)
             for i in range(count):
