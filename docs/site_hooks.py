@@ -19,6 +19,7 @@ from typing import Any
 
 import click
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parent.parent
@@ -27,6 +28,9 @@ sys.path.insert(0, str(ROOT / "docs"))
 from update_help import COMMANDS  # noqa: E402
 
 EXAMPLE = re.compile(r"Examples?:$")
+FETCHED = re.compile(
+    r"<(?:script|img|link|iframe|source)\b[^>]*(?:src|href)=[\"']?((?:https?:)?//[^\"'\s>]+)|@import[^;]*//[^;]+"
+)
 
 
 def link_packages(folder: Path) -> None:
@@ -198,3 +202,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name, content in made.items():
         files.append(File.generated(config, name, content=content))
     return files
+
+
+def fetched(page: str) -> list[str]:
+    """What a browser would fetch from elsewhere to show this HTML or CSS."""
+    return [match[1] or match[0] for match in FETCHED.finditer(page)]
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Refuse a site whose reader is told to others."""
+    for path in Path(config.site_dir).rglob("*"):
+        if path.suffix in (".html", ".css") and (found := fetched(path.read_text())):
+            raise PluginError(f"{path}: would be shown with {found[0]}, which lies elsewhere")

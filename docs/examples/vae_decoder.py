@@ -1,7 +1,7 @@
 """A generator of one's own: the decoder of a small VAE.
 
     cd docs/examples
-    python vae_decoder.py data/          # trains decoder.pt on Fashion-MNIST (below data/), a minute on a CPU
+    python vae_decoder.py data/          # trains decoder.pt on Fashion-MNIST (below data/): two to three minutes of a core
     genrep-generate dataset --gen vae_decoder:Decoder --views gaussian:std=.5 --out shards
 
 What genrep needs is the class at the top; the rest is the training of any VAE.

@@ -72,3 +72,11 @@ def test_a_notebook_becomes_a_page_with_its_pictures(hooks: ModuleType) -> None:
         "```text\ntwo\n```\n\n```text\n2\n```\n"
     )
     assert pictures == {"notebook-0.png": b"\0\0\0"}
+
+
+def test_what_would_be_fetched_from_elsewhere_is_found(hooks: ModuleType) -> None:
+    here = '<a href="https://a.example"><img src="../x.png"><link rel="stylesheet" href="assets/x.css">'
+    assert hooks.fetched(here) == []
+    assert hooks.fetched(here + '<script async src="https://b.example/x.js">') == ["https://b.example/x.js"]
+    assert hooks.fetched("<link rel=preconnect href=//c.example crossorigin>") == ["//c.example"]
+    assert hooks.fetched('@import url("https://d.example/x.css");')
