@@ -11,7 +11,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates
 # For developers: what `make setup` and all tests want (.devcontainer/devcontainer.json).
 FROM base AS dev
 RUN apt-get update && apt-get install -y --no-install-recommends \
-        g++ git libopencv-dev libturbojpeg0-dev make minisign nginx-light pkg-config python3-dev \
+        chromium chromium-driver g++ git libopencv-dev libturbojpeg0-dev make minisign nginx-light pkg-config python3-dev \
     && rm -rf /var/lib/apt/lists/*
 
 FROM base

@@ -55,10 +55,10 @@ def _figure(series: Series, low: float, high: float, step: float) -> str:
     p5, median, p95 = (float(value) for value in np.percentile(values, (5, 50, 95)))
     unrelated = float(np.median(series.unrelated)) if series.unrelated else None
     name = escape(label(series.name, MAX_NAME))
-    told = f"median {number(median)}, 90 % from {number(p5)} to {number(p95)}"
+    told = f"median {number(median)}, 90\u00a0% from {number(p5)} to {number(p95)}"
     compared = ""
     if unrelated:
-        compared = f"; {number(100 * median / unrelated)} % of the distance between unrelated anchors"
+        compared = f"; {number(100 * median / unrelated)}\u00a0% of that between unrelated anchors"
     parts = [_bars(counts, edges), _axis(low, high, step)]
     if unrelated:
         parts.append(_strip(p5, median, p95, unrelated))

@@ -1,4 +1,4 @@
-"""How far positives lie from their anchors in latent space, and how far two anchors that have nothing to do with each other."""
+"""How far positives lie from their anchors in latent space, and how far anchors of different pairs lie apart."""
 
 from __future__ import annotations
 

@@ -10,11 +10,13 @@ from ..cards.facts import is_real, licence_address, line, look, text_at
 from ..describe import facts
 from ..layout import varies
 from ..manifest import Manifest
+from .distances import MAX_PARTS
 from .gather import Gathered
 from .markup import MAX_NAME, fold, note, noun, rows, section, size_of, text
 
 MAX_CLASSES = 1000  # that are listed
 MAX_FACTS = 500
+MAX_LONG = 400  # characters of a view in words
 
 
 def facts_section(found: Gathered) -> str:
@@ -23,7 +25,7 @@ def facts_section(found: Gathered) -> str:
     told = [(text(name, MAX_NAME), text(value)) for name, value in islice(facts(manifest), MAX_FACTS + 1)]
     more = note(f"The first {MAX_FACTS} are listed.") if len(told) > MAX_FACTS else ""
     shape = f"{size_of(manifest)} pixels{', each its own' if varies(manifest.image_fields[0]) else ''}"
-    signed = "there is one, not checked here" if found.signed else "not looked at" if found.remote else "none"
+    signed = "there is one, not checked here" if found.signed else "none"
     known = [
         (f"{noun(manifest).capitalize()}s", f"{manifest.num_pairs:,}"),
         ("Size", shape),
@@ -58,13 +60,13 @@ def _making(manifest: Manifest) -> list[tuple[str, str]]:
         ("Source", text_at(recipe, "source", "name")),
         ("Weights from", text_at(build, "weights", "source")),
         ("Trained on", text_at(build, "weights", "data")),
-        ("View", _view(manifest) if manifest.num_positives else None),
+        ("View", _view(look(recipe, "views")) if manifest.num_positives else None),
         ("Filter keeps", look(recipe, "filter", "keep")),
         ("Seed", recipe["seed"]),
         ("Made on", look(build, "device")),
         ("Made with", look(build, "packages")),
     ]
-    return [(name, text(_words(value))) for name, value in wanted if value not in (None, "", [], {})]
+    return [(name, text(_words(value), MAX_LONG)) for name, value in wanted if value not in (None, "", [], {})]
 
 
 def _words(value: object) -> str:
@@ -76,16 +78,24 @@ def _words(value: object) -> str:
     return line(value)
 
 
-def _view(manifest: Manifest) -> str:
-    """The view's name, and those of its settings that are not tables of their own."""
-    views = look(manifest.recipe, "views")
+def _view(views: object, depth: int = 3) -> str:
+    """A view in words: its name and settings, and those of its parts."""
     if not isinstance(views, dict):
         return ""
-    plain = [
-        (key, value) for key, value in sorted(views.items()) if key != "name" and not isinstance(value, (dict, list))
-    ]
-    settings = ", ".join(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in plain)
-    return f"{text_at(views, 'name') or 'a view'} {settings}".strip()
+    told = [text_at(views, "name") or "a view"]
+    for key, value in sorted(views.items()):
+        if key != "name" and not isinstance(value, (dict, list)):
+            told.append(f"{key}={value if isinstance(value, str) else json.dumps(value)}")
+    parts = look(views, "parts")
+    if isinstance(parts, list) and depth:
+        told.append(" ".join(_part(part, depth) for part in parts[:MAX_PARTS] if isinstance(part, dict)))
+    return " ".join(told)
+
+
+def _part(part: dict[str, object], depth: int) -> str:
+    """``[layers=1-2: gaussian std=0.2]``."""
+    where = ", ".join(f"{key}={value}" for key, value in sorted(part.items()) if not isinstance(value, (dict, list)))
+    return f"[{where}: {_view(part.get('view'), depth - 1) or 'as the anchor'}]"
 
 
 def has_classes(found: Gathered) -> bool:

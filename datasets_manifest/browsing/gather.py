@@ -25,7 +25,8 @@ from ..beton import Beton
 from ..contents import read_field
 from ..manifest import Manifest, Shard, dataset_folder, read_manifest
 from ..shard_checks import open_shard
-from ..transport import Limits, is_address, read_remote_manifest
+from ..signing import SIGNATURE_NAME
+from ..transport import Limits, is_address, read_remote_manifest, remote_file
 from ..transport.parts import RemoteShards, tables
 from ..transport.stores import local_path, scheme_of
 from .distances import Distances, rounded
@@ -126,7 +127,7 @@ def gather(source: str, samples: int, *, partial: bool = False, limits: Limits |
             remote_shards = RemoteShards(source, manifest, folder, 2 * MAX_REMOTE_BYTES, limits)
             opener: Opener = remote_shards
             work = _Work(opener, manifest, shards, affordable(manifest, samples, MAX_IMAGES, MAX_REMOTE_BYTES))
-            name, remote, signed = remote_shards.where, True, False
+            name, remote, signed = remote_shards.where, True, remote_file(source, SIGNATURE_NAME) is not None
         else:
             folder = local_path(source) if scheme_of(source) else dataset_folder(source)
             manifest = read_manifest(folder)
@@ -135,7 +136,7 @@ def gather(source: str, samples: int, *, partial: bool = False, limits: Limits |
             work = _Work(opener, manifest, present, affordable(manifest, samples, MAX_IMAGES, MAX_LOCAL_BYTES))
             work.measure(MEASURED)
             name, remote = folder.resolve().name, False
-            signed = os.path.lexists(folder / "manifest.json.minisig.md")
+            signed = os.path.lexists(folder / SIGNATURE_NAME)
         work.run()
     return Gathered(
         source=name,

@@ -45,7 +45,11 @@
   const nameOf = (label) => (label < 0 ? "no class" : data.classes[label] ?? `class ${label}`);
   const distanceText = (value) => value.toPrecision(3).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "");
   const distances = (sample) => (data.distances ? data.distances[sample] : null);
-  const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+  const differences = (sample) => (data.differences ? data.differences[sample] : null);
+  // How far a sample's positives are, by what the order asks for; null where that is not known.
+  const ORDERS = { near: [distances, 1], far: [distances, -1], alike: [differences, 1], unlike: [differences, -1] };
+  const farness = (values) => (values && values.every((value) => value !== null)
+    ? values.reduce((sum, value) => sum + value, 0) / values.length : null);
 
   const state = { label: "all", order: "index", perPage: 24, size: "medium", page: 0, shown: [], focus: 0, open: -1 };
 
@@ -53,8 +57,8 @@
     const all = data.index.map((_, sample) => sample);
     const kept = state.label === "all" ? all : all.filter((sample) => data.label[sample] === Number(state.label));
     if (state.order !== "index") {
-      const sign = state.order === "near" ? 1 : -1;
-      const key = (sample) => (distances(sample) ? sign * mean(distances(sample)) : Infinity);
+      const [values, sign] = ORDERS[state.order];
+      const key = (sample) => { const far = farness(values(sample)); return far === null ? Infinity : sign * far; };
       kept.sort((one, other) => key(one) - key(other) || one - other);
     }
     state.shown = kept;
@@ -78,9 +82,10 @@
       meta.append(make("bdi", "", nameOf(data.label[sample])));
       said.push(nameOf(data.label[sample]));
     }
-    if (distances(sample)) {
-      said.push(`distance ${distanceText(mean(distances(sample)))}`);
-      if (state.order !== "index") meta.append(make("span", "", distanceText(mean(distances(sample)))));
+    if (distances(sample)) said.push(`distance ${distanceText(farness(distances(sample)))}`);
+    if (state.order !== "index") {
+      const far = farness(ORDERS[state.order][0](sample));
+      meta.append(make("span", "", far === null ? "unknown" : distanceText(far)));
     }
     button.append(images, meta);
     button.setAttribute("aria-label", said.join(", "));
@@ -201,7 +206,9 @@
   };
   const fill = () => {
     const sample = state.shown[state.open];
-    const far = distances(sample);
+    const [far, unlike] = [distances(sample), differences(sample)];
+    const told = (image) => (image === 0 ? [] : [far && `distance ${distanceText(far[image - 1])}`,
+      unlike && unlike[image - 1] !== null && `pixels ${distanceText(unlike[image - 1])}`]).filter(Boolean).join(", ");
     const index = data.index[sample];
     find("dialog-title").textContent = `${capital} ${grouped(index)}`;
     const large = find("large");
@@ -215,7 +222,7 @@
       painted.push(paint(canvas, sample, image));
       sizedTo(canvas, box);
       canvases.push(canvas);
-      large.append(figure(canvas, data.names[image], image && far ? `distance ${distanceText(far[image - 1])}` : ""));
+      large.append(figure(canvas, data.names[image], told(image)));
     }
     if (compared) {
       Promise.all(painted).then(() => {

@@ -19,11 +19,13 @@ from genrep.untrusted import label
 
 from ..cards.facts import is_real, text_at
 from ..cards.readme import subject
+from .differences import difference
+from .distances import rounded
 from .facts import classes_section, facts_section, has_classes
-from .gather import Gathered
+from .gather import Gathered, Pair
 from .markup import MAX_NAME, MAX_VALUE, noun, size_of, text
 from .pictures import Sheets
-from .sections import card_section, distances_section, load_section, pairs_section
+from .sections import card_section, distances_section, has_distances, load_section, pairs_section
 
 ICON = (
     "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'><rect x='1' y='1' width='9' height='9' rx='2' "
@@ -98,7 +100,9 @@ def _header(found: Gathered, title: str) -> str:
     licence, shards, classes = text_at(manifest.build, "licence"), len(manifest.shards), len(manifest.classes)
     numbers = [(f"{manifest.num_pairs:,}", f"{what}s")]
     if manifest.num_positives:
-        numbers.append((f"1 + {manifest.num_positives}", "anchor and positives"))
+        numbers.append(
+            (f"1 + {manifest.num_positives}", f"anchor and positive{'s' if manifest.num_positives > 1 else ''}")
+        )
     numbers += [
         (size_of(manifest), "pixels"),
         (size_text(manifest.num_bytes), f"in {shards:,} shard{'s' if shards > 1 else ''}"),
@@ -109,7 +113,7 @@ def _header(found: Gathered, title: str) -> str:
         ("pairs", f"{what.capitalize()}s"),
         ("facts", "Facts"),
         *([("classes", "Classes")] if has_classes(found) else []),
-        *([("distances", "Distances")] if found.distances.measured else []),
+        *([("distances", "Distances")] if has_distances(found) else []),
         ("load", "How to load it"),
         ("card", "Limits and citation"),
     ]
@@ -137,7 +141,7 @@ def _footer(found: Gathered) -> str:
 def _dialog(found: Gathered) -> str:
     """Where the script shows one sample large."""
     compare = (
-        '<label class="option"><input type="checkbox" id="difference" autocomplete="off">Difference from the anchor</label>'
+        '<label class="option"><input type="checkbox" id="difference" autocomplete="off">Difference from the anchor, twice as bright</label>'
         if found.images > 1
         else ""
     )
@@ -171,4 +175,11 @@ def _data(found: Gathered, sheets: Sheets) -> dict[str, Any]:
         "label": labels,
         "classes": {number: label(manifest.classes[number], MAX_NAME) for number in sorted({*labels} - {-1})},
         "distances": distances if any(distances) else None,
+        "differences": [_differences(pair) for pair in found.pairs] if manifest.num_positives else None,
     }
+
+
+def _differences(pair: Pair) -> list[float | None]:
+    """How much each positive differs from the anchor as a picture."""
+    apart = [difference(pair.images[0], image) for image in pair.images[1:]]
+    return [None if one is None else rounded(one) for one in apart]

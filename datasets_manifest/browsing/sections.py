@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from html import escape
 
 from genrep.untrusted import label
 
 from ..cards.facts import bibtex, references, risks
 from ..cards.readme import subject
-from ..layout import largest_shape
+from ..layout import largest_shape, varies
 from .charts import histograms
-from .distances import MAX_SERIES, mixed
+from .differences import series_of
+from .distances import MAX_SERIES, Series, mixed
 from .gather import Gathered
 from .markup import MAX_NAME, fold, note, noun, points, section
 from .pictures import Sheets
@@ -19,7 +21,8 @@ from .snippets import snippets
 
 PER_PAGE, COUNTS = 24, (12, 24, 48, 96)
 SIZES = ("small", "medium", "large")
-ORDERS = [("index", "Index"), ("near", "Nearest positive first"), ("far", "Farthest positive first")]
+LATENT_ORDERS = [("near", "Nearest latents first"), ("far", "Farthest latents first")]
+PIXEL_ORDERS = [("alike", "Most alike images first"), ("unlike", "Least alike images first")]
 MOVES = (("first", "First"), ("previous", "Previous"), ("next", "Next"), ("last", "Last"))
 
 
@@ -54,8 +57,9 @@ def _tools(found: Gathered) -> str:
             for number, count in shown
         ]
         tools.append(_select("class", "Class", [("all", f"All ({most:,})"), *classes], "all"))
-    if any(pair.distances for pair in found.pairs):
-        tools.append(_select("order", "Order", ORDERS, "index"))
+    if has_distances(found):
+        latents = LATENT_ORDERS if any(pair.distances for pair in found.pairs) else []
+        tools.append(_select("order", "Order", [("index", "Index"), *latents, *PIXEL_ORDERS], "index"))
     if most > COUNTS[0]:
         counts = [(str(count), str(count)) for count in COUNTS if count < most]
         chosen = min(PER_PAGE, most)
@@ -100,32 +104,59 @@ def _fidelity(found: Gathered, sheets: Sheets) -> str:
     return "Pictures are compressed once more, to keep this page small."
 
 
+def has_distances(found: Gathered) -> bool:
+    """Whether there are pairs, whose images at least can be compared."""
+    return found.manifest.num_positives > 0
+
+
 def distances_section(found: Gathered) -> str:
-    """Histograms; nothing where no latents were measured."""
-    one = found.distances
-    if not one.measured:
+    """Histograms, in latent space and in pixels; nothing where there are no pairs."""
+    if not has_distances(found):
         return ""
+    one = found.distances
+    total = found.manifest.num_pairs
     parts = [
         note(
-            f"Euclidean distances between positives and their anchors in latent space, over {one.measured:,} of "
-            f"{found.manifest.num_pairs:,} pairs. The strip below each histogram compares them with the distance between "
-            "anchors of different pairs.",
-            "Each positive has a latent of its own for every group of layers." if one.grouped else "",
-            f"Each pair was made by one of {count} views. Which one is not stored, so all are together here."
-            if (count := mixed(found.manifest))
-            else "",
-            f"{one.left_out:,} pairs are left out: their latents are not finite numbers." if one.left_out else "",
+            "How far positives are from their anchors. The strip below each histogram compares that with anchors of "
+            "different pairs, by the median of these."
         )
     ]
-    for title, series in (("Each positive", one.series), ("Each part of the latent", one.part_series)):
-        if not series:
-            continue
-        if one.series and one.part_series:
-            parts.append(f"<h3>{title}</h3>")
-        parts.append(f'<div class="charts">\n{histograms(series[:MAX_SERIES])}\n</div>')
-        if len(series) > MAX_SERIES:
-            parts.append(note(f"The first {MAX_SERIES} of {len(series)} are drawn."))
+    told = note(
+        f"Euclidean distances of latents, over {one.measured:,} of {total:,} pairs.",
+        "Each positive has a latent of its own for every group of layers." if one.grouped else "",
+        f"Each pair was made by one of {count} views. Which one is not stored, so all are together here."
+        if (count := mixed(found.manifest))
+        else "",
+        f"{one.left_out:,} pairs are left out: their latents are not finite numbers." if one.left_out else "",
+    )
+    if one.measured:
+        parts += ["<h3>In latent space</h3>", told, *_charts(one.series)]
+        parts += [
+            "<h3>In each part of the latent</h3>" if one.series and one.part_series else "",
+            *_charts(one.part_series),
+        ]
+    elif one.names:
+        parts.append(
+            note("Latents of anchors and positives cannot be compared: they differ in shape, or are no numbers.")
+        )
+    names = [field["name"] for field in found.manifest.image_fields[1 : found.images]]
+    kept = max(found.pairs[0].images[0].shape[:2])
+    reduced = f", reduced to {kept} pixels" if kept < max(largest_shape(found.manifest.image_fields[0])[:2]) else ""
+    what = f"the {len(found.pairs):,} pairs that are shown{'' if varies(found.manifest.image_fields[0]) else reduced}"
+    parts += [
+        "<h3>In pixels</h3>",
+        note(f"Root mean square differences of pixel values, of 255, over {what}."),
+        *_charts(series_of([pair.images for pair in found.pairs], names)),
+    ]
     return section("distances", "Distances", *parts)
+
+
+def _charts(series: Sequence[Series]) -> list[str]:
+    if not any(one.values for one in series):
+        return []
+    drawn = f'<div class="charts">\n{histograms(series[:MAX_SERIES])}\n</div>'
+    left = note(f"The first {MAX_SERIES} of {len(series)} are drawn.") if len(series) > MAX_SERIES else ""
+    return [drawn, left]
 
 
 def load_section(found: Gathered) -> str:

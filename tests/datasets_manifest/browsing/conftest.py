@@ -154,7 +154,7 @@ def expected_picture() -> Callable[[int, int, tuple[int, int]], np.ndarray]:
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A headless Chromium without network, driven by selenium."""
-    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    program, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
     if program is None or driver is None:
         lacking = "Chromium and its driver are not installed (apt-get install chromium chromium-driver)"
         pytest.fail(lacking) if os.environ.get("GENREP_CI") else pytest.skip(lacking)

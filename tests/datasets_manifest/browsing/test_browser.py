@@ -182,12 +182,24 @@ def test_order_by_distance(view: View, written: Callable[..., Path], monkeypatch
     assert view.cards() == [0, 1, 2, 3, 4]
 
 
+def test_order_by_likeness(view: View, written: Callable[..., Path]) -> None:
+    view.open(written(pairs=20))
+    differences = [
+        one for (one,) in view.js("return JSON.parse(document.getElementById('data').textContent).differences")
+    ]
+    assert len(set(differences)) > 1
+    view.choose("order", "alike")
+    assert view.cards() == sorted(range(20), key=lambda i: differences[i])
+    view.choose("order", "unlike")
+    assert view.cards() == sorted(range(20), key=lambda i: -differences[i])
+
+
 def test_a_pair_opens_large(view: View, written: Callable[..., Path]) -> None:
     view.open(written(positives=2))
     view.click(".card", 13)
     assert view.is_open() and view.text("#dialog-title") == "Pair 13" and view.text("#of") == "14 of 30"
     assert view.js("return [...document.querySelectorAll('#large figcaption')].map((one) => one.textContent)") == [
-        *("anchor", "positive distance 1", "positive_1 distance 2")
+        *("anchor", "positive distance 1, pixels 36.9", "positive_1 distance 2, pixels 73.7")
     ]
     facts = view.text("#dialog-facts").split("\n")
     assert facts == [

@@ -201,7 +201,7 @@ def test_distances_of_each_positive(made: Made, page_of: PageOf) -> None:
         ("positive_1", "2.00", "20.0"),
         ("positive_2", "3.00", "30.0"),
     ):
-        told = f"{name} median {median}, 90 % from {median} to {median}; {part} % of the distance between unrelated anchors"
+        told = f"{name} median {median}, 90 % from {median} to {median}; {part} % of that between unrelated anchors"
         assert told in words
     assert "unrelated anchors 10.0" in words
 
@@ -209,7 +209,7 @@ def test_distances_of_each_positive(made: Made, page_of: PageOf) -> None:
 def test_distances_of_each_chunk(made: Made, page_of: PageOf) -> None:
     page = page_of(made(latent={"chunks": [1, 3]}))
     words = page.section("distances")
-    assert "chunk 0 median 0, " in words and "chunk 1 median 1.00, " in words and "Each part of the latent" in words
+    assert "chunk 0 median 0, " in words and "chunk 1 median 1.00, " in words and "In each part of the latent" in words
 
 
 def test_distances_of_each_view_over_chunks(made: Made, page_of: PageOf) -> None:
@@ -239,7 +239,29 @@ def test_distances_of_each_group_of_layers(made: Made, page_of: PageOf) -> None:
 
 def test_latents_that_cannot_be_compared(made: Made, page_of: PageOf) -> None:
     page = page_of(made(z_positive=(3, 7)))
-    assert page.data["distances"] is None and page.section("distances") == ""
+    assert page.data["distances"] is None
+    words = page.section("distances")
+    assert "In latent space" not in words and "Latents of anchors and positives cannot be compared" in words
+
+
+def test_differences_in_pixels(made: Made, page_of: PageOf, expected_picture: Callable[..., np.ndarray]) -> None:
+    page = page_of(made(positives=2), samples=10)
+    wanted = []
+    for i in page.data["index"]:
+        anchor, *others = (expected_picture(i, j, (12, 16)).astype(float) for j in range(3))
+        wanted.append([((other - anchor) ** 2).mean() ** 0.5 for other in others])
+    assert np.allclose(page.data["differences"], wanted, rtol=1e-3)
+    words = page.section("distances")
+    assert "over the 10 pairs that are shown." in words
+    assert f"positive median {np.median([one for one, _ in wanted]):.1f}, " in words.replace("\u00a0", " ")
+
+
+def test_images_of_two_sizes_are_not_compared(made: Made, page_of: PageOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "genrep.datasets_manifest.browsing.gather.reduced", lambda image, side: image[image[0, 0, 2] // 50 :]
+    )
+    page = page_of(made(pairs=3))
+    assert page.data["differences"] == [[None]] * 3 and page.data["distances"] == [[1.0]] * 3
 
 
 def test_a_mixture_says_that_its_views_are_together(made: Made, page_of: PageOf) -> None:
@@ -348,6 +370,6 @@ def test_latents_of_enormous_size_are_not_read(made: Made, page_of: PageOf, monk
     folder = made()
     monkeypatch.setattr("genrep.datasets_manifest.browsing.gather.MAX_LATENT_BYTES", 29 * 32)
     page = page_of(folder)  # 30 pairs of two latents of 16 bytes
-    assert page.section("distances") == "" and page.data["distances"] is None
+    assert "In latent space" not in page.section("distances") and page.data["distances"] is None
     monkeypatch.setattr("genrep.datasets_manifest.browsing.gather.MAX_LATENT_BYTES", 10 * 32)
     assert "over 10 of 30 pairs" in page_of(folder, samples=10).section("distances")
