@@ -141,7 +141,8 @@ def _footer(found: Gathered) -> str:
 def _dialog(found: Gathered) -> str:
     """Where the script shows one sample large."""
     compare = (
-        '<label class="option"><input type="checkbox" id="difference" autocomplete="off">Difference from the anchor, twice as bright</label>'
+        '<label class="option"><input type="checkbox" id="difference" autocomplete="off">'
+        "Difference from the anchor, twice as bright</label>"
         if found.images > 1
         else ""
     )
