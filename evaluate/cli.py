@@ -15,7 +15,7 @@ COMMANDS = "genrep.evaluate.commands"
 def packages() -> dict[str, dict[str, str]]:
     """For each home of commands their names, with a line about each."""
     listed = {name: (one.package or COMMANDS, one.summary) for name, one in PROTOCOLS.items()}
-    listed["export"] = (COMMANDS, "Write an encoder as others read it.")
+    listed["export"] = (COMMANDS, "Write an encoder as a checkpoint for other libraries.")
     found: dict[str, dict[str, str]] = {}
     for name, (package, summary) in sorted(listed.items()):
         found.setdefault(package, {})[name] = summary
@@ -30,7 +30,7 @@ def packages() -> dict[str, dict[str, str]]:
 )
 @click.version_option(__version__)
 def group() -> None:
-    """Measure encoders; every number comes with its protocol.
+    """Measure encoders. Every number is recorded together with its protocol.
 
     \b
     Example:

@@ -24,13 +24,20 @@ from .voc.config import Voc07Config
 @click.command("linear")
 @configured(LinearConfig)
 def linear_command(config: LinearConfig) -> None:
-    """Accuracy of a linear classifier on a frozen encoder.
+    """Train a linear probe on a frozen encoder and measure its accuracy on the test images.
 
-    The result is the last epoch's; it goes into OUT/linear.json with everything needed to repeat it.
+    The result is the accuracy after the last epoch, never that of the best one. It is added to OUT/linear.json together with
+    everything needed to repeat it. Running the same command again resumes an interrupted measurement, and a finished one is
+    only printed.
 
     \b
-    Presets: frozen (features of whole images, once), genrep, cop-gen, hl and vissl (random crops and flips in
-    training, with the papers' pixels, rates and epochs), simclr-lbfgs (logistic regression).
+    Presets:
+      frozen        features of whole images, computed once; a learning rate from their scale
+      genrep        GenRep's protocol: random crops and flips, 60 epochs
+      cop-gen       COP-Gen's protocol: the same at 128 pixels
+      hl            HL's protocol: the same crops, with learning rate 30
+      vissl         VISSL's protocol, which COP-Gen uses for transfer
+      simclr-lbfgs  SimCLR's protocol: logistic regression by L-BFGS
 
     \b
     Example:
@@ -67,10 +74,10 @@ def _linear_line(entry: dict[str, Any], done: bool) -> str:
 @click.command("knn")
 @configured(KnnConfig)
 def knn_command(config: KnnConfig) -> None:
-    """Top-1 accuracy of the vote of each test image's nearest training images.
+    """Measure the accuracy of a k-nearest-neighbour classifier on a frozen encoder's features.
 
-    No training: the features' cosine similarities decide (Wu et al. 2018). The result goes into OUT/knn.json with
-    everything needed to repeat it.
+    Nothing is trained: the k training images with the largest cosine similarity vote for each test image (Wu et al. 2018).
+    The result is added to OUT/knn.json together with everything needed to repeat it.
 
     \b
     Example:
@@ -93,9 +100,10 @@ def knn_command(config: KnnConfig) -> None:
 @click.command(name="voc07")
 @configured(Voc07Config)
 def voc07_command(config: Voc07Config) -> None:
-    """VOC07 classification: one linear SVM per class on a frozen encoder's features, mean average precision.
+    """Measure Pascal VOC 2007 classification: one linear SVM per class on a frozen encoder's features.
 
-    The cost of each class's SVM is chosen among 26 by 3-fold cross-validation on the training images.
+    The cost of each class's SVM is chosen among 26 values by 3-fold cross-validation on the training images. The result is the
+    mean average precision over the classes. It is added to OUT/voc07.json together with everything needed to repeat it.
 
     \b
     Example:
@@ -116,14 +124,15 @@ def voc07_command(config: Voc07Config) -> None:
 @click.command("finetune")
 @configured(FinetuneConfig)
 def finetune_command(config: FinetuneConfig) -> None:
-    """Fine-tune an encoder on few labels, end to end, and test it.
+    """Fine-tune an encoder end to end on few labels and measure its accuracy on the test images.
 
-    The settings are VISSL's for ImageNet with 1 % and 10 % of the labels, by which COP-Gen was measured. The result is the
-    last epoch's; it goes into OUT/finetune.json. The same command goes on where an earlier one stopped.
+    The settings are VISSL's for ImageNet with 1 % and 10 % of the labels, which COP-Gen uses. The result is the accuracy after
+    the last epoch. It is added to OUT/finetune.json. Running the same command again resumes an interrupted run.
 
     \b
     Example:
       genrep-evaluate finetune --encoder runs/x --dataset imagenet --root /data --labels 1% --out runs/x
+      genrep-evaluate finetune --encoder runs/x --dataset photos/ --labels 20-per-class --out runs/x
     """
     from .finetune.run import evaluate_finetune
 
@@ -145,20 +154,26 @@ FIRST = ("encoder", "random_init", "arch", "stem", "data", "test_data", "train_s
 
 @click.command(name="detection")
 @options(DetectionConfig, *FIRST)
-@click.option("--out", type=PATH, metavar="DIR", help="Folder whose detection.json gets the result.")
+@click.option(
+    "--out",
+    type=PATH,
+    metavar="DIR",
+    help="Folder whose detection.json receives the result. Required except with --export-detectron2.",
+)
 @options(DetectionConfig, without=FIRST)
 @click.option(
     "--export-detectron2",
     type=PATH,
     metavar="FILE.pkl",
-    help="Only write the encoder as a checkpoint for detectron2, train nothing.",
+    help="Write the encoder as a checkpoint for detectron2, and train nothing.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the settings as JSON and exit.")
 def detection_command(dry_run: bool, export_detectron2: Path | None, **values: Any) -> None:
-    """Fine-tune Faster R-CNN (R50-C4) on an encoder end to end and test it.
+    """Fine-tune Faster R-CNN (R50-C4) end to end from an encoder and measure its average precision.
 
-    The result is AP, AP50 and AP75 by VOC07's 11 points (the papers' tables), with VOC2010's and COCO's beside them. The
-    same command again goes on after an interruption, at the last checkpoint. torchrun spreads a batch over GPUs.
+    The result is AP, AP50 and AP75 by VOC07's 11-point metric, as in the papers' tables. Those of VOC2010's and COCO's
+    metrics are recorded beside them. All are added to OUT/detection.json. Running the same command again resumes at the last
+    checkpoint. Under torchrun, each batch is split over the GPUs.
 
     \b
     Example:
@@ -208,10 +223,10 @@ def _export_detectron2(path: Path, options: dict[str, Any]) -> None:
 @click.command("transfer")
 @configured(TransferConfig)
 def transfer_command(config: TransferConfig) -> None:
-    """The papers' tables of linear probes in one go.
+    """Measure an encoder by linear probes on all datasets of a paper's transfer table.
 
-    Datasets that are not under ROOT are skipped, and told with how to get them. cop-gen is table 2 of COP-Gen (VISSL's
-    protocol), hl tables 3 and 4 of HL.
+    Suite cop-gen is COP-Gen's Table 2, by VISSL's protocol. Suite hl is HL's Tables 3 and 4. Datasets that are not under ROOT
+    are skipped, and the command says how to get each. The results are added to OUT/transfer.json.
 
     \b
     Example:
@@ -228,19 +243,25 @@ def transfer_command(config: TransferConfig) -> None:
 
 @click.command("export")
 @click.option("--encoder", required=True, metavar=ENCODER_METAVAR, type=PATH_TEXT, help=ENCODER_HELP)
-@click.option("--format", "format_", required=True, type=Choice(list(EXPORT_FORMATS)), help="Whose names and file.")
+@click.option(
+    "--format",
+    "format_",
+    required=True,
+    type=Choice(list(EXPORT_FORMATS)),
+    help="Library whose key names and file format to write.",
+)
 @click.option(
     "--out",
     required=True,
     type=PATH,
     metavar="FILE",
-    help="A new file: .pth or .pt (torchvision, timm), .safetensors (timm), .pkl (detectron2).",
+    help="New file, ending in .pth or .pt (torchvision, timm), .safetensors (timm) or .pkl (detectron2).",
 )
-@click.option("--force", is_flag=True, help="Replace FILE.")
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 def export_command(encoder: str, format_: str, out: Path, force: bool) -> None:
-    """Write an encoder for torchvision, timm or detectron2.
+    """Write an encoder as a checkpoint for torchvision, timm or detectron2.
 
-    All of it or nothing: what is not entirely a ResNet is refused.
+    The whole encoder is written, or nothing: a network that is not entirely a ResNet is refused.
 
     \b
     Example:

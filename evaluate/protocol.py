@@ -44,12 +44,12 @@ class ListedProtocol:
 
 # In the order of a table's parts. The results of a protocol go into OUT/NAME.json.
 PROTOCOLS = {
-    "linear": ListedProtocol(summary="Accuracy of a linear classifier on a frozen encoder."),
-    "knn": ListedProtocol(summary="Accuracy of a weighted nearest-neighbour classifier."),
-    "voc07": ListedProtocol(summary="AP of linear SVMs on Pascal VOC 2007."),
-    "finetune": ListedProtocol(summary="Fine-tune an encoder on few labels."),
-    "detection": ListedProtocol(summary="Fine-tune a Faster R-CNN, and measure its AP."),
-    "transfer": ListedProtocol(summary="The papers' tables of linear probes in one go."),
+    "linear": ListedProtocol(summary="Measure a linear probe on a frozen encoder."),
+    "knn": ListedProtocol(summary="Measure a k-nearest-neighbour classifier on a frozen encoder."),
+    "voc07": ListedProtocol(summary="Measure Pascal VOC 2007 classification by linear SVMs."),
+    "finetune": ListedProtocol(summary="Fine-tune an encoder on few labels and measure it."),
+    "detection": ListedProtocol(summary="Fine-tune Faster R-CNN and measure its AP."),
+    "transfer": ListedProtocol(summary="Measure linear probes on all datasets of a paper's table."),
 }
 
 

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 ENCODER_METAVAR = "RUN|FILE[#NETWORK]|MODULE:FACTORY"
 ENCODER_HELP = (
-    "A run's folder, a ResNet's checkpoint (torchvision, timm, transformers, detectron2, GenRep, COP-Gen, MoCo, SimSiam, BYOL, "
-    "Lightning), its index of shards or its folder, or package.module:factory. #NETWORK takes one of several in a file."
+    "Encoder: a run's folder; a ResNet's checkpoint (torchvision, timm, transformers, detectron2, GenRep, COP-Gen, "
+    "MoCo, SimSiam, BYOL, Lightning), its folder or its index of shards; or package.module:factory. #NETWORK chooses one of "
+    "several networks in a file."
 )
 
 
@@ -30,9 +31,18 @@ class EncoderChoice:
     """Which encoder is measured: the settings that every protocol's config begins with."""
 
     encoder: str | Path | None = setting(default=None, metavar=ENCODER_METAVAR, help=ENCODER_HELP)
-    random_init: bool = setting(default=False, help="An untrained encoder instead, of --arch and --stem.")
-    arch: str | None = setting(default=None, choices=ARCHS, help="With --random-init: torchvision's ResNet.")
-    stem: str = setting(default="imagenet", choices=STEMS, help="With --random-init.")
+    random_init: bool = setting(default=False, help="Measure an untrained encoder of --arch and --stem instead.")
+    arch: str | None = setting(
+        default=None,
+        choices=ARCHS,
+        help="With --random-init: architecture of the encoder, a ResNet of torchvision. Required there.",
+    )
+    stem: str = setting(
+        default="imagenet",
+        choices=STEMS,
+        help="With --random-init: first layers of the encoder. imagenet: a 7x7 convolution of stride 2 and "
+        "max pooling; cifar: a 3x3 convolution.",
+    )
 
 
 def channels_setting(what: str) -> Any:
@@ -41,7 +51,7 @@ def channels_setting(what: str) -> Any:
         default=None,
         metavar="R,G,B",
         parse=_channels,
-        help=f"{what} of the images that the encoder wants, in [0, 1].  [default: the file's, else ImageNet's]",
+        help=f"{what} to normalise images by, per channel in [0, 1].  [default: the encoder file's, else ImageNet's]",
     )
 
 
@@ -55,12 +65,18 @@ def _channels(text: str) -> tuple[float, float, float]:
 
 def dataset_setting() -> Any:
     """A name of ``images.sets.SETS``, or an image folder."""
-    return setting(flags=("--dataset", "--data"), metavar="NAME|DIR", help=f"{', '.join(SETS)}; or an image folder.")
+    return setting(
+        flags=("--dataset", "--data"), metavar="NAME|DIR", help=f"Dataset: {', '.join(SETS)}; or an image folder."
+    )
 
 
 def root_setting() -> Any:
     """Where named datasets lie."""
-    return setting(default=None, metavar="DIR", help="Where named datasets lie, or are downloaded to.")
+    return setting(
+        default=None,
+        metavar="DIR",
+        help="Folder that holds named datasets, or that --download fetches them to. Required for a named dataset.",
+    )
 
 
 def download_setting() -> Any:
@@ -69,23 +85,27 @@ def download_setting() -> Any:
 
 
 def precision_setting() -> Any:
-    """Of the frozen encoder's forward passes."""
+    """The number format of the frozen encoder's forward passes."""
     return setting(
         default="fp32",
         choices=PRECISIONS,
-        help="Of the frozen encoder. bf16: faster where the device computes in it (auto: if so), and another protocol.",
+        help="Number format of the frozen encoder. bf16 is faster on devices with native support (auto picks it there); its "
+        "results count as a separate protocol.",
     )
 
 
 def cache_setting(what: str) -> Any:
     """Whether features are kept in ``out``/features."""
     return setting(
-        default=True, negatable=True, show_default=False, help=f"Keep {what} in OUT/features.  [default: cache]"
+        default=True,
+        negatable=True,
+        show_default=False,
+        help=f"Keep {what} in OUT/features for later runs.  [default: cache]",
     )
 
 
 def seeds_setting() -> Any:
-    """Of everything random; a result for each."""
+    """The seeds of everything random, with a result for each."""
     return setting(
         default=(0,),
         least=0,
@@ -94,7 +114,7 @@ def seeds_setting() -> Any:
         parse=seed_numbers,
         show_default="0",
         metavar="N[,N...]",
-        help="Of everything random, --random-init included; a result for each.",
+        help="Seeds of everything random, --random-init included. Each gives a result of its own.",
     )
 
 
@@ -111,7 +131,7 @@ def check_seeds(found: tuple[int, ...]) -> None:
         raise ConfigError.naming("{seeds} {}: wanted different numbers, at least one", ",".join(map(str, found)))
 
 
-def device_setting(what: str = "auto: the GPU if there is one.") -> Any:
+def device_setting(what: str = "Device to compute on. auto: the GPU if there is one.") -> Any:
     """Where networks compute."""
     return setting(default="auto", choices=DEVICES, help=what)
 
@@ -139,19 +159,24 @@ class KnnConfig(EncoderChoice):
         default=None,
         least=1,
         metavar="PIXELS",
-        help="Resize images to this shorter side and take the centre.  [default: files: what the encoder was trained at]",
+        help="Resize the shorter side to this and crop the central square.  [default: for image folders, what "
+        "the encoder was trained at]",
     )
-    out: Path = setting(metavar="DIR", help="Folder whose knn.json gets the result.")
-    k: int = setting(default=KNN_NEIGHBOURS, least=1, help="Neighbours that vote.")
+    out: Path = setting(metavar="DIR", help="Folder whose knn.json receives the result.")
+    k: int = setting(default=KNN_NEIGHBOURS, least=1, help="Number of nearest neighbours that vote.")
     temperature: float = setting(
-        default=KNN_TEMPERATURE, above=0, help="A neighbour's weight is exp(cosine similarity / temperature)."
+        default=KNN_TEMPERATURE,
+        above=0,
+        help="Temperature of the votes: a neighbour counts exp(cosine similarity / temperature).",
     )
     feature_batch: int = setting(default=256, least=1, metavar="IMAGES", help="Images per forward pass.")
     precision: str = precision_setting()
-    workers: int | None = setting(default=None, least=1, help="Threads that decode.  [default: one per core]")
+    workers: int | None = setting(
+        default=None, least=1, help="Number of threads that decode images.  [default: one per core]"
+    )
     cache: bool = cache_setting("the features")
-    seed: int = setting(default=0, least=0, most=MOST_SEED, help="Of --random-init.")
-    device: str = device_setting("auto: the GPU if any.")
+    seed: int = setting(default=0, least=0, most=MOST_SEED, help="Seed of the weights of --random-init.")
+    device: str = device_setting()
     force: bool = force_setting("Replace an earlier result of this dataset, protocol and seed.")
 
     def __post_init__(self) -> None:

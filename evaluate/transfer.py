@@ -51,11 +51,17 @@ SUITES = {
 class TransferConfig(EncoderChoice):
     """Settings of a suite; those of the probes are its preset's."""
 
-    suite: str = setting(choices=SUITES, help="Whose table.")
-    root: Path = setting(metavar="DIR", help="Where the datasets lie, or are downloaded to.")
-    download: bool = setting(default=False, help="Fetch the datasets that are not under --root: tens of GB.")
-    out: Path = setting(metavar="DIR", help="Folder whose transfer.json gets the results.")
-    preset: str | None = setting(default=None, choices=PRESETS, help="Another protocol than the suite's.")
+    suite: str = setting(
+        choices=SUITES, help="Table to measure: cop-gen (COP-Gen's Table 2) or hl (HL's Tables 3 and 4)."
+    )
+    root: Path = setting(metavar="DIR", help="Folder that holds the datasets, or that --download fetches them to.")
+    download: bool = setting(default=False, help="Fetch the datasets that are not under --root (tens of GB).")
+    out: Path = setting(metavar="DIR", help="Folder whose transfer.json receives the results.")
+    preset: str | None = setting(
+        default=None,
+        choices=PRESETS,
+        help="Protocol of the probes.  [default: the suite's: vissl for cop-gen, hl for hl]",
+    )
     size: int | None = setting(
         default=None, least=1, metavar="PIXELS", help="Resize the shorter side to this.  [default: the preset's]"
     )
@@ -63,12 +69,14 @@ class TransferConfig(EncoderChoice):
         default=None,
         least=1,
         metavar="PIXELS",
-        help="Side of crops.  [default: the preset's, in proportion to --size]",
+        help="Side of the crops.  [default: the preset's, in proportion to --size]",
     )
     epochs: int | None = setting(
-        default=None, least=1, help="Passes over the training images.  [default: the preset's]"
+        default=None, least=1, help="Number of passes over the training images.  [default: the preset's]"
     )
-    workers: int | None = setting(default=None, least=1, help="Threads that decode images.  [default: one per core]")
+    workers: int | None = setting(
+        default=None, least=1, help="Number of threads that decode images.  [default: one per core]"
+    )
     seeds: tuple[int, ...] = seeds_setting()
     device: str = device_setting()
     force: bool = force_setting()

@@ -11,9 +11,9 @@ from genrep.evaluate.cli import packages
 PACKAGES = {
     **packages(),
     "genrep.papers.commands": {
-        "reproduce": "Repeat a paper's table, and report ours beside it.",
+        "reproduce": "Repeat a paper's table and report it beside the published one.",
         "table": "Print results side by side.",
-        "report": "One page of results beside the published numbers.",
+        "report": "Write a page of results beside the published numbers.",
     },
 }
 
@@ -26,7 +26,7 @@ PACKAGES = {
 )
 @click.version_option(__version__)
 def group() -> None:
-    """Measure encoders; every number comes with its protocol.
+    """Measure encoders. Every number is recorded together with its protocol.
 
     \b
     Example:

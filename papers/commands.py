@@ -18,12 +18,13 @@ from .reproduce.config import ReproduceConfig
 
 @click.command("reproduce")
 @options(ReproduceConfig)
-@click.option("--dry-run", is_flag=True, help="Print the plan with estimated times and sizes and exit.")
+@click.option("--dry-run", is_flag=True, help="Print the plan with estimated times and sizes, and exit.")
 def reproduce_command(dry_run: bool, **values: Any) -> int:
-    """Repeat a table or figure of the papers, and report ours beside the published numbers.
+    """Repeat a table or figure of the papers and report the results beside the published numbers.
 
-    Each dataset is built and each encoder trained once, however many rows or tables need it. The same command goes on where an
-    earlier one stopped; what fails leaves the rest to go on. The report lies in OUT/TABLE-SCALE/.
+    Each dataset is built once and each encoder is trained once, however many rows or tables need it. Running the same command
+    again resumes where the last one stopped. A task that fails does not stop the tasks that do not need it. The report is
+    written to OUT/TABLE-SCALE/.
 
     \b
     TABLE: genrep-table1 to -table6, genrep-fig5, -fig6, -fig8, -fig9, genrep-appd, cop-gen-table1 to -table5,
@@ -63,7 +64,7 @@ def reproduce_command(dry_run: bool, **values: Any) -> int:
 def table_command(results: tuple[str, ...]) -> None:
     """Print results side by side, one table per dataset and protocol.
 
-    A row is named as given, else after its folder; several seeds get a line with their mean.
+    Each row has the NAME given, or the name of its folder. A row with several seeds gets a further line with their mean.
 
     \b
     Example:
@@ -78,10 +79,10 @@ def table_command(results: tuple[str, ...]) -> None:
 @click.argument("runs", nargs=-1, required=True, metavar="[NAME=]DIR...", type=PATH_TEXT)
 @options(ReportConfig)
 def report_command(runs: tuple[str, ...], **values: Any) -> None:
-    """One page of results beside the published numbers, as Markdown and HTML.
+    """Write a page of results beside the published numbers, as Markdown and HTML.
 
-    A DIR holds results, and where it is a training's run, settings and curves as well. A row is named as given, else after
-    its folder. Runs with one NAME are one row: the same training from several seeds.
+    A DIR is a folder of results. If it is also the folder of a training run, the page shows the run's settings and curves.
+    Each row has the NAME given, or the name of its folder. Runs of the same NAME form one row: one training from several seeds.
 
     \b
     Example:

@@ -26,7 +26,8 @@ EPILOG = "\b\nPresets:\n" + "\n".join(f"  {name:34}{text}" for name, text in DES
     "--preset",
     metavar="NAME|FILE",
     type=PATH_TEXT,
-    help="Settings of a paper's row, or of a TOML file; options given beside it come first.",
+    help="Preset of a row of the papers (listed below), or a TOML file of settings. Options on the "
+    "command line override it.  [default: none]",
 )
 @options(TrainConfig, without=("out",))
 @click.option("--dry-run", is_flag=True, help="Print the resolved settings as JSON and exit.")
@@ -34,9 +35,11 @@ EPILOG = "\b\nPresets:\n" + "\n".join(f"  {name:34}{text}" for name, text in DES
 def command(context: click.Context, /, preset: str | None, dry_run: bool, **given: Any) -> None:
     """Train an encoder on pairs of anchors and positives.
 
-    Leaves encoder.safetensors in the run's folder, with torchvision's key names. The same command again goes on after an
-    interruption, at the sample where the last checkpoint was written; in the folder of a run with other settings it refuses.
-    Under torchrun, all processes train one encoder.
+    The samples come from datasets of shards, from image folders, or with --online from a generator at work. The encoder is
+    written to OUT/encoder.safetensors with torchvision's key names, beside metrics.jsonl, config.json and checkpoints.
+
+    Running the same command again resumes an interrupted run at the sample after the last checkpoint. The folder of a run with
+    other settings is refused. Under torchrun, all processes train one encoder.
 
     \b
     Example:

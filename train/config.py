@@ -35,117 +35,178 @@ class TrainConfig:
     ``TrainConfig(**{**preset("genrep-in1k"), "data": …, "out": …})`` is a paper's row (``presets.py``).
     """
 
-    out: Path = setting(metavar="DIR", help="Folder of the run.")
+    out: Path = setting(metavar="DIR", help="Folder of the run: encoder, checkpoints, metrics and settings.")
     # Samples: stored ones, or made while training
     data: Path | Sequence[Path] = setting(
-        default=(), metavar="DIR", help="A dataset, or a folder of images. Given several times, all are one."
+        default=(),
+        metavar="DIR",
+        help="Dataset of shards, or folder of images, to train on. Repeat it to train on several as one.",
     )
     mix: float | None = setting(
         default=None,
         least=0,
         most=1,
         metavar="FRACTION",
-        help="Of two --data: replace this part of the first by images of the second.",
+        help="With two --data: fraction of the first dataset's images to replace by images of the second.  "
+        "[default: no replacement]",
     )
     limit: float = setting(
-        default=1.0, above=0, most=1, metavar="FRACTION", help="Train on a part, chosen by the seed."
+        default=1.0,
+        above=0,
+        most=1,
+        metavar="FRACTION",
+        help="Fraction of the samples to train on, chosen by the seed.",
     )
     shuffle_window: str | None = setting(
         default=None,
         metavar="SHARDS|BYTES",
         text=True,
-        help="For sets larger than memory: shards, or bytes like 64GB, that may be in use at a time.  [default: all]",
+        help="Largest part of the data in use at a time, as a number of shards or a size such as 64GB. For "
+        "datasets larger than memory.  [default: all]",
     )
     image_size: int | None = setting(
         default=None,
         least=1,
         metavar="PIXELS",
-        help="Before all else cut whole pictures (of image folders, and of datasets whose images vary in size) to central "
-        "squares of this side.  [default: views are cut from the whole pictures]",
+        help="Cut whole pictures to central squares of this side before the pixel views. For image folders "
+        "and datasets of varying image size.  [default: views are cut from the whole pictures]",
     )
-    partial: bool = setting(default=False, help="Take datasets of which shards are missing.")
-    online: bool = setting(default=False, help="Make the samples while training, by --gen on the same device.")
+    partial: bool = setting(default=False, help="Accept datasets with missing shards.")
+    online: bool = setting(default=False, help="Generate the samples during training with --gen, on the same device.")
     gen: str | None = setting(
         default=None,
-        help="Generator of --online: a recipe's name, a TOML file or module:factory; or the autoencoder's.",
+        help="Generator for --online or the autoencoder objective: a recipe's name, a TOML file or "
+        "module:factory.  [default: none]",
     )
-    weights: Path | None = setting(default=None, metavar="PATH", help="Weights of --gen.  [default: the recipe's]")
+    weights: Path | None = setting(default=None, metavar="PATH", help="Weights file of --gen.  [default: the recipe's]")
     views: str | None = setting(
-        default=None, help="With --online: T_z, as genrep-generate dataset takes it.  [default: the recipe's]"
+        default=None,
+        help="With --online: latent view, written as for genrep-generate dataset.  [default: the recipe's]",
     )
     filter: str | None = setting(
         default=None,
         metavar="[keep=PART,weights=]FILE",
-        help="With --online: keep what this discriminator finds best.",
+        help="With --online: filter of pairs, trained by fit-filter. Keeps the fraction PART of the "
+        "candidates that it scores highest, half of them if PART is not given.  [default: no filter]",
     )
-    classes: str = setting(default="all", help="With --online, as in genrep-generate dataset.")
-    truncation: float | None = setting(default=None, above=0, help="Of --gen.  [default: the recipe's]")
-    features: str | None = setting(default=None, metavar="FILE", help="With --online: instance features (IC-GAN).")
-    num_positives: int = setting(default=1, least=1, help="With --online: positives of each anchor.")
-    steps_per_epoch: int | None = setting(default=None, least=1, metavar="STEPS", help="With --online.")
+    classes: str = setting(
+        default="all", help="With --online: classes to generate, written as for genrep-generate dataset."
+    )
+    truncation: float | None = setting(
+        default=None, above=0, help="Truncation of the generator's latents.  [default: the recipe's]"
+    )
+    features: str | None = setting(
+        default=None, metavar="FILE", help="With --online: file of instance features for IC-GAN.  [default: none]"
+    )
+    num_positives: int = setting(default=1, least=1, help="With --online: positives per anchor.")
+    steps_per_epoch: int | None = setting(
+        default=None, least=1, metavar="STEPS", help="With --online: updates that count as one epoch. Required there."
+    )
     # Network
-    arch: str = setting(default="resnet18", choices=ARCHS, help="torchvision's ResNet.")
+    arch: str = setting(default="resnet18", choices=ARCHS, help="Architecture of the encoder, a ResNet of torchvision.")
     stem: str = setting(
         default="imagenet",
         choices=STEMS,
-        help="imagenet: 7x7 of stride 2 and pooling; cifar: 3x3, for small images.",
+        help="First layers of the encoder. imagenet: a 7x7 convolution of stride 2 and max pooling; cifar: a "
+        "3x3 convolution, for small images.",
     )
     zero_init_residual: bool = setting(
-        default=False, negatable=True, help="Begin with residual branches at zero (SimSiam)."
+        default=False, negatable=True, help="Start with all residual branches at zero, as SimSiam does.  [default: no]"
     )
     # Objective; None: the objective's own default
-    objective: str = setting(default="simclr", choices=OBJECTIVES, help="What the encoder is trained to do.")
+    objective: str = setting(default="simclr", choices=OBJECTIVES, help="Training objective.")
     temperature: float | None = setting(
-        default=None, above=0, help="Of contrastive objectives.  [default: the objective's]"
+        default=None,
+        above=0,
+        help="Temperature of the contrastive objectives.  [default: 0.1; negative-feature-transform: 0.2]",
     )
     base_temperature: float | None = setting(
-        default=None, above=0, help="Scale the loss by temperature / this, as GenRep's code does with 0.07."
+        default=None,
+        above=0,
+        help="Multiply the loss by temperature / base temperature. GenRep's code uses 0.07.  [default: no scaling]",
     )
-    weight_sigma: float | None = setting(default=None, above=0, help="Of dclw.")
+    weight_sigma: float | None = setting(
+        default=None, above=0, help="Width sigma of the weights of dclw.  [default: 0.5]"
+    )
     target_momentum: float | None = setting(
-        default=None, least=0, most=1, help="Of the moving average in byol and negative-feature-transform."
+        default=None,
+        least=0,
+        most=1,
+        help="Momentum of the target network of byol and negative-feature-transform.  [default: 0.996; "
+        "negative-feature-transform: 0.999]",
     )
-    target_schedule: str | None = setting(default=None, choices=TARGET_SCHEDULES, help="Of byol's momentum.")
+    target_schedule: str | None = setting(
+        default=None,
+        choices=TARGET_SCHEDULES,
+        help="Schedule of byol's target momentum. cosine raises it to 1 at the end of training.  [default: constant]",
+    )
     queue_size: int | None = setting(
-        default=None, least=1, help="Embeddings in the queue of nnclr and negative-feature-transform."
+        default=None,
+        least=1,
+        help="Number of embeddings in the queue of nnclr and negative-feature-transform.  [default: 98304; "
+        "negative-feature-transform: 65536]",
     )
-    class_head: bool | None = setting(default=None, help="inverter, autoencoder: predict the class too.")
-    latent_weight: float | None = setting(default=None, least=0, help="Of the autoencoder's latent term.")
-    pixel_weight: float | None = setting(default=None, least=0, help="Of the autoencoder's pixel term.")
+    class_head: bool | None = setting(
+        default=None, help="With inverter and autoencoder: also predict the class.  [default: no]"
+    )
+    latent_weight: float | None = setting(
+        default=None, least=0, help="Weight of the latent term in the autoencoder's loss.  [default: 1]"
+    )
+    pixel_weight: float | None = setting(
+        default=None, least=0, help="Weight of the pixel term in the autoencoder's loss.  [default: 1]"
+    )
     # Length and optimiser
-    epochs: int | None = setting(default=None, least=1, help=f"Passes over the data.  [default: {DEFAULT_EPOCHS}]")
-    steps: int | None = setting(default=None, least=1, help="Updates, instead of --epochs.")
-    batch_size: int = setting(default=256, least=2, metavar="PAIRS", help="Pairs per update, over all processes.")
+    epochs: int | None = setting(
+        default=None, least=1, help=f"Number of passes over the data.  [default: {DEFAULT_EPOCHS}]"
+    )
+    steps: int | None = setting(
+        default=None, least=1, help="Number of updates; replaces --epochs.  [default: given by --epochs]"
+    )
+    batch_size: int = setting(
+        default=256, least=2, metavar="PAIRS", help="Pairs per update, summed over all processes."
+    )
     accumulate: int = setting(
         default=1,
         least=1,
         metavar="PARTS",
-        help="Gradients of a batch in so many parts; not where samples are compared.",
+        help="Number of parts to split each batch into; their gradients are averaged. Only for objectives "
+        "that do not compare samples.",
     )
     optimizer: str = setting(
-        default="sgd", choices=OPTIMIZERS, help="LARS and AdamW leave biases and batch norm without decay."
+        default="sgd",
+        choices=OPTIMIZERS,
+        help="Optimizer. LARS and AdamW apply no weight decay to biases and batch norm.",
     )
     lr: float | None = setting(
         default=None,
         above=0,
-        help="Peak rate at batch 256; scaled in proportion to --batch-size.  [default: .03 sgd, .3 lars, 1.5e-4 adamw]",
+        help="Peak learning rate at batch size 256; scaled in proportion to --batch-size.  [default: .03 sgd, "
+        ".3 lars, 1.5e-4 adamw]",
     )
-    weight_decay: float | None = setting(default=None, least=0, help="[default: 1e-4 sgd, 1e-6 lars, .1 adamw]")
-    momentum: float = setting(default=0.9, least=0, below=1, help="Of SGD and LARS.")
-    schedule: str = setting(default="cosine", choices=SCHEDULES, help="cosine moves at every step.")
-    lr_floor: float = setting(default=1e-3, least=0, most=1, help="Part of the peak that the cosine ends at.")
+    weight_decay: float | None = setting(
+        default=None, least=0, help="Weight decay.  [default: 1e-4 sgd, 1e-6 lars, .1 adamw]"
+    )
+    momentum: float = setting(default=0.9, least=0, below=1, help="Momentum of SGD and LARS.")
+    schedule: str = setting(
+        default="cosine",
+        choices=SCHEDULES,
+        help="Learning-rate schedule: a cosine that changes at every update or once per epoch.",
+    )
+    lr_floor: float = setting(default=1e-3, least=0, most=1, help="Final learning rate, as a fraction of the peak.")
     warmup_epochs: float | None = setting(
         default=None,
         least=0,
         metavar="EPOCHS",
-        help="Linear warm-up before the cosine.  [default: 0; above batch 256: 10, at most a tenth of the run]",
+        help="Epochs of linear warm-up before the cosine.  [default: 0; above batch size 256, 10 or a tenth "
+        "of the run, whichever is less]",
     )
     # Views
     positive: str | None = setting(
         default=None,
         choices=POSITIVES,
-        help="What the second view is of: the stored positive, the anchor itself, one of several stored positives drawn anew "
-        "each epoch, or all of them as further views.  [default: stored, or anchor where the set stores none]",
+        help="Source of the second view: the stored positive, the anchor itself, one of several stored "
+        "positives drawn anew each epoch, or all of them as further views.  [default: stored; anchor if "
+        "the dataset stores no positives]",
     )
     pixel_views: str = setting(default="simclr", choices=PIXEL_VIEWS, help="Pixel augmentations of all views.")
     crop: int | None = setting(
@@ -162,34 +223,54 @@ class TrainConfig:
         "[default: --crop's]",
     )
     # Run
-    seed: int = setting(default=0, least=0, most=MOST_SEED, help="Of initialisation, order and views.")
-    device: str = setting(default="auto", choices=DEVICES, help="auto: the GPU if there is one.")
+    seed: int = setting(default=0, least=0, most=MOST_SEED, help="Seed of initialisation, order and views.")
+    device: str = setting(default="auto", choices=DEVICES, help="Device to train on. auto: the GPU if there is one.")
     precision: str = setting(
-        default="auto", choices=PRECISIONS, help="auto: bf16 where the device computes in it natively."
+        default="auto",
+        choices=PRECISIONS,
+        help="Number format of the forward and backward passes. auto: bf16 where the device computes in it "
+        "natively, else fp32.",
     )
-    compile: bool = setting(default=False, negatable=True, help="Compile the encoder, and on a GPU the pixel views.")
-    sync_batchnorm: bool = setting(default=False, negatable=True, help="Batch norm over the batches of all processes.")
+    compile: bool = setting(
+        default=False, negatable=True, help="Compile the encoder, and on a GPU the pixel views.  [default: no]"
+    )
+    sync_batchnorm: bool = setting(
+        default=False,
+        negatable=True,
+        help="Compute batch-norm statistics over the batches of all processes. Needs GPUs.  [default: no]",
+    )
     workers: int | None = setting(
-        default=None, least=1, help="Threads that read ahead.  [default: the cores but one, at most 8]"
+        default=None,
+        least=1,
+        help="Number of threads that read and decode ahead.  [default: the number of cores minus one, at most 8]",
     )
-    checkpoint_every: int = setting(default=1, least=1, metavar="EPOCHS", help="A checkpoint to resume from.")
+    checkpoint_every: int = setting(
+        default=1, least=1, metavar="EPOCHS", help="Epochs between checkpoints, from which an interrupted run resumes."
+    )
     checkpoint_minutes: float = setting(
-        default=15.0, above=0, metavar="MINUTES", help="And one within an epoch, when the last is so old."
+        default=15.0,
+        above=0,
+        metavar="MINUTES",
+        help="Minutes after the last checkpoint at which another is written within an epoch.",
     )
-    keep_checkpoints: int = setting(default=1, least=1, help="So many of the last ones.")
-    log_every: int = setting(default=10, least=1, metavar="STEPS", help="A line in metrics.jsonl.")
+    keep_checkpoints: int = setting(default=1, least=1, help="Number of most recent checkpoints to keep.")
+    log_every: int = setting(default=10, least=1, metavar="STEPS", help="Steps between lines of metrics.jsonl.")
     knn_every: int | None = setting(
         default=None,
         least=1,
         metavar="EPOCHS",
-        help="Measure kNN on --knn-data, and keep the best encoder by it.",
+        help="Epochs between kNN measurements on --knn-data; the best encoder is kept.  [default: none are made]",
     )
     knn_data: str | None = setting(
         default=None,
         metavar="NAME|DIR",
-        help="Labelled images for --knn-every: a dataset's name or a folder.",
+        help="Labelled images for --knn-every: a named dataset or an image folder.",
     )
-    knn_root: Path | None = setting(default=None, metavar="DIR", help="Where a named dataset of --knn-data lies.")
+    knn_root: Path | None = setting(
+        default=None,
+        metavar="DIR",
+        help="Folder that holds the named dataset of --knn-data. Required for a named dataset.",
+    )
     collapse_std: float = 0.1  # relative std of the embeddings (infonce.relative_std) that counts as collapsed
     collapse_steps: int = 500  # so many steps below it end the run
 

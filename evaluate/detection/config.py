@@ -102,62 +102,81 @@ class DetectionConfig(EncoderChoice):
     data: tuple[Path, ...] = setting(
         default=(),
         metavar="DIR",
-        help="Folder in Pascal VOC's layout to train on. May be repeated: VOC2007 and VOC2012.",
+        help="Folder in Pascal VOC's layout to train on. Repeat it for several, such as VOC2007 and VOC2012.",
     )
     test_data: Path | None = setting(
-        default=None, metavar="DIR", help="Folder to test on.  [default: the first --data]"
+        default=None, metavar="DIR", help="Folder in Pascal VOC's layout to test on.  [default: the first --data]"
     )
-    train_split: str = setting(default="trainval", text=True, metavar="NAME", help="List in ImageSets/Main.")
-    test_split: str = setting(default="test", text=True, metavar="NAME", help="List in ImageSets/Main.")
+    train_split: str = setting(
+        default="trainval", text=True, metavar="NAME", help="List of training images in ImageSets/Main."
+    )
+    test_split: str = setting(default="test", text=True, metavar="NAME", help="List of test images in ImageSets/Main.")
     classes: tuple[str, ...] = setting(
         default=(),
         metavar="A,B,…|measurable",
         parse=class_names,
-        help="Classes to detect; others are dropped. measurable: all that have objects in both splits.  [default: all]",
+        help="Classes to detect; others are dropped. measurable: all classes with objects in both splits.  "
+        "[default: all]",
     )
     out: Path  # required, but for --export-detectron2
     preset: str = setting(
-        default="genrep-24k", choices=PRESETS, help="A paper's settings; small: half an hour on a CPU."
+        default="genrep-24k", choices=PRESETS, help="Settings of a paper; small: ours, half an hour on a CPU."
     )
     norm: str = setting(
         default="batch",
         choices=NORMS,
-        help="batch: batch norm, over all processes; frozen: the encoder's statistics and gains stay.",
+        help="Batch norm of the detector. batch: trained, over the images of all processes. frozen: the "
+        "encoder's statistics and gains stay fixed.",
     )
-    steps: int | None = setting(default=None, least=1, help="Updates.  [default: the preset's]")
+    steps: int | None = setting(default=None, least=1, help="Number of updates.  [default: the preset's]")
     batch_size: int | None = setting(
-        default=None, least=1, metavar="IMAGES", help="Per update, over all processes.  [default: the preset's]"
+        default=None,
+        least=1,
+        metavar="IMAGES",
+        help="Images per update, summed over all processes.  [default: the preset's]",
     )
-    lr: float | None = setting(default=None, above=0, help="Of SGD at this batch size.  [default: the preset's]")
-    warmup: int | None = setting(default=None, least=0, metavar="STEPS", help="Linear.  [default: the preset's]")
+    lr: float | None = setting(
+        default=None, above=0, help="Learning rate of SGD at this batch size.  [default: the preset's]"
+    )
+    warmup: int | None = setting(
+        default=None, least=0, metavar="STEPS", help="Steps of linear warm-up.  [default: the preset's]"
+    )
     clip_norm: float | None = setting(
-        default=None, above=0, help="Largest norm of the gradients.  [default: the preset's]"
+        default=None, above=0, help="Clip the gradients to this norm.  [default: the preset's]"
     )
     min_sizes: tuple[int, ...] = setting(
         default=(),
         metavar="PIXELS,…",
         parse=_sizes,
-        help="Shorter sides in training, one drawn an image.  [default: the preset's]",
+        help="Shorter sides of training images; one is drawn for each image.  [default: the preset's]",
     )
     max_size: int | None = setting(
-        default=None, least=1, metavar="PIXELS", help="Longer side, training and test.  [default: the preset's]"
+        default=None,
+        least=1,
+        metavar="PIXELS",
+        help="Largest longer side of training and test images.  [default: the preset's]",
     )
     test_size: int | None = setting(
-        default=None, least=1, metavar="PIXELS", help="Shorter side in the test.  [default: the preset's]"
+        default=None, least=1, metavar="PIXELS", help="Shorter side of test images.  [default: the preset's]"
     )
     precision: str | None = setting(
-        default=None, choices=PRECISIONS, help="Of the convolutions.  [default: the preset's]"
+        default=None,
+        choices=PRECISIONS,
+        help="Number format of the convolutions. auto: bf16 where the device computes in it natively, else "
+        "fp32.  [default: the preset's]",
     )
     seed: int = setting(
         default=0,
         least=0,
         most=MOST_SEED,
-        help="Of the new layers, the order, the augmentation and --random-init.",
+        help="Seed of the new layers, the order, the augmentation and the weights of --random-init.",
     )
     device: str = device_setting()
-    workers: int = setting(default=4, least=1, metavar="THREADS", help="That read and resize images.")
-    checkpoint_every: int = setting(default=500, least=1, metavar="STEPS", help="A checkpoint to resume from.")
-    log_every: int = setting(default=20, least=1, metavar="STEPS", help="A line in metrics.jsonl.")
+    workers: int = setting(default=4, least=1, metavar="THREADS", help="Number of threads that read and resize images.")
+    checkpoint_every: int = setting(
+        default=500, least=1, metavar="STEPS", help="Steps between checkpoints, from which an interrupted run resumes."
+    )
+    log_every: int = setting(default=20, least=1, metavar="STEPS", help="Steps between lines of metrics.jsonl.")
     force: bool = force_setting("Replace an earlier result of this dataset, protocol and seed.")
 
     def __post_init__(self) -> None:

@@ -63,37 +63,45 @@ class FinetuneConfig(EncoderChoice):
     dataset: str = dataset_setting()
     root: Path | None = root_setting()
     download: bool = download_setting()
-    out: Path = setting(metavar="DIR", help="Folder whose finetune.json gets the result.")
+    out: Path = setting(metavar="DIR", help="Folder whose finetune.json receives the result.")
     labels: str | None = setting(
         default=None,
         text=True,
         metavar="P%|N-per-class",
-        help="Part of each class that has labels (1%, 10%), or so many images.",
+        help="Labelled images of each class: a percentage (1%, 10%) or a number. Give this or --subset.",
     )
     subset: Path | None = setting(
         default=None,
         metavar="FILE",
-        help="File names, one per line, instead: SimCLR's 1percent.txt, 10percent.txt.",
+        help="File with the names of the labelled images, one per line, such as SimCLR's 1percent.txt. Give "
+        "this or --labels.",
     )
     size: int | None = setting(
-        default=None, least=1, metavar="PIXELS", help="Shorter side of test images.  [default: 8/7 of --crop]"
+        default=None,
+        least=1,
+        metavar="PIXELS",
+        help="Shorter side of test images before the central crop.  [default: 8/7 of --crop]",
     )
     crop: int | None = setting(
-        default=None, least=1, metavar="PIXELS", help="Side of crops.  [default: what the encoder was trained at]"
+        default=None, least=1, metavar="PIXELS", help="Side of the crops.  [default: what the encoder was trained at]"
     )
     epochs: int | None = setting(
-        default=None, least=1, help=f"Passes over the labelled images.  [default: {VISSL.epochs}]"
+        default=None, least=1, help=f"Number of passes over the labelled images.  [default: {VISSL.epochs}]"
     )
     lr: float | None = setting(
-        default=None, above=0, help=f"Of SGD.  [default: {VISSL.lr:g} at batch 256, in proportion]"
+        default=None,
+        above=0,
+        help=f"Learning rate of SGD.  [default: {VISSL.lr:g} at batch size 256, in proportion at others]",
     )
     batch_size: int | None = setting(
         default=None,
         least=1,
         metavar="IMAGES",
-        help=f"Images per update.  [default: {VISSL.batch_size}, or all]",
+        help=f"Images per update.  [default: {VISSL.batch_size}, or all if there are fewer]",
     )
-    workers: int | None = setting(default=None, least=1, help="Threads that decode images.  [default: one per core]")
+    workers: int | None = setting(
+        default=None, least=1, help="Number of threads that decode images.  [default: one per core]"
+    )
     seeds: tuple[int, ...] = seeds_setting()
     device: str = device_setting()
     force: bool = force_setting()

@@ -156,42 +156,47 @@ class LinearConfig(EncoderChoice):
     dataset: str = dataset_setting()
     root: Path | None = root_setting()
     download: bool = download_setting()
-    out: Path = setting(metavar="DIR", help="Folder whose linear.json gets the result.")
-    preset: str = setting(default="frozen", choices=PRESETS, help="Whose protocol.")
+    out: Path = setting(metavar="DIR", help="Folder whose linear.json receives the result.")
+    preset: str = setting(default="frozen", choices=PRESETS, help="Protocol of the probe: a paper's, or frozen, ours.")
     size: int | None = setting(
         default=None,
         least=1,
         metavar="PIXELS",
-        help="Resize the shorter side to this.  [default: the preset's; frozen: what the encoder was trained at, for folders]",
+        help="Resize the shorter side to this.  [default: the preset's; frozen on image folders: what the "
+        "encoder was trained at]",
     )
     crop: int | None = setting(
         default=None,
         least=1,
         metavar="PIXELS",
-        help="Side of crops.  [default: the preset's, in proportion to --size]",
+        help="Side of the crops.  [default: the preset's, in proportion to --size]",
     )
     epochs: int | None = setting(
-        default=None, least=1, help="Passes over the training images.  [default: the preset's; most: 60]"
+        default=None, least=1, help="Number of passes over the training images.  [default: the preset's; 60 for most]"
     )
     lr: float | None = setting(
         default=None,
         above=0,
-        help=f"Of SGD.  [default: the preset's; frozen: {LR_RULE:g} / mean squared length of the training features]",
+        help=f"Learning rate of SGD.  [default: the preset's; frozen: {LR_RULE:g} / mean squared length of the "
+        "training features]",
     )
     lr_grid: tuple[float, ...] | None = setting(
         default=None,
         above=0,
         metavar="LR",
-        help="A further head with this rate, told beside the result. May be repeated.  [default: the preset's]",
+        help="Also train a head at this learning rate; it is recorded but is not the result. May be "
+        "repeated.  [default: the preset's]",
     )
     batch_size: int | None = setting(
         default=None, least=1, metavar="IMAGES", help="Images per update.  [default: the preset's]"
     )
     feature_batch: int = setting(
-        default=256, least=1, metavar="IMAGES", help="Images per forward pass, where nothing is random."
+        default=256, least=1, metavar="IMAGES", help="Images per forward pass of the encoder where nothing is random."
     )
     precision: str = precision_setting()
-    workers: int | None = setting(default=None, least=1, help="Threads that decode images.  [default: one per core]")
+    workers: int | None = setting(
+        default=None, least=1, help="Number of threads that decode images.  [default: one per core]"
+    )
     cache: bool = cache_setting("features")
     seeds: tuple[int, ...] = seeds_setting()
     device: str = device_setting()

@@ -28,30 +28,36 @@ COSTS = tuple(
 class Voc07Config(EncoderChoice):
     """Settings of a VOC07 classification (GenRep, COP-Gen)."""
 
-    data: Path = setting(metavar="DIR", help="Folder in Pascal VOC's layout, e.g. VOC2007.")
-    out: Path = setting(metavar="DIR", help="Folder whose voc07.json gets the result.")
+    data: Path = setting(metavar="DIR", help="Folder in Pascal VOC's layout, such as VOCdevkit/VOC2007.")
+    out: Path = setting(metavar="DIR", help="Folder whose voc07.json receives the result.")
     protocol: str = setting(
         default="default",
         choices=PROTOCOLS,
-        help="default: VOC's, difficult objects ignored, 11-point AP; genrep: difficult objects count, area under the curve.",
+        help="default: VOC's own, which ignores difficult objects and takes the 11-point AP. genrep: "
+        "difficult objects count, and the AP is the area under the curve.",
     )
     split: str | None = setting(
         default=None,
         choices=SPLITS,
-        help="Fitted on / tested on.  [default: trainval/test; under --protocol genrep train/val]",
+        help="Lists of images to fit on / to test on.  [default: trainval/test; with --protocol genrep, train/val]",
     )
     classes: tuple[str, ...] = setting(
         default=(),
         metavar="A,B,…|measurable",
         parse=class_names,
-        help="Classes to tell; others are dropped. measurable: all that enough images of both splits show.  [default: all]",
+        help="Classes to measure; others are dropped. measurable: all classes that enough images of both "
+        "splits show.  [default: all]",
     )
-    size: int = setting(default=224, least=1, metavar="PIXELS", help="Shorter side, and the central square's.")
-    batch_size: int = setting(default=64, least=1, metavar="IMAGES", help="Of the forward pass.")
+    size: int = setting(
+        default=224, least=1, metavar="PIXELS", help="Resize the shorter side to this and crop the central square."
+    )
+    batch_size: int = setting(default=64, least=1, metavar="IMAGES", help="Images per forward pass of the encoder.")
     workers: int | None = setting(
-        default=None, least=1, metavar="PROCESSES", help="That fit SVMs.  [default: one per core]"
+        default=None, least=1, metavar="PROCESSES", help="Number of processes that fit SVMs.  [default: one per core]"
     )
-    seed: int = setting(default=0, least=0, most=MOST_SEED, help="Of the SVMs' solver, and of --random-init.")
+    seed: int = setting(
+        default=0, least=0, most=MOST_SEED, help="Seed of the SVM solver and of the weights of --random-init."
+    )
     device: str = device_setting()
     force: bool = force_setting("Replace an earlier result of this dataset, protocol and seed.")
 

@@ -16,7 +16,14 @@ from .ways import Figure3Config
 @click.command("figure3")
 @options(Figure3Config)
 def figure3(**values: Any) -> None:
-    """Print images/s, device-seconds, energy and CO2 of an epoch for each way and batch size."""
+    """Repeat HL's Figure 3: measure how fast batches reach a training step, for each loader and batch size.
+
+    Prints images/s, device-seconds, energy and CO2 per epoch. With --out, also writes them as JSON.
+
+    \b
+    Example:
+      python -m genrep.papers.figure3 --batch-size 64 --out figure3.json
+    """
     from .measure import codecarbon_installed, measure_all
 
     config = from_options(Figure3Config, values)

@@ -28,7 +28,7 @@ def _positive(default: float, help: str) -> Any:
 class Figure3Config:
     """Settings of the study; the defaults are HL's, but for generator and device."""
 
-    gen: str = setting(default="stylegan2_fashion", help="The generator, as of genrep-generate.")
+    gen: str = setting(default="stylegan2_fashion", help="Generator, named as for genrep-generate.")
     views: str | None = setting(default=None, help="Latent view of the online pairs.  [default: the recipe's]")
     batch_sizes: tuple[int, ...] = setting(
         default=BATCH_SIZES,
@@ -36,21 +36,21 @@ class Figure3Config:
         most=PNG_PAIRS,
         flags="--batch-size",
         show_default=True,
-        help="Pairs per update of each device. May be repeated.",
+        help="Pairs per update on each device. May be repeated.",
     )
-    step: bool = setting(default=True, negatable=True, help="Train, or load only.")
-    images: int = _positive(126_789, "Pairs of an epoch.")
-    epochs: int = _positive(20, "Number of epochs that CO2 is told of.")
-    seconds: float = _positive(4.0, "Length of a turn.")
-    rounds: int = _positive(3, "Turns of each way.")
-    workers: int = _positive(8, "Processes or threads of each file loader.")
-    device: str = setting(default="cpu", text=True, help="cpu or cuda.")
+    step: bool = setting(default=True, negatable=True, help="Train on the batches, or only load them.  [default: step]")
+    images: int = _positive(126_789, "Pairs per epoch.")
+    epochs: int = _positive(20, "Number of epochs to report CO2 for.")
+    seconds: float = _positive(4.0, "Seconds per turn of a loader.")
+    rounds: int = _positive(3, "Number of turns of each loader.")
+    workers: int = _positive(8, "Number of processes or threads of each file loader.")
+    device: str = setting(default="cpu", text=True, help="Device to train on: cpu or cuda.")
     devices: int | None = setting(
-        default=None, least=1, help="Number that train together.  [default: all GPUs, or one CPU]"
+        default=None, least=1, help="Number of devices that train together.  [default: all GPUs, or one CPU]"
     )
-    co2: bool | None = setting(default=None, help="Estimate CO2.  [default: where codecarbon is installed]")
-    country: str = setting(default="USA", text=True, help="Whose electricity: ISO code of three letters.")
-    out: Path | None = setting(default=None, help="A JSON file for the numbers, with the settings.")
+    co2: bool | None = setting(default=None, help="Estimate CO2 emissions.  [default: where codecarbon is installed]")
+    country: str = setting(default="USA", text=True, help="Country of the electricity, as a three-letter ISO code.")
+    out: Path | None = setting(default=None, help="JSON file for the numbers and settings.  [default: none is written]")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,8 +35,8 @@ class ReportConfig:
     """Settings of a report."""
 
     rows: tuple[Row, ...]
-    out: Path = setting(metavar="DIR", help="Folder for report.md and report.html.")  # and plots
-    title: str = setting(default="Report", text=True, help="Of the page.")
+    out: Path = setting(metavar="DIR", help="Folder for report.md, report.html and the plots.")  # and plots
+    title: str = setting(default="Report", text=True, help="Title of the page.")
     text: tuple[str, ...] = ()  # paragraphs under the title
 
     def __post_init__(self) -> None:

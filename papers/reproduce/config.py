@@ -23,14 +23,16 @@ class ReproduceConfig:
     """Settings of a reproduction; what is None is the scale's or the machine's."""
 
     table: str = setting(argument=True, metavar="TABLE", choices=table_names())
-    out: Path = setting(metavar="DIR", help="Gets all data, runs, results and reports.")
+    out: Path = setting(metavar="DIR", help="Folder for all datasets, runs, results and reports.")
     scale: str = setting(
         default="small",
         choices=SCALES,
-        help="tiny: a test of the machinery; cpu: ten minutes of two cores for a row; small: of a GPU; full: the papers' "
-        "settings.",
+        help="Size of the reproduction. tiny: a test of the machinery; cpu: ten minutes on two cores per row; "
+        "small: ten minutes on a GPU per row of three seeds; full: the papers' settings.",
     )
-    rows: tuple[str, ...] = setting(default=(), metavar="ID[,ID...]", parse=_names, help="Only these.  [default: all]")
+    rows: tuple[str, ...] = setting(
+        default=(), metavar="ID[,ID...]", parse=_names, help="Rows to reproduce.  [default: all]"
+    )
     seeds: tuple[int, ...] | None = setting(  # a row's runs share their data
         default=None,
         least=0,
@@ -38,30 +40,40 @@ class ReproduceConfig:
         flags=("--seed", "--seeds"),
         parse=seed_numbers,
         metavar="N[,N...]",
-        help="Of trainings and evaluations.  [default: 0; cpu, small: 0,1,2]",
+        help="Seeds of trainings and evaluations; each seed is a run of its own.  [default: 0; at scales cpu "
+        "and small 0,1,2]",
     )
     root: Path | None = setting(
-        default=None, metavar="DIR", help="Where real data lie: named sets, imagenet/, VOCdevkit/, ..."
+        default=None,
+        metavar="DIR",
+        help="Folder that holds the real data: named sets, imagenet/, VOCdevkit/, and so on. Required where a "
+        "row uses real data.",
     )
-    download: bool = setting(default=False, help="First fetch the named sets that are not under --root.")
+    download: bool = setting(default=False, help="Fetch the named sets that are not under --root.")
     weights: Mapping[str, Path] | Sequence[str] = setting(
-        default=(), metavar="GENERATOR=FILE", help="A generator's weights instead of its recipe's own."
+        default=(),
+        metavar="GENERATOR=FILE",
+        help="Weights file of a generator. May be repeated.  [default: the recipe's]",
     )
     encoders: Mapping[str, str] | Sequence[str] = setting(
         default=(),
         flags="--encoder",
         metavar="NAME=FILE|MODULE:FACTORY",
-        help="An encoder that a row only measures: bigbigan (genrep-table4 at scale full).",
+        help="Encoder of a row that is measured but not trained here: bigbigan (genrep-table4 at scale full). "
+        "May be repeated.",
     )
-    device: str = setting(default="auto", choices=DEVICES, help="auto: GPUs if any.")
+    device: str = setting(default="auto", choices=DEVICES, help="Device of all tasks. auto: the GPUs if there are any.")
     jobs: int | None = setting(
-        default=None, least=1, metavar="N", help="Tasks at a time.  [default: one per GPU; one on a CPU]"
+        default=None,
+        least=1,
+        metavar="N",
+        help="Number of tasks that run at a time.  [default: one per GPU; one on a CPU]",
     )
     hardware: str | None = setting(
         default=None,
         metavar="a100|h100|FILE",
-        help="With --dry-run: tell the times of this hardware; FILE is TOML with measured images/s.  [default: a100 at "
-        "scale full, else this machine]",
+        help="With --dry-run: estimate times for this hardware; FILE is TOML with measured images/s.  "
+        "[default: a100 at scale full, else this machine]",
     )
 
     def __post_init__(self) -> None:

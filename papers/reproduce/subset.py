@@ -25,11 +25,11 @@ DONE_FILE = "done.json"
 class SubsetConfig:
     """Settings of a subset."""
 
-    dataset: str = setting()
-    root: Path | None = setting(default=None)
-    train: int = setting(least=1)  # images, about as many of each class
-    test: int = setting(least=1)
-    out: Path = setting()
+    dataset: str = setting(metavar="NAME", help="Named dataset to take images from.")
+    root: Path | None = setting(default=None, metavar="DIR", help="Folder that holds the named dataset.")
+    train: int = setting(least=1, help="Number of training images, divided evenly over the classes.")
+    test: int = setting(least=1, help="Number of test images, divided evenly over the classes.")
+    out: Path = setting(metavar="DIR", help="Image folder to write.")
 
 
 def write_subset(config: SubsetConfig) -> None:
@@ -62,7 +62,7 @@ def write_subset(config: SubsetConfig) -> None:
 @click.command("subset")
 @options(SubsetConfig)
 def command(**values: Any) -> None:
-    """Write a few images of each class as a folder."""
+    """Write a few images of each class of a named dataset as an image folder."""
     write_subset(from_options(SubsetConfig, values))
 
 

@@ -97,25 +97,38 @@ class RegenerationConfig:
     gen: str | None = setting(
         default=None,
         metavar="NAME|FILE.toml|MODULE:FACTORY",  # code, which is never run on a manifest's word
-        help="The generator, where its name does not do.",
+        help="Generator to use if the manifest's name cannot be resolved.  [default: the manifest's]",
     )
     weights: str | None = setting(
-        default=None, metavar="FILE", help="Its weights, where none ship with the package or can be fetched."
+        default=None,
+        metavar="FILE",
+        help="Weights file of the generator, if they neither ship with the package nor can be fetched.  "
+        "[default: the recipe's]",
     )
-    features: str | None = setting(default=None, metavar="FILE", help="Its instance features (IC-GAN).")
+    features: str | None = setting(
+        default=None,
+        metavar="FILE",
+        help="Instance-features file of the generator (IC-GAN).  [default: the manifest's]",
+    )
     views: str | None = setting(
         default=None,
         metavar="NAME:KEY=VALUE,...",
-        help="The latent view, where it was learned: names its file.",
+        help="Latent view, if it was learned; names its file.  [default: the manifest's]",
     )
     filter: str | None = setting(
         default=None,
         metavar="keep=PART,weights=FILE",
-        help="The filter, where there was one: names its file.",
+        help="Filter, if the dataset has one; names its file.  [default: the manifest's]",
     )
-    device: str = setting(default="auto", text=True, help="auto: the kind that was used, if it is here.")
-    batch_size: int | None = setting(default=None, least=1, most=1_000_000, help="[default: what was used]")
-    processes: int | None = setting(default=None, least=1, help="[default: one per core, one on a GPU]")
+    device: str = setting(
+        default="auto", text=True, help="Device to generate on. auto: the kind that was used, if it is here."
+    )
+    batch_size: int | None = setting(
+        default=None, least=1, most=1_000_000, help="Images per generator call.  [default: what was used]"
+    )
+    processes: int | None = setting(
+        default=None, least=1, help="Number of processes.  [default: one per core; one on a GPU]"
+    )
 
 
 def build_shards(manifest: dict[str, Any], numbers: Sequence[int], out: Path, config: RegenerationConfig) -> None:

@@ -212,22 +212,34 @@ def report(findings: list[Finding]) -> str:
 @click.group(name="genrep", cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def group() -> None:
-    """A pretrained image generator becomes a dataset, and a dataset becomes visual representations.
+    """Turn a pretrained image generator into a dataset, and a dataset into visual representations.
+
+    The work is done by four other commands:
 
     \b
-    genrep-generate   generators, views, datasets
-    genrep-manifest   datasets looked at, checked, sent and fetched
-    genrep-train      encoders from datasets
-    genrep-evaluate   encoders measured, tables of the papers
+    genrep-generate   build datasets of anchor/positive pairs from generators
+    genrep-manifest   inspect, verify, repair, publish and fetch datasets
+    genrep-train      train encoders on datasets
+    genrep-evaluate   measure encoders, and repeat the papers' tables
+
+    \b
+    Example:
+      genrep doctor
     """
 
 
 @group.command("doctor")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as one JSON object.")
 def doctor_command(as_json: bool) -> int:
-    """Say what this installation and this machine are, what they lack, and what would fail.
+    """Report what this installation and this machine have, what they lack, and what would fail.
 
-    The exit status is 1 if something would fail.
+    Each line is marked ok, note (something is missing that only some uses need) or FAULT (something would fail), with the way
+    out below it. The exit status is 1 if there is a fault.
+
+    \b
+    Example:
+      genrep doctor
+      genrep doctor --json
     """
     findings = examine()
     fault = any(item.state == "fault" for item in findings)

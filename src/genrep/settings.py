@@ -6,10 +6,10 @@ How to: the config, and the command that takes it. ::
     class KnnConfig:
         \"""Settings of a k-nearest-neighbour classifier.\"""
 
-        out: Path = setting(help="Folder whose knn.json gets the result.", metavar="DIR")      # no default: required
-        k: int = setting(default=20, least=1, help="Neighbours that vote.")
+        out: Path = setting(help="Folder whose knn.json receives the result.", metavar="DIR")      # no default: required
+        k: int = setting(default=20, least=1, help="Number of nearest neighbours that vote.")
         crop: int | None = setting(default=None, least=1, metavar="PIXELS", help="…  [default: the preset's]")
-        device: str = setting(default="auto", choices=DEVICES, help="auto: the GPU if there is one.")
+        device: str = setting(default="auto", choices=DEVICES, help="Device to compute on. auto: …")
         collapse_steps: int = 500                              # a plain field is checked by its type, and no option
 
         def __post_init__(self) -> None:                       # after the fields' own checks: what goes together
@@ -114,7 +114,7 @@ def setting(*, default: Any = dataclasses.MISSING, **said: Any) -> Any:
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(setting, dataclasses.field))
 def config(kind: type[T]) -> type[T]:
-    """A frozen dataclass of keywords whose fields are checked before its ``__post_init__``, and told in its docstring."""
+    """A frozen dataclass of keywords. Its fields are checked before its ``__post_init__`` and listed in its docstring."""
     own = kind.__dict__.get("__post_init__")
 
     def __post_init__(self: Any) -> None:
