@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from genrep.errors import ConfigError, DataError, one_of, suggestion
@@ -195,7 +195,12 @@ def read_preset(source: str) -> Settings:
                 suggestion(name, types),
             )
         if not _is_of(value, types[name]):
-            wanted = getattr(types[name], "__name__", str(types[name])).removesuffix(" | None")
+            kind = types[name]  # a union has a __name__ from Python 3.14 on, which is "Union"
+            wanted = (
+                str(kind).removesuffix(" | None")
+                if isinstance(kind, UnionType)
+                else getattr(kind, "__name__", str(kind))
+            )
             raise ConfigError.naming("{preset} {}: {} is {!r}; wanted {}", source, name, value, wanted)
     return settings
 

@@ -62,7 +62,7 @@ def test_a_module_is_frozen_and_in_eval_mode(toy_folder):
     assert not any(parameter.requires_grad for parameter in generator.parameters())
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is:FutureWarning")
 def test_a_scripted_network_is_taken(toy_folder):
     generator = load_generator("toygen:scripted")
     assert not generator.network.training and generator.synthesize(torch.zeros(2, 192)).shape == (2, 3, 8, 8)
