@@ -52,6 +52,7 @@ SHELL = {
     "generate/sources/open.py": {"--samples", "--max-distance", "--lr-walk", "--init"},
     "train/engine/records.py": {"--root", "--download", "--out"},
     "evaluate/table.py": {"--out"},
+    "datasets_manifest/browsing/snippets.py": {"--data", "--digest", "--level", "--out", "--positive"},
     "datasets_manifest/cards/readme.py": {"--format", "--out", "--data"},
     "datasets_manifest/recovery/examine.py": {"--sample-seed"},
     "datasets_manifest/recovery/repair.py": {"--accept-fingerprints", "--from"},
