@@ -43,7 +43,7 @@
   };
 
   const nameOf = (label) => (label < 0 ? "no class" : data.classes[label] ?? `class ${label}`);
-  const distanceText = (value) => value.toPrecision(3).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "");
+  const distanceText = (value) => String(Number(value.toPrecision(3)));
   const distances = (sample) => (data.distances ? data.distances[sample] : null);
   const differences = (sample) => (data.differences ? data.differences[sample] : null);
   // How far a sample's positives are, by what the order asks for; null where that is not known.

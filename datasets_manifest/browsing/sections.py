@@ -20,6 +20,7 @@ from .pictures import Sheets
 from .snippets import snippets
 
 PER_PAGE, COUNTS = 24, (12, 24, 48, 96)
+MAX_PER_PAGE = 1000  # what a browser draws at once without stumbling
 SIZES = ("small", "medium", "large")
 LATENT_ORDERS = [("near", "Nearest latents first"), ("far", "Farthest latents first")]
 PIXEL_ORDERS = [("alike", "Most alike images first"), ("unlike", "Least alike images first")]
@@ -62,8 +63,8 @@ def _tools(found: Gathered) -> str:
         tools.append(_select("order", "Order", [("index", "Index"), *latents, *PIXEL_ORDERS], "index"))
     if most > COUNTS[0]:
         counts = [(str(count), str(count)) for count in COUNTS if count < most]
-        chosen = min(PER_PAGE, most)
-        tools.append(_select("per-page", "On a page", [*counts, (str(most), f"all {most:,}")], str(chosen)))
+        counts += [(str(most), f"all {most:,}")] if most <= MAX_PER_PAGE else []
+        tools.append(_select("per-page", "On a page", counts, str(min(PER_PAGE, most))))
     tools.append(_select("size", "Pictures", [(name, name.capitalize()) for name in SIZES], "medium"))
     return "".join(tools)
 

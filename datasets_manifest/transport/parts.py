@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Lock
 
 from genrep.errors import DatasetError
-from genrep.files import size_text
+from genrep.files import faults_named, size_text
 from genrep.net import Limits, Lost, Refused, Stop, persist
 
 from .. import layout
@@ -61,8 +61,11 @@ class RemoteShards:
         """A shard with checked tables, of which nothing else is there yet. Raises DatasetError."""
         path = self.folder / shard.name
         with self._named(shard):
-            with open(path, "xb") as file:
-                file.truncate(shard.bytes)
+            try:
+                with open(path, "xb") as file:
+                    file.truncate(shard.bytes)
+            except OSError as error:
+                raise DatasetError(f"{path}: no room for {shard.bytes} bytes: {error.strerror}") from None
             self._fetch(shard, tables(self.manifest, shard))
             return open_shard(self.folder, self.manifest, shard)
 
@@ -141,7 +144,8 @@ class RemoteShards:
                 data = answer.read(min(CHUNK, end - place))
                 if not data:
                     raise Lost(f"the connection ended at byte {place}, wanted those to {end}")
-                os.pwrite(descriptor, data, place)
+                with faults_named(self.folder / shard.name):
+                    os.pwrite(descriptor, data, place)
                 place += len(data)
                 with self._lock:
                     self.fetched += len(data)

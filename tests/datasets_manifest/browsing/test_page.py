@@ -113,6 +113,18 @@ def test_several_sheets(made: Made, page_of: PageOf, expected_picture: Callable[
     assert "All 150 pairs." in page.section("pairs")
 
 
+def test_not_too_many_on_a_page(made: Made, page_of: PageOf) -> None:
+    folder = made(pairs=1001, per_shard=1001, size=(4, 4))
+    for samples, wanted in (
+        (12, []),
+        (13, ["12", "13"]),
+        (1000, ["12", "24", "48", "96", "1000"]),
+        (1001, ["12", "24", "48", "96"]),
+    ):
+        menu = re.search(r'<select id="per-page".*?</select>', page_of(folder, samples=samples).text)
+        assert re.findall(r'value="(\d+)"', menu[0] if menu else "") == wanted
+
+
 def test_jpegs(made: Made, page_of: PageOf, expected_picture: Callable[..., np.ndarray]) -> None:
     page = page_of(made(encoding="jpeg:95:444", size=(96, 80)), samples=10)
     assert not page.data["exact"] and page.data["size"] == [80, 96]

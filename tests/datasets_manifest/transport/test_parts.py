@@ -126,6 +126,24 @@ def test_damage_is_named_by_its_address(
         gather(address, 10, limits=limits)
 
 
+def test_sizes_that_no_file_has(
+    builder: Callable[..., Path],
+    nginx: Callable[[Path], str],
+    tmp_path: Path,
+    rewrite: Callable[..., None],
+    limits: Limits,
+) -> None:
+    folder = builder(tmp_path / "shards", 2)
+    address, real = nginx(folder), (folder / "shard-00000.beton").stat().st_size
+    for size, reason in (
+        (1 << 62, "no room for 4611686018427387904 bytes"),
+        (1 << 30, f"{real} bytes, the manifest says"),
+    ):
+        rewrite(folder, lambda manifest, size=size: manifest["shards"][0].update(bytes=size))
+        with pytest.raises(DatasetError, match=rf"^{address}/shard-00000\.beton: {reason}"):
+            gather(address, 10, limits=limits)
+
+
 def test_an_object_store(small: Path, filled: Callable[[Path], str]) -> None:
     near, far = gather(str(small), 10), gather(filled(small), 10)
     assert all((a.images[0] == b.images[0]).all() for a, b in zip(near.pairs, far.pairs))
