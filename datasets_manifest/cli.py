@@ -1,4 +1,4 @@
-"""The command genrep-manifest: datasets looked at, checked, mended, made again, sent and fetched."""
+"""The command genrep-manifest: show, check, repair, rebuild, send and fetch datasets."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from genrep.cli import LazyGroup, run
 
 COMMANDS = {
     "show": "Print what a dataset is.",
-    "list": "Print the published datasets.",
-    "browse": "Make a page of a dataset to look at.",
+    "list": "List the datasets of the catalogue.",
+    "browse": "Make a page to look at a dataset.",
     "verify": "Check a dataset against its manifest.",
-    "diff": "Say how two datasets differ.",
-    "repair": "Bring back bad and missing shards.",
-    "rebuild": "Make a dataset again from its manifest.",
+    "diff": "Show how two datasets differ.",
+    "repair": "Restore bad and missing shards.",
+    "rebuild": "Rebuild a dataset from its manifest.",
     "pull": "Fetch a dataset.",
     "push": "Publish a dataset.",
     "card": "Write the dataset card and Croissant metadata.",
-    "export": "Write a dataset in other formats.",
-    "sign": "Sign a dataset, so that others know whose it is.",
+    "export": "Convert a dataset to other formats.",
+    "sign": "Sign a dataset, so that others can check who made it.",
     "finish": "Write the manifest of a dataset built in parts.",
 }
 
@@ -40,7 +40,7 @@ MODULES = {  # of commands/, imported when a verb is asked for: ``show_command``
 )
 @click.version_option(__version__)
 def group() -> None:
-    """Datasets that genrep-generate made: look at them, check them, get them, make them again.
+    """Show, check, share, repair and rebuild the datasets that genrep-generate makes.
 
     \b
     Example:

@@ -37,10 +37,10 @@ MARKED = re.compile(
 
 @config
 class CardConfig:
-    """Which folder gets its card."""
+    """Settings of ``genrep-manifest card``."""
 
     folder: Path = setting(argument=True, metavar="DIR", parse=dataset_folder)
-    force: bool = setting(default=False, help="Replace also files that somebody edited.")
+    force: bool = setting(default=False, help="Also replace files that somebody edited.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The verbs that look at datasets and change none: ``show``, ``list``, ``browse``, ``verify``, ``diff``."""
+"""The commands that only read datasets: ``show``, ``list``, ``browse``, ``verify``, ``diff``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ from . import DRY_RUN, REPORT, write_report
 def show_command(source: str, as_json: bool) -> None:
     """Print what a dataset is.
 
-    Recipe, size, fields, licence, provenance, contact sheet: all from the manifest, not checked against the shards.
+    Prints the recipe, size, fields, licence, provenance and contact sheet as the manifest states them. The shards are not
+    checked: genrep-manifest verify does that.
 
     \b
     Example:
@@ -53,7 +54,7 @@ def show_command(source: str, as_json: bool) -> None:
 def list_command(as_json: bool) -> None:
     """List the datasets of the catalogue.
 
-    Those that can be fetched by name, and those that one command here makes.
+    Each can be fetched by its name (genrep-manifest pull NAME), or is made here by the command that is shown.
 
     \b
     Example:
@@ -125,7 +126,7 @@ def browse_command(serve: int | None, dry_run: bool, **values: Any) -> None:
 def verify_command(report: Path | None, **values: Any) -> None:
     """Check the dataset in DIR against its manifest.
 
-    Prints a line per problem and exits with 1 if there is one. Safe on folders that come from strangers.
+    Prints one line per problem and exits with 1 if there are any. Safe to run on folders from strangers.
 
     \b
     Example:
@@ -148,10 +149,10 @@ def verify_command(report: Path | None, **values: Any) -> None:
 @click.argument("other", metavar="B", type=PATH_TEXT)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def diff_command(one: str, other: str, as_json: bool) -> None:
-    """Print in what two datasets differ.
+    """Show how two datasets differ.
 
-    A and B are folders, manifest files or addresses. Exits with 0 if every shard of both is the same, byte for
-    byte, else with 1. Who built them, when, on what, is told but does not count. Reads the manifests only.
+    A and B are folders, manifest files or addresses. Only the manifests are read. Exits with 0 if every shard of both is the
+    same byte for byte, otherwise with 1. Differences in who built them, when and on what are shown but do not count.
 
     \b
     Example:

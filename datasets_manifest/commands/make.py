@@ -1,4 +1,4 @@
-"""Verbs that write into a dataset (``finish``, ``card``, ``sign``, ``repair``) or make another (``export``, ``rebuild``)."""
+"""Commands that write into a dataset (``finish``, ``card``, ``sign``, ``repair``) or make another (``export``, ``rebuild``)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ from . import DRY_RUN, REPORT, write_report
 def finish_command(folder: Path) -> None:
     """Write the manifest of a dataset built in parts.
 
-    All shards in DIR must be done. Needs no generator. The last part to finish does this by itself.
+    All shards in DIR must be done. No generator is needed. The last part of a build does this by itself, so the command is
+    only for a build whose last part was interrupted.
 
     \b
     Example:
@@ -46,9 +47,9 @@ def finish_command(folder: Path) -> None:
 def card_command(**values: Any) -> None:
     """Write README.md and croissant.json of the dataset in DIR.
 
-    A dataset card as Hugging Face reads it, and Croissant metadata with the sha256 of every shard: generator, weights and
-    licence, latent law, views, biases and risks, how to cite. A build does this by itself. From the manifest alone, so the
-    same bytes each time; a file that somebody edited is left alone.
+    README.md is a dataset card in the form that Hugging Face reads: generator, weights and licence, latent law, views, biases
+    and risks, how to cite. croissant.json is Croissant metadata with the sha256 of every shard. Both depend on the manifest
+    alone, so their bytes are the same each time. Files that somebody edited are left alone. Builds do this by themselves.
 
     \b
     Example:
@@ -66,16 +67,16 @@ def card_command(**values: Any) -> None:
 
 @click.command("sign")
 @click.argument("folder", metavar="DIR", type=ParsedPath(dataset_folder), required=False)
-@click.option("--key", metavar="FILE", type=PATH, help="The secret key to sign with: minisign's, or one of --new-key.")
-@click.option("--new-key", metavar="FILE", type=PATH, help="Make a key pair: FILE, and FILE.pub to pass around.")
-@click.option("--password", is_flag=True, help="Protect the new key by a password.")
-@click.option("--force", is_flag=True, help="Replace a signature by another key.")
+@click.option("--key", metavar="FILE", type=PATH, help="Secret key to sign with, made by minisign or by --new-key.")
+@click.option("--new-key", metavar="FILE", type=PATH, help="Make a key pair: FILE is secret, FILE.pub is for others.")
+@click.option("--password", is_flag=True, help="Protect the new key with a password.")
+@click.option("--force", is_flag=True, help="Replace a signature that another key made.")
 def sign_command(folder: Path | None, key: Path | None, new_key: Path | None, password: bool, force: bool) -> None:
     """Sign the dataset in DIR, or make a key.
 
-    The signature is of manifest.json, which holds the sha256 of every shard: verify the dataset first. It is a file of
-    minisign's format, manifest.json.minisig.md. Others check it with genrep-manifest verify --signer FILE.pub, or with
-    minisign itself. Needs py-minisign.
+    The signature covers manifest.json, which holds the sha256 of every shard, so verify the dataset first. It is written to
+    manifest.json.minisig.md in minisign's format. Others check it with genrep-manifest verify --signer FILE.pub, or with
+    minisign itself. Needs the package py-minisign.
 
     \b
     Example:
@@ -112,15 +113,15 @@ def _ask(prompt: str, *, confirm: bool = False) -> str:
 @click.command("export")
 @configured(ExportConfig, dry_run="Print the settings and exit.")
 def export_command(config: ExportConfig) -> None:
-    """Write the dataset in DIR for users without FFCV.
+    """Convert the dataset in DIR to a format that needs no FFCV.
 
     \b
       folder      anchor/00000/00000000.png, ...; metadata.jsonl; z_anchor.npy, ... with a row per sample
       webdataset  tar files of 00000000.anchor.png, 00000000.z_anchor.npy, 00000000.json, ...
       parquet     as Hugging Face's datasets reads it; needs pyarrow
 
-    JPEG images are copied as they are stored, others become PNG: no pixel changes. The same command goes on where an
-    earlier one stopped. Shards' tables are checked, not their sha256: verify a stranger's dataset first.
+    JPEG images are copied as stored and all others become PNG, so no pixel changes. The same command resumes an interrupted
+    export. The tables of the shards are checked but not their sha256: verify a stranger's dataset first.
 
     \b
     Example:
@@ -140,12 +141,11 @@ def export_command(config: ExportConfig) -> None:
 @DRY_RUN
 @options(RegenerationConfig)
 def repair_command(report: Path | None, dry_run: bool, **values: Any) -> None:
-    """Make or fetch bad and missing shards again.
+    """Restore bad and missing shards.
 
-    Exactly these, to the sha256 that the manifest of the dataset in DIR states. A shard that comes out with other
-    bytes, as on another kind of device, is not taken and the exit status is 1. With --accept-fingerprints it is,
-    if it holds the same images within rounding; the manifest's digest then changes, the dataset's id does not.
-    Nothing else in DIR is touched.
+    Rebuilds or fetches exactly these shards, to the sha256 in the manifest; nothing else in DIR is touched. A shard that comes
+    out with other bytes, as on another kind of device, is refused and the exit status is 1. --accept-fingerprints accepts it
+    if it holds the same images within rounding: the manifest's digest then changes, the dataset's id does not.
 
     \b
     Example:
@@ -171,17 +171,18 @@ def repair_command(report: Path | None, dry_run: bool, **values: Any) -> None:
 @DRY_RUN
 @options(RegenerationConfig)
 def rebuild_command(report: Path | None, dry_run: bool, **values: Any) -> None:
-    """Make a dataset again from its manifest.
+    """Rebuild a dataset from its manifest.
 
-    From the recipe and the generator's weights, on any machine. At the end it says how much the two are the same:
+    Needs only the recipe in the manifest and the generator's weights, and works on any machine. Reports how far the rebuilt
+    dataset matches the original:
 
     \b
       bytes         every file is the same, and so is the manifest
-      fingerprints  the same latents; the images agree with the manifest's thumbnails up to a device's rounding
+      fingerprints  the same latents; the images match the manifest's thumbnails up to a device's rounding
       latents       the same latents; the manifest holds nothing to compare the images with
 
-    Latents that differ, or images that do not agree, are an error. The same command goes on where an earlier one
-    stopped. Code is not run on a manifest's word: for a generator that is a module, give --gen.
+    Latents or images that do not match are an error. The same command resumes an interrupted rebuild. A manifest cannot make
+    genrep run code: if the generator is a Python module, name it with --gen.
 
     \b
     Example:

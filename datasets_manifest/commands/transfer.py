@@ -1,4 +1,4 @@
-"""The verbs that send and fetch datasets: ``pull`` and ``push``."""
+"""The commands that send and fetch datasets: ``pull`` and ``push``."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ from . import DRY_RUN
 @options(TransferLimits)
 @DRY_RUN
 def pull_command(dry_run: bool, **values: Any) -> None:
-    """Fetch a dataset: from http(s)://, hf://datasets/ORG/NAME, s3://, gs://, a folder, or by its name in the catalogue.
+    """Fetch a dataset.
 
-    Every shard is checked against the manifest before it gets its name. A fetch that was cut short goes on where it was
-    when the command is given again, and what is there already is not fetched again. With --shards the folder holds the
-    whole manifest and a part of the shards: genrep-train and genrep-manifest verify take it with --partial.
+    The source is an http(s)://, hf://datasets/ORG/NAME, s3:// or gs:// address, a folder, or a name in the catalogue. Every
+    shard is checked against the manifest before it gets its final name. The same command resumes an interrupted fetch and
+    skips the shards that are already there. With --shards, the folder holds the whole manifest but only some shards:
+    genrep-train and genrep-manifest verify accept it with --partial.
 
     \b
     Example:
@@ -47,7 +48,7 @@ def pull_command(dry_run: bool, **values: Any) -> None:
 
 
 def tell(where: Path | str, shards: int, of: int, kept: int, size: int, verb: str, started: float) -> None:
-    """The last line of a command that went well."""
+    """Print the last line of a command that succeeded."""
     part = f" of {of}" if shards < of else ""
     there = f", {kept} were there" if kept else ""
     say(f"OK {where}: {shards}{part} shards{there}, {size:,} bytes {verb} in {time.monotonic() - started:.1f} s")
@@ -58,10 +59,11 @@ def tell(where: Path | str, shards: int, of: int, kept: int, size: int, verb: st
 @options(TransferLimits)
 @DRY_RUN
 def push_command(dry_run: bool, **values: Any) -> None:
-    """Send the dataset in DIR to a folder, to hf://datasets/ORG/NAME, or to s3://, gs://, ....
+    """Publish the dataset in DIR.
 
-    Shards go first and the manifest last. What is there already is not sent again; another dataset is never written over.
-    Credentials are found as the store's own tools find them. A repository that does not exist yet is made, private.
+    The target is a folder, hf://datasets/ORG/NAME, or an address such as s3:// or gs://. Shards are sent first and the manifest
+    last. Shards that are already there are not sent again, and another dataset is never overwritten. Credentials are found the
+    way the store's own tools find them. A Hugging Face repository that does not exist yet is created as private.
 
     \b
     Example:

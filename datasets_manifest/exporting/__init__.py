@@ -35,8 +35,8 @@ class ExportConfig:
     """What to export, as what, and where to."""
 
     folder: Path = setting(argument=True, metavar="DIR", parse=dataset_folder)
-    format: str = setting(choices=FORMATS, help="What to write.")
-    out: Path = setting(metavar="DIR", help="A folder that is new, empty, or an export cut short.")
+    format: str = setting(choices=FORMATS, help="Format to write.")
+    out: Path = setting(metavar="DIR", help="Folder to write to: new, empty, or an interrupted export.")
     per_file: int | None = setting(
         default=None,
         least=1,

@@ -148,23 +148,26 @@ class ExamineConfig:
     level: str = setting(
         default="bytes",
         choices=LEVELS,
-        help="quick: presence, sizes, FFCV tables. bytes: + sha256. full: + decoding, latents, fingerprints.",
+        help="How much to check. quick: presence, sizes, FFCV tables. bytes: also sha256. full: also decoding, "
+        "latents and fingerprints.",
     )
     jobs: int | None = setting(
-        default=None, least=1, most=1024, metavar="N", help="Shards read at a time.  [default: one per core]"
+        default=None, least=1, most=1024, metavar="N", help="Shards to read at a time.  [default: one per core]"
     )
-    partial: bool = setting(default=False, help="Shards that are missing are no problem.")
+    partial: bool = setting(default=False, help="Accept a dataset with shards missing.")
     signer: str | None = setting(
-        default=None, metavar="KEY|FILE", help="Require a signature of the manifest by this minisign public key."
+        default=None,
+        metavar="KEY|FILE",
+        help="Require the manifest to be signed with this minisign public key.  [default: no signature needed]",
     )
     regenerate: int | None = setting(
         default=None,
         least=1,
         metavar="N",
-        help="With --level full: make N pairs again and compare. The options below are for this alone.",
+        help="With --level full: also generate N pairs again and compare them. The options below apply only to this.",
     )
     sample_seed: int | None = setting(
-        default=None, least=0, metavar="S", help="Which pairs those are.  [default: unforeseeable]"
+        default=None, least=0, metavar="S", help="Seed that chooses those pairs.  [default: random]"
     )
     making: RegenerationConfig = field(default_factory=RegenerationConfig)
 
@@ -222,7 +225,8 @@ class Examination:
         part = f" of {len(manifest.shards)}" if len(shards) < len(manifest.shards) else ""
         level = self.config.level + (", signed" if self.signed is not None else "")
         yield (
-            f"OK {folder}: {pairs:,} pairs in {len(shards)}{part} shards, {size:,} bytes, level {level}, {self.seconds:.1f} s"
+            f"OK {folder}: {pairs:,} pairs in {len(shards)}{part} shards, {size:,} bytes, level {level}, "
+            f"{self.seconds:.1f} s"
         )
 
 

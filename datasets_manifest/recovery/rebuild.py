@@ -29,7 +29,7 @@ class RebuildConfig:
     """Settings of ``genrep-manifest rebuild``."""
 
     source: str = setting(argument=True, metavar="MANIFEST|DIR|URL")
-    out: Path = setting(metavar="DIR", help="The new dataset's folder.")
+    out: Path = setting(metavar="DIR", help="Folder of the new dataset.")
     making: RegenerationConfig = field(default_factory=RegenerationConfig)
 
 

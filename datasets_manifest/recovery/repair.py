@@ -47,15 +47,20 @@ class RepairConfig:
 
     folder: Path = setting(argument=True, metavar="DIR", parse=dataset_folder)
     source: str | None = setting(
-        default=None, flags="--from", metavar="URL|DIR", help="Fetch the shards there.  [default: make them again]"
+        default=None,
+        flags="--from",
+        metavar="URL|DIR",
+        help="Copy of the dataset to fetch the shards from.  [default: generate them again]",
     )
-    level: str = setting(default="bytes", choices=LEVELS, help="Of the check that finds them.")
+    level: str = setting(
+        default="bytes", choices=LEVELS, help="How much to check to find bad shards, as in genrep-manifest verify."
+    )
     accept_fingerprints: bool = setting(
         default=False,
-        help="Take a shard with the same latents and fingerprint but other bytes, and say so in the manifest.",
+        help="Accept a shard with the same latents and fingerprint but other bytes, and record this in the manifest.",
     )
     jobs: int | None = setting(
-        default=None, least=1, most=1024, metavar="N", help="Shards read at a time.  [default: one per core]"
+        default=None, least=1, most=1024, metavar="N", help="Shards to read at a time.  [default: one per core]"
     )
     making: RegenerationConfig = field(default_factory=RegenerationConfig)
 

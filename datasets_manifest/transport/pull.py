@@ -92,20 +92,20 @@ class TransferLimits(Limits):
         least=1,
         most=3600,
         metavar="SECONDS",
-        help="A connection that stands still for so long is given up.",
+        help="Give up on a connection that is silent for this long.",
     )
     retries: int = setting(
         default=Limits.retries,
         least=0,
         most=100,
         metavar="N",
-        help="Further attempts after one that got nowhere.",
+        help="Further attempts after one that made no progress.",
     )
 
 
 def jobs_setting() -> Any:
-    """How many shards are on their way at once."""
-    return setting(default=JOBS, least=1, most=64, metavar="N", help="Shards at a time.")
+    """The setting ``jobs``: shards in transfer at once."""
+    return setting(default=JOBS, least=1, most=64, metavar="N", help="Shards to transfer at a time.")
 
 
 @config
@@ -113,15 +113,18 @@ class PullConfig:
     """What to fetch, and where to."""
 
     source: str = setting(argument=True, metavar="URL|NAME|DIR")
-    out: Path = setting(metavar="DIR", help="The folder to fetch it into.")
+    out: Path = setting(metavar="DIR", help="Folder to fetch the dataset into.")
     shards: tuple[int, ...] | None = setting(
         default=None,
         metavar="0-9,12",
         parse=parse_shards,
-        help="Fetch these shards only.  [default: all]",
+        help="Fetch only these shards.  [default: all]",
     )
     digest: str | None = setting(
-        default=None, metavar="SHA256", text=True, help="Refuse a manifest with another digest than this."
+        default=None,
+        metavar="SHA256",
+        text=True,
+        help="Refuse a manifest whose digest is not this.  [default: accept any]",
     )
     jobs: int = jobs_setting()
     limits: Limits = field(default_factory=Limits)

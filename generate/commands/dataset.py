@@ -26,15 +26,16 @@ DRY_RUN = "Print the settings and exit."
             "--plan",
             "show_plan",
             is_flag=True,
-            help="Print shards, bytes and an estimated time, after ten seconds of the real pipeline, and exit.",
+            help="Run the real pipeline for ten seconds, print the shards, bytes and time to expect, and exit.",
         )
     ],
     dry_run=DRY_RUN,
 )
 def dataset(config: BuildConfig, show_plan: bool) -> None:
-    """Build a dataset: FFCV shards, a record of each, and manifest.json.
+    """Build a dataset of anchor/positive pairs from a generator.
 
-    The same command goes on where an earlier one stopped; with other options it refuses.
+    Writes FFCV shards, a record of each, and manifest.json. The same command resumes an interrupted build; different
+    options in the same folder are refused.
 
     \b
     Example:
@@ -51,10 +52,13 @@ def dataset(config: BuildConfig, show_plan: bool) -> None:
 @click.command("from-folder")
 @configured(FolderConfig, dry_run=DRY_RUN)
 def from_folder(config: FolderConfig) -> None:
-    """Build a dataset of the real images in DIR (a subfolder a class, or bare images) or of NAME: fashion_mnist, mnist,
-    cifar10, cifar100, imagenet, imagenet100 (the papers' 100 classes, of ROOT/imagenet100 or ROOT/imagenet).
+    """Build a dataset from real images.
 
-    The same command goes on where an earlier one stopped. Unreadable images are named, counted and skipped.
+    DIR is an image folder, with one subfolder per class or none. NAME is fashion_mnist, mnist, cifar10, cifar100, imagenet or
+    imagenet100 (the papers' 100 classes, read from ROOT/imagenet100 or ROOT/imagenet).
+
+    Writes FFCV shards that hold anchors only, and manifest.json. Unreadable images are skipped, counted and listed in
+    unreadable.jsonl. The same command resumes an interrupted build.
 
     \b
     Example:
@@ -76,7 +80,8 @@ def show_build(report: BuildReport, unit: str = "pair") -> None:
     manifest = report.manifest
     if manifest is None:
         say(
-            f"shards         {report.done_shards} of {report.num_shards} done; the rest is of other parts or processes, "
+            f"shards         {report.done_shards} of {report.num_shards} done; the rest is of other parts or "
+            f"processes, "
             "and the last to finish writes the manifest"
         )
         return

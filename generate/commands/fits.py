@@ -1,4 +1,7 @@
-"""What is learned: ``fit-gan``, and through a frozen generator ``fit-steer``, ``fit-navigator``, ``fit-filter``; measures."""
+"""Commands that train: ``fit-gan``, and through a frozen generator ``fit-steer``, ``fit-navigator``, ``fit-filter``.
+
+Those that measure the results are ``measure-delta``, ``compare-navigator`` and ``measure-gan``.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,11 @@ FIRST = ("gen", "weights", "features", "truncation", "out")  # of fit-navigator'
 @click.command("fit-steer")
 @configured(SteerConfig, dry_run=DRY_RUN)
 def fit_steer_command(config: SteerConfig) -> None:
-    """Learn walks w with G(z + alpha w) close to T(G(z), alpha), for shift, zoom, turn and colour (GenRep section 3.2).
+    """Learn latent walks that shift, zoom, rotate and recolour the image (GenRep, section 3.2).
 
-    Ends with a picture of the walks and a measurement of their effects. The same command goes on where an earlier one stopped.
+    Each walk w is trained so that G(z + alpha w) matches the transformed image T(G(z), alpha). Leaves walks.safetensors, a
+    picture of the walks (walks.png) and their measured effects (effects.json, effects.png). The same command resumes an
+    interrupted run.
 
     \b
     Example:
@@ -42,14 +47,16 @@ def fit_steer_command(config: SteerConfig) -> None:
 @click.command("fit-navigator")
 @options(NavigatorConfig, *FIRST, defaults=False)
 @click.option(
-    "--preset", metavar="cop-gen|hl", default="cop-gen", show_default=True, help="Whose settings to begin with."
+    "--preset", metavar="cop-gen|hl", default="cop-gen", show_default=True, help="Paper whose settings to start from."
 )
 @options(NavigatorConfig, without=FIRST, defaults=False)
 @click.option("--dry-run", is_flag=True, help=DRY_RUN)
 def fit_navigator_command(preset: str, dry_run: bool, **values: Any) -> None:
-    """Learn a latent view T adversarially: f estimates mutual information, T lowers it (COP-Gen; HL).
+    """Learn a latent view T adversarially (COP-Gen; HL).
 
-    Options that are not given are the preset's; --dry-run prints them. The same command goes on where an earlier one stopped.
+    An encoder f estimates the mutual information of G(z) and G(z + T(z)); T is trained to lower it. Leaves
+    navigator.safetensors, navigator.json and strip.png, which shows T at every checkpoint. Options left out take the preset's
+    values; --dry-run prints them all. The same command resumes an interrupted run.
 
     \b
     Example:
@@ -79,7 +86,10 @@ def fit_navigator_command(preset: str, dry_run: bool, **values: Any) -> None:
 @click.command("measure-delta")
 @options(DeltaConfig)
 def measure_delta_command(**values: Any) -> None:
-    """How far learned views move a latent: mean and deviation of |T(z)| per chunk (HL, Table 1), as json and plot.
+    """Measure how far navigators move a latent (HL, Table 1).
+
+    RUN is a folder of fit-navigator, or a navigator file. Writes the mean and standard deviation of |T(z)| per chunk as JSON,
+    and a plot beside it.
 
     \b
     Example:
@@ -95,7 +105,15 @@ def measure_delta_command(**values: Any) -> None:
 @click.command("compare-navigator")
 @configured(CompareConfig)
 def compare_navigator_command(config: CompareConfig) -> None:
-    """InfoNCE of a run's estimator on positives of T, against random walks of the same length."""
+    """Compare a navigator with random walks of the same length.
+
+    RUN is a folder of fit-navigator. Prints, as JSON, the InfoNCE loss of its estimator f on positives of T and on positives of
+    the random walks: a higher loss means less mutual information.
+
+    \b
+    Example:
+      genrep-generate compare-navigator runs/navigator
+    """
     import json
 
     from ..fits.navigator_measure import compare_run
@@ -106,9 +124,10 @@ def compare_navigator_command(config: CompareConfig) -> None:
 @click.command("fit-filter")
 @configured(FilterConfig, dry_run=DRY_RUN)
 def fit_filter_command(config: FilterConfig) -> None:
-    """Learn to tell real images from generated ones, to keep the more real half of these (HL's discriminator).
+    """Train a filter that tells real images from generated ones (HL's discriminator).
 
-    The same command goes on where an earlier one stopped.
+    genrep-generate dataset --filter then keeps only the candidates that score as most real. Leaves filter.safetensors,
+    filter.json and a picture of the best and worst scores (extremes.png). The same command resumes an interrupted run.
 
     \b
     Example:
@@ -123,8 +142,10 @@ def fit_filter_command(config: FilterConfig) -> None:
     say(f"picture        {result.sheet}")
     say(f"training       {result.images} real images and as many generated ones in {result.seconds:.1f} s")
     say(
-        f"held out       accuracy {held_out['accuracy']:.3f}, score {held_out['score_real']['mean']:.3f} of real images, "
-        f"{held_out['score_generated']['mean']:.3f} of generated ones ({held_out['score_kept']['mean']:.3f} of the upper "
+        f"held out       accuracy {held_out['accuracy']:.3f}, score {held_out['score_real']['mean']:.3f} of real "
+        f"images, "
+        f"{held_out['score_generated']['mean']:.3f} of generated ones ({held_out['score_kept']['mean']:.3f} of "
+        f"the upper "
         f"half, {held_out['score_rejected']['mean']:.3f} of the lower)"
     )
     say_leftovers([config.out / "checkpoint.pt"])
@@ -133,7 +154,10 @@ def fit_filter_command(config: FilterConfig) -> None:
 @click.command("fit-gan")
 @configured(FitGanConfig, dry_run=DRY_RUN)
 def fit_gan_command(config: FitGanConfig) -> None:
-    """Train a StyleGAN2 on real images; the same command goes on from its last checkpoint.
+    """Train a StyleGAN2 on real images.
+
+    Leaves generator.safetensors for genrep-generate dataset --weights, generator.json and sheets of samples. The same command
+    resumes an interrupted run from its last checkpoint.
 
     \b
     Example:
@@ -154,7 +178,15 @@ def fit_gan_command(config: FitGanConfig) -> None:
 @click.command("measure-gan")
 @options(MeasureGanConfig)
 def measure_gan_command(**values: Any) -> None:
-    """Fréchet distance, precision and recall in the features of a small classifier of the real training images."""
+    """Measure Fréchet distance, precision and recall of a generator.
+
+    The features are those of a small classifier, which is first trained on the real training images. Real test images are
+    measured the same way: their values are the best that a generator can be expected to reach.
+
+    \b
+    Example:
+      genrep-generate measure-gan --weights runs/gan/generator.safetensors --data fashion_mnist --root data --out q.json
+    """
     from ..gan.quality import measure_gan
 
     config = from_options(MeasureGanConfig, values)

@@ -1,4 +1,4 @@
-"""What there is before a dataset: ``list``, ``weights``, ``import-walk``, and ``preview``, which shows views."""
+"""Commands that come before a dataset: ``list``, ``weights``, ``import-walk`` and ``preview``, which shows views."""
 
 from __future__ import annotations
 
@@ -23,10 +23,17 @@ from .dataset import DRY_RUN
     "--out",
     metavar="DIR",
     type=PATH,
-    help="Put the file here.  [default: the cache, below GENREP_HOME or ~/.cache/genrep]",
+    help="Folder to put the file in.  [default: the cache, under GENREP_HOME or ~/.cache/genrep]",
 )
 def weights_command(name: str, out: Path | None) -> None:
-    """Get the weights of the recipe NAME: download, resume, check."""
+    """Download the weights of the recipe NAME.
+
+    Checks the sha256 and prints the path of the file. The same command resumes an interrupted download.
+
+    \b
+    Example:
+      genrep-generate weights stylegan2_car
+    """
     from ..weights.locate import get_weights
 
     say(get_weights(name, out))
@@ -34,7 +41,14 @@ def weights_command(name: str, out: Path | None) -> None:
 
 @click.command("list")
 def list_recipes() -> None:
-    """List the recipes that ship with the package."""
+    """List the recipes that ship with the package.
+
+    Prints the name, the family, where the weights come from, and their licence.
+
+    \b
+    Example:
+      genrep-generate list
+    """
     from ..recipes.recipe import known_recipes, load_recipe
 
     for name in known_recipes():
@@ -49,12 +63,18 @@ class ImportConfig:
     """Settings of a conversion of a released walk or navigator."""
 
     source: Path = setting(argument=True, metavar="SRC")
-    out: Path = setting(metavar="FILE.safetensors", help="The new file.")
+    out: Path = setting(metavar="FILE.safetensors", help="File to write.")
     chunks: str | None = setting(
-        default=None, metavar="A-B", text=True, help="The chunks of the latent that a navigator was learned for."
+        default=None,
+        metavar="A-B",
+        text=True,
+        help="Chunks of the latent that the navigator was trained for.  [default: all]",
     )
     layers: str | None = setting(
-        default=None, metavar="A-B", text=True, help="StyleGAN2: the W layers that it was learned for."
+        default=None,
+        metavar="A-B",
+        text=True,
+        help="StyleGAN2: W layers that the navigator was trained for.  [default: none, it moves z]",
     )
 
     def __post_init__(self) -> None:
@@ -69,9 +89,10 @@ class ImportConfig:
 @click.command("import-walk")
 @options(ImportConfig)
 def import_walk_command(**values: Any) -> None:
-    """Convert a released walk (GenRep) or navigator (COP-Gen, HL) for "--views steered" or "--views navigator".
+    """Convert a published walk (GenRep) or navigator (COP-Gen, HL).
 
-    Nothing in the file is executed.
+    SRC is the file that the paper's authors published; no code in it is executed. Use the result with --views steered or
+    --views navigator.
 
     \b
     Example:
@@ -97,10 +118,11 @@ def import_walk_command(**values: Any) -> None:
 @click.command("preview")
 @configured(PreviewConfig, dry_run=DRY_RUN)
 def preview_command(config: PreviewConfig) -> None:
-    """Look at latent views: a row per anchor, its positives beside it, their distance |z' - z| below them.
+    """Draw a picture of latent views.
 
-    These are the first pairs of a dataset of the same generator, view and seed: what "dataset" will write (before
-    --filter). For a view on several groups of W layers the distance is that of all their z' together.
+    Each row shows an anchor, its positives beside it, and the distance |z' - z| below each. The pairs are the first ones that
+    genrep-generate dataset writes for the same generator, view and seed, before --filter. A view on several groups of W layers
+    counts the distance over all their z' together.
 
     \b
     Examples:

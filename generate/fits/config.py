@@ -1,4 +1,4 @@
-"""What fit-steer, fit-navigator, measure-delta, compare-navigator and fit-filter are asked for."""
+"""Settings of fit-steer, fit-navigator, measure-delta, compare-navigator and fit-filter."""
 
 from __future__ import annotations
 
@@ -22,15 +22,17 @@ from ..plans.config import (
     weights,
 )
 
+LOG_EVERY = "Steps between lines of metrics.jsonl."
+
 
 def frozen_generator() -> Any:
     """The setting ``gen`` of a fit."""
-    return generator("The generator; it stays as it is.")
+    return generator("Generator, which stays unchanged: a recipe's name, a recipe file or a Python factory.")
 
 
 def run_folder() -> Any:
     """The setting ``out`` of a fit."""
-    return setting(metavar="DIR", help="The run's folder.")
+    return setting(metavar="DIR", help="Folder of the run.")
 
 
 def count(default: int | None, metavar: str | None = None, help: str | None = None, least: int = 1, **said: Any) -> Any:
@@ -43,9 +45,9 @@ def positive(default: float | None, help: str, **said: Any) -> Any:
     return setting(default=default, above=0, help=help, show_range=False, **said)
 
 
-def seed(**said: Any) -> Any:
+def seed(help: str = "Seed of the run.", **said: Any) -> Any:
     """The setting ``seed``."""
-    return count(0, least=0, most=MOST_SEED, **said)
+    return count(0, help=help, least=0, most=MOST_SEED, **said)
 
 
 @config
@@ -60,14 +62,16 @@ class SteerConfig:
     features: Path | None = features()
     truncation: float | None = truncation(above=0, show_range=False)
     out: Path = run_folder()
-    samples: int = count(160_000, "IMAGES", "Stop after these.")
-    batch_size: int = count(32, "IMAGES")
-    lr: float = positive(1e-3, "Adam's learning rate.")
+    samples: int = count(160_000, "IMAGES", "Images to train on.")
+    batch_size: int = count(32, "IMAGES", "Images per step.")
+    lr: float = positive(1e-3, "Learning rate of Adam.")
     seed: int = seed()
     device: str = device()
-    checkpoint_samples: int = count(20_000, "IMAGES", "Between checkpoints.")
-    log_every: int = count(50, "STEPS")
-    measure_images: int = count(256, "N", "That the effects are measured on.", least=0)  # 0 = not at all
+    checkpoint_samples: int = count(20_000, "IMAGES", "Images between checkpoints.")
+    log_every: int = count(50, "STEPS", LOG_EVERY)
+    measure_images: int = count(
+        256, "N", "Images to measure the effects of the walks on; 0 skips the measurement.", least=0
+    )
 
     def generator_options(self) -> dict[str, Any]:
         """Options of the generator that the settings give."""
@@ -117,35 +121,76 @@ class NavigatorConfig:
     truncation: float | None = truncation(above=0, show_range=False)
     out: Path = run_folder()
     chunks: str | None = setting(
-        default=None, metavar="A-B", text=True, help="Move these chunks of a hierarchical latent only."
+        default=None, metavar="A-B", text=True, help="Chunks of a hierarchical latent that T moves.  [default: all]"
     )
     layers: str | None = setting(
-        default=None, metavar="A-B", text=True, help="StyleGAN2: replace w of these layers only."
+        default=None, metavar="A-B", text=True, help="StyleGAN2: layers whose w T moves.  [default: none, T moves z]"
     )
-    walk: str = word("mlp", WALKS, "mlp|linear", "T: with a ReLU between its two layers, or without.")
-    reduction: int = count(1, help="The hidden layer is this many times narrower.")
+    walk: str = word(
+        "mlp",
+        WALKS,
+        "mlp|linear",
+        "Shape of T: mlp has a ReLU between its two layers, linear has none.  [default: mlp]",
+    )
+    reduction: int = count(1, help="Factor by which the hidden layer of T is narrower than its input.  [default: 1]")
     # U(±1 / sqrt F), F the latent components that T moves; or weights N(0, .01), biases U(±.001)
-    init: str = word("torch", INITS, "torch|small", "COP-Gen's start, or HL's close to the identity.")
-    max_distance: float | None = positive(None, "Project T(z) on the ball of this radius.", metavar="DELTA")
-    supervised: bool = setting(default=False, help="Images of a class are positives of each other (SupCon).")
-    samples: int = count(200_000, "ANCHORS", "Stop after these.")  # the papers' only constraint
-    # HL's 1.05 is .735 here
-    stop_at_loss: float | None = positive(None, "Or when f's loss has risen to this after its first fall (HL).")
-    batch_size: int = count(176, "PAIRS", least=2)
-    lr_walk: float = positive(1e-5, "Adam's learning rate for T.")
-    lr_f: float = positive(3e-5, "Adam's learning rate for the estimator f.")
-    temperature: float = positive(0.1, "Of InfoNCE.")
-    pixel_views: str = word("simclr", POLICIES, "simclr|no-color|no-crop|none", "T_x on what f sees.")
-    crop: int | None = count(
-        None, "PIXELS", "Side of the images that f sees, at most their own.  [default: their own; hl: 112]"
+    init: str = word(
+        "torch",
+        INITS,
+        "torch|small",
+        "Initial weights of T: torch as in COP-Gen, small so that T "
+        "starts near zero (HL).  [default: torch; hl: small]",
     )
-    arch: str = word("resnet18", ARCHS, "TEXT", "Of f.")
-    stem: str = word("imagenet", STEMS, "imagenet|cifar", "Of f.")
-    seed: int = seed()
-    device: str = device()
-    precision: str = word("auto", PRECISIONS, "auto|fp32|bf16", "Of f.")
-    checkpoint_samples: int = count(20_000, "ANCHORS", "Between checkpoints, saved T and strips.")
-    log_every: int = count(20, "STEPS")  # the window whose mean loss stop_at_loss looks at
+    max_distance: float | None = positive(
+        None, "Longest shift |T(z)|; longer ones are projected onto this radius.  [default: no limit]", metavar="DELTA"
+    )
+    supervised: bool = setting(
+        default=False, help="Treat images of the same class as positives of each other (SupCon)."
+    )
+    # the papers' only constraint
+    samples: int = count(200_000, "ANCHORS", "Anchors to train on.  [default: 200000; hl: 120000]")
+    # HL's 1.05 is .735 here
+    stop_at_loss: float | None = positive(
+        None, "Stop earlier, once the loss of f has fallen and then risen to this (HL).  [default: never]"
+    )
+    batch_size: int = count(176, "PAIRS", "Pairs per step.  [default: 176; hl: 64]", least=2)
+    lr_walk: float = positive(
+        1e-5, "Learning rate of Adam for T.  [default: 1e-05; hl with one chunk or group of layers: 8e-05]"
+    )
+    lr_f: float = positive(
+        3e-5,
+        "Learning rate of Adam for the estimator f.  [default: 3e-05; hl with one chunk or group of layers: 5e-05]",
+    )
+    temperature: float = positive(0.1, "Temperature of InfoNCE.  [default: 0.1]")
+    pixel_views: str = word(
+        "simclr",
+        POLICIES,
+        "simclr|no-color|no-crop|none",
+        "Pixel views (augmentations) of the images that f sees.  [default: simclr; hl: none]",
+    )
+    crop: int | None = count(
+        None, "PIXELS", "Side of the images that f sees, at most the generator's.  [default: the generator's; hl: 112]"
+    )
+    arch: str = word("resnet18", ARCHS, "TEXT", f"Architecture of f: {', '.join(ARCHS)}.  [default: resnet18]")
+    stem: str = word(
+        "imagenet",
+        STEMS,
+        "imagenet|cifar",
+        "First layers of f: imagenet is 7x7 of stride 2 and pooling, cifar is 3x3.  [default: imagenet]",
+    )
+    seed: int = seed("Seed of the run.  [default: 0]")
+    device: str = device("Device: auto (a GPU if there is one), cpu, cuda, cuda:1, ...  [default: auto]")
+    precision: str = word(
+        "auto",
+        PRECISIONS,
+        "auto|fp32|bf16",
+        "Precision of f; auto is bf16 on devices with native support.  [default: auto]",
+    )
+    checkpoint_samples: int = count(
+        20_000, "ANCHORS", "Anchors between checkpoints; each also saves T and a strip of images.  [default: 20000]"
+    )
+    # the window whose mean loss stop_at_loss looks at
+    log_every: int = count(20, "STEPS", LOG_EVERY + "  [default: 20]")
 
     @classmethod
     def of_preset(cls, preset: str, **options: Any) -> NavigatorConfig:
@@ -201,12 +246,12 @@ class DeltaConfig:
     """Settings of a Monte-Carlo measurement of learned walks (HL, Table 1)."""
 
     walks: tuple[Path, ...] = setting(argument=True, metavar="RUN...")  # run folders of fit-navigator, or files
-    out: Path = setting(metavar="FILE.json", help="The table.")  # the plot lies beside it as FILE.png
+    out: Path = setting(metavar="FILE.json", help="File for the table.")  # the plot lies beside it as FILE.png
     gen: str | None = setting(
-        default=None, metavar="NAME", help="Whose latent law to use, for files that do not state theirs."
+        default=None, metavar="NAME", help="Generator whose latents to draw for files that do not name their own."
     )
-    anchors: int = count(1_000_000, "N")
-    batch_size: int = count(8192, "ANCHORS")
+    anchors: int = count(1_000_000, "N", "Number of anchors to draw.")
+    batch_size: int = count(8192, "ANCHORS", "Anchors per batch.")
     seed: int = seed()
     device: str = "auto"
 
@@ -224,7 +269,7 @@ class CompareConfig:
 
     run: Path = setting(argument=True, metavar="RUN")  # folder of fit-navigator
     walk: Path | None = None  # another file's T
-    batches: int = count(20, "N", "Of fresh anchors.", least=2)
+    batches: int = count(20, "N", "Number of batches of new anchors.", least=2)
     batch_size: int | None = None  # the run's
     seed: int = seed()
     device: str = device()
@@ -235,7 +280,7 @@ class FilterConfig:
     """Settings of a discriminator of real against generated images; lengths are counted in real images shown to it."""
 
     gen: str = frozen_generator()
-    data: str = setting(metavar="NAME|DIR", help="Real images: fashion_mnist, cifar10, imagenet, or a folder.")
+    data: str = setting(metavar="NAME|DIR", help="Real images: fashion_mnist, cifar10, imagenet or a folder.")
     root: Path | None = root()
     download: bool = download()
     out: Path = run_folder()
@@ -243,13 +288,13 @@ class FilterConfig:
     features: Path | None = features()
     truncation: float | None = truncation(above=0, show_range=False)
     # HL's one epoch: each real image once, but for those that are held out
-    images: int | None = count(None, "N", "Real images shown.  [default: each once, one epoch]")
-    batch_size: int = count(64, "IMAGES", "Real ones, and as many generated.")
-    lr: float = positive(1e-3, "Adam's learning rate.")
+    images: int | None = count(None, "N", "Real images to train on.  [default: each once, one epoch]")
+    batch_size: int = count(64, "IMAGES", "Real images per step, with as many generated ones.")
+    lr: float = positive(1e-3, "Learning rate of Adam.")
     seed: int = seed()
     device: str = device()
-    checkpoint_images: int = count(20_000, "N")
-    log_every: int = count(20, "STEPS")
+    checkpoint_images: int = count(20_000, "N", "Real images between checkpoints.")
+    log_every: int = count(20, "STEPS", LOG_EVERY)
 
     def generator_options(self) -> dict[str, Any]:
         """Options of the generator that the settings give."""

@@ -30,37 +30,43 @@ def _batch_size(text: str) -> int | None:
     return number
 
 
-def generator(help: str = "The generator.", **default: Any) -> Any:
+def generator(
+    help: str = "Generator: a recipe's name (genrep-generate list), a recipe file or a Python factory.", **default: Any
+) -> Any:
     """The setting ``gen``."""
     return setting(metavar="NAME|FILE.toml|MODULE:FACTORY", help=help, **default)
 
 
-def weights(help: str = "Weights instead of the recipe's own.") -> Any:
+def weights(help: str = "Weights file; NETWORK names one of several networks in it.  [default: the recipe's]") -> Any:
     """The setting ``weights``, of the generator."""
     return setting(default=None, metavar="FILE[#NETWORK]", help=help)
 
 
-def features(help: str = "Instance features, for IC-GAN.") -> Any:
+def features(help: str = "Instance features for IC-GAN: .npz, .npy or .safetensors.") -> Any:
     """The setting ``features``, of the generator."""
     return setting(default=None, metavar="FILE", help=help)
 
 
 def truncation(**bounds: Any) -> Any:
     """The setting ``truncation``."""
-    return setting(default=None, help="The generator's own: psi of StyleGAN2.  [default: the recipe's]", **bounds)
+    return setting(
+        default=None, help="Truncation of the generator: psi of StyleGAN2.  [default: the recipe's]", **bounds
+    )
 
 
 def root() -> Any:
     """The setting ``root``, of real images."""
-    return setting(default=None, metavar="DIR", help="Where a named dataset lies, or is downloaded to.")
+    return setting(
+        default=None, metavar="DIR", help="Folder that holds the named dataset, or that --download puts it in."
+    )
 
 
 def download() -> Any:
     """The setting ``download``, of real images."""
-    return setting(default=False, help="Fetch a named dataset that is not under --root.")
+    return setting(default=False, help="Download the named dataset if it is not under --root.")
 
 
-def device(help: str = "auto, cpu, cuda, cuda:1, ...", **said: Any) -> Any:
+def device(help: str = "Device: auto (a GPU if there is one), cpu, cuda, cuda:1, ...", **said: Any) -> Any:
     """The setting ``device``."""
     return setting(default="auto", text=True, help=help, **said)
 
@@ -76,37 +82,44 @@ class BuildConfig:
     """Settings of ``genrep-generate dataset``. None leaves the choice to the recipe or the machine."""
 
     gen: str = generator(default="stylegan2_fashion")
-    weights: str | Path | None = weights("Weights to read instead of the recipe's own.")
-    features: str | Path | None = features("Instance features (and labels) for IC-GAN: .npz, .npy, .safetensors.")
+    weights: str | Path | None = weights()
+    features: str | Path | None = features("Instance features (and labels) for IC-GAN: .npz, .npy or .safetensors.")
     classes: str = setting(
         default="all",
         metavar="all|0-99|PRESET|FILE",
-        help="Classes of a class-conditional generator, taken in turn; imagenet100 is a preset.",
+        help="Classes of a class-conditional generator, taken in turn: numbers, a preset such as imagenet100, or "
+        "a file "
+        "with a class per line.",
     )
     truncation: float | None = truncation()
     views: str | None = setting(
-        default=None, metavar="NAME:KEY=VALUE,...", help="Latent view of the positives.  [default: the recipe's]"
+        default=None,
+        metavar="NAME:KEY=VALUE,...",
+        help="Latent view that makes the positives.  [default: the recipe's]",
     )
     filter: str | None = setting(
         default=None,
         metavar="keep=PART,weights=FILE",
-        help="Keep this part of the candidates, the best to fit-filter's taste.",
+        help="Fraction of candidates to keep, ranked by the score of a filter from fit-filter.  [default: keep all]",
     )
-    num_pairs: int = setting(default=10_000, least=1, metavar="PAIRS", help="Size of the dataset.")
-    num_positives: int = setting(default=1, least=1, most=MAX_POSITIVES, metavar="K", help="Positives per anchor.")
-    out: Path = setting(default=Path("shards"), metavar="DIR", help="The dataset's folder.")
-    seed: int = setting(default=0, least=0, most=MOST_SEED, help="Of the latents.")
+    num_pairs: int = setting(default=10_000, least=1, metavar="PAIRS", help="Number of pairs to build.")
+    num_positives: int = setting(
+        default=1, least=1, most=MAX_POSITIVES, metavar="K", help="Number of positives per anchor."
+    )
+    out: Path = setting(default=Path("shards"), metavar="DIR", help="Folder of the dataset.")
+    seed: int = setting(default=0, least=0, most=MOST_SEED, help="Seed of the latents.")
     shard_size: str | None = setting(
         default=None,
         metavar="PAIRS|BYTES",
         text=True,
-        help="e.g. 4096 or 512MB.  [default: at least 16 shards, at most 512 MB each]",
+        help="Size of a shard, such as 4096 (pairs) or 512MB.  [default: at least 16 shards, at most 512 MB each]",
     )
     encoding: str | None = setting(
         default=None,
         metavar="raw|jpeg:Q[:444]",
         text=True,
-        help="Of the images.  [default: raw up to 64 pixels, jpeg:90:444 above]",
+        help="Encoding of the images: raw pixels, or JPEG of quality Q, with :444 at full colour resolution.  "
+        "[default: raw up to 64 pixels, jpeg:90:444 above]",
     )
     # From here on: how, not what. None of it changes a latent.
     batch_size: int | None = setting(
@@ -114,23 +127,24 @@ class BuildConfig:
         least=1,
         metavar="auto|IMAGES",
         parse=_batch_size,
-        help="Images per forward pass; auto halves it until they fit the memory.  [default: auto]",
+        help="Images per forward pass; auto halves it until a batch fits in memory.  [default: auto]",
     )
     device: str = device()
     processes: int | None = setting(
-        default=None, least=1, help="Shards built at a time.  [default: one per core, one on a GPU]"
+        default=None, least=1, help="Processes, each building a shard at a time.  [default: one per core, one on a GPU]"
     )
-    threads: int = setting(default=1, least=1, help="CPU threads of each process.")
+    threads: int = setting(default=1, least=1, help="CPU threads per process.")
     encoders: int | None = setting(
         default=None,
         least=0,
-        help="Processes that encode and write beside the one that generates.  [default: none; on a GPU up to 8]",
+        help="Extra processes that encode and write while one process generates.  [default: none; on a GPU up to 8]",
     )
     part: str | None = setting(
         default=None,
         metavar="K/N",
         text=True,
-        help="Build only the shards i = K mod N: for array jobs, in one folder.",
+        help="Build only the shards whose number is K modulo N; the N jobs of an array share one --out.  "
+        "[default: all shards]",
     )
 
     def __post_init__(self) -> None:
@@ -164,42 +178,46 @@ class FolderConfig:
     """Settings of ``genrep-generate from-folder``: what to make shards of, and how large its images shall be."""
 
     data: str = setting(argument=True, metavar="DIR|NAME", help="An image folder, or the name of a set.")
-    out: Path = setting(metavar="DIR", help="The dataset's folder.")
+    out: Path = setting(metavar="DIR", help="Folder of the dataset.")
     root: Path | None = root()
     download: bool = download()
-    split: str = setting(default="train", choices=("train", "test"))
+    split: str = setting(default="train", choices=("train", "test"), help="Split to read.")
     size: str | None = setting(
         default=None,
         metavar="PIXELS|HxW",
         text=True,
-        help="Of the stored images, one for all.  [default: that of the files, if all have one]",
+        help="Size of the stored images; one number means a square.  [default: the files' own, if all are the same]",
     )
     shorter_side: int | None = setting(
         default=None,
         metavar="PIXELS",
-        help="Store whole images in their own shapes, resized so that the shorter side has this many pixels; smaller images "
-        "stay as they are. Training then takes its random crops from the whole picture.",
+        help="Store whole images in their own shapes, resized so that the shorter side has this many pixels; "
+        "smaller images "
+        "stay as they are. Training then takes its random crops from the whole image.",
     )
     crop: str = setting(
         default="center",
         choices=CROPS,
-        help="With --size: the largest central part of that shape, or the whole image, stretched.",
+        help="With --size: center cuts the largest central part of that shape, none stretches the whole image to it.",
     )
     encoding: str | None = setting(
         default=None,
         metavar="raw|jpeg:Q[:444]",
         text=True,
-        help="[default: raw up to 64 pixels, jpeg:90:444 above]",
+        help="Encoding of the images: raw pixels, or JPEG of quality Q, with :444 at full colour resolution.  "
+        "[default: raw up to 64 pixels, jpeg:90:444 above]",
     )
     shard_size: str | None = setting(
         default=None,
         metavar="IMAGES|BYTES",
         text=True,
-        help="[default: at least 16 shards, at most 512 MB each]",
+        help="Size of a shard, such as 4096 (images) or 512MB.  [default: at least 16 shards, at most 512 MB each]",
     )
-    strict: bool = setting(default=False, help="An unreadable image is an error, not a line in unreadable.jsonl.")
+    strict: bool = setting(default=False, help="Stop at an unreadable image instead of listing it in unreadable.jsonl.")
     # From here on: how, not what.
-    processes: int | None = setting(default=None, least=1, help="[default: one per core]")
+    processes: int | None = setting(
+        default=None, least=1, help="Processes that read and encode images.  [default: one per core]"
+    )
     batch_size: int = 64
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What ``genrep-generate preview`` is asked for."""
+"""Settings of ``genrep-generate preview``."""
 
 from __future__ import annotations
 
@@ -24,31 +24,36 @@ class PreviewConfig:
     classes: str = setting(
         default="all",
         metavar="all|0-99|PRESET|FILE",
-        help="Classes of a class-conditional generator, taken in turn.",
+        help="Classes of a class-conditional generator, taken in turn: numbers, a preset such as imagenet100, or "
+        "a file "
+        "with a class per line.",
     )
     truncation: float | None = truncation()
     views: tuple[str, ...] = setting(  # none: the recipe's own; with distances, a random direction
         default=(),
         metavar="NAME:KEY=VALUE,...",
-        help="Latent view of the positives; give it again to see several side by side.  [default: the recipe's]",
+        help="Latent view that makes the positives; repeat it to see several side by side.  [default: the recipe's]",
     )
-    compare: bool = setting(default=False, help="Beside them, the papers' random views that this generator admits.")
+    compare: bool = setting(default=False, help="Also show the papers' random views that this generator supports.")
     chunks: str | None = setting(
         default=None,
         metavar="each",
         text=True,
-        help="Move every chunk of the latent, or every group of W layers, alone (HL, Figure 2).",
+        help="Move each chunk of the latent, or each group of W layers, on its own (HL, Figure 2).",
     )
     distances: str | Sequence[float] = setting(
         default=(),
         metavar=".5,1,2,4",
         parse=str,  # read below, where the error is the setting's own
-        help="Positives at these distances instead, in a random direction or in that of the view (COP-Gen, Figure 2).",
+        help="Show positives at these distances instead, in a random direction or in that of the view (COP-Gen, "
+        "Figure 2).",
     )
-    out: Path = setting(metavar="FILE.png", help="The picture.")
-    num_anchors: int = setting(default=6, least=1, most=64, show_range=False, metavar="N", help="Rows.")
+    out: Path = setting(metavar="FILE.png", help="File for the picture.")
+    num_anchors: int = setting(
+        default=6, least=1, most=64, show_range=False, metavar="N", help="Number of anchors, one per row."
+    )
     num_positives: int = setting(
-        default=4, least=1, most=64, show_range=False, metavar="K", help="Of each view; not with --distances."
+        default=4, least=1, most=64, show_range=False, metavar="K", help="Positives per view; not with --distances."
     )
     columns: int | None = setting(
         default=None,
@@ -56,9 +61,9 @@ class PreviewConfig:
         most=40,
         show_range=False,
         metavar="N",
-        help="Positives side by side, at most.  [default: as many as can be seen well]",
+        help="Most positives side by side.  [default: as many as are legible]",
     )
-    seed: int = setting(default=0, least=0, most=MOST_SEED, show_range=False, help="Of the latents.")
+    seed: int = setting(default=0, least=0, most=MOST_SEED, show_range=False, help="Seed of the latents.")
     device: str = device()
 
     def __post_init__(self) -> None:

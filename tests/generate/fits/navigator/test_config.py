@@ -1,11 +1,15 @@
 """Settings of fit-navigator and measure-delta: presets, and one line for each thing that cannot be."""
 
+import dataclasses
+import re
 from pathlib import Path
 
+import click
 import pytest
 
 from genrep.errors import ConfigError, RecipeError
-from genrep.generate.fits.config import DeltaConfig, NavigatorConfig
+from genrep.generate.commands.fits import fit_navigator_command
+from genrep.generate.fits.config import HL_SINGLE, PRESETS, DeltaConfig, NavigatorConfig
 from genrep.generate.views.base import check_range, parse_range
 from genrep.runs.folder import differences
 
@@ -89,3 +93,16 @@ def test_a_range_includes_both_ends():
 
 def test_differences_name_every_setting():
     assert differences({"a": 1, "b": 2}, {"a": 1, "b": 3, "c": None}) == "b 3 there, 2 asked for"
+
+
+def test_the_help_tells_the_defaults_of_both_presets():
+    options = {one.name: one for one in fit_navigator_command.params if isinstance(one, click.Option)}
+    hl = PRESETS["hl"]
+    for field in dataclasses.fields(NavigatorConfig):
+        if field.name in ("gen", "out") or field.default in (None, False):
+            continue
+        text = options[field.name].help
+        found = re.search(r"\[default: (.*?)(?:; hl(?: with one chunk or group of layers)?: (.*))?\]$", text)
+        assert found, field.name
+        other = HL_SINGLE.get(field.name, hl.get(field.name, field.default))
+        assert (found[1], found[2] or found[1]) == (str(field.default), str(other)), field.name
