@@ -14,15 +14,16 @@ DATASET ?= fashion_mnist
 DATA    ?= data
 # Processes of `make test`: a core and about 2 GB each
 JOBS    ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$(( n < 8 ? n : 8 )))
-# The Python that .venv is made from
+# The Python that the environment is made from, and the environment's folder
 PYTHON  ?= python3
+VENV    ?= .venv
 
 SHELL       := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS   += --no-print-directory
-BIN         := .venv/bin
-READY       := .venv/.ready
-SITE_READY  := .venv/.docs-ready
+BIN         := $(VENV)/bin
+READY       := $(VENV)/.ready
+SITE_READY  := $(VENV)/.docs-ready
 TESTED      := 3.11 3.12 3.13 3.14
 DEMO_TRAIN  := $(BIN)/genrep-train --data demo/shards --epochs 6
 DEMO_PROBE   = $(BIN)/genrep-evaluate linear --dataset fashion_mnist --root '$(DATA)' --download --no-cache
@@ -40,7 +41,7 @@ help: ## list these targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 	@echo "  options: GEN=$(GEN) N=$(N) VIEWS=$(VIEWS) OUT=$(OUT) SEED=$(SEED) WEIGHTS=$(WEIGHTS) RUN=$(RUN) EPOCHS=$(EPOCHS) DATASET=$(DATASET) DATA=$(DATA)"
 
-setup: $(READY) ## install everything into .venv (other targets do it by themselves)
+setup: $(READY) ## install everything into VENV (other targets do it by themselves)
 
 # Of pip's output: what is downloaded and is large, and what is built.
 LARGE = awk '/Downloading .* MB\)/ { split($$2, part, "-"); print "  " part[1], part[2], $$3, $$4 } /^ERROR/ { print "  " $$0 } /^Installing collected/ { print "  Unpacking" } { fflush() }'
@@ -51,13 +52,13 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	    f"Error: $(PYTHON) is Python {v}; genrep is tested with $(TESTED): name one that is installed, e.g. make PYTHON=python3.13")'
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(call apt,python3-venv) || \
 	    { echo "Error: $(PYTHON) makes no virtual environments here; type: sudo apt-get install python3-venv" >&2; exit 1; }
-	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
-	@echo "Installing genrep into .venv: several GB, a few minutes the first time (.venv/setup.log)"
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	@echo "Installing genrep into $(VENV): several GB, a few minutes the first time ($(VENV)/setup.log)"
 	@rm -rf build
 	@# A distribution's pip may take ten minutes to resolve what today's resolves in one.
 	@$(BIN)/python -m pip install -q --disable-pip-version-check 'pip>=25.3'
-	@$(PIP) -e '.[testing,testing-cloud,testing-formats,dev]' 2>&1 | tee .venv/setup.log | $(LARGE) || \
-	    { echo "Error: pip could not install genrep's packages: see .venv/setup.log" >&2; exit 1; }
+	@$(PIP) -e '.[testing,testing-cloud,testing-formats,dev]' 2>&1 | tee $(VENV)/setup.log | $(LARGE) || \
+	    { echo "Error: pip could not install genrep's packages: see $(VENV)/setup.log" >&2; exit 1; }
 	@missing() { \
 	    command -v g++ >/dev/null || echo g++; \
 	    command -v pkg-config >/dev/null || echo pkg-config; \
@@ -67,8 +68,8 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	}; \
 	packages=$$(echo $$(missing)); \
 	if [ -n "$$packages" ] && $(call apt,$$packages); then packages=$$(echo $$(missing)); fi; \
-	$(PIP) -q -e '.[ffcv]' >.venv/ffcv.log 2>&1 || \
-	    echo "Note: FFCV is not installed ($${packages:+it builds with $$packages: sudo apt-get install these, then make -B setup; }see .venv/ffcv.log)." \
+	$(PIP) -q -e '.[ffcv]' >$(VENV)/ffcv.log 2>&1 || \
+	    echo "Note: FFCV is not installed ($${packages:+it builds with $$packages: sudo apt-get install these, then make -B setup; }see $(VENV)/ffcv.log)." \
 	        "Nothing here needs it but FFCV's own Loader on these shards, and the tests of that."
 	@touch $@
 
@@ -148,6 +149,6 @@ release: check ## build sdist and wheel into dist/, check both, and run the main
 bench: $(READY) ## run the benchmarks
 	@for script in $(filter-out benchmarks/encoding.py benchmarks/layer_groups.py benchmarks/training.py benchmarks/fuzz_manifest.py benchmarks/fuzz_files.py benchmarks/fuzz_weights.py benchmarks/end_to_end.py benchmarks/original_way.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script; done
 
-clean: ## remove .venv, build outputs and caches (datasets and runs stay)
-	@rm -rf .venv build dist site ./*.egg-info .pytest_cache .mypy_cache .ruff_cache
+clean: ## remove VENV, build outputs and caches (datasets and runs stay)
+	@rm -rf $(VENV) build dist site ./*.egg-info .pytest_cache .mypy_cache .ruff_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +

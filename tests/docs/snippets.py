@@ -53,7 +53,10 @@ BLOCK = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 BEGINS_WITH = re.compile(r"<!-- begins with: ([^>]+?) -->")
-OTHERS = ("export", ".", "python", "make", "truncate", "timeout", "torchrun", "mkdir", "cd", "cp", "pip", "git", "sudo")
+OTHERS = (
+    *("export", ".", "python", "python3", "uv", "docker", "conda", "make", "truncate", "timeout"),
+    *("torchrun", "mkdir", "cd", "cp", "pip", "git", "sudo"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
