@@ -34,7 +34,7 @@ def read_json(path: Path) -> Any:
         try:
             return json.loads(content)
         except RecursionError:
-            raise DataError(f"{printable(str(path))}: not JSON that a result has (nested too deep)") from None
+            raise DataError(f"{printable(str(path))}: not a file of results (its JSON is nested too deeply)") from None
         except ValueError as error:
             reason = error.reason if isinstance(error, UnicodeDecodeError) else one_line(str(error))
             raise DataError(f"{printable(str(path))}: not JSON ({reason})") from error
@@ -51,7 +51,7 @@ def read_results(path: Path) -> list[Entry]:
         if entry.get("version", RESULT_VERSION) != RESULT_VERSION:
             found = shown(entry["version"])
             raise DataError(
-                f"{path}: entry {number}: version {found}, wanted {RESULT_VERSION}; a newer genrep reads it"
+                f"{path}: entry {number}: version {found}, wanted {RESULT_VERSION}; a newer genrep wrote it: upgrade to read it"
             )
     return entries
 

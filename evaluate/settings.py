@@ -128,7 +128,7 @@ def seed_numbers(text: str) -> tuple[int, ...]:
 def check_seeds(found: tuple[int, ...]) -> None:
     """Raises ConfigError."""
     if not found or len(set(found)) < len(found):
-        raise ConfigError.naming("{seeds} {}: wanted different numbers, at least one", ",".join(map(str, found)))
+        raise ConfigError.naming("{seeds} {}: wanted one or more different numbers", ",".join(map(str, found)))
 
 
 def device_setting(what: str = "Device to compute on. auto: the GPU if there is one.") -> Any:
@@ -190,11 +190,11 @@ def check_encoder_choice(
     """What a config's ``__post_init__`` asks of these four. Raises ConfigError; opens nothing."""
     naming = ConfigError.naming
     if (encoder is None) != random_init:
-        raise naming("{encoder} or {random_init}: wanted one of the two")
+        raise naming("{encoder} or {random_init}: give exactly one of the two")
     if random_init and arch is None:
-        raise naming("{random_init}: wanted {arch} beside it")
+        raise naming("{random_init}: requires {arch}")
     if encoder is not None and arch is not None:
-        raise naming("{arch} {}: the encoder's file says what it is; wanted only with {random_init}", arch)
+        raise naming("{arch} {}: is read from the encoder's file; give it only with {random_init}", arch)
     if arch is not None and arch not in ARCHS:
         raise naming("{arch} {!r}: wanted one of {}", arch, one_of(arch, ARCHS))
     if stem not in STEMS:

@@ -41,7 +41,7 @@ def reproduce_command(dry_run: bool, **values: Any) -> int:
 
     config = from_options(ReproduceConfig, values)
     if config.hardware is not None and not dry_run:
-        raise click.UsageError(f"--hardware {config.hardware}: only tells times; wanted --dry-run beside it")
+        raise click.UsageError(f"--hardware {config.hardware}: only affects estimated times; requires --dry-run")
     try:
         if dry_run:
             say(describe_plan(config))

@@ -131,7 +131,7 @@ def test_home_folders_of_users(monkeypatch, tmp_path):
     me = pwd.getpwuid(0)
     assert PATH.convert(f"~{me.pw_name}/x", None, None) == Path(me.pw_dir) / "x"
     assert PATH_TEXT.convert(f"a=~{me.pw_name}", None, None) == f"a={me.pw_dir}"
-    with pytest.raises(click.BadParameter, match="~nobody-of-this-name is no user's home folder"):
+    with pytest.raises(click.BadParameter, match="~nobody-of-this-name is not a user's home folder"):
         PATH.convert("~nobody-of-this-name/x", None, None)
     with pytest.raises(click.BadParameter, match=r"wanted \./~nobody-of-this-name"):
         PATH_TEXT.convert("a=~nobody-of-this-name", None, None)

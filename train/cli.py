@@ -60,7 +60,7 @@ def command(context: click.Context, /, preset: str | None, dry_run: bool, **give
     if not result.first:
         return
     if result.already_finished:
-        say(f"{result.encoder}: finished already, nothing to do")
+        say(f"{result.encoder}: already finished; nothing to do")
         return
     plan = result.plan
     say(

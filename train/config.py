@@ -328,22 +328,22 @@ def _check_together(config: TrainConfig) -> None:
         raise naming("{data}: wanted a dataset, or {online} with {gen}")
     for name in _STORED_ONLY if config.online else _ONLINE_ONLY:
         if getattr(config, name) not in (None, (), False, _DEFAULTS[name]):
-            raise naming(f"{{{name}}}: wanted only {'without' if config.online else 'with'} {{online}}")
+            raise naming(f"{{{name}}}: {'cannot be combined with' if config.online else 'requires'} {{online}}")
     if config.online:
         _check_online(config)
     elif config.gen is not None and config.objective != "autoencoder":
-        raise naming("{gen} {}: wanted with {online} or {objective} autoencoder", config.gen)
+        raise naming("{gen} {}: requires {online} or {objective} autoencoder", config.gen)
     for name, other in _NEEDS.items():
         if getattr(config, name) is not None and getattr(config, other) is None:
-            raise naming(f"{{{name}}} {{}}: wanted {{{other}}} beside it", getattr(config, name))
+            raise naming(f"{{{name}}} {{}}: requires {{{other}}}", getattr(config, name))
     if config.mix is not None and len(config.folders) != 2:
-        raise naming("{mix} {:g}: wanted {data} twice, found {}", config.mix, len(config.folders))
+        raise naming("{mix} {:g}: requires {data} twice, found {}", config.mix, len(config.folders))
 
 
 def _check_online(config: TrainConfig) -> None:
     """What images that are made while a run trains need and exclude."""
     for name in ("gen", "steps_per_epoch"):
         if getattr(config, name) is None:
-            raise ConfigError.naming(f"{{online}}: wanted {{{name}}} beside it")
+            raise ConfigError.naming(f"{{online}}: requires {{{name}}}")
     if config.limit != 1:
-        raise ConfigError.naming("{limit} {}: wanted only without {online}", config.limit)
+        raise ConfigError.naming("{limit} {}: cannot be combined with {online}", config.limit)

@@ -56,7 +56,7 @@ def read_run(folder: Path) -> Run:
         settings = _object(path)
         if settings.get(VERSION, RUN_VERSION) != RUN_VERSION:
             raise DataError(
-                f"{path}: version {shown(settings[VERSION])}, wanted {RUN_VERSION}; a newer genrep reads it"
+                f"{path}: version {shown(settings[VERSION])}, wanted {RUN_VERSION}; a newer genrep wrote it: upgrade to read it"
             )
     return Run(settings=settings, lines=tuple(_lines(folder / METRICS_FILE)))
 

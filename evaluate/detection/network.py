@@ -183,7 +183,7 @@ def build_detector(
     resnet, facts = encoder.module, encoder.facts
     if facts.arch not in ARCHS or facts.stem != "imagenet" or not hasattr(resnet, "layer4"):
         raise WeightsError(
-            f"{encoder.path}: an encoder {facts.arch} with the {facts.stem} stem; detection wants a ResNet with the "
+            f"{encoder.path}: an encoder {facts.arch} with the {facts.stem} stem; detection requires a ResNet with the "
             "imagenet stem (stride 16 at res4)"
         )
     if norm == "frozen":

@@ -64,7 +64,7 @@ class Detection(Protocol[DetectionConfig, VocSplit]):
         size = self.config.resolved().batch_size
         if size % self.processes.size:
             raise TrainingError.naming(
-                "{batch_size} {}: wanted a multiple of the {} processes", size, self.processes.size
+                "{batch_size} {}: wanted a multiple of {}, the number of processes", size, self.processes.size
             )
 
     def prepare(self) -> None:

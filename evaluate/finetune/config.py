@@ -111,7 +111,7 @@ class FinetuneConfig(EncoderChoice):
         check_encoder_choice(encoder=self.encoder, random_init=self.random_init, arch=self.arch, stem=self.stem)
         check_seeds(self.seeds)
         if (self.labels is None) == (self.subset is None):
-            raise ConfigError.naming("{labels} or {subset}: wanted one of the two")
+            raise ConfigError.naming("{labels} or {subset}: give exactly one of the two")
         if self.labels is not None:
             parse_labels(self.labels)
         if self.size is not None and self.crop is not None and self.crop > self.size:

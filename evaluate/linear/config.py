@@ -211,4 +211,6 @@ class LinearConfig(EncoderChoice):
             raise ConfigError.naming("{crop} {}: wanted at most {size}, {}", self.crop, side or "which is not given")
         given = [name for name in ("epochs", "lr", "lr_grid", "batch_size") if getattr(self, name) is not None]
         if PRESETS[self.preset].head == "lbfgs" and given:
-            raise ConfigError.naming(f"{{{given[0]}}}: {{preset}} {{}} has no SGD", self.preset)
+            raise ConfigError.naming(
+                f"{{{given[0]}}}: {{preset}} {{}} does not train by SGD; give another {{preset}}", self.preset
+            )

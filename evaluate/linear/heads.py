@@ -29,7 +29,9 @@ def default_lr(features: Tensor) -> float:
     """
     length = mean_squared_length(features)
     if length == 0:
-        raise TrainingError.naming("the features are all zero, from which no {lr} follows: the encoder has collapsed")
+        raise TrainingError.naming(
+            "all features are zero, so no {lr} can be derived from them: the encoder has collapsed"
+        )
     return LR_RULE / length
 
 

@@ -257,7 +257,7 @@ def measured_classes(
     told += f"; and {len(reasons) - MOST_TOLD} more" if len(reasons) > MOST_TOLD else ""
     what = f"{len(reasons)} of {len(classes)} classes cannot be measured ({told})"
     if not left:
-        raise DataError.naming("{data} {}: {}; wanted one at least that can", where, what)
+        raise DataError.naming("{data} {}: {}; wanted at least one class that can", where, what)
     if not measurable:
         raise DataError.naming(
             "{data} {}: {}; give {classes} {} for the other {}, or their names", where, what, MEASURABLE, len(left)

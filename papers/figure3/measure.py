@@ -246,16 +246,16 @@ def report(taken: dict[str, list[Taken]], batch_size: int, study: Study, root: P
     say(f"\n{study.gen} on {where}, {what}, batches of {batch_size}, {study.workers} workers")
     rows = {name: numbers(found, taken["png"], study) for name, found in taken.items()}
     for name, row in rows.items():
-        line = f"  {name:7} {row['images_per_s']:9.0f} images/s {row['device_seconds']:9.1f} device-seconds an epoch "
+        line = f"  {name:7} {row['images_per_s']:9.0f} images/s {row['device_seconds']:9.1f} device-seconds per epoch "
         line += f"{row['times_png']:7.2f} x png"
         line += "".join(f" {value:9.1f} kJ ({counter})" for counter, value in row["kilojoules"].items())
         if "co2_grams" in row:
             line += f" {1000 * row['co2_grams_per_s']:8.2f} mg CO2/s {row['co2_grams']:9.2f} g in {study.epochs} epochs"
         say(line)
     if not rows["png"]["kilojoules"]:
-        say("  energy is not measured: no counter (a GPU's wants nvidia-ml-py)")
+        say("  energy is not measured: no counter found (a GPU's requires nvidia-ml-py)")
     if study.country is None:
-        say(f"  CO2 is not estimated: it wants codecarbon ({install('energy')}) and no --no-co2")
+        say(f"  CO2 is not estimated: that requires codecarbon ({install('energy')}) and no --no-co2")
     (root / f"figure3-{batch_size}.json").write_text(json.dumps(rows))
 
 
@@ -286,7 +286,7 @@ def measure_all(config: Figure3Config) -> None:
     }
     study = Study(**settings)
     if not ffcv_installed():
-        say("FFCV is not installed: its way is left out")
+        say("FFCV is not installed: it is left out")
     with tempfile.TemporaryDirectory() as name:
         run_all([(write, (Path(name), study))])
         for size in config.batch_sizes:

@@ -64,7 +64,7 @@ def _settings_text(settings: Mapping[str, Any], panels: list[str]) -> str:
         return (
             f"{text} CO2 is codecarbon's estimate of the whole machine by {country}, for {settings['epochs']} epochs."
         )
-    return f"{text} CO2 was not estimated: it wants codecarbon."
+    return f"{text} CO2 was not estimated: that requires codecarbon."
 
 
 def _title(name: str) -> str:
@@ -115,5 +115,5 @@ def _draw(sizes: Sizes, panels: list[str]) -> bytes:
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is no finite number")
+        raise ValueError(f"{value!r} is not a finite number")
     return float(value)

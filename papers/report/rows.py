@@ -232,7 +232,7 @@ def _facts_of_data(folder: Path, identity: str) -> DataFacts:
         return DataFacts(folder=folder.name)
     manifest = read_object(path)
     if identity and not identity.startswith(str(manifest.get("id"))):
-        return DataFacts(folder=folder.name, missing=f"dataset {folder.name} is another one now")
+        return DataFacts(folder=folder.name, missing=f"dataset {folder.name} has been replaced by another one")
     if not isinstance(manifest.get("recipe"), dict):
         raise DataError(f"{path}: recipe is not an object")
     return DataFacts(folder=folder.name, recipe=manifest["recipe"], build=_object(manifest.get("build")))

@@ -82,7 +82,7 @@ class ReproduceConfig:
             check_seeds(self.seeds)
         there = next(path for path in (self.out, *self.out.absolute().parents) if path.exists())
         if not there.is_dir():
-            raise ConfigError.naming("{out} {}: {} is no folder", self.out, there)
+            raise ConfigError.naming("{out} {}: {} is not a folder", self.out, there)
         if not isinstance(self.weights, Mapping):
             object.__setattr__(self, "weights", _weights(self.weights))
         if not isinstance(self.encoders, Mapping):

@@ -137,7 +137,7 @@ def _on_this(config: ReproduceConfig, todo: list[Task]) -> _Times:
     of = {task.id: estimates.of(task) for task in todo}
     where = f"on this machine: {hardware_text({'device': slot.name, 'cores': len(slot.cores)})}."
     rough = any(one.rough for one in of.values())
-    more = " Those with about were measured on another machine, on no more cores." if rough else ""
+    more = " Times told as 'about' were measured on another machine with no more cores." if rough else ""
     return _Times(of, [f"Times are those of finished tasks of the same kind, in proportion to size, {where}{more}"])
 
 

@@ -89,7 +89,7 @@ def make_plan(
     given = dict(encoders or {})
     asked = [row for row in spec.rows if not rows or row.id in rows]
     kept = [row for row in asked if row.encoder is None or row.encoder in given]
-    lacking = [f"{row.name}: left out, for want of --encoder {row.encoder}=FILE." for row in asked if row not in kept]
+    lacking = [f"{row.name}: left out; it requires --encoder {row.encoder}=FILE." for row in asked if row not in kept]
     planner = Planner(how, inputs := InputPlanner(how, dict(weights or {}), role=spec.role), given)
     planned = tuple(planner.row(row, seeds or how.seeds) for row in kept)
     return _checked(TablePlan(title=spec.title, says=(*spec.says, *lacking, *inputs.says()), rows=planned))

@@ -120,7 +120,7 @@ def _values(config: ReproduceConfig, plan: TablePlan) -> dict[str, str]:
     if config.root is None and any(
         ROOT in word for task in open_tasks(plan.goals, config.out) for word in task.arguments
     ):
-        raise DataError.naming("{} wants real images: give the folder that holds them as {root}", config.table)
+        raise DataError.naming("{} requires real images; give the folder that holds them as {root}", config.table)
     return values
 
 

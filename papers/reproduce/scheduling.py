@@ -205,7 +205,7 @@ class Scheduler:
             free = set(range(len(self.slots))) - {one.slot for one in self.running}
             broken = [need.folder for need in task.needs if need.folder in self.outcome.failed]
             if broken:
-                self.outcome.failed[task.folder] = f"not begun: {broken[0]} failed"
+                self.outcome.failed[task.folder] = f"not started: {broken[0]} failed"
                 self.waiting.remove(task)
             elif free and time.monotonic() >= self.retry_at.get(task.id, 0) and self._ready(task):
                 self._begin(task, min(free))
@@ -220,7 +220,7 @@ class Scheduler:
             lock = held.enter_context(locked_folder(self.out / TASKS / task.id))
         except ResumeError:
             if task.id not in self.retry_at:
-                self.say(f"{task.folder}: another run is at it; waiting")
+                self.say(f"{task.folder}: another process is working on it; waiting")
             self.retry_at[task.id] = time.monotonic() + RETRY
             return
         self.waiting.remove(task)
@@ -233,7 +233,7 @@ class Scheduler:
         except BaseException:
             held.close()
             raise
-        self.say(f"{task.folder}: begun on {self.slots[slot].name}" + self._count())
+        self.say(f"{task.folder}: started on {self.slots[slot].name}" + self._count())
 
     def _spawn(self, task: Task, number: int, lock: int, held: contextlib.ExitStack) -> Running:
         slot = self.slots[number]

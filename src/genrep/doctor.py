@@ -75,15 +75,15 @@ def _python() -> Iterator[Finding]:
     broken = list(extras.missing(""))
     if broken:
         yield Finding(
-            about="packages", state="fault", found=f"not installed: {', '.join(broken)}", mend="install genrep anew"
+            about="packages", state="fault", found=f"not installed: {', '.join(broken)}", mend="reinstall genrep"
         )
     shadows = [
         name for name in SHADOWING if name != "genrep" and sys.path[:1] == [""] and Path(name, "__init__.py").exists()
     ]
     if shadows:
-        found = f"{', '.join(shadows)} in this folder stand before installed packages of these names"
+        found = f"{', '.join(shadows)} in this folder hide the installed packages of these names"
         yield Finding(
-            about="import path", state="note", found=found, mend="set PYTHONSAFEPATH=1, or go to another folder"
+            about="import path", state="note", found=found, mend="set PYTHONSAFEPATH=1, or work in another folder"
         )
 
 
@@ -121,7 +121,7 @@ def _devices() -> Iterator[Finding]:
     has_driver = shutil.which("nvidia-smi") is not None or Path("/proc/driver/nvidia/version").exists()
     if has_driver:
         built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
-        mend = "install the build of PyTorch that fits this driver, or renew the driver"
+        mend = "install the build of PyTorch that fits this driver, or update the driver"
         yield Finding(
             about="GPU",
             state="fault",
@@ -174,7 +174,7 @@ def _processes() -> Iterator[Finding]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     few = soft < LEAST_FILES
     mend = f"ulimit -n {hard}, for datasets of many shards" if few else ""
-    yield Finding(about="open files", state="note" if few else "ok", found=f"{soft} a process", mend=mend)
+    yield Finding(about="open files", state="note" if few else "ok", found=f"{soft} per process", mend=mend)
     shared = Path("/dev/shm")
     if shared.exists():
         size = shutil.disk_usage(shared).total
@@ -186,9 +186,7 @@ def _processes() -> Iterator[Finding]:
         socket.getaddrinfo(name, None)
     except OSError:
         mend = "torchrun --master-addr 127.0.0.1 …, or a line for it in /etc/hosts"
-        yield Finding(
-            about="host name", state="note", found=f"{name} does not resolve: torchrun would wait in vain", mend=mend
-        )
+        yield Finding(about="host name", state="note", found=f"{name} does not resolve: torchrun would hang", mend=mend)
     else:
         yield Finding(about="host name", state="ok", found=name)
 

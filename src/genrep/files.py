@@ -32,7 +32,7 @@ def user_path(path: str | os.PathLike[str]) -> Path:
     expanded = os.path.expanduser(text)
     if expanded.startswith("~"):
         name = text.partition(os.sep)[0]
-        raise GenRepError(f"{text}: {name} is no user's home folder; wanted ./{text} if it is a name of that form")
+        raise GenRepError(f"{text}: {name} is not a user's home folder; wanted ./{text} if it is a name of that form")
     return Path(expanded)
 
 
@@ -62,7 +62,7 @@ def require_writable(folder: Path) -> None:
     """
     there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
     if not there.is_dir():
-        raise ResumeError.naming("{out} {}: {} is no folder; wanted one that can be written", folder, there)
+        raise ResumeError.naming("{out} {}: {} is not a folder; wanted a writable folder", folder, there)
     if not os.access(there, os.W_OK | os.X_OK):
         raise ResumeError.naming("{out} {}: no permission to write in {}", folder, there)
 
@@ -109,7 +109,7 @@ def lock(descriptor: int, kind: int, folder: Path) -> None:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         raise ResumeError.naming(
-            "{out} {}: another process is at work in this folder{}", folder, _holder(descriptor)
+            "{out} {}: another process is using this folder{}", folder, _holder(descriptor)
         ) from None
 
 

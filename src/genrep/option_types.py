@@ -60,7 +60,7 @@ class NewFileType(PathType):
             self.fail(f"{path}: is a folder; wanted a file's name", param, ctx)
         there = next(place for place in path.absolute().parents if os.path.lexists(place))
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-            self.fail(f"{path}: {there} is no folder that can be written", param, ctx)
+            self.fail(f"{path}: {there} is not a writable folder", param, ctx)
         return path
 
 

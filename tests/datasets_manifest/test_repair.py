@@ -153,7 +153,7 @@ def test_what_cannot_be_made_again_stays_as_it_is(raw: Path, contents: Contents)
 def test_a_folder_that_another_process_is_at(raw: Path) -> None:
     descriptor = os.open(raw, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
-    with pytest.raises(ResumeError, match="another process is at work"):
+    with pytest.raises(ResumeError, match="another process is using"):
         mend(raw)
     os.close(descriptor)
 

@@ -197,7 +197,7 @@ def test_the_report_makes_its_folder(raw: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name, wanted",
-    [("here", "is a folder; wanted a file's name"), ("file/report.json", "is no folder that can be written")],
+    [("here", "is a folder; wanted a file's name"), ("file/report.json", "is not a writable folder")],
 )
 def test_a_report_that_could_not_be_written_is_refused_at_once(
     name: str, wanted: str, tmp_path: Path, capsys: Capture

@@ -179,4 +179,4 @@ def test_an_out_that_cannot_be_is_told_before_images_are_read(
     (tmp_path / "file").touch()
     monkeypatch.setattr(protocol, "load_pair", None)
     assert call(encoder, mine, tmp_path / place, verb) == 1
-    assert f"--out {tmp_path / place}: {tmp_path / 'file'} is no folder" in capsys.readouterr().err
+    assert f"--out {tmp_path / place}: {tmp_path / 'file'} is not a folder" in capsys.readouterr().err

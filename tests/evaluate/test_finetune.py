@@ -134,7 +134,7 @@ def test_a_checkpoint_of_an_older_version_is_refused_in_one_line(
             evaluate_finetune(config(encoder, images, tmp_path, epochs=1))
     (kept,) = (tmp_path / "checkpoints").iterdir()
     write_state(kept, {"epoch": 1, "encoder": {}, "head": {}, "optimiser": {}})
-    with pytest.raises(ResumeError, match=r"\.pt: cannot be read \(of format None.*remove it to begin anew"):
+    with pytest.raises(ResumeError, match=r"\.pt: cannot be read \(of format None.*remove it to start over"):
         evaluate_finetune(config(encoder, images, tmp_path, epochs=1))
 
 

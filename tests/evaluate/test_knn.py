@@ -109,8 +109,8 @@ def test_the_command_prints_the_result_and_what_was_left_out(
 @pytest.mark.parametrize(
     ("args", "status", "message"),
     [
-        ([], 2, "--encoder or --random-init: wanted one of the two"),
-        (["--random-init"], 2, "wanted --arch beside it"),
+        ([], 2, "--encoder or --random-init: give exactly one of the two"),
+        (["--random-init"], 2, "requires --arch"),
         (["--encoder", "none.pth"], 1, "none.pth: no such encoder"),
         (["--random-init", "--arch", "resnet18", "--mean", "1,2"], 2, "'1,2': wanted three numbers R,G,B"),
         (["--random-init", "--arch", "resnet18", "--k", "37", "--size", "16"], 1, "--k 37: wanted at most 36"),
@@ -141,5 +141,5 @@ def test_images_that_cannot_be_compared_are_refused(encoder: Path, images: Path,
     for split in ("train", "test"):
         (tmp_path / "one" / split / "only").mkdir(parents=True)
         Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "one" / split / "only" / "a.png")
-    with pytest.raises(DataError, match="one class only"):
+    with pytest.raises(DataError, match="only one class"):
         evaluate_knn(config(encoder, tmp_path / "one", tmp_path, k=1))

@@ -127,15 +127,18 @@ def test_refusals(encoder: Path, images: Path, tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({}, "--encoder or --random-init"),
-        ({"random_init": True}, "wanted --arch"),
+        ({"random_init": True}, "requires --arch"),
         ({"encoder": Path("x"), "arch": "resnet18"}, "--arch resnet18"),
         ({"random_init": True, "arch": "vit"}, "--arch 'vit': wanted one of resnet18"),
         ({"encoder": Path("x"), "epochs": 0}, "--epochs 0: wanted at least 1"),
         ({"encoder": Path("x"), "lr": 0.0}, "--lr 0.0: wanted a positive number"),
         ({"encoder": Path("x"), "seeds": (-1,)}, "--seed -1"),
-        ({"encoder": Path("x"), "seeds": (1, 1)}, "--seed 1,1: wanted different numbers"),
+        ({"encoder": Path("x"), "seeds": (1, 1)}, "--seed 1,1: wanted one or more different numbers"),
         ({"encoder": Path("x"), "preset": "moco"}, "--preset 'moco': wanted one of frozen, genrep"),
-        ({"encoder": Path("x"), "preset": "simclr-lbfgs", "epochs": 3}, "--epochs: --preset simclr-lbfgs has no SGD"),
+        (
+            {"encoder": Path("x"), "preset": "simclr-lbfgs", "epochs": 3},
+            "--epochs: --preset simclr-lbfgs does not train by SGD",
+        ),
         ({"encoder": Path("x"), "preset": "genrep", "crop": 200}, "--crop 200: wanted at most --size, 128"),
     ],
 )
@@ -269,7 +272,7 @@ def test_a_rate_does_not_follow_from_features_that_are_all_zero(encoder: Path, i
             loaded.module.get_parameter(f"{name}.{part}").data.zero_()
     save_encoder(tmp_path / "zero.safetensors", loaded.module, loaded.facts)
     with pytest.raises(
-        TrainingError, match="the features are all zero, from which no lr follows: the encoder has collapsed"
+        TrainingError, match="all features are zero, so no lr can be derived from them: the encoder has collapsed"
     ):
         evaluate_linear(config(tmp_path / "zero.safetensors", images, tmp_path))
 
@@ -381,7 +384,7 @@ def test_images_of_several_sizes_need_a_size(encoder: Path, images: Path, tmp_pa
             lambda data: shutil.rmtree(data / "test"),
             r"data: no test/ or val/ or valid/ or validation/ subfolder beside train/",
         ),
-        (lambda data: [shutil.rmtree(data / s / c) for s in ("train", "test") for c in CLASSES[:2]], "one class only"),
+        (lambda data: [shutil.rmtree(data / s / c) for s in ("train", "test") for c in CLASSES[:2]], "only one class"),
     ],
 )
 def test_folders_that_are_no_dataset(

@@ -25,5 +25,7 @@ def test_entries_are_read_with_their_version_and_without(tmp_path: Path) -> None
 def test_an_entry_of_another_version_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "knn.json"
     path.write_text(json.dumps([ENTRY, {**ENTRY, "seed": 1, "version": 2}]))
-    with pytest.raises(DataError, match=r"knn\.json: entry 1: version 2, wanted 1; a newer genrep reads it$"):
+    with pytest.raises(
+        DataError, match=r"knn\.json: entry 1: version 2, wanted 1; a newer genrep wrote it: upgrade to read it$"
+    ):
         read_results(path)

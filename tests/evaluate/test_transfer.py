@@ -87,7 +87,7 @@ def test_suites_name_datasets_and_presets_that_exist() -> None:
 def test_settings_are_checked_before_anything_is_read() -> None:
     with pytest.raises(ValueError, match=r"^suite 'moco': wanted one of cop-gen, hl"):
         TransferConfig(suite="moco", root=Path("x"), out=Path("y"), encoder="z")
-    with pytest.raises(ValueError, match=r"^epochs: preset simclr-lbfgs has no SGD"):
+    with pytest.raises(ValueError, match=r"^epochs: preset simclr-lbfgs does not train by SGD"):
         TransferConfig(suite="hl", root=Path("x"), out=Path("y"), encoder="z", preset="simclr-lbfgs", epochs=3)
     with pytest.raises(ValueError, match=r"^encoder or random_init"):
         TransferConfig(suite="hl", root=Path("x"), out=Path("y"))

@@ -265,7 +265,7 @@ def test_two_runs_in_one_folder_do_not_mix(toy_folder, capsys):
         assert first.poll() is None
         time.sleep(0.02)
     line = one_line(run_here(capsys, *options), 1)
-    assert "another process is at work in this folder" in line
+    assert "another process is using this folder" in line
     first.kill()
     first.wait()
 

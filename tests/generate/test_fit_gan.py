@@ -108,7 +108,7 @@ def test_a_cut_checkpoint_is_named_with_the_way_out(tmp_path, part):
     path = fit_gan(config(tmp_path), toy_data()).parent / "checkpoint.pt"
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * part)])
-    with pytest.raises(ResumeError, match=r"checkpoint\.pt: cannot be read \(.+\); remove it to begin anew") as caught:
+    with pytest.raises(ResumeError, match=r"checkpoint\.pt: cannot be read \(.+\); remove it to start over") as caught:
         fit_gan(config(tmp_path), toy_data())
     assert "\n" not in str(caught.value)
     with pytest.raises(WeightsError, match=r"^init .*checkpoint\.pt: not a checkpoint of fit-gan"):

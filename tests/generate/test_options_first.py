@@ -51,24 +51,24 @@ def here(tmp_path, monkeypatch):
         (["dataset", "--gen", "far.toml", "--features", "flat.npy"], ["flat.npy: have shape (3,), wanted (rows, "]),
         (["dataset", "--gen", "flow.toml", "--truncation", ".5"], ["unknown option 'truncation'"]),
         (["dataset", "--gen", "far.toml", "--part", "3/2"], ["--part"]),
-        (["dataset", "--gen", "far.toml", "--out", "file/x"], ["--out file/x: ", "/file is no folder"]),
+        (["dataset", "--gen", "far.toml", "--out", "file/x"], ["--out file/x: ", "/file is not a folder"]),
         (["preview", "--gen", "far.toml", "--views", "gausian", "--out", "x.png"], ["unknown view"]),
         (["preview", "--gen", "far.toml", "--classes", "words.txt", "--out", "x.png"], ["words.txt: line 1 begins"]),
         (["preview", "--gen", "far.toml", "--features", "flat.npy", "--out", "x.png"], ["flat.npy: have shape (3,)"]),
-        (["preview", "--gen", "far.toml", "--out", "file/x.png"], ["--out file: file is no folder"]),
-        (["fit-navigator", "--gen", "far.toml", "--out", "file/x"], ["--out file/x: ", "/file is no folder"]),
-        (["fit-steer", "--gen", "far.toml", "--out", "file/x"], ["--out file/x: ", "/file is no folder"]),
+        (["preview", "--gen", "far.toml", "--out", "file/x.png"], ["--out file: file is not a folder"]),
+        (["fit-navigator", "--gen", "far.toml", "--out", "file/x"], ["--out file/x: ", "/file is not a folder"]),
+        (["fit-steer", "--gen", "far.toml", "--out", "file/x"], ["--out file/x: ", "/file is not a folder"]),
         (
             ["fit-filter", "--gen", "far.toml", "--data", "images", "--out", "file/x"],
-            ["--out file/x: ", "/file is no folder"],
+            ["--out file/x: ", "/file is not a folder"],
         ),
         (["fit-filter", "--gen", "far.toml", "--data", "no/where", "--out", "x"], ["no/where: no such folder"]),
-        (["fit-gan", "--data", "images", "--out", "file/x"], ["--out file/x: ", "/file is no folder"]),
+        (["fit-gan", "--data", "images", "--out", "file/x"], ["--out file/x: ", "/file is not a folder"]),
         (["fit-gan", "--data", "images", "--init", "gone.pt", "--out", "x"], ["--init gone.pt: no such file"]),
         (["measure-gan", "--weights", "gone", "--data", "images", "--out", "file/x.json"], ["--out file: file is no"]),
         (["from-folder", "images", "--encoding", "gif", "--out", "x"], ["--encoding 'gif'"]),
         (["from-folder", "images", "--shard-size", "many", "--out", "x"], ["--shard-size 'many'"]),
-        (["from-folder", "images", "--out", "file/x"], ["--out file/x: ", "/file is no folder"]),
+        (["from-folder", "images", "--out", "file/x"], ["--out file/x: ", "/file is not a folder"]),
         (["from-folder", "no/where", "--out", "x"], ["no/where: no such folder"]),
         (["from-folder", "cifar10", "--root", "nowhere", "--out", "x"], ["there is no folder nowhere"]),
     ],
@@ -106,4 +106,4 @@ def test_rebuild_looks_at_out_first(here, capsys):
     assert status == 0
     capsys.readouterr()
     assert invoke(manifest, ["rebuild", "set", "--weights", "gone", "--out", "file/x"]) == 1
-    assert "/file is no folder" in capsys.readouterr().err
+    assert "/file is not a folder" in capsys.readouterr().err

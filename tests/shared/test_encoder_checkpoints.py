@@ -243,7 +243,7 @@ def test_what_was_chosen_and_assumed_is_said(model: nn.Module, tmp_path: Path) -
     said = "; ".join(load_encoder(tmp_path / "moco.pth", mean=(0.5, 0.5, 0.5)).notes)
     assert "resnet18 with the imagenet stem" in said
     assert "took the ResNet at state_dict.module.encoder_q, not the one at state_dict.module.encoder_k" in said
-    assert "size, std: not in the file, so 224 pixels and ImageNet's" in said
+    assert "size, std: not in the file; assuming 224 pixels and ImageNet's" in said
 
 
 def test_the_caller_knows_size_and_statistics_better(model: nn.Module, tmp_path: Path) -> None:

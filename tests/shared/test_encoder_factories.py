@@ -87,7 +87,7 @@ def test_a_factory_tells_them_by_a_dictionary_and_the_caller_knows_better(here: 
 def test_what_a_factory_does_not_tell_is_assumed_and_said(here: Path) -> None:
     loaded = load_encoder("own_encoders:Bare", size=32)
     assert loaded.facts.mean == (0.485, 0.456, 0.406)
-    assert loaded.notes == ("mean, std: not told by the factory, so 32 pixels and ImageNet's",)
+    assert loaded.notes == ("mean, std: not given by the factory; assuming 32 pixels and ImageNet's",)
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def test_tiny_imagenet_is_read_with_its_list(tiny: Path) -> None:
     [
         ("val_0.JPEG\tn07\t0", "line 5: class 'n07', which is no folder of the training images"),
         ("val_9.JPEG\tn01\t0", "line 5: no image 'val_9.JPEG' in t/val"),
-        ("val_0.JPEG\tn01\t0", "line 5: 'val_0.JPEG' for the second time"),
+        ("val_0.JPEG\tn01\t0", "line 5: 'val_0.JPEG' is listed twice"),
         ("val_0.JPEG", "line 5: class ''"),
     ],
 )

@@ -29,7 +29,7 @@ def test_who_holds_a_folder_is_told(tmp_path):
     finally:
         holder.communicate()
     said = str(caught.value)
-    assert said.startswith(f"out {tmp_path}: another process is at work in this folder (process {holder.pid}: ")
+    assert said.startswith(f"out {tmp_path}: another process is using this folder (process {holder.pid}: ")
     assert "\n" not in said and len(said) < 400
     with locked_folder(tmp_path):
         pass

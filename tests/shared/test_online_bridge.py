@@ -82,5 +82,5 @@ def test_the_stored_latent_decodes_to_the_stored_image():
 def test_a_generator_of_another_size_is_refused_by_the_objective():
     decode, encoder = open_decoder("stylegan2_fashion"), nn.Sequential(nn.Flatten(), nn.Linear(192, 16))
     batch = {"anchor": torch.zeros(2, 8, 8, 3, dtype=torch.uint8), "z_anchor": torch.zeros(2, 128)}
-    with pytest.raises(TrainingError, match=r"^gen: its images are 3x32x32, the dataset's are 3x8x8"):
+    with pytest.raises(TrainingError, match=r"^gen: its images are 3x32x32, but the dataset's are 3x8x8"):
         Autoencoder(setup(decode, encoder)).loss(encoder, torch.zeros(2, 3, 8, 8), batch, 0)

@@ -321,7 +321,7 @@ def test_cifar100_from_its_pickles(tmp_path: Path, monkeypatch: Patch) -> None:
     assert found.classes == tuple(names) and found.labels.tolist() == [0, 1, 2, 3]
     np.testing.assert_array_equal(found.images[2, :, :, 1].ravel(), contents["train"]["data"][2, 1024:2048])
     (base / "train").write_bytes(b"x")
-    with pytest.raises(MissingDataset, match=r"cifar100: not found \(or not whole\) under .*; download fetches it$"):
+    with pytest.raises(MissingDataset, match=r"cifar100: not found, or incomplete, under .*; download fetches it$"):
         load_images("cifar100", tmp_path, "train")
 
 

@@ -34,7 +34,7 @@ def test_a_run_ends_with_a_line_that_names_the_encoder(dataset: MakeDataset, tmp
     assert line.startswith(f"{tmp_path}/encoder.safetensors: resnet18 (imagenet stem, 16 px), 2 steps, final loss ")
     assert line.endswith(" images/s\n")
     assert invoke(command, arguments) == 0
-    assert capsys.readouterr().out == f"{tmp_path}/encoder.safetensors: finished already, nothing to do\n"
+    assert capsys.readouterr().out == f"{tmp_path}/encoder.safetensors: already finished; nothing to do\n"
 
 
 def settings_of(arguments: list[str], capsys: Captured) -> dict[str, Any]:
@@ -113,12 +113,12 @@ def test_an_unwritable_out(dataset: MakeDataset, tmp_path: Path, capsys: Capture
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--classes", "0-3"], "--classes: wanted only with --online"),
-        (["--num-positives", "4"], "--num-positives: wanted only with --online"),
-        (["--weights", "x.pkl"], "--weights x.pkl: wanted --gen beside it"),
-        (["--truncation", "0.5"], "--truncation 0.5: wanted --gen beside it"),
-        (["--knn-data", "fashion_mnist"], "--knn-data fashion_mnist: wanted --knn-every beside it"),
-        (["--knn-root", "x"], "--knn-root x: wanted --knn-data beside it"),
+        (["--classes", "0-3"], "--classes: requires --online"),
+        (["--num-positives", "4"], "--num-positives: requires --online"),
+        (["--weights", "x.pkl"], "--weights x.pkl: requires --gen"),
+        (["--truncation", "0.5"], "--truncation 0.5: requires --gen"),
+        (["--knn-data", "fashion_mnist"], "--knn-data fashion_mnist: requires --knn-every"),
+        (["--knn-root", "x"], "--knn-root x: requires --knn-data"),
     ],
 )
 def test_an_option_that_would_do_nothing_is_refused(given: list[str], message: str, capsys: Captured) -> None:

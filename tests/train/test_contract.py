@@ -35,7 +35,7 @@ def test_a_run_without_a_version_is_one_of_the_first(more: dict[str, int], tmp_p
 @pytest.mark.parametrize(
     ("settings", "lines", "message"),
     [
-        ({VERSION: 2}, "", r"config\.json: version 2, wanted 1; a newer genrep reads it"),
+        ({VERSION: 2}, "", r"config\.json: version 2, wanted 1; a newer genrep wrote it: upgrade to read it"),
         ({VERSION: "x\x1b"}, "", r"config\.json: version 'x\\x1b', wanted 1"),
         ([], "", r"config\.json: wanted a JSON object, found list"),
         ({}, "no lines", r"metrics\.jsonl: no line with a step"),

@@ -109,7 +109,7 @@ def test_images_without_labels_are_one_line(dataset: MakeDataset, photos: Path, 
         (bare / split).mkdir(parents=True)
         for path in (photos / split / "dark").iterdir():
             (bare / split / path.name).write_bytes(path.read_bytes())
-    with pytest.raises(DataError, match=r"^knn_data .*: wanted labelled images of two or more classes"):
+    with pytest.raises(DataError, match=r"^knn_data .*: wanted labelled images of at least two classes"):
         train(config(dataset(), tmp_path / "out", knn_every=1, knn_data=str(bare)))
 
 
@@ -122,7 +122,9 @@ def test_images_that_are_not_there_are_told_with_a_command_that_fetches_them(
     assert "--knn-data fashion_mnist: give the folder that holds it as --knn-root" in capsys.readouterr().err
     assert invoke(command, [*arguments, "--knn-root", str(tmp_path / "data")]) == 1
     line = capsys.readouterr().err
-    found = re.search(r"not found .* under .*; (genrep-generate .* --download) --out DIR fetches it\n$", line)
+    found = re.search(
+        r"not found, or incomplete, under .*; (genrep-generate .* --download) --out DIR fetches it\n$", line
+    )
     assert found is not None and line.count("--download") == 1
     assert invoke(generate, [*found[1].split()[1:], "--out", str(tmp_path / "shards"), "--dry-run"]) == 0
     assert json.loads(capsys.readouterr().out)["root"] == str(tmp_path / "data")

@@ -197,5 +197,5 @@ def test_a_jpeg_that_is_none_is_named_not_replaced(dataset: MakeDataset, tmp_pat
     with open(folder / shard.name, "r+b") as file:
         file.seek(pointer)
         file.write(bytes(16))
-    with pytest.raises(DatasetError, match=r"shard-00000\.beton: sample 3: anchor, at byte \d+, is no JPEG"):
+    with pytest.raises(DatasetError, match=r"shard-00000\.beton: sample 3: anchor, at byte \d+, is not a JPEG"):
         list(PairLoader(folder, batch_size=4))

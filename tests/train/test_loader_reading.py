@@ -98,8 +98,8 @@ def endless(picture: bytearray) -> None:
     [
         (cut, "is a damaged JPEG"),
         (smaller, "is a JPEG of another size than the manifest says"),
-        (no_frame, "is no JPEG"),
-        (endless, "is no JPEG"),
+        (no_frame, "is not a JPEG"),
+        (endless, "is not a JPEG"),
     ],
 )
 def test_a_damaged_picture_is_told(
@@ -107,7 +107,7 @@ def test_a_damaged_picture_is_told(
 ) -> None:
     folder = damaged(dataset(encoding="jpeg:95", size=24), tmp_path / "damaged", edit)
     with pytest.raises(
-        DatasetError, match=rf"shard-00000\.beton: sample 3: anchor, at byte \d+, {reason}; genrep-manif"
+        DatasetError, match=rf"shard-00000\.beton: sample 3: anchor, at byte \d+, {reason}; run genrep-manif"
     ):
         list(PairLoader(folder, batch_size=4))
     assert len(list(PairLoader(folder, batch_size=4, fields=("positive",)))) == 10

@@ -75,7 +75,7 @@ def test_sigterm_leaves_a_checkpoint_to_go_on_from_within_the_epoch(dataset: Mak
     assert (status, error.splitlines()[-1]) == (143, "Error: genrep-train: terminated")
     assert (cut / "checkpoint.pt").exists()
     status, error = finish(start(data, cut, *steps))
-    assert status == 0 and "going on after step " in error
+    assert status == 0 and "resuming after step " in error
     assert curve(cut) == curve(whole)
 
 
@@ -124,7 +124,7 @@ def test_a_killed_run_goes_on_from_the_checkpoint_that_a_minute_asked_for(datase
     process.kill()
     process.communicate()
     status, error = finish(start(data, tmp_path, *steps))
-    assert status == 0 and "going on after step " in error
+    assert status == 0 and "resuming after step " in error
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,7 @@ def test_a_run_of_two_goes_on_as_one(dataset: MakeDataset, two: Path, tmp_path: 
     assert finish(process)[0] != 0
     assert (tmp_path / "checkpoint.pt").exists()
     status, error = finish(start(dataset(count=400, per_shard=100), tmp_path, "--steps", "60"))
-    assert status == 0 and "going on after step " in error
+    assert status == 0 and "resuming after step " in error
     assert lines(tmp_path)[-1]["step"] == 60
 
 

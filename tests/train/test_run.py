@@ -159,7 +159,7 @@ def test_the_folder_of_a_dataset_or_of_something_else_is_refused(dataset: MakeDa
 
 
 def test_a_folder_at_work_is_refused(dataset: MakeDataset, tmp_path: Path) -> None:
-    with run_module.locked_folder(tmp_path), pytest.raises(ResumeError, match="another process is at work"):
+    with run_module.locked_folder(tmp_path), pytest.raises(ResumeError, match="another process is using"):
         train(config(dataset(), tmp_path))
 
 
@@ -342,5 +342,5 @@ def test_the_autoencoder_decodes_as_its_samples_were_made(
 
 
 def test_the_autoencoder_needs_a_generator(dataset: MakeDataset, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"^objective autoencoder: has no generator to decode with; wanted gen"):
+    with pytest.raises(TrainingError, match=r"^objective autoencoder: requires a generator to decode with; give gen"):
         train(config(dataset(), tmp_path, objective="autoencoder"))

@@ -275,5 +275,5 @@ def test_a_damaged_jpeg_of_a_whole_picture_is_named(whole: Any, tmp_path: Path) 
     data[pointer : pointer + 4] = b"\0" * 4
     (folder / shard.name).write_bytes(data)
     loader = PairLoader(folder, batch_size=4, positive="anchor", crops=CROPS)
-    with pytest.raises(DatasetError, match=r"shard-00001\.beton: sample 2: anchor, at byte \d+, is no JPEG"):
+    with pytest.raises(DatasetError, match=r"shard-00001\.beton: sample 2: anchor, at byte \d+, is not a JPEG"):
         by_index(loader)

@@ -23,7 +23,7 @@ from genrep.images.jpeg import MOST_SCANS, frame_header
 GOOD, OUTSIDE, NO_JPEG, OTHER_SIZE, BROKEN, MANY_SCANS = range(6)
 REASONS = {
     OUTSIDE: "lies outside its file",
-    NO_JPEG: "is no JPEG",
+    NO_JPEG: "is not a JPEG",
     OTHER_SIZE: "is a JPEG of another size than the manifest says",
     BROKEN: "is a damaged JPEG",
     MANY_SCANS: f"is a JPEG of more than {MOST_SCANS} scans",

@@ -226,7 +226,7 @@ class Shards:
             raise IndexError(f"row {row} of {len(self)}")
         shard = row // self._per_shard
         sample = f"sample {row - self.bounds[shard]}: {name}, at byte {self._pointers[row, column]}"
-        raise DatasetError(f"{self.paths[shard]}: {sample}, {REASONS[reason]}; genrep-manifest verify says more")
+        raise DatasetError(f"{self.paths[shard]}: {sample}, {REASONS[reason]}; run genrep-manifest verify for details")
 
     def will_need(self, shard: int) -> None:
         """Read a shard into the page cache, if the system finds room; takes as long as the disk does. Other threads run."""

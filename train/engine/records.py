@@ -125,7 +125,9 @@ class LiveKnn:
         assert plan.config.knn_data is not None
         self.train, self.test = _load(plan.config.knn_data, plan.config.knn_root, plan.crop)
         if (self.train.labels < 0).any() or len(self.train.classes) < 2:
-            raise DataError.naming("{knn_data} {}: wanted labelled images of two or more classes", plan.config.knn_data)
+            raise DataError.naming(
+                "{knn_data} {}: wanted labelled images of at least two classes", plan.config.knn_data
+            )
         self.facts = plan.encoder_facts()
         self.device = device
 
@@ -152,5 +154,5 @@ def _load(name: str, root: Path | None, crop: int) -> tuple[LabelledImages, Labe
     except MissingDataset as error:
         fetch = f"genrep-generate from-folder {name} --root {root} --download --out DIR"
         raise DataError.naming(
-            "{knn_data} {}: not found (or not whole) under {}; {} fetches it", name, root, fetch
+            "{knn_data} {}: not found, or incomplete, under {}; {} fetches it", name, root, fetch
         ) from error

@@ -183,7 +183,7 @@ class Training(engine.Trainer):
         run.announce()
         if plan.dropped_per_epoch:
             pairs = f"{plan.dropped_per_epoch} of {plan.num_pairs} pairs"
-            note(f"each epoch drops its incomplete last batch: {pairs}, others in every epoch")
+            note(f"each epoch drops its incomplete last batch: {pairs}, different ones in every epoch")
 
     def train_step(self) -> Mapping[str, Tensor]:
         """One update on the loader's next batch, with which another epoch may begin."""

@@ -185,7 +185,7 @@ def _views(config: TrainConfig, facts: SampleFacts) -> tuple[str, int]:
     if config.positive not in (None, "anchor") and not facts.num_positives:
         online, where = "{views} {}", ", ".join(map(str, config.folders))
         raise DatasetError.naming(
-            f"{{positive}} {{}}: {'{}' if where else online} stores anchors only; wanted {{positive}} anchor",
+            f"{{positive}} {{}}: {'{}' if where else online} stores anchors only; use {{positive}} anchor",
             config.positive,
             where or config.views,
         )
@@ -204,7 +204,7 @@ def _check_parts(config: TrainConfig, processes: int, device: torch.device) -> N
     parts = processes * config.accumulate
     if config.batch_size % parts or config.batch_size // parts < 2:
         raise TrainingError.naming(
-            "{batch_size} {}: {} processes times {accumulate} {} need a multiple of {}, at least {}",
+            "{batch_size} {}: {} processes times {accumulate} {} require a multiple of {}, at least {}",
             config.batch_size,
             processes,
             config.accumulate,
@@ -213,18 +213,20 @@ def _check_parts(config: TrainConfig, processes: int, device: torch.device) -> N
         )
     if config.accumulate > 1 and compares_samples(config.objective):
         raise TrainingError.naming(
-            "{accumulate} {}: {objective} {} compares the samples of a batch, in parts it would be another objective; "
-            "wanted 1, or more processes",
+            "{accumulate} {}: {objective} {} compares the samples of a batch, and parts would change it; "
+            "wanted 1; use more processes instead",
             config.accumulate,
             config.objective,
         )
     if config.sync_batchnorm and processes > 1 and device.type != "cuda":
-        raise TrainingError.naming("{sync_batchnorm}: PyTorch has it for GPUs only; wanted it off, or {device} cuda")
+        raise TrainingError.naming(
+            "{sync_batchnorm}: PyTorch supports it on GPUs only; turn it off, or use {device} cuda"
+        )
 
 
 def _precision(name: str, device: torch.device) -> str:
     if name == "fp16" and device.type != "cuda":
-        raise TrainingError.naming("{precision} fp16: wanted a GPU; on a CPU bf16 or fp32")
+        raise TrainingError.naming("{precision} fp16: requires a GPU; use bf16 or fp32 on a CPU")
     return pick_precision(name, device)
 
 

@@ -37,7 +37,8 @@ def require_labels(objective: str, setup: Setup) -> tuple[int, ...]:
     """The recipe's labels, ascending. Raises TrainingError if there are none."""
     if not setup.labels:
         raise TrainingError.naming(
-            "{objective} {}: the dataset has no labels; wanted one of a conditional generator", objective
+            "{objective} {}: requires labels, which the dataset lacks; wanted a dataset of a conditional generator",
+            objective,
         )
     return tuple(sorted(set(setup.labels)))
 

@@ -89,7 +89,7 @@ class Autoencoder(Objective):
         super().__init__()
         self.latent_shape = require_latents(self.name, setup)
         if setup.decode is None:
-            raise TrainingError.naming("{objective} {}: has no generator to decode with; wanted {gen}", self.name)
+            raise TrainingError.naming("{objective} {}: requires a generator to decode with; give {gen}", self.name)
         for name, value in {"latent_weight": latent_weight, "pixel_weight": pixel_weight}.items():
             if not 0 <= value < float("inf"):
                 raise TrainingError.naming(f"{{{name}}} {{}}: wanted a number that is not negative", value)
@@ -121,6 +121,6 @@ def _target(anchor: Tensor, decoded: Tensor) -> Tensor:
     if target.shape != decoded.shape:
         found, wanted = "x".join(map(str, decoded.shape[1:])), "x".join(map(str, target.shape[1:]))
         raise TrainingError.naming(
-            "{gen}: its images are {}, the dataset's are {}; wanted the dataset's generator", found, wanted
+            "{gen}: its images are {}, but the dataset's are {}; give the dataset's generator", found, wanted
         )
     return target

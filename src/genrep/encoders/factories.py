@@ -56,7 +56,11 @@ def open_factory(
     assumed = [fact for fact in assumed if {"size": size, "mean": mean, "std": std}[fact] is None]
     guard_convolutions(module).eval()
     _try(name, module, facts.size)
-    said = (f"{', '.join(assumed)}: not told by the factory, so {facts.size} pixels and ImageNet's",) if assumed else ()
+    said = (
+        (f"{', '.join(assumed)}: not given by the factory; assuming {facts.size} pixels and ImageNet's",)
+        if assumed
+        else ()
+    )
     return LoadedEncoder(module=module, facts=facts, path=Path(name), sha256=state_sha256(module, name), notes=said)
 
 

@@ -127,7 +127,7 @@ def _foreign(path: Path, content: object, digest: str, network: str | None, **ov
     found = find_resnet(content, printable(str(path)), network)
     facts = with_overrides(default_facts(found.arch, found.stem), **overrides)
     assumed = [name for name, value in overrides.items() if value is None]
-    said = [f"{', '.join(assumed)}: not in the file, so {facts.size} pixels and ImageNet's"] if assumed else []
+    said = [f"{', '.join(assumed)}: not in the file; assuming {facts.size} pixels and ImageNet's"] if assumed else []
     if network is not None:  # another encoder than the file's others: results and cached features know it by this
         digest = hashlib.sha256(f"{digest}#{found.prefix}".encode()).hexdigest()
         path = Path(f"{path}#{label(found.prefix.rstrip('.')) or '.'}")

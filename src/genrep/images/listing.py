@@ -230,7 +230,7 @@ def read_annotations(base: Path, table: Path, classes: Sequence[str], over: Pass
     try:
         lines = read_bounded(table, LARGEST, DataError, follow=True).decode().splitlines()
     except UnicodeDecodeError as error:
-        raise DataError(f"{where}: no UTF-8 text ({error.reason} at byte {error.start})") from None
+        raise DataError(f"{where}: not UTF-8 text ({error.reason} at byte {error.start})") from None
     for k, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -241,7 +241,7 @@ def read_annotations(base: Path, table: Path, classes: Sequence[str], over: Pass
         if file not in places:
             raise DataError(f"{where}: line {k}: no image {shown(file)} in {printable(str(base))}")
         if places[file] in labels:
-            raise DataError(f"{where}: line {k}: {shown(file)} for the second time")
+            raise DataError(f"{where}: line {k}: {shown(file)} is listed twice")
         labels[places[file]] = numbers[class_name]
     if missing := sorted(set(range(len(classes))) - set(labels.values())):
         raise DataError(

@@ -131,7 +131,7 @@ def load_pair(dataset: str, root: Path | None, *, download: bool = False) -> Pai
             raise DataError.naming("{dataset} {!r}: neither a folder nor one of {}", dataset, one_of(dataset, DATASETS))
         train, test = list_folder_pair(Path(dataset))
     if len(train.classes) < 2:
-        raise DataError.naming("{dataset} {}: one class only ({}); wanted two or more", dataset, train.classes[0])
+        raise DataError.naming("{dataset} {}: only one class ({}); wanted at least two", dataset, train.classes[0])
     return train, test
 
 
@@ -172,7 +172,7 @@ def _of_torchvision(facts: SmallSet, name: str, root: Path, split: str, download
         if download:
             raise DataError(f"dataset {name} under {root}: {' '.join(str(error).split())}") from error
         raise MissingDataset.naming(
-            "dataset {}: not found (or not whole) under {}; {}", name, root, DOWNLOAD
+            "dataset {}: not found, or incomplete, under {}; {}", name, root, DOWNLOAD
         ) from error
     except (OSError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]

@@ -221,9 +221,9 @@ class _Request:
             parts = urlsplit(target)
             host, _ = parts.hostname, parts.port
         except ValueError:
-            raise Refused("it redirects to something that is no address") from None
+            raise Refused("it redirects to something that is not an address") from None
         if not location or parts.scheme not in SCHEMES or not host or not _HOST.fullmatch(parts.netloc):
-            raise Refused(f"it redirects to {shown(target)}, which is no address of a web server")
+            raise Refused(f"it redirects to {shown(target)}, which is not the address of a web server")
         if parts.scheme != "https" and urlsplit(url).scheme == "https":
             raise Refused(f"it redirects from https to {shown(target)}")
         if max(ranks(host), default=0) > self.allowed:
@@ -299,7 +299,7 @@ def judge(error: Exception, watch: Watch) -> Exception:
         return error
     if watch.expired or isinstance(error, TimeoutError):
         return Lost(
-            f"the connection stands still: less than {watch.limits.min_rate:g} bytes/s in {watch.limits.timeout:g} s",
+            f"the connection has stalled: less than {watch.limits.min_rate:g} bytes/s in {watch.limits.timeout:g} s",
             stalled=True,
         )
     if isinstance(error, ssl.SSLCertVerificationError):

@@ -96,18 +96,18 @@ class Checkpoints:
             yield None
             return
         older = self._numbered()[:-1]
-        way = f"copy {older[-1].name} over it" if older else "remove it to begin anew"
+        way = f"copy {older[-1].name} over it" if older else "remove it to start over"
         with _own(self.path, way):
             try:
                 state: dict[str, Any] = read_state(self.path, device)
             except FAULTS as error:
                 if not self.passing:
                     raise
-                note(f"{self.path}: cannot be read ({reason_of(error)}); beginning anew")
+                note(f"{self.path}: cannot be read ({reason_of(error)}); starting over")
                 yield None
                 return
             if (found := state.get("format")) != FORMAT:
-                told = f"of format {shown(found)}, this version's is {FORMAT!r}"
+                told = f"of format {shown(found)}, this version reads {FORMAT!r}"
                 raise ResumeError(f"{self.path}: cannot be read ({told}); {way}")
             refuse_another(self.out, differences(json.loads(self.identity), json.loads(state["identity"])))
             yield state

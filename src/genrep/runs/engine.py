@@ -233,8 +233,8 @@ class Run:
             asked.end()
         if orphaned and self.place.first and not self.finished:
             raise TrainingError.naming(
-                "{out} {}: the launcher of this run's processes has ended; they end after step {}, from "
-                "where the same command goes on",
+                "{out} {}: the launcher of this run's processes has ended; they stop after step {}, "
+                "where the same command resumes",
                 course.out,
                 step,
             )
@@ -306,7 +306,7 @@ class Run:
     def announce(self) -> None:
         """Say that the run goes on, if it does."""
         if self.trainer.step and self.place.first:
-            note(f"going on after step {self.trainer.step} of {-(-self.course.total // self.course.per_step)}")
+            note(f"resuming after step {self.trainer.step} of {-(-self.course.total // self.course.per_step)}")
 
 
 @contextmanager

@@ -131,7 +131,7 @@ def _entry(table: memoryview) -> tuple[str, _Member, int]:
     try:
         name = str(table[46 : 46 + name_length], "utf-8")
     except UnicodeDecodeError:
-        raise Malformed("it is a zip archive with a name that is no text") from None
+        raise Malformed("it is a zip archive with a name that is not text") from None
     size, packed, header = _wide(table[46 + name_length : 46 + name_length + extra_length], size, packed, header)
     return name, _Member(header, size, crc, not (flags & 1 or method or packed != size)), length
 

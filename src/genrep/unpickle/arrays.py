@@ -106,7 +106,7 @@ def _flat(limits: ReadingLimits, content: Any, dtype: Any, shape: Any) -> NDArra
     """The elements in the order of the file and in the byte order of the machine; they may lie in ``content`` still."""
     kind = dtype_of(dtype)
     if not isinstance(shape, tuple) or len(shape) > _DIMENSIONS:
-        raise Malformed("its pickle has an array with a shape that is none")
+        raise Malformed("its pickle has an array with an invalid shape")
     count = math.prod(map(_integer, shape))
     if isinstance(content, str):  # Python 2's strings are bytes
         content = content.encode("latin-1")
@@ -118,7 +118,7 @@ def _flat(limits: ReadingLimits, content: Any, dtype: Any, shape: Any) -> NDArra
     if kind == np.bool_:
         return np.frombuffer(content, np.uint8) != 0
     if kind.kind == "U" and (np.frombuffer(content, f"{kind.str[0]}u4") > _LARGEST_CODE_POINT).any():
-        raise Malformed("its pickle has an array of text that is no Unicode")
+        raise Malformed("its pickle has an array of text that is not Unicode")
     return np.frombuffer(content, kind).astype(kind.newbyteorder("="), copy=False)
 
 
@@ -204,5 +204,5 @@ def _integers(values: Any) -> tuple[int, ...]:
     if not isinstance(values, tuple) or len(values) > _DIMENSIONS:
         raise Malformed(f"it has a tensor with {show(values)} as size")
     if any(type(value) is not int or not 0 <= value < _LARGEST for value in values):
-        raise Malformed("it has a tensor with a size, stride or offset that is none")
+        raise Malformed("it has a tensor with an invalid size, stride or offset")
     return values

@@ -26,7 +26,7 @@ def call(
     if isinstance(function, Opaque):
         return Opaque("<call>", (function, args), kwargs)
     if not isinstance(function, Global):
-        raise Malformed(f"its pickle calls {show(function)}, which is no name")
+        raise Malformed(f"its pickle calls {show(function)}, which is not a name")
     constructor = known.get(_modern(function.name))
     if constructor is None or kwargs:
         return Opaque(function.name, args, kwargs)
@@ -68,7 +68,7 @@ def _dict(limits: ReadingLimits, content: Any = ()) -> dict[Any, Any]:
     made: dict[Any, Any] = {}
     for pair in _sequence(limits, pairs):
         if not isinstance(pair, list | tuple) or len(pair) != 2:
-            raise Malformed("its pickle makes a dictionary of something else than pairs")
+            raise Malformed("its pickle makes a dictionary of something other than pairs")
         check_key(pair[0], limits)
         made[pair[0]] = pair[1]
     return made
@@ -100,7 +100,7 @@ def _bytes(limits: ReadingLimits, content: Any = b"", encoding: Any = None) -> b
 
 def _complex(limits: ReadingLimits, real: Any = 0.0, imaginary: Any = 0.0) -> complex:
     if not isinstance(real, int | float) or not isinstance(imaginary, int | float):
-        raise Malformed("its pickle makes a complex number of something else than numbers")
+        raise Malformed("its pickle makes a complex number of something other than numbers")
     return complex(real, imaginary)
 
 

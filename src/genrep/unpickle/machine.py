@@ -57,7 +57,7 @@ class Machine:
                 elif (step := _STEPS.get(operation)) is not None:
                     step(self)
                 else:
-                    raise Malformed(f"it is no pickle: byte {at} is {operation:#04x}")
+                    raise Malformed(f"it is not a pickle: byte {at} is {operation:#04x}")
             raise Malformed(f"it ends too early, at byte {at}")
         except Malformed:
             raise

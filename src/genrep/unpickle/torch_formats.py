@@ -52,7 +52,7 @@ def read_legacy(data: memoryview, limits: ReadingLimits) -> Any:
     limits.nesting -= 1
     cursor = Cursor(data)
     if Machine(cursor, limits, _KNOWN).run() != MAGIC:
-        raise Malformed("it nests a file that is none of torch's")
+        raise Malformed("it nests a file that is not torch's")
     found = _Legacy(cursor, limits).read()
     limits.nesting += 1
     return found
@@ -77,7 +77,7 @@ class _Legacy:
         found = Machine(self.cursor, self.limits, _KNOWN, self._persistent).run()
         keys = Machine(self.cursor, self.limits, _KNOWN).run()
         if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-            raise Malformed("its list of storages is none")
+            raise Malformed("its list of storages is not a list")
         if sorted(keys) != sorted(self.storages):
             raise Malformed(f"it has the data of {len(keys)} storages for {len(self.storages)} that are used")
         for key in keys:
@@ -102,7 +102,7 @@ class _Legacy:
 def _storage_id(key: Any) -> tuple[Any, str, Any]:
     """Class, name and count of a persistent id ("storage", class, name, device, count)."""
     if not isinstance(key, tuple) or len(key) != 5 or key[0] not in ("storage", b"storage"):
-        raise Malformed("its pickle refers to something that is no storage (a persistent id)")
+        raise Malformed("its pickle refers to something that is not a storage (a persistent id)")
     if not isinstance(key[2], str) or len(key[2]) > 200:
         raise Malformed(f"it has a storage named by {show(key[2])}")
     return key[1], key[2], key[4]
@@ -120,7 +120,7 @@ def _part(storage: Tensor, view: Any) -> Tensor:
     if view is None:
         return storage
     if not isinstance(view, tuple) or len(view) != 3 or not all(type(number) is int for number in view[1:]):
-        raise Malformed("it has a view of a storage that is none")
+        raise Malformed("it has a view of something that is not a storage")
     _, offset, size = view
     if min(offset, size) < 0 or offset + size > storage.numel():
         raise Malformed(f"it has a view that reaches out of its storage of {storage.numel()} numbers")

@@ -179,7 +179,7 @@ def test_not_into_the_dataset_itself(raw: Path, run: Run, tree: Tree, tmp_path: 
 
 
 def test_one_at_a_time(originals: dict[str, Path], run: Run, tmp_path: Path) -> None:
-    with locked_folder(tmp_path / "out"), pytest.raises(ResumeError, match="another process is at work"):
+    with locked_folder(tmp_path / "out"), pytest.raises(ResumeError, match="another process is using"):
         run(originals["raw"], "folder")
 
 

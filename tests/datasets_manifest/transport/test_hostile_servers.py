@@ -154,7 +154,7 @@ def test_stalling_and_dripping(kind: str, script: Script, refused: Callable[...,
     script.answers[SHARD] = answer
     line = refused(limits=Limits(timeout=0.5, retries=1, backoff=0.01))
     assert line.startswith(f"{script.url}: shard-00000.beton: ")
-    assert re.search(r"stands still|ended after|garbled", line), line
+    assert re.search(r"has stalled|ended after|garbled", line), line
 
 
 @pytest.mark.parametrize("kind", ["silence", "endless trailers"])
@@ -166,7 +166,7 @@ def test_a_manifest_that_stalls(kind: str, script: Script, refused: Callable[...
         forever(client, piece, 0.05, script.closing)
 
     script.answers = {"/d/manifest.json": answer}
-    assert "stands still" in refused(limits=Limits(timeout=0.5, retries=1, backoff=0.01))
+    assert "has stalled" in refused(limits=Limits(timeout=0.5, retries=1, backoff=0.01))
 
 
 def test_truncating_at_the_same_place_every_time(script: Script, refused: Callable[..., str]) -> None:

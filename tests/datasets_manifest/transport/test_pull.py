@@ -150,7 +150,7 @@ def test_a_folder_that_holds_something_else_is_refused(
 def test_two_at_a_time_are_refused(small: Path, command: Command, tmp_path: Path) -> None:
     with locked_folder(tmp_path / "out"):
         status, _, err = command("pull", small, "--out", tmp_path / "out")
-    assert (status, "another process is at work" in err) == (1, True)
+    assert (status, "another process is using" in err) == (1, True)
 
 
 def test_the_digest_that_was_asked_for(small: Path, command: Command, tmp_path: Path) -> None:

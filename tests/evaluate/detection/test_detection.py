@@ -60,7 +60,7 @@ def test_an_interrupted_run_ends_as_one_that_was_not(
             evaluate_detection(config(encoder, rectangles, tmp_path / "parts"))
     capsys.readouterr()
     parts = evaluate_detection(config(encoder, rectangles, tmp_path / "parts", workers=3))
-    assert "going on after step 4 of 6" in capsys.readouterr().err
+    assert "resuming after step 4 of 6" in capsys.readouterr().err
     assert lines(parts.folder) == lines(whole.folder)
     assert parts.entry["values"] == whole.entry["values"]
 
@@ -90,10 +90,10 @@ def test_a_damaged_checkpoint_and_force(encoder: Path, rectangles: Path, tmp_pat
     assert [line["step"] for line in lines(first.folder)] == [1]
     assert len(json.loads((tmp_path / "detection.json").read_text())) == 1
     (first.folder / "checkpoint.pt").write_bytes(b"nothing")
-    with pytest.raises(ResumeError, match=r"checkpoint\.pt: cannot be read .*remove it to begin anew"):
+    with pytest.raises(ResumeError, match=r"checkpoint\.pt: cannot be read .*remove it to start over"):
         evaluate_detection(config(encoder, rectangles, tmp_path, **short, force=True))
     write_state(first.folder / "checkpoint.pt", {"trainer": {"step": 1}, "seconds": 1.0})  # as an older version's
-    with pytest.raises(ResumeError, match=r"checkpoint\.pt: cannot be read \(of format None.*remove it to begin anew"):
+    with pytest.raises(ResumeError, match=r"checkpoint\.pt: cannot be read \(of format None.*remove it to start over"):
         evaluate_detection(config(encoder, rectangles, tmp_path, **short, force=True))
 
 

@@ -115,5 +115,5 @@ def test_frozen_norms_stay_as_they_were(encoder: Path, tiny: Preset) -> None:
 
 def test_an_encoder_of_another_stride_is_refused(tiny: Preset) -> None:
     encoder = random_encoder("resnet18", "cifar", 0)
-    with pytest.raises(WeightsError, match="the cifar stem; detection wants a ResNet with the imagenet stem"):
+    with pytest.raises(WeightsError, match="the cifar stem; detection requires a ResNet with the imagenet stem"):
         build_detector(encoder, tiny, num_classes=2, seed=0, generator=torch.Generator())

@@ -283,7 +283,7 @@ def test_a_server_that_drips_is_left(tmp_path, refused, monkeypatch, head, each)
     monkeypatch.setattr(transfer, "LIMITS", Limits(timeout=0.3, retries=4, backoff=0.005))
     listener, url = drip(head, each, 0.02)
     line = refused(download, url, tmp_path / "net.pkl")
-    assert "stands still: less than 4096 bytes/s in 0.3 s" in line
+    assert "has stalled: less than 4096 bytes/s in 0.3 s" in line
     listener.close()
 
 

@@ -140,7 +140,7 @@ def test_data_that_is_gone_or_another_now_is_said(work) -> None:
     )
     result = report(work, row(other), row(gone))
     assert result.notes == (
-        "other: dataset gaussian-0.2-10000 is another one now: its views are not known",
+        "other: dataset gaussian-0.2-10000 has been replaced by another one: its views are not known",
         "gone: dataset set is not there: its views are not known",
     )
     assert all(note in result.markdown.read_text() for note in result.notes)

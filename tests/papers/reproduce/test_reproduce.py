@@ -34,7 +34,7 @@ def test_a_chain_through_a_stop_to_a_report(root: Path, tmp_path: Path, capsys: 
     )
     assert process.stderr is not None
     for line in process.stderr:
-        if line.startswith("runs/") and ": begun" in line:
+        if line.startswith("runs/") and ": started" in line:
             process.send_signal(signal.SIGTERM)
     process.stderr.close()
     assert process.wait() == 143
@@ -93,7 +93,7 @@ def test_a_failure_is_said_and_the_rest_is_reported(
     captured = capsys.readouterr()
     errors = [line for line in captured.err.splitlines() if line.startswith("Error: ")]
     assert len(errors) == 3 and errors[0].startswith(f"Error: {data.folder}: ended with status 1: ")
-    assert f"not begun: {data.folder} failed" in errors[1]
+    assert f"not started: {data.folder} failed" in errors[1]
     assert "report: " in captured.out
     page = (out / "genrep-table1-tiny/report.md").read_text()
     assert "| random initialisation |" in page and "No results yet: real images, SimCLR; no latent views; " in page
@@ -109,7 +109,7 @@ def test_a_failure_is_said_and_the_rest_is_reported(
             2,
             "--rows 'gaus': genrep-table1 at this scale has real, none, gauss-only",
         ),
-        (["genrep-table1", "--seeds", "1,1"], 2, "--seed 1,1: wanted different numbers"),
+        (["genrep-table1", "--seeds", "1,1"], 2, "--seed 1,1: wanted one or more different numbers"),
         (["genrep-table1", "--seeds", "one"], 2, "wanted numbers like 0 or 0,1,2"),
         (["genrep-table1", "--weights", "bigbigan"], 2, "wanted GENERATOR=FILE"),
         (
@@ -134,7 +134,7 @@ def test_a_failure_is_said_and_the_rest_is_reported(
         (
             ["genrep-table1", "--scale", "tiny", "--device", "cpu"],
             1,
-            "genrep-table1 wants real images: give the folder",
+            "genrep-table1 requires real images; give the folder",
         ),
     ],
 )
@@ -154,7 +154,7 @@ def test_a_file_in_the_place_of_the_folder_is_named_before_anything_runs(
     (tmp_path / "file").touch()
     for more in ([], ["--dry-run"]):
         assert invoke(command, ["hl-table1", "--device", "cpu", "--out", str(tmp_path / place), *more]) == 2
-        assert f"--out {tmp_path / place}: {tmp_path / 'file'} is no folder" in capsys.readouterr().err
+        assert f"--out {tmp_path / place}: {tmp_path / 'file'} is not a folder" in capsys.readouterr().err
 
 
 def test_a_table_without_real_images_needs_no_root(tmp_path: Path, capsys: Captured) -> None:
@@ -172,7 +172,7 @@ def test_before_anything_ran_a_plan_has_rough_times(tmp_path: Path, capsys: Capt
     shown = capsys.readouterr().out
     (run_,) = [line for line in shown.splitlines() if " runs/simclr-real-fashion_mnist-anchor-s0-" in line]
     assert run_.endswith("  about 5 min  134.4 MB") and " to do: about " in shown and " of unknown time;" in shown
-    assert "Those with about were measured on another machine" in shown
+    assert "Times told as 'about' were measured on another machine" in shown
 
 
 @pytest.mark.parametrize(

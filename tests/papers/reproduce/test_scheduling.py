@@ -62,7 +62,7 @@ def test_a_failure_fails_what_needs_it_and_nothing_else(stub: Make, slots: Make,
     outcome = Scheduler(tmp_path, slots(1), {}, said.append).run([last, good])
     assert list(outcome.failed) == [bad.folder, after.folder, last.folder]
     assert outcome.failed[bad.folder].startswith("ended with status 3: tool: no such file (log: ")
-    assert outcome.failed[last.folder] == f"not begun: {after.folder} failed"
+    assert outcome.failed[last.folder] == f"not started: {after.folder} failed"
     assert [task.label for task in outcome.done] == ["good"] and begun(tmp_path) == ["good"]
     assert not read_record(record_path(tmp_path, bad))["finished"]
 
@@ -155,7 +155,7 @@ def test_another_runs_task_is_waited_for_and_its_result_taken(
         holder.__exit__(None, None, None)
 
     outcome = Scheduler(tmp_path, slots(1), {}, say).run([task])
-    assert said == [f"{task.folder}: another run is at it; waiting"]
+    assert said == [f"{task.folder}: another process is working on it; waiting"]
     assert [one.label for one in outcome.done] == ["shared"] and not (tmp_path / "begun").exists()
 
 
@@ -166,7 +166,7 @@ def test_a_process_holds_its_task_even_when_its_scheduler_is_gone(stub: Make, sl
     scheduler._start()
     (one,) = scheduler.running
     one.held.close()  # what the end of the scheduler's process does
-    with pytest.raises(Exception, match="another process is at work"), locked_folder(tmp_path / "tasks" / task.id):
+    with pytest.raises(Exception, match="another process is using"), locked_folder(tmp_path / "tasks" / task.id):
         pass
     one.process.kill()
     one.process.wait()

@@ -52,7 +52,7 @@ def test_the_page_has_the_plots(co2: bool, tmp_path: Path, stub_figure3: Callabl
     assert invoke(command, ["hl-fig3", "--scale", "tiny", "--out", str(out), "--device", "cpu"]) == 0
     page = (out / "hl-fig3-tiny/report.md").read_text()
     assert "bigbigan, 4 x cuda, 8 workers a file loader, an epoch of 126,789 pairs" in page
-    assert ("by the electricity of USA, for 20 epochs" in page) == co2 and ("it wants codecarbon" in page) != co2
+    assert ("by the electricity of USA, for 20 epochs" in page) == co2 and ("that requires codecarbon" in page) != co2
     assert "| this project's loader | 256 | 2,000 | 40.0 |" in page and "lines" in page
     assert ("CO2 (g/s)" in page) == co2
     picture = (out / "hl-fig3-tiny/report-timing.png").read_bytes()

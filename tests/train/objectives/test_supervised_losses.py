@@ -111,17 +111,17 @@ def test_the_generator_must_make_images_of_the_datasets_size(
     setup: MakeSetup, images: Any, batch: MakeBatch, tiny_encoder: nn.Module
 ) -> None:
     autoencoder = build_objective("autoencoder", setup(decode=lambda z, y: torch.zeros(len(z), 3, 8, 8)))
-    with pytest.raises(TrainingError, match=r"^gen: its images are 3x8x8, the dataset's are 3x4x4"):
+    with pytest.raises(TrainingError, match=r"^gen: its images are 3x8x8, but the dataset's are 3x4x4"):
         autoencoder.loss(tiny_encoder, images(1, 2), batch(2), 0)
 
 
 @pytest.mark.parametrize(
     ("name", "lacks", "says"),
     [
-        ("classifier", {"labels": ()}, "classifier: the dataset has no labels"),
-        ("supcon", {"labels": ()}, "supcon: the dataset has no labels"),
+        ("classifier", {"labels": ()}, "classifier: requires labels"),
+        ("supcon", {"labels": ()}, "supcon: requires labels"),
         ("inverter", {"latent_shape": None}, "inverter: the dataset stores no latents"),
-        ("autoencoder", {"decode": None}, "autoencoder: has no generator"),
+        ("autoencoder", {"decode": None}, "autoencoder: requires a generator"),
     ],
 )
 def test_what_a_dataset_lacks_is_said_at_once(setup: MakeSetup, name: str, lacks: dict[str, Any], says: str) -> None:

@@ -112,7 +112,7 @@ def test_a_folder_with_another_run_is_refused_naming_what_differs(config, real_f
     with pytest.raises(ResumeError, match=r"holds another run \(data '"):
         fit_filter(config(images=16))
     (config().out / "checkpoint.pt").write_bytes(b"hello")
-    with pytest.raises(ResumeError, match=r"checkpoint\.pt: cannot be read .*remove it to begin anew"):
+    with pytest.raises(ResumeError, match=r"checkpoint\.pt: cannot be read .*remove it to start over"):
         fit_filter(config(images=16))
 
 

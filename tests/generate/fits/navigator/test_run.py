@@ -86,7 +86,7 @@ def test_a_folder_with_another_run_is_refused_naming_what_differs(config):
     with pytest.raises(ResumeError, match=r"holds another run \(lr_f 0\.001 there, 0\.1 asked for, max_distance None"):
         fit_navigator(config(samples=4, lr_f=0.1, max_distance=2.0))
     (config().out / "checkpoint.pt").write_bytes(b"hello")
-    with pytest.raises(ResumeError, match=r"checkpoint\.pt: cannot be read .*remove it to begin anew"):
+    with pytest.raises(ResumeError, match=r"checkpoint\.pt: cannot be read .*remove it to start over"):
         fit_navigator(config(samples=4))
 
 

@@ -144,7 +144,7 @@ def test_a_checkpoint_of_an_older_version_is_one_line(config):
     state = torch.load(path, weights_only=True)
     torch.save({name: value for name, value in state.items() if name != "format"}, path)
     with pytest.raises(
-        ResumeError, match=r"checkpoint\.pt: cannot be read \(of format None, .*; remove it to begin anew"
+        ResumeError, match=r"checkpoint\.pt: cannot be read \(of format None, .*; remove it to start over"
     ):
         fit_steer(config())
 
@@ -198,14 +198,14 @@ def test_a_resumed_run_refuses_other_settings_and_names_them(config):
 def test_a_damaged_checkpoint_is_one_line(config):
     fit_steer(config())
     (config().out / "checkpoint.pt").write_bytes(b"PK\x03\x04 cut off")
-    with pytest.raises(ResumeError, match=r"checkpoint\.pt: cannot be read .*remove it to begin anew"):
+    with pytest.raises(ResumeError, match=r"checkpoint\.pt: cannot be read .*remove it to start over"):
         fit_steer(config())
 
 
 def test_a_folder_at_work_is_not_shared(config):
     from genrep.files import locked_folder
 
-    with locked_folder(config().out), pytest.raises(ResumeError, match="another process is at work"):
+    with locked_folder(config().out), pytest.raises(ResumeError, match="another process is using"):
         fit_steer(config())
 
 
