@@ -112,7 +112,7 @@ def decode_jpeg(data: NDArray[np.uint8], shape: Sequence[int]) -> NDArray[np.uin
 
     content = data.tobytes()
     if EXIF.search(content):  # Pillow would parse it, and warn; no encoder of ours writes it
-        raise ValueError("carries EXIF data, which no dataset has")
+        raise ValueError("carries EXIF data, which a dataset must not hold")
     check_jpeg(content, shape[0], shape[1])
     try:
         # Not Image.open: it would also try what merely begins like a JPEG, and other formats.

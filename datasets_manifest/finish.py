@@ -148,7 +148,7 @@ def finish(folder: Path, *, known: Manifest | None = None, facts: Mapping[str, A
 def read_plan(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """A build's ``recipe.json`` and ``build.json``. Raises ManifestError if they are not what a build writes."""
     if not folder.is_dir():
-        raise DatasetError(f"{folder}: no such folder; wanted that of a build")
+        raise DatasetError(f"{folder}: no such folder; wanted the folder of a build")
     path = folder / RECIPE_NAME
     recipe = want_object(
         read_json(path, MAX_BYTES), str(path), frozenset({"num_pairs", "pairs_per_shard", "seed"}), open_ended=True

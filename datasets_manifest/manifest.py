@@ -175,11 +175,11 @@ def read_manifest(folder: Path | str) -> Manifest:
 def _why_missing(folder: Path) -> str:
     where = printable(str(folder))
     if not os.path.lexists(folder):
-        return f"{where}: no such folder; wanted that of a dataset"
+        return f"{where}: no such folder; wanted a dataset folder"
     if not folder.is_dir():
-        return f"{where}: not a folder; wanted that of a dataset"
+        return f"{where}: not a folder; wanted a dataset folder"
     if (folder / "recipe.json").exists():
-        return f"{where}/{MANIFEST_NAME}: missing: the build has not finished; its command goes on where it stopped"
+        return f"{where}/{MANIFEST_NAME}: missing: the build has not finished; run its command again to resume it"
     return f"{where}/{MANIFEST_NAME}: missing: not a dataset folder"
 
 

@@ -178,7 +178,7 @@ def _check_shards(value: Any, recipe: dict[str, Any], where: str) -> None:
         check_shard(shard, place)
         name, first, count = shard["name"], shard["first_index"], shard["count"]
         if name in names:
-            raise ManifestError(f"{place}: {name} stands twice")
+            raise ManifestError(f"{place}: {name} appears twice")
         if name != shard_name(k):
             raise ManifestError(f"{place}: name is {name}, wanted {shard_name(k)}")
         if first != following:

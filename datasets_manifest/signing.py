@@ -62,7 +62,7 @@ def new_key(path: Path, password: str | None = None) -> NewKey:
     minisign = _library()
     public = path.with_name(path.name + ".pub")
     if (path.parent / MANIFEST_NAME).exists():
-        raise DatasetError.naming("{new_key} {}: lies in a dataset folder, which is to be published", path)
+        raise DatasetError.naming("{new_key} {}: is in a dataset folder, which is meant to be published", path)
     if os.path.lexists(path):
         raise DatasetError.naming("{new_key} {}: exists; wanted a new FILE", path)
     if os.path.lexists(public):
@@ -141,7 +141,7 @@ def read_public_key(text: str | Path) -> PublicKey:
             return minisign.PublicKey.from_base64(text)
         return minisign.PublicKey.from_bytes(read_bounded(path, MAX_TEXT_BYTES))
     except minisign.Error as error:
-        raise DatasetError(f"{shown(str(text), 100)}: no public key of minisign: {error}") from None
+        raise DatasetError(f"{shown(str(text), 100)}: not a minisign public key: {error}") from None
 
 
 def _library() -> Any:
@@ -168,7 +168,9 @@ def _secret_key(path: Path, ask: Callable[[], str] | None) -> SecretKey:
                 raise DatasetError.naming("{key} {}: protected by a password", path)
             secret.decrypt(ask())
     except minisign.Error as error:
-        raise DatasetError.naming("{key} {}: no secret key of minisign, or not opened: {}", path, error) from None
+        raise DatasetError.naming(
+            "{key} {}: not a minisign secret key, or it cannot be opened: {}", path, error
+        ) from None
     return secret
 
 
@@ -177,7 +179,7 @@ def _signature(path: Path) -> Signature:
     try:
         return minisign.Signature.from_bytes(read_bounded(path, MAX_TEXT_BYTES))
     except minisign.Error as error:
-        raise DatasetError(f"{path}: no signature of minisign: {error}") from None
+        raise DatasetError(f"{path}: not a minisign signature: {error}") from None
 
 
 def _same_key(signature: Signature, public: PublicKey) -> bool:

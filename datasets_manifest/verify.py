@@ -227,7 +227,7 @@ def strays(folder: Path, manifest: Manifest) -> Iterator[str]:
     for name, regular in listed:
         reason = None if name in known else _fault(name, regular)
         if reason is None and (other := spelled.setdefault(name.casefold(), name)) != name:
-            reason = f"differs from {printable(other)} in case only: one file on some systems"
+            reason = f"differs from {printable(other)} only in case: the two are one file on some systems"
         if reason is not None:
             yield f"{printable(name)}: {reason}"
 
@@ -254,7 +254,7 @@ def _fault(name: str, regular: bool) -> str | None:
     if regular and is_clutter(name):
         return None
     if name.startswith("."):
-        return "hidden or temporary, does not belong into a finished dataset"
+        return "hidden or temporary, does not belong in a finished dataset"
     if not regular:
         return "a folder, link or device, wanted regular files only"
     if suffix not in SUFFIXES:

@@ -61,7 +61,9 @@ def card_command(**values: Any) -> None:
         say(config.folder / name)
     if report.kept:
         raise DatasetError.naming(
-            "{}: {}: edited, or not written by this command; {force} replaces", config.folder, " and ".join(report.kept)
+            "{}: {}: edited, or not written by this command; {force} overwrites",
+            config.folder,
+            " and ".join(report.kept),
         )
 
 
@@ -87,17 +89,17 @@ def sign_command(folder: Path | None, key: Path | None, new_key: Path | None, pa
 
     if new_key is not None:
         if folder is not None or key is not None:
-            raise click.UsageError(f"--new-key {new_key}: goes without DIR and --key")
+            raise click.UsageError(f"--new-key {new_key}: cannot be combined with DIR or --key")
         chosen = _ask("New password: ", confirm=True) if password else None
         if chosen == "":
-            raise click.UsageError("--password: wanted one that is not empty")
+            raise click.UsageError("--password: wanted a password that is not empty")
         made = signing.new_key(new_key, chosen)
         say(f"{made.secret}: secret, keep it\n{made.public}: public\n{made.text}")
         return
     if folder is None or key is None:
         raise click.UsageError("wanted DIR and --key FILE, or --new-key FILE")
     if password:
-        raise click.UsageError("--password: goes with --new-key; that of a protected key is asked for")
+        raise click.UsageError("--password: requires --new-key; the password of a protected key is asked for")
     config = signing.SignConfig(folder=folder, key=key, force=force)
     public = signing.sign(config, lambda: _ask(f"Password of {key}: "))
     say(f"{folder / signing.SIGNATURE_NAME}: signed by {public}")

@@ -109,7 +109,9 @@ def _claim(out: Path, state: dict[str, Any], name: str) -> bool:
     if present is None:
         entries = [name for name in os.listdir(out) if not is_clutter(name)]
         if any(not (name.startswith(".") and name.endswith(".tmp")) for name in entries):
-            raise ResumeError.naming("{out} {}: not empty, and no export of this program ({} is missing)", out, name)
+            raise ResumeError.naming(
+                "{out} {}: is neither empty nor an export of this program ({} is missing)", out, name
+            )
         write_json(path, {**state, "complete": False})
         return False
     found = read_json(present, MAX_STATE_BYTES)

@@ -100,7 +100,7 @@ def _jpeg(beton: Beton, i: int, name: str) -> bytes:
         except Exception:  # Pillow's parsers raise nearly anything on hostile bytes
             found = None
     if found != (height, width, "RGB"):
-        raise beton.fault(f"sample {i}: {name} is no plain JPEG of {height} x {width} RGB")
+        raise beton.fault(f"sample {i}: {name} is not a plain JPEG of {height} x {width} RGB")
     return data
 
 

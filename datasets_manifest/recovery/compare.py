@@ -97,7 +97,7 @@ class Comparison:
                 yield f"shards   {counts[level]} of {len(self.shards)}: {WORDS[level]}"
         for place, count in zip(("A", "B"), self.only):
             if count:
-                yield f"shards   {count} in {place} alone"
+                yield f"shards   {count} only in {place}"
         yield "same" if self.same_bytes else "different"
 
     def to_json(self) -> dict[str, Any]:

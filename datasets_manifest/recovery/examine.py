@@ -103,7 +103,7 @@ def compare_sample(config: SampleConfig) -> SampleReport:
 def _draw(shards: list[Shard], count: int, seed: int) -> list[int]:
     """``count`` indices of the pairs of these shards, ascending."""
     if not shards:
-        raise DatasetError("no shard is here to take pairs from")
+        raise DatasetError("there are no shards here to take pairs from")
     ends = np.cumsum([shard.count for shard in shards])
     chosen: set[int] = set()
     draws = 0
@@ -174,7 +174,7 @@ class ExamineConfig:
     def __post_init__(self) -> None:
         """What goes together. Raises ConfigError."""
         if self.regenerate and self.level != "full":
-            raise ConfigError.naming("{regenerate} {}: goes with {level} full", self.regenerate)
+            raise ConfigError.naming("{regenerate} {}: requires {level} full", self.regenerate)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,7 +218,7 @@ class Examination:
         if self.sample is not None:
             yield f"made again {self.sample}"
         if self.remarks:
-            yield f"remark: {printable(', '.join(self.remarks))}: left by a file manager, no part of the dataset"
+            yield f"remark: {printable(', '.join(self.remarks))}: left by a file manager, not part of the dataset"
         manifest = read_manifest(folder)
         shards = [shard for shard in manifest.shards if not partial or (folder / shard.name).exists()]
         pairs, size = sum(shard.count for shard in shards), sum(shard.bytes for shard in shards)

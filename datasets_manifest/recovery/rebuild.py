@@ -105,7 +105,7 @@ def _found(out: Path, given: Manifest) -> list[Shard]:
         )
     if faults := _faults(out, manifest, manifest.shards):
         raise DatasetError.naming(
-            "{out} {}: was finished, but {} ({} of {} shards); genrep-manifest repair brings them back",
+            "{out} {}: was finished, but {} ({} of {} shards); genrep-manifest repair restores them",
             out,
             faults[0],
             len(faults),
@@ -121,7 +121,7 @@ def _made(config: RebuildConfig, given: Manifest) -> list[Shard]:
     made = list(done_shards(config.out, given.recipe))
     if len(made) != len(given.shards):
         raise DatasetError.naming(
-            "{out} {}: {} of {} shards are left of those just made", config.out, len(made), len(given.shards)
+            "{out} {}: only {} of the {} shards just made are left", config.out, len(made), len(given.shards)
         )
     if faults := _faults(config.out, given, [shard for shard in made if shard.name not in kept]):
         raise DatasetError.naming("{out} {}: just made, but {}; the same command makes it again", config.out, faults[0])

@@ -82,9 +82,9 @@ class RepairReport:
         for name in self.repaired:
             yield f"{name}: repaired"
         for name in self.accepted:
-            yield f"{name}: {WORDS[FINGERPRINTS]}; taken, and the manifest's digest is now {self.digest}"
+            yield f"{name}: {WORDS[FINGERPRINTS]}; accepted, and the manifest's digest is now {self.digest}"
         for name in self.records:
-            yield f"{name}: written again"
+            yield f"{name}: rewritten"
         yield from self.left
         if not (self.bad or self.records or self.left):
             yield f"{self.folder}: nothing to repair"
@@ -228,13 +228,13 @@ def _why_not(wanted: Shard, made: Shard, config: RepairConfig) -> str | None:
     if found.level == FINGERPRINTS and config.accept_fingerprints:
         return None
     if found.level == BYTES:
-        return "made again to the same sha256, but what the manifest says of it is not so"
+        return "rebuilt to the same sha256, but the manifest describes it wrongly"
     hints = {
-        FINGERPRINTS: "; --accept-fingerprints takes it, --from fetches the same bytes",
+        FINGERPRINTS: "; --accept-fingerprints accepts it, --from fetches the same bytes",
         LATENTS: "; --from fetches the same bytes",
     }
     said = found.reason or f"{WORDS[found.level]}, but other bytes"
-    return f"made again it has {said} (there {_making(wanted)}; here {_making(made)}){hints.get(found.level, '')}"
+    return f"rebuilt, it has {said} (there {_making(wanted)}; here {_making(made)}){hints.get(found.level, '')}"
 
 
 def _making(shard: Shard) -> str:

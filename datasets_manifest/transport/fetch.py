@@ -56,7 +56,7 @@ def fetch_shards(
     manifest = manifest or read_manifest(folder)
     known = {shard.name: shard for shard in manifest.shards}
     if unknown := [name for name in names if name not in known]:
-        raise DatasetError(f"{folder}: {unknown[0]} is none of its {len(known)} shards")
+        raise DatasetError(f"{folder}: {unknown[0]} is not one of its {len(known)} shards")
     stop = Stop()
     try:
         place = store_of(source, limits or Limits(), stop)
@@ -84,7 +84,7 @@ class Fetch:
             self.hidden.mkdir(exist_ok=True)
         if self.hidden.is_symlink() or any(path.is_symlink() or not path.is_file() for path in self.hidden.iterdir()):
             raise ResumeError.naming(
-                "{out} {}: {} there is not of a pull: a link or a folder; remove it", folder, HIDDEN
+                "{out} {}: {} there was not left by a pull: it is a link or a folder; remove it", folder, HIDDEN
             )
 
     def run(self, shards: Sequence[Shard], jobs: int) -> None:
@@ -93,7 +93,7 @@ class Fetch:
         here = sum(self._part_size(shard) for shard in shards)
         if coming - here > (free := shutil.disk_usage(self.folder).free):
             raise DatasetError.naming(
-                "{out} {}: {} bytes are to come, the disk has {} left", self.folder, coming - here, free
+                "{out} {}: {} bytes are still to fetch, the disk has {} left", self.folder, coming - here, free
             )
         total = sum(shard.bytes for shard in shards)
         with Progress(total, "byte", "fetching", initial=here) as self._progress, ThreadPoolExecutor(jobs) as threads:

@@ -68,15 +68,15 @@ def check_advice(manifest: Manifest, num_files: int) -> list[str]:
     largest = max(shard.bytes for shard in manifest.shards)
     if largest > MAX_FILE_BYTES:
         raise DatasetError.naming(
-            "hf://: a shard of {} bytes, the Hub takes {} a file; {}", largest, MAX_FILE_BYTES, OTHER_SIZE
+            "hf://: a shard of {} bytes, the Hub takes {} per file; {}", largest, MAX_FILE_BYTES, OTHER_SIZE
         )
     if num_files > MAX_FILES:
         raise DatasetError.naming(
-            "hf://: {} files, the Hub takes {} a repository; {}", num_files, MAX_FILES, OTHER_SIZE
+            "hf://: {} files, the Hub takes {} per repository; {}", num_files, MAX_FILES, OTHER_SIZE
         )
     if num_files > MAX_FILES_PER_FOLDER:
         raise DatasetError.naming(
-            "hf://: {} files, the Hub takes {} a folder; {}", num_files, MAX_FILES_PER_FOLDER, OTHER_SIZE
+            "hf://: {} files, the Hub takes {} per folder; {}", num_files, MAX_FILES_PER_FOLDER, OTHER_SIZE
         )
     if largest > GOOD_FILE_BYTES:
         return [f"a shard of {largest} bytes: the Hub advises at most {GOOD_FILE_BYTES}"]
@@ -132,7 +132,7 @@ def _asked(call: Any) -> Any:
 def _make_repository(api: Any, place: HubPlace) -> None:
     if not api.repo_exists(place.repository, repo_type="dataset"):
         api.create_repo(place.repository, repo_type="dataset", private=True, exist_ok=True)
-        note(f"{place.repository}: made, private; its page on the Hub makes it public")
+        note(f"{place.repository}: created as private; its page on the Hub can make it public")
 
 
 def _listed(api: Any, place: HubPlace) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def _refuse_other(folder: Path, there: dict[str, Any], sha256: dict[str, str], u
         ours = name in sha256 or name.startswith("shard-") or name == MANIFEST_NAME
         if ours and not ((folder / name).is_file() and _is_same(folder / name, entry, sha256.get(name))):
             raise ResumeError(
-                f"{shown(url)}: another dataset is there: its {one_line(name)} is another; remove it there first"
+                f"{shown(url)}: another dataset is there: its {one_line(name)} differs; remove it there first"
             )
 
 

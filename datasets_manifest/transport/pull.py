@@ -55,7 +55,7 @@ def resolve(text: str, digest: str | None = None) -> Wanted:
 def _published(entry: catalogue.Entry, digest: str | None) -> Wanted:
     if not entry.urls:
         hint = f"; {entry.command} makes it" if entry.command else ""
-        raise DatasetError(f"{entry.name}: published nowhere yet{hint}")
+        raise DatasetError(f"{entry.name}: not published yet{hint}")
     if digest and entry.digest and entry.digest != digest:
         raise DatasetError.naming("{digest} {}: {} is published with {}", digest, entry.name, entry.digest)
     return Wanted(urls=tuple(entry.urls), id=entry.id, digest=digest or entry.digest)
@@ -227,7 +227,7 @@ def _read_whole(source: Store, name: str, limit: int, limits: Limits, stop: Stop
         finally:
             answer.close()
         if len(data) > limit:
-            raise Refused(f"more than {limit} bytes, wanted at most that")
+            raise Refused(f"more than the limit of {limit} bytes")
         if answer.total is not None and len(data) < answer.total:
             raise Lost(f"the connection ended after {len(data)} of {answer.total} bytes")
         return bytes(data)
@@ -240,7 +240,9 @@ def _chosen(manifest: Manifest, numbers: Sequence[int] | None) -> list[Shard]:
         return manifest.shards
     if not numbers or max(numbers) >= len(manifest.shards):
         found = max(numbers, default=None)
-        raise DatasetError.naming("{shards}: {} asked for, the dataset has 0 to {}", found, len(manifest.shards) - 1)
+        raise DatasetError.naming(
+            "{shards}: {} was asked for, the dataset has 0 to {}", found, len(manifest.shards) - 1
+        )
     return [manifest.shards[number] for number in numbers]
 
 
@@ -255,7 +257,7 @@ def _refuse_other(folder: Path, manifest: Manifest) -> None:
     recipe = folder / "recipe.json"
     with suppress(ManifestError):
         if digest_json(read_json(recipe, MAX_EXTRA_BYTES)) != manifest.id:
-            raise ResumeError.naming("{out} {}: {} there is another dataset's", folder, recipe.name)
+            raise ResumeError.naming("{out} {}: {} there belongs to another dataset", folder, recipe.name)
     known = {MANIFEST_NAME, HIDDEN, *EXTRAS}
     known |= {name for shard in manifest.shards for name in (shard.name, shard.record_name)}
     for path in folder.iterdir():
@@ -263,7 +265,7 @@ def _refuse_other(folder: Path, manifest: Manifest) -> None:
             continue
         if path.name not in known and not (path.name.startswith(".") and path.name.endswith(".tmp")):
             raise ResumeError.naming(
-                "{out} {}: {} there is no part of this dataset; wanted a new folder", folder, printable(path.name)
+                "{out} {}: {} there is not part of this dataset; wanted a new folder", folder, printable(path.name)
             )
 
 

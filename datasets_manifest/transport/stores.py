@@ -71,7 +71,7 @@ def store_of(text: str, limits: Limits, stop: Stop) -> Store:
     if scheme in ("", "file"):
         folder = local_path(text)
         if not folder.exists():
-            raise DatasetError(f"{shown(text)}: no such folder; wanted that of a dataset")
+            raise DatasetError(f"{shown(text)}: no such folder; wanted a dataset folder")
         return FolderStore(folder)
     text = text.removesuffix(f"/{MANIFEST_NAME}")
     if scheme in SCHEMES:
@@ -194,7 +194,7 @@ class S3Answer(StoreAnswer):
         answer = asked(lambda: self.system.call_s3("get_object", **wanted))
         self.body = answer["Body"]
         if ranged and not str(answer.get("ContentRange")).startswith(f"bytes {self.place}-"):
-            raise RangeRefused("another part came than was asked for")
+            raise RangeRefused("the server sent another part than was requested")
 
     def close(self) -> None:
         """Let go of the connection, if it is not at its end."""
@@ -222,7 +222,7 @@ def open_store(text: str) -> tuple[Any, str]:
         ) from None
     except Exception as error:
         raise DatasetError(
-            f"{shown(text)}: no place that can be opened ({one_line(str(error))}); "
+            f"{shown(text)}: cannot be opened ({one_line(str(error))}); "
             "wanted a folder, http(s)://, hf://datasets/ORG/NAME, s3://, gs:// or another that fsspec knows"
         ) from None
     system.invalidate_cache()

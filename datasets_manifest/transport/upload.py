@@ -133,7 +133,7 @@ class MultipartUpload:
         try:
             return self._ask(method, **self.target, UploadId=self.id, **options)
         except Missing:
-            raise Lost("the upload was ended by somebody else") from None
+            raise Lost("somebody else ended the upload") from None
 
     def _ask(self, method: str, **options: Any) -> Any:
         return asked(lambda: self.system.call_s3(method, **options))
@@ -219,7 +219,7 @@ class _Push:
         return found if isinstance(found, dict) else {paths[0]: found}
 
     def _other(self, name: str) -> ResumeError:
-        return ResumeError(f"{self.where}: another dataset is there: its {one_line(name)} is another; remove it first")
+        return ResumeError(f"{self.where}: another dataset is there: its {one_line(name)} differs; remove it first")
 
     def shard(self, shard: Shard) -> None:
         """Send a shard, then its record."""

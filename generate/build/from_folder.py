@@ -135,7 +135,7 @@ def _files(config: FolderConfig, processes: int) -> _Images:
     _tell(unreadable, config)
     keep = np.flatnonzero(census.readable)
     if not len(keep):
-        raise DataError(f"{listing.base}: not one of {len(listing.names)} images can be read")
+        raise DataError(f"{listing.base}: none of the {len(listing.names)} images can be read")
     shapes = _stored_shapes(census.shapes[keep], config, listing.base)
     fitting = Fitting(shape=tuple(shapes[0].tolist()), crop=config.crop, shorter_side=config.shorter_side)
     names = [listing.names[i] for i in keep]

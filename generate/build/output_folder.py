@@ -80,7 +80,7 @@ def refuse_strangers(folder: Path) -> None:
     others = [name for name in others if not name.endswith(".tmp")]  # of another part that claims the folder now
     if others:
         raise ResumeError.naming(
-            "{out} {}: not empty and no dataset of genrep (found {}); give an empty folder", folder, others[0]
+            "{out} {}: is neither empty nor a genrep dataset (found {}); give an empty folder", folder, others[0]
         )
 
 

@@ -159,8 +159,8 @@ def _require_whole(job: Job, manifest: Manifest) -> None:
     gone = [shard.name for shard in manifest.shards if shard.name not in there]
     if gone:
         raise DatasetError.naming(
-            "{out} {}: was finished, but {} is missing or cut ({} of {} shards); genrep-manifest "
-            "repair brings them back",
+            "{out} {}: was finished, but {} is missing or truncated ({} of {} shards); "
+            "genrep-manifest repair restores them",
             job.out,
             gone[0],
             len(gone),
@@ -218,4 +218,4 @@ class _BatchSizeTeller:
     def __call__(self, batch_size: int) -> None:
         if self.smallest is not None and batch_size < self.smallest:
             self.smallest = batch_size
-            note(f"--batch-size auto: {batch_size} images at a time fit the memory of {self.device}")
+            note(f"--batch-size auto: {batch_size} images at a time fit in the memory of {self.device}")

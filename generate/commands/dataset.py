@@ -80,13 +80,12 @@ def show_build(report: BuildReport, unit: str = "pair") -> None:
     manifest = report.manifest
     if manifest is None:
         say(
-            f"shards         {report.done_shards} of {report.num_shards} done; the rest is of other parts or "
-            f"processes, "
-            "and the last to finish writes the manifest"
+            f"shards         {report.done_shards} of {report.num_shards} done; the others belong to other parts or "
+            "processes, and the last to finish writes the manifest"
         )
         return
     size = manifest.num_bytes
-    found = "" if report.built_pairs else ", found complete: nothing to do"
+    found = "" if report.built_pairs else ", already complete: nothing to do"
     say(f"{unit + 's':15}{manifest.num_pairs} in {len(manifest.shards)} shards{found}")
     say(f"bytes          {size} ({size / manifest.num_pairs:.0f} per {unit})")
     say(f"contact sheet  {report.sheet}")

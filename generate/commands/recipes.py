@@ -54,7 +54,7 @@ def list_recipes() -> None:
     for name in known_recipes():
         recipe = load_recipe(name)
         where = "ship with the package" if str(recipe.weights).startswith("package:") else "are downloaded"
-        weights = "by --weights FILE" if recipe.weights is None else where
+        weights = "are given with --weights FILE" if recipe.weights is None else where
         say(f"{name:24} {recipe.family:13} weights {weights}; licence: {recipe.licence}")
 
 
@@ -82,7 +82,7 @@ class ImportConfig:
         if self.out.suffix != ".safetensors":
             raise ConfigError.naming("{out} {}: wanted a name that ends in .safetensors", self.out)
         if self.out.resolve() == self.source.resolve():
-            raise ConfigError.naming("{out} {}: is the file that is read", self.out)
+            raise ConfigError.naming("{out} {}: is the input file; wanted another name", self.out)
         check_parts(self.chunks or None, self.layers or None)
 
 

@@ -104,7 +104,7 @@ class InFiles:
         image = read_image(path, self.size)
         if image.shape[:2] != self.shape:
             found = "x".join(map(str, image.shape[:2]))
-            raise DataError(f"{path}: {found} pixels, those of {self.wanted} are {self.shape[0]}x{self.shape[1]}")
+            raise DataError(f"{path}: {found} pixels, wanted {self.shape[0]}x{self.shape[1]} as of {self.wanted}")
         return image
 
 
@@ -142,7 +142,7 @@ def load_real(config: FilterConfig, shape: tuple[int, int]) -> RealSet:
         if named.images.shape[1:3] != shape:
             found = "x".join(map(str, named.images.shape[1:3]))
             raise DataError.naming(
-                "{data} {}: images of {}, those of {} are {}x{}", config.data, found, config.gen, *shape
+                "{data} {}: images of {} pixels, wanted those of {}, {}x{}", config.data, found, config.gen, *shape
             )
         real = InMemory(named)
     if len(real) < 10:

@@ -242,7 +242,7 @@ def _open(path: Path, law: LatentSpec | None, device: torch.device) -> _Row:
     loaded = load_walk(path)
     latent = law or loaded.facts.latent
     if latent is None:
-        raise WeightsError.naming("{}: does not say on which latents it was learned; give {gen}", loaded.path)
+        raise WeightsError.naming("{}: does not state the latents that it was trained on; give {gen}", loaded.path)
     scope = chunk_scope(latent, loaded.facts.chunks, str(loaded.path))
     if loaded.walk.dim != scope.dim:
         raise WeightsError(f"{loaded.path}: moves {loaded.walk.dim} components, the latent has {scope.dim} there")

@@ -76,7 +76,7 @@ def chunk_scope(latent: LatentSpec, chunks: str | None, name: str) -> Scope:
     if not chunks:
         return Scope(start=0, stop=latent.dim)
     if not latent.chunks:
-        raise RecipeError.naming("{chunks} {}: the latent of {} has no chunks, it enters at once", chunks, name)
+        raise RecipeError.naming("{chunks} {}: the latent of {} is not divided into chunks", chunks, name)
     first, last = _range("chunks", chunks, len(latent.chunks))
     return Scope(start=sum(latent.chunks[:first]), stop=sum(latent.chunks[: last + 1]))
 

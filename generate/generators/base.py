@@ -46,7 +46,7 @@ class LatentSpec:
             raise RecipeError(f"latent law {self.law!r}: known: {one_of(self.law, LAWS)}")
         if (self.law == "truncated_normal") != (self.truncation is not None):
             raise RecipeError(
-                f"latent law {self.law!r} with truncation {self.truncation}: exactly truncated_normal has one"
+                f"latent law {self.law!r} with truncation {self.truncation}: only truncated_normal has one, and needs it"
             )
         if self.truncation is not None and not self.truncation > 0:
             raise RecipeError(f"latent truncation {self.truncation}: wanted a positive number")
@@ -151,5 +151,5 @@ def checkpoint_from_safetensors(path: Path) -> Checkpoint | None:
     except (ValueError, RecursionError):
         config = None
     if not isinstance(config, dict):
-        raise WeightsError(f"weights {path}: its metadata's config is no JSON object")
+        raise WeightsError(f"weights {path}: the config in its metadata is not a JSON object")
     return Checkpoint(family=metadata["family"], tensors=tensors, config=config)

@@ -93,8 +93,8 @@ def find_network(
     last = next((part for part in reversed(prefix.rstrip(".").split(".")) if part not in WRAPPERS), "")
     if network is None and last in ("g", "G") and AVERAGES.isdisjoint(words(prefix)):
         raise WeightsError(
-            f"{where}: a training's file without '{last}_ema', the averaged generator that is wanted; "
-            f"{as_choice(where, prefix)} takes the other"
+            f"{where}: a training checkpoint without '{last}_ema', the averaged generator; "
+            f"{as_choice(where, prefix)} selects the other"
         )
     return FoundNetwork(
         tensors={name: tensors[path] for name, path in states[prefix].items() if not IDLE.search(name)},

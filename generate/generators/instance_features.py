@@ -90,7 +90,7 @@ def _labels(array: object, count: int, where: str) -> Tensor:
         raise DataError(f"{where}: labels have shape {tuple(tensor.shape)}, wanted ({count},), one per row")
     whole = tensor.long()
     if not bool((whole == tensor).all()) or int(whole.min()) < 0:
-        raise DataError(f"{where}: labels are no class indices (integers from 0)")
+        raise DataError(f"{where}: labels are not class indices (integers from 0)")
     return whole
 
 
@@ -104,7 +104,7 @@ def _tensor(array: object, where: str, what: str) -> Tensor:
         return torch.from_numpy(array.astype(np.float32 if array.dtype.kind == "f" else np.int64))
     if isinstance(array, Tensor) and not array.is_complex() and array.dtype != torch.bool:
         return array.detach()
-    raise DataError(f"{where}: {what} are no array of numbers")
+    raise DataError(f"{where}: {what} are not an array of numbers")
 
 
 def _names(mapping: Mapping[str, Any]) -> str:

@@ -169,14 +169,14 @@ def require_gradient(generator: Generator, name: str, device: str | torch.device
         images = check_images(found, z, generator, phrase("{gen} {}", name))
         if not images.requires_grad:
             raise GeneratorError.naming(
-                "{gen} {}: its images carry no gradient back to z (no_grad, detach or numpy inside?); this needs it",
+                "{gen} {}: its images carry no gradient back to z (no_grad, detach or numpy inside?), which this command needs",
                 name,
             )
         (gradient,) = torch.autograd.grad(images.float().square().sum(), z, allow_unused=True)
     if gradient is None or not bool(torch.isfinite(gradient).all()):
         found = "none" if gradient is None else "not finite"
         raise GeneratorError.naming(
-            "{gen} {}: the gradient of its images with respect to z is {}; this needs it", name, found
+            "{gen} {}: the gradient of its images with respect to z is {}, wanted a finite one", name, found
         )
 
 

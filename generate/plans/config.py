@@ -149,9 +149,7 @@ class BuildConfig:
 
     def __post_init__(self) -> None:
         if self.encoders and (self.processes or 1) > 1:
-            raise ConfigError.naming(
-                "{encoders} {}: goes with {processes} {}, one generating process", self.encoders, 1
-            )
+            raise ConfigError.naming("{encoders} {}: requires {processes} {}, one generating process", self.encoders, 1)
         parse_part(self.part)
 
     def generator_options(self) -> dict[str, Any]:

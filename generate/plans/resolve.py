@@ -204,7 +204,7 @@ def recipe_of(resolved: dict[str, Any], config: RegenerationConfig) -> Recipe:
         if family == "module" or ":" in name:
             if config.gen != name:
                 raise RecipeError.naming(
-                    "its generator is code, {!r}: give that as {gen} if you trust it to be run here", name[:100]
+                    "its generator is code, {!r}: give that as {gen} if you trust it to run here", name[:100]
                 )
             return _declared(resolved, config, name, "module")
         if not NAME.fullmatch(name):

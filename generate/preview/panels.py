@@ -107,7 +107,7 @@ def _all_parts(recipe: Recipe, generator: Generator, latent: LatentSpec) -> tupl
         return "chunks", [(i, i) for i in range(len(latent.chunks))]
     groups: Any = getattr(generator, "layer_groups", ())
     if not groups:
-        raise RecipeError.naming("{chunks} each: the latent of {} enters at once, and it has no W layers", recipe.name)
+        raise RecipeError.naming("{chunks} each: {} has neither chunks nor W layers to move alone", recipe.name)
     return "layers", [(first, end - 1) for first, end in groups]
 
 

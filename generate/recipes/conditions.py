@@ -62,7 +62,7 @@ def make_conditions(classes: tuple[int, ...], generator: Generator) -> Condition
     if instances is None:
         if getattr(generator, "needs_instances", False):
             raise RecipeError.naming(
-                "{features}: this generator is conditioned on instance features, give a file of them"
+                "{features}: this generator is conditioned on instance features; give a file of them"
             )
         numbers = np.asarray(classes, dtype=np.int64)
         return Conditions(choices=numbers, labels=numbers)
@@ -175,7 +175,7 @@ def _parse(content: str, where: str) -> ClassSelection:
         if len(columns) > 1:
             names[int(number)] = columns[-1].replace("_", " ")
     if not numbers:
-        raise RecipeError.naming("{classes} {}: holds no class", where)
+        raise RecipeError.naming("{classes} {}: contains no classes", where)
     return ClassSelection(numbers=tuple(numbers), names=names)
 
 
@@ -188,5 +188,5 @@ def _refuse_twice(numbers: Iterable[int], text: str) -> None:
     seen: set[int] = set()
     for number in numbers:
         if number in seen:
-            raise RecipeError.naming("{classes} {}: class {} stands twice", text, number)
+            raise RecipeError.naming("{classes} {}: class {} appears twice", text, number)
         seen.add(number)

@@ -306,7 +306,7 @@ class GeneratedSource:
         for name in fields or ():
             if name not in self.fields:
                 raise RecipeError.naming(
-                    "{views} {}: give no field {!r}; there are {}",
+                    "{views} {}: have no field {!r}; there are {}",
                     self.recipe["views"]["name"],
                     name,
                     ", ".join(self.fields),

@@ -105,6 +105,7 @@ def warning(change: float) -> str | None:
     if change >= LEAST_CHANGE:
         return None
     return (
-        f"the navigator changes pixels by {change:.2f} of 255 levels on average, less than rounding shows: anchor and positive "
-        "are one image. Fit it longer (--samples), with a larger --max-distance or --lr-walk, or with --init torch"
+        f"the navigator changes pixels by {change:.2f} of 255 levels on average, less than rounding can show: anchor "
+        "and positive are the same image. Fit it longer (--samples), with a larger --max-distance or --lr-walk, or with "
+        "--init torch"
     )

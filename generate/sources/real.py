@@ -59,7 +59,7 @@ class FileSource:
         try:
             image = read_rgb(path)
         except DataError as error:
-            raise DataError(f"{error}: changed since it was looked at") from error
+            raise DataError(f"{error}: changed since it was checked") from error
         return np.asarray(self.fitting(image))
 
 

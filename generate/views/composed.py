@@ -83,8 +83,10 @@ class HierarchicalView(View):
         """See ``View.check``."""
         count = len(latent.chunks) if self.over == "chunks" else generator.num_layers
         if not count:
-            lacking = "its latent enters at once, not in chunks" if self.over == "chunks" else "it has no W layers"
-            raise RecipeError.naming("{views} hierarchical over {}: not of this generator, {}", self.over, lacking)
+            lacking = "its latent is not divided into chunks" if self.over == "chunks" else "it has no W layers"
+            raise RecipeError.naming(
+                "{views} hierarchical over {}: not possible with this generator, {}", self.over, lacking
+            )
         kept = count
         for part, view in self.moved:
             check_range(part.range, count, phrase("{views} hierarchical: {}", self.over), self.over)

@@ -186,5 +186,5 @@ def _channels(tensors: dict[str, Tensor], height: int, width: int, path: Path) -
         if tuple(tensor.shape) != shapes[name]:
             raise WeightsError(f"{path}: tensor {name} of shape {tuple(tensor.shape)}, wanted {shapes[name]}")
         if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
-            raise WeightsError(f"{path}: tensor {name} holds values that are no finite numbers")
+            raise WeightsError(f"{path}: tensor {name} holds NaN or infinity")
     return channels

@@ -190,5 +190,5 @@ def parse_filter(text: str) -> FilterSpec:
     try:
         keep = float(values.get("keep", "0.5"))
     except ValueError:
-        raise RecipeError.naming("{filter} {!r}: keep={!r} is no number", text, values["keep"]) from None
+        raise RecipeError.naming("{filter} {!r}: keep={!r} is not a number", text, values["keep"]) from None
     return FilterSpec(keep=keep, weights=user_path(values["weights"]))

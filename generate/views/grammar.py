@@ -165,7 +165,7 @@ def _kind(name: str, where: str | Phrase) -> type[View]:
 
 def _view(value: Any, place: _Place) -> View:
     if place.depth > MAX_DEPTH:
-        raise RecipeError.naming("{}: more than {} views in each other", place.where, MAX_DEPTH)
+        raise RecipeError.naming("{}: views nested more than {} deep", place.where, MAX_DEPTH)
     if isinstance(value, str):
         value = _table(value, place.where)
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
@@ -190,7 +190,7 @@ def _plain(kind: type[View], values: dict[str, Any], place: _Place) -> View:
         default = defaults[key]
         if isinstance(default, str):
             if not isinstance(item, str):
-                raise RecipeError.naming("{}: {}={!r} is not a text", place.where, key, item)
+                raise RecipeError.naming("{}: {}={!r} is not text", place.where, key, item)
             converted[key] = item
         else:
             number = _number(key, math.inf if item is None else item, place.where)

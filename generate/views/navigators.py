@@ -167,7 +167,7 @@ def _widths(tensors: dict[str, Tensor], path: Path) -> tuple[int, ...]:
         raise WeightsError(f"{path}: layers of shapes {shapes} do not lead from F values to F values")
     for name, tensor in tensors.items():
         if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
-            raise WeightsError(f"{path}: tensor {name} holds values that are no finite numbers")
+            raise WeightsError(f"{path}: tensor {name} holds NaN or infinity")
     return widths
 
 

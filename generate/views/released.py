@@ -81,7 +81,7 @@ def _array(value: Any, path: Path, name: str) -> np.ndarray[Any, np.dtype[np.flo
     if isinstance(value, torch.Tensor):
         value = value.detach().float().numpy()
     if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or not np.isfinite(value).all():
-        raise WeightsError(f"{path}: {name} is no array of finite numbers")
+        raise WeightsError(f"{path}: {name} is not an array of finite numbers")
     return value.astype(np.float32)
 
 

@@ -114,6 +114,6 @@ def load_walks(path: Path) -> LoadedWalks:
             raise WeightsError(f"walks {path}: {name} has shape {tuple(tensor.shape)}, its metadata say dim = {dim!r}")
         walks[name] = tensor.double().numpy().reshape(-1, wide)
         if not np.isfinite(walks[name]).all():
-            raise WeightsError(f"walks {path}: {name} holds values that are no finite numbers")
+            raise WeightsError(f"walks {path}: {name} holds NaN or infinity")
     digest = Checkpoint(family=FORMAT, tensors=tensors).digest()
     return LoadedWalks(walks=walks, dim=int(dim), file=ViewFile(digest=digest, path=path, sha256=sha256_file(path)))

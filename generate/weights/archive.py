@@ -83,7 +83,7 @@ def _unpack(tar: tarfile.TarFile, folder: Path, limit: int) -> None:
             target.mkdir(parents=True, exist_ok=True)
             continue
         if not member.isreg() or member.issparse():
-            raise ValueError(f"{member.name[:80]!r} is no plain file")
+            raise ValueError(f"{member.name[:80]!r} is not a regular file")
         target.parent.mkdir(parents=True, exist_ok=True)
         source = tar.extractfile(member)
         assert source is not None  # of a plain file
@@ -97,5 +97,5 @@ def _parts(name: str) -> tuple[str, ...]:
     path = PurePosixPath(name)
     strange = "\\" in name or not name.isprintable() or len(path.parts) > MAX_DEPTH
     if path.is_absolute() or ".." in path.parts or strange:
-        raise ValueError(f"{name[:80]!r} is no path below the archive")
+        raise ValueError(f"{name[:80]!r} is not a path inside the archive")
     return path.parts

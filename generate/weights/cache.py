@@ -29,7 +29,7 @@ def cache_folder() -> Path:
         return home()
     except (RuntimeError, OSError) as error:  # a user without home, "~nobody", a current folder that is gone
         raise WeightsError(
-            f"{HOME}={os.environ.get(HOME, '')}: no place for the cache ({error}); set {HOME} to a folder that can be written"
+            f"{HOME}={os.environ.get(HOME, '')}: cannot hold the cache ({error}); set {HOME} to a writable folder"
         ) from None
 
 
@@ -57,7 +57,7 @@ def writable(folder: Path) -> Path:
     """Make a folder of the cache. Raises WeightsError if that, or writing in it, is impossible."""
     reason = make_folder(folder)
     if reason is not None:
-        raise WeightsError(f"cache {folder}: cannot be written ({reason}); set {HOME} to a folder that can")
+        raise WeightsError(f"cache {folder}: cannot be written ({reason}); set {HOME} to a writable folder")
     return folder
 
 
@@ -112,7 +112,9 @@ def read_record(path: Path) -> dict[str, str] | None:
     except (OSError, ValueError, RecursionError):
         facts = None
     if not isinstance(facts, dict) or not all(isinstance(facts.get(name), str) for name in TEXTS):
-        raise WeightsError(f"weights {path}: {record.name} beside it cannot be read as a record of it; remove that")
+        raise WeightsError(
+            f"weights {path}: {record.name} beside it is not a readable record of it; remove that record"
+        )
     return {name: facts[name] for name in TEXTS}
 
 

@@ -164,7 +164,7 @@ def _convert(path: Path, family: str | None, network: str | None) -> Checkpoint:
     if others is not None:
         raise others
     known = ", ".join(families.FAMILIES)
-    wanted = known if family is None else f"a {family} file; it is of none of the others either ({known})"
+    wanted = known if family is None else f"a {family} file; it belongs to no other family either ({known})"
     raise WeightsError(f"weights {path}: holds {_outline(content)}; wanted {wanted}")
 
 
@@ -176,7 +176,7 @@ def _own(path: Path, family: str | None, network: str | None) -> Checkpoint | No
     if checkpoint is None:
         return None
     if network not in (None, "."):
-        raise WeightsError(f"weights {path}#{label(network)}: a file of genrep's holds one network; wanted {path}")
+        raise WeightsError(f"weights {path}#{label(network)}: a genrep file holds one network; give {path}")
     if checkpoint.family not in families.FAMILIES:
         known = ", ".join(families.FAMILIES)
         raise WeightsError(f"weights {path}: of the unknown family {one_line(checkpoint.family)!r}; known: {known}")

@@ -121,9 +121,11 @@ def open_part(target: Path, *, tell: bool) -> Iterator[PartFile | None]:
         finally:
             os.close(descriptor)
         if time.monotonic() - since > STALLED:
-            raise WeightsError(f"weights {target}: another process downloads it but gets nothing for {STALLED:g} s")
+            raise WeightsError(
+                f"weights {target}: another process is downloading it but has received nothing for {STALLED:g} s"
+            )
         if tell:
-            note(f"{target.name}: another process downloads it; waiting")
+            note(f"{target.name}: another process is downloading it; waiting")
             tell = False
         time.sleep(POLL)
     yield None
@@ -185,7 +187,7 @@ def file_name(url: str) -> str:
     except ValueError:
         name = ""
     if not name or name.startswith(".") or "/" in name or not name.isprintable() or len(name.encode()) > 200:
-        raise WeightsError(f"weights {shown(url)}: its last part is no file name")
+        raise WeightsError(f"weights {shown(url)}: the address does not end in a file name")
     return name
 
 
@@ -231,18 +233,18 @@ def download(url: str, path: Path, *, sha256: str | None = None, progress: bool 
                     part.discard()
     except (Refused, Lost) as error:
         raise WeightsError(
-            f"weights {path}: cannot get {shown(url)} ({error}); get it in another way and put it at that path"
+            f"weights {path}: cannot get {shown(url)} ({error}); download it by other means and put it at that path"
         ) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise WeightsError(f"weights {path}: cannot write what {shown(url)} sends ({reason})") from None
+        raise WeightsError(f"weights {path}: cannot write the download from {shown(url)} ({reason})") from None
 
 
 def _found(url: str, path: Path, wanted: str | None) -> FileFacts:
     found = digest_file(path)
     if wanted is not None and not found.startswith(wanted):
         raise WeightsError(
-            f"weights {path}: has sha256 {found}, wanted {wanted}; remove it to get it from {shown(url)}"
+            f"weights {path}: has sha256 {found}, wanted {wanted}; remove it to download it from {shown(url)}"
         )
     return FileFacts(sha256=found, bytes=path.stat().st_size, url=url, resumed_from=0)
 
@@ -256,7 +258,7 @@ def _finish(url: str, path: Path, part: PartFile, wanted: str | None, resumed: i
     if wanted is not None and not found.startswith(wanted):
         part.discard()
         raise WeightsError(
-            f"weights {path}: what {shown(url)} sent has sha256 {found}, wanted {wanted}; it was removed"
+            f"weights {path}: the file that {shown(url)} sent has sha256 {found}, wanted {wanted}; it was removed"
         )
     os.replace(part.path, path)
     part.discard()
@@ -333,7 +335,7 @@ class _Transfer:
                 size += len(data)
                 if size > MAX_BYTES:
                     self.part.forget()
-                    raise Refused(f"it sends more than {MAX_BYTES:,} bytes, more than weights have")
+                    raise Refused(f"it sends more than the limit of {MAX_BYTES:,} bytes")
                 if bar is not None:
                     bar.update(len(data))
         if total is not None and size < total:
@@ -346,7 +348,7 @@ def _notes(url: str, answer: HttpAnswer, notes: Notes | None) -> Notes:
         return Notes(url=url, etag=answer.etag, modified=answer.modified, total=answer.total)
     total = notes.total if answer.total is None else answer.total
     if notes.total not in (None, total) or (answer.etag and answer.etag != notes.etag):
-        raise RangeRefused("the server sends the rest of another file")
+        raise RangeRefused("the server sent the rest of a different file")
     return replace(notes, total=total)
 
 
@@ -354,6 +356,6 @@ def _check_size(total: int | None, start: int, part: PartFile) -> None:
     if total is None:
         return
     if total - start > (free := shutil.disk_usage(part.path.parent).free):
-        raise Refused(f"its {total} bytes do not fit the disk, which has {free} left")
+        raise Refused(f"its {total} bytes do not fit on the disk, which has {free} left")
     if total > MAX_BYTES:
-        raise Refused(f"it has {total:,} bytes, more than the {MAX_BYTES:,} that weights may have")
+        raise Refused(f"it has {total:,} bytes, more than the limit of {MAX_BYTES:,}")

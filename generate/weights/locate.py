@@ -90,12 +90,12 @@ def get_weights(name: str, out: Path | None = None) -> Path:
         return _fetch_all(recipe, folder).path
     source = locate(recipe)
     if os.path.isdir(source.path):
-        raise WeightsError(f"weights {source.path}: is a folder; copy it as it is")
+        raise WeightsError(f"weights {source.path}: is a folder, wanted a file; copy the folder itself")
     path = _make(folder) / source.path.name
     if not os.path.exists(path):
         _copy(source.path, path)
     if digest_file(path) != source.facts["sha256"]:
-        raise WeightsError(f"weights {path}: is there and differs from {source.path}; remove it to get that")
+        raise WeightsError(f"weights {path}: exists and differs from {source.path}; remove it to copy that")
     write_record(path, source=source.facts["source"], licence=source.facts["licence"])
     return path
 
@@ -170,15 +170,17 @@ def _fetch(address: str, folder: Path, *, sha256: str | None, licence: str) -> L
         download(url, _make(folder) / path.name, sha256=sha256)
     found, wanted = digest_file(path), check_digest(sha256)
     if wanted and not found.startswith(wanted):
-        raise WeightsError(f"weights {path}: has sha256 {found}, published is {wanted}; remove it to get it from {url}")
+        raise WeightsError(
+            f"weights {path}: has sha256 {found}, the published file {wanted}; remove it to download it from {url}"
+        )
     if record and not wanted and found != record["sha256"]:
         raise WeightsError(
-            f"weights {path}: has sha256 {found}, but {record['sha256']} at its first use; remove it to get it again, or "
-            f"{record_path(path).name} beside it to take it as it is"
+            f"weights {path}: has sha256 {found}, but had {record['sha256']} at its first use; remove it to download it again, "
+            f"or {record_path(path).name} beside it to accept it as it is"
         )
     if record and not wanted and record["source"] != url:
         raise WeightsError(
-            f"weights {path}: came from {record['source']}, wanted is {url}; remove both it and its facts"
+            f"weights {path}: came from {record['source']}, but {url} is wanted; remove it and its facts"
         )
     if record is None or record != {"file": path.name, "source": url, "licence": licence, "sha256": found}:
         record = write_record(path, source=url, licence=licence)

@@ -86,9 +86,7 @@ def test_a_folder_without_a_manifest(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"manifest\.json: missing: not a dataset folder$"):
         require_valid(tmp_path)
     (tmp_path / "recipe.json").write_text("{}")
-    with pytest.raises(
-        DatasetError, match=r"missing: the build has not finished; its command goes on where it stopped$"
-    ):
+    with pytest.raises(DatasetError, match=r"missing: the build has not finished; run its command again to resume it$"):
         require_valid(tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(DatasetError, match=r"file: not a folder"):
@@ -106,7 +104,7 @@ def test_clutter_is_a_remark_to_verify(raw: Path, tmp_path: Path, capsys: Captur
     assert invoke(cli.group, ["verify", str(raw), "--report", str(tmp_path / "report.json")]) == 0
     out = capsys.readouterr().out
     assert out.splitlines()[0] == (
-        "remark: .DS_Store, ._shard-00000.beton, Desktop.ini, Thumbs.db: left by a file manager, no part of the dataset"
+        "remark: .DS_Store, ._shard-00000.beton, Desktop.ini, Thumbs.db: left by a file manager, not part of the dataset"
     )
     assert out.splitlines()[1].startswith("OK ")
     report = json.loads((tmp_path / "report.json").read_text())

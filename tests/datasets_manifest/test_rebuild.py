@@ -96,7 +96,7 @@ def test_a_finished_folder_is_not_said_to_be_the_same_when_its_shards_are_not(
     assert invoke(cli.group, ["rebuild", str(fashion_original / "manifest.json"), "--out", str(fashion)]) == 1
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
-    said = "was finished, but shard-00001.beton: missing (2 of 3 shards); genrep-manifest repair brings them back"
+    said = "was finished, but shard-00001.beton: missing (2 of 3 shards); genrep-manifest repair restores them"
     assert said in err
     assert not (fashion / "shard-00001.beton").exists()
 
@@ -132,7 +132,7 @@ def test_another_builds_damaged_shards_are_not_removed(unfinished: Path, fashion
     ("harm", "match"),
     [
         (flip, r"just made, but shard-00002\.beton: sha256 is"),
-        (Path.unlink, "2 of 3 shards are left of those just made"),
+        (Path.unlink, "only 2 of the 3 shards just made are left"),
     ],
 )
 def test_what_is_new_is_read_too(
@@ -176,7 +176,7 @@ def test_folders_that_hold_something_else(fashion: Path, raw: Path, tmp_path: Pa
         again(fashion, raw)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("x")
-    with pytest.raises(ResumeError, match="not empty"):
+    with pytest.raises(ResumeError, match="is neither empty"):
         again(fashion, tmp_path / "out")
     assert (tmp_path / "out" / "mine.txt").read_text() == "x"
 

@@ -60,7 +60,7 @@ def test_the_folder_is_what_it_was(
     assert capsys.readouterr().out.splitlines() == [
         "shard-00001.beton: repaired",
         "shard-00002.beton: repaired",
-        "shard-00000.json: written again",
+        "shard-00000.json: rewritten",
     ]
     assert contents(fashion) == contents(fashion_original)
     now = (fashion / "shard-00000.beton").stat()
@@ -101,8 +101,8 @@ def test_other_bytes_are_refused_with_how_to_take_them(
     before = contents(fashion)
     assert invoke(cli.group, ["repair", str(fashion), "--processes", "1"]) == 1
     out, err = capsys.readouterr()
-    assert out.startswith("shard-00001.beton: made again it has the same latents, images that agree with the finger")
-    assert "--accept-fingerprints takes it" in out and err.endswith("1 problem left\n")
+    assert out.startswith("shard-00001.beton: rebuilt, it has the same latents, images that agree with the finger")
+    assert "--accept-fingerprints accepts it" in out and err.endswith("1 problem left\n")
     assert contents(fashion) == before
 
 
@@ -128,8 +128,8 @@ def test_other_images_and_other_latents_are_never_accepted(fashion: Path, rewrit
     elsewhere(fashion, rewrite, 0)
     elsewhere(fashion, rewrite, 2)
     first, second = mend(fashion, accept_fingerprints=True).left
-    assert first.startswith("shard-00000.beton: made again it has the same latents, but images that differ by up to")
-    assert second.startswith("shard-00002.beton: made again it has other latents (there cpu, batches of 4, torch ")
+    assert first.startswith("shard-00000.beton: rebuilt, it has the same latents, but images that differ by up to")
+    assert second.startswith("shard-00002.beton: rebuilt, it has other latents (there cpu, batches of 4, torch ")
     assert {problem.shard for problem in verify(fashion)} == {"shard-00000.beton", "shard-00002.beton"}
 
 

@@ -110,6 +110,6 @@ def test_a_part_is_asked_for_what_it_has(fashion: Path, tmp_path: Path) -> None:
     assert sample(fashion, 100).indices == [*range(8), *range(16, 20)]
     for shard in read_manifest(fashion).shards:
         (fashion / shard.name).unlink(missing_ok=True)
-    with pytest.raises(DatasetError, match="no shard is here"):
+    with pytest.raises(DatasetError, match="there are no shards here"):
         sample(fashion, 1)
     shutil.rmtree(fashion)

@@ -190,7 +190,7 @@ def _of_secret(path: Path) -> bytes:
 
 
 def test_no_key_lies_in_a_dataset(raw: Path) -> None:
-    with pytest.raises(DatasetError, match="which is to be published"):
+    with pytest.raises(DatasetError, match="which is meant to be published"):
         new_key(raw / "key.json")
 
 
@@ -273,9 +273,9 @@ def test_what_is_no_public_key(signed: Path, text: str) -> None:
 
 
 def test_a_secret_key_is_no_public_key(signed: Path, key: NewKey) -> None:
-    with pytest.raises(DatasetError, match="no public key of minisign"):
+    with pytest.raises(DatasetError, match="not a minisign public key"):
         verify_signature(signed, key.secret)
-    with pytest.raises(DatasetError, match="no secret key of minisign"):
+    with pytest.raises(DatasetError, match="not a minisign secret key"):
         sign(SignConfig(folder=signed, key=key.public))
 
 

@@ -173,8 +173,8 @@ def test_records_that_are_missing_or_no_json(raw: Path) -> None:
 
 
 def test_what_is_no_dataset(tmp_path: Path, raw: Path) -> None:
-    assert lines(tmp_path / "nothing") == [f"{tmp_path / 'nothing'}: no such folder; wanted that of a dataset"]
-    assert lines(raw / "shard-00000.json") == [f"{raw / 'shard-00000.json'}: not a folder; wanted that of a dataset"]
+    assert lines(tmp_path / "nothing") == [f"{tmp_path / 'nothing'}: no such folder; wanted a dataset folder"]
+    assert lines(raw / "shard-00000.json") == [f"{raw / 'shard-00000.json'}: not a folder; wanted a dataset folder"]
     assert "no such folder" in lines(Path("a\0b"))[0]
     (raw / "manifest.json").unlink()
     assert lines(raw) == [f"{raw}/manifest.json: missing: not a dataset folder"]

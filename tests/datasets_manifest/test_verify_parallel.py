@@ -151,9 +151,9 @@ def test_names_that_are_one_file_elsewhere(raw: Path) -> None:
     for name in ("README.md", "Readme.md", "MANIFEST.json", "Shard-00001.json", "contact.png"):
         (raw / name).write_text("x")
     assert sorted(str(problem) for problem in verify(raw, "quick")) == [
-        "Readme.md: differs from README.md in case only: one file on some systems",
-        "manifest.json: differs from MANIFEST.json in case only: one file on some systems",
-        "shard-00001.json: differs from Shard-00001.json in case only: one file on some systems",
+        "Readme.md: differs from README.md only in case: the two are one file on some systems",
+        "manifest.json: differs from MANIFEST.json only in case: the two are one file on some systems",
+        "shard-00001.json: differs from Shard-00001.json only in case: the two are one file on some systems",
     ]
 
 
@@ -186,7 +186,7 @@ def test_the_report(raw: Path, tmp_path: Path, capsys: Capture) -> None:
     ]
     capsys.readouterr()
     assert invoke(cli.group, ["verify", str(raw), "--regenerate", "3"]) == 2
-    assert "goes with --level full" in capsys.readouterr().err
+    assert "requires --level full" in capsys.readouterr().err
 
 
 def test_the_report_makes_its_folder(raw: Path, tmp_path: Path) -> None:

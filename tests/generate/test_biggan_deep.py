@@ -201,15 +201,15 @@ def test_the_config_says_which_blocks_double_the_resolution(tmp_path):
     [
         ({"layers": [[False, 16, 16]]}, "8 blocks, but its config has 1"),
         ({"layers": [[False, 16, 16]] * 8}, "layers is"),
-        ({"layers": 7}, "'layers' is no list"),
-        ({"layers": [["no", 16, 16]]}, "'layers' is no list"),
+        ({"layers": 7}, "'layers' is not a list"),
+        ({"layers": [["no", 16, 16]]}, "'layers' is not a list"),
         ({"z_dim": 128}, "z_dim is 128, but the weights have 24"),
         ({"num_classes": 1000}, "num_classes is 1000, but the weights have 10"),
         ({"attention_layer_position": 2}, "attention_layer_position is 2, but the weights have 4"),
         ({"eps": 0}, "eps 0"),
         ({"eps": "small"}, "eps 'small'"),
         (None, "config.json: not JSON: "),
-        ({"layers": None}, "'layers' is no list"),
+        ({"layers": None}, "'layers' is not a list"),
     ],
 )
 def test_a_config_of_another_file_is_refused(tmp_path, change, message):

@@ -186,5 +186,7 @@ def test_a_finished_dataset_that_has_lost_a_shard_is_not_called_complete(toy_fol
     build(out)
     assert build(out).built_pairs == 0
     (out / "shard-00002.beton").unlink()
-    with pytest.raises(DatasetError, match=r"was finished, but shard-00002.beton is missing or cut \(1 of 4 shards\)"):
+    with pytest.raises(
+        DatasetError, match=r"was finished, but shard-00002.beton is missing or truncated \(1 of 4 shards\)"
+    ):
         build(out)

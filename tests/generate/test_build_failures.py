@@ -90,7 +90,7 @@ def test_weights_that_are_none_are_refused(toy_folder, capsys):
 
 def test_a_folder_with_other_things_is_left_alone(toy_folder, capsys):
     line = one_line(run_here(capsys, "--gen", "toygen:plain", "--out", "."), 1)
-    assert "not empty and no dataset of genrep" in line
+    assert "is neither empty nor a genrep dataset" in line
     assert [path.name for path in toy_folder.iterdir() if path.name != "__pycache__"] == ["toygen.py"]
 
 

@@ -39,7 +39,7 @@ def test_a_file_names_its_classes(tmp_path):
         ("5", 5, "class 5, the generator has 0 to 4"),
         ("0-999999999", 5, "class 999999999, the generator has 0 to 4"),
         ("3-1", 5, "3-1 runs backwards"),
-        ("1,2,1", 5, "class 1 stands twice"),
+        ("1,2,1", 5, "class 1 appears twice"),
         ("imagenet100", 10, "class 15, the generator has 0 to 9"),
         ("some", 5, "wanted all, numbers like 0-99 or 3,7, imagenet100, or an existing file"),
         ("1,", 5, "wanted all"),
@@ -51,7 +51,8 @@ def test_a_selection_that_is_none_is_refused(text, count, message):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [("", "holds no class"), ("dog\n", "line 1 begins with 'dog'"), ("1\n1\n", "stands twice")]
+    ("content", "message"),
+    [("", "contains no classes"), ("dog\n", "line 1 begins with 'dog'"), ("1\n1\n", "appears twice")],
 )
 def test_a_file_that_is_no_list_of_classes_is_refused(tmp_path, content, message):
     path = tmp_path / "classes.txt"
@@ -95,7 +96,7 @@ def test_classes_choose_among_the_rows_by_their_labels(toy_folder):
 
 def test_a_batch_that_does_not_fit_is_halved_without_changing_a_latent(toy_folder, capfd):
     hungry = build(toy_folder / "hungry", gen="toygen:hungry", shard_size="32")
-    assert "--batch-size auto: 16 images at a time fit the memory of cpu" in capfd.readouterr().err
+    assert "--batch-size auto: 16 images at a time fit in the memory of cpu" in capfd.readouterr().err
     plain = build(toy_folder / "plain", gen="toygen:plain", batch_size=16, shard_size="32")
     assert {shard.facts["batch_size"] for shard in hungry.manifest.shards} == {16}
     for one, other in zip(hungry.manifest.shards, plain.manifest.shards):

@@ -176,7 +176,7 @@ def test_a_folder_with_other_things_is_left_alone(photos, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/thesis.tex").write_text("mine")
     assert invoke(cli, ["from-folder", str(photos), "--size", "16", "--out", str(tmp_path / "out")]) == 1
-    assert "not empty and no dataset of genrep (found thesis.tex)" in capsys.readouterr().err
+    assert "is neither empty nor a genrep dataset (found thesis.tex)" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]
 
 

@@ -113,8 +113,8 @@ def test_what_is_left_out_is_said_once(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"g": ros(), "d": {}}, "a training's file without 'g_ema'"),
-        ({"G": under("module.", ADA)}, "a training's file without 'G_ema'"),
+        ({"g": ros(), "d": {}}, "a training checkpoint without 'g_ema'"),
+        ({"G": under("module.", ADA)}, "a training checkpoint without 'G_ema'"),
         ({"one": ADA, "two": OTHER}, r"2 different generators \(one, two\); name one: w.pt#one or w.pt#two"),
         ({"ours": ADA, "theirs": ros(OTHER)}, r"2 different generators \(ours, theirs\)"),
         ({"a_ema": ADA, "b_ema": OTHER}, r"2 different generators \(a_ema, b_ema\)"),
@@ -208,14 +208,14 @@ def test_the_originals_files_give_the_network_that_was_trained_on_request(tmp_pa
     assert read_checkpoint(GOLDENS / file, None, average)[0].digest() == usual
     trained = read_checkpoint(GOLDENS / file, None, choice)[0]
     assert trained.digest() != usual
-    with pytest.raises(WeightsError, match=rf"#D: names .*; wanted one of .*#{choice}"):
+    with pytest.raises(WeightsError, match=rf"#D: (is none of|names 0 of).*; wanted one of .*#{choice}"):
         read_checkpoint(GOLDENS / file, None, "D")
 
 
 def test_a_file_of_ours_holds_one_network():
     packaged = Path(locate(load_recipe("stylegan2_fashion")).path)
     assert read_checkpoint(packaged, None, ".")[0].digest() == read_checkpoint(packaged)[0].digest()
-    with pytest.raises(WeightsError, match="holds one network; wanted"):
+    with pytest.raises(WeightsError, match="holds one network; give"):
         read_checkpoint(packaged, None, "g_ema")
 
 

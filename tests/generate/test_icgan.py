@@ -225,12 +225,12 @@ def test_an_array_alone_has_no_labels(tmp_path):
         (torch.tensor([[1.0, float("inf")]]), "row 0 has norm inf"),
         (torch.ones(3), r"have shape \(3,\), wanted \(rows, dimensions\)"),
         (torch.ones(0, 3), r"have shape \(0, 3\)"),
-        (np.array([["a"]]), "no array of numbers"),
-        ([[1.0], [1.0, 2.0]], "no array of numbers"),
+        (np.array([["a"]]), "not an array of numbers"),
+        ([[1.0], [1.0, 2.0]], "not an array of numbers"),
         ({"rows": torch.ones(1, 1)}, "holds rows, wanted features"),
         ({"features": torch.ones(2, 2), "labels": [1]}, r"labels have shape \(1,\), wanted \(2,\)"),
-        ({"features": torch.ones(2, 2), "labels": [1, -1]}, "labels are no class indices"),
-        ({"features": torch.ones(2, 2), "labels": [1.5, 1]}, "labels are no class indices"),
+        ({"features": torch.ones(2, 2), "labels": [1, -1]}, "labels are not class indices"),
+        ({"features": torch.ones(2, 2), "labels": [1.5, 1]}, "labels are not class indices"),
     ],
 )
 def test_what_cannot_be_features_is_refused_in_one_line(source, message):

@@ -48,7 +48,7 @@ def test_walks_are_named(released, capsys):
     [
         (["navigator.pth", "--out", "nav.pth"], 2, "--out nav.pth: wanted a name that ends in .safetensors"),
         (["navigator.pth"], 2, "Missing option '--out'"),
-        (["x.safetensors", "--out", "./x.safetensors"], 2, "is the file that is read"),
+        (["x.safetensors", "--out", "./x.safetensors"], 2, "is the input file"),
         (
             ["navigator.pth", "--out", "x.safetensors", "--chunks", "5-1"],
             2,

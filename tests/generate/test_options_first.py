@@ -45,7 +45,7 @@ def here(tmp_path, monkeypatch):
         (["dataset", "--gen", "far.toml", "--classes", "some"], ["--classes 'some': wanted all, numbers"]),
         (["dataset", "--gen", "far.toml", "--classes", "9-1"], ["--classes 9-1: 9-1 runs backwards"]),
         (["dataset", "--gen", "far.toml", "--classes", "words.txt"], ["words.txt: line 1 begins with 'dog'"]),
-        (["dataset", "--gen", "far.toml", "--classes", "twice.txt"], ["twice.txt: class 3 stands twice"]),
+        (["dataset", "--gen", "far.toml", "--classes", "twice.txt"], ["twice.txt: class 3 appears twice"]),
         (["dataset", "--gen", "far.toml", "--features", "gone.npy"], ["features gone.npy: no such file"]),
         (["dataset", "--gen", "far.toml", "--features", "words.txt"], ["words.txt: wanted a file that ends in .npy"]),
         (["dataset", "--gen", "far.toml", "--features", "flat.npy"], ["flat.npy: have shape (3,), wanted (rows, "]),

@@ -118,7 +118,7 @@ def drop(content, name):
             lambda c: setattr(part(c, "transforms.1.chain.0"), "name", "resflows.ChannelCouplingBlock"),
             "ChannelCouplingBlock: not",
         ),
-        (lambda c: setattr(part(c, "transforms.1.chain.0.nnet"), "state", None), "no container"),
+        (lambda c: setattr(part(c, "transforms.1.chain.0.nnet"), "state", None), "not a container"),
         (lambda c: part(c, "transforms.1.chain.0").state.update(_modules={}), "iResBlock without its part 'nnet'"),
         (lambda c: wrap_itself(part(c, "transforms.1.chain.5")), "damaged"),
     ],

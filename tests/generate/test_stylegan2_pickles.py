@@ -90,7 +90,7 @@ def test_a_snapshot_whose_average_is_missing_is_refused(tmp_path):
     ("changed", "message"),
     [
         ({"weight_gain": 0.5}, "weight_gain is 0.5, wanted"),
-        ({"weight_gain": None}, "weight_gain is no number"),
+        ({"weight_gain": None}, "weight_gain is not a number"),
         ({"activation": ["lrelu"]}, "activation is a list, wanted a number or a name"),
         ({"activation": "mish"}, "activation 'mish'; known"),
         ({"bias_gain": float("inf")}, "bias_gain is a float, wanted a number or a name"),
@@ -199,7 +199,7 @@ def test_a_network_that_has_finished_growing_uses_its_last_torgb(tmp_path):
             [("4x4/Conv/weight", np.zeros((3, 3, 2, 2), np.float32))],
             "synthesis.b4.conv1.weight of shape (2, 2, 3, 3), wanted (2, 6, 3, 3)",
         ),
-        ([("noise1", "text")], "its variable synthesis/noise1 is no array of numbers"),
+        ([("noise1", "text")], "its variable synthesis/noise1 is not an array of numbers"),
         ([("noise1",)], "its variables are not pairs"),
     ],
 )

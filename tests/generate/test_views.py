@@ -81,7 +81,7 @@ def test_a_latent_law_states_what_it_draws():
     z = scaled.sample(0, np.arange(10_000))
     assert 0.75 < np.abs(z).max() <= 0.8 + 1e-6
     assert abs(z.std() - 0.8796 * 0.4) < 0.002
-    with pytest.raises(RecipeError, match="exactly truncated_normal has one"):
+    with pytest.raises(RecipeError, match="only truncated_normal has one, and needs it"):
         LatentSpec(dim=4, law="normal", truncation=2.0)
     with pytest.raises(RecipeError, match="sum to 4"):
         LatentSpec(dim=4, chunks=(1, 2))

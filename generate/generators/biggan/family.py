@@ -126,7 +126,7 @@ def recognise(content: object, path: Path, *, named: bool, network: str | None =
     if found is None:
         return None
     if DEEP_MARK in found.tensors:
-        raise WeightsError(f"weights {path}: a BigGAN-deep of BigGAN-PyTorch: not supported")
+        raise WeightsError(f"weights {path}: a BigGAN-deep from BigGAN-PyTorch is not supported")
     settings = read_settings(path)
     with naming(f"weights {path}"):
         if infer_layout(canonical(found.tensors), settings)[0].feature_dim:

@@ -119,7 +119,7 @@ def canonical(names: Mapping[str, object]) -> dict[str, Tensor]:
         if UNUSED.fullmatch(name):
             continue
         if not isinstance(value, Tensor) or not value.is_floating_point():
-            raise Misfit(f"{name} is no tensor of floating point numbers")
+            raise Misfit(f"{name} is not a tensor of floating-point numbers")
         tensor = value.detach().float()
         name = name.replace("output_layer.0.bn.weight", "output_layer.0.gain")
         name = name.replace("output_layer.0.bn.bias", "output_layer.0.bias")
@@ -128,7 +128,7 @@ def canonical(names: Mapping[str, object]) -> dict[str, Tensor]:
             continue
         name = re.sub(r"\.bn\.(?:stored|running)_(mean|var)$", r".stored_\1", name)
         if name in state:
-            raise Misfit(f"{name} is there twice")
+            raise Misfit(f"{name} appears twice")
         state[name] = tensor
     for prefix, count in counts.items():
         for name in (f"{prefix}stored_mean", f"{prefix}stored_var"):
@@ -208,7 +208,9 @@ def _conditioning(state: Mapping[str, Tensor], gain: Tensor, z_width: int, setti
     agreed = [fit for fit in fits if all(want in (None, got) for want, got in zip(choices, fit, strict=True))]
     if not agreed:
         allowed = " that the settings allow" if fits else ""
-        raise Misfit(f"blocks take conditions of width {gain.shape[1]}, no sum of chunk and embeddings{allowed}")
+        raise Misfit(
+            f"blocks take conditions of width {gain.shape[1]}, not the width of a chunk plus embeddings{allowed}"
+        )
     hierarchical, by_class, by_instance = agreed[0]
     return replace(settings, hierarchical=hierarchical, class_conditional=by_class, instance_conditional=by_instance)
 
@@ -255,7 +257,7 @@ def check_state(state: Mapping[str, Tensor], layout: NetworkSizes) -> None:
         weight = shapes.get(name.removesuffix(".u0") + ".weight") if name.endswith(".u0") else None
         wanted = (1, weight[0]) if weight else shapes.get(name)
         if wanted is None:
-            raise Misfit(f"{name} is not of a BigGAN generator as its other tensors describe it")
+            raise Misfit(f"{name} does not belong to the BigGAN generator that the other tensors describe")
         if tuple(tensor.shape) != wanted:
             raise Misfit(f"{name} has shape {tuple(tensor.shape)}, wanted {wanted}")
 

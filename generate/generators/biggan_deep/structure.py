@@ -181,7 +181,7 @@ def read_config(path: Path) -> dict[str, Any]:
         isinstance(layer, list) and len(layer) == 3 and all(isinstance(n, int) for n in layer) for layer in layers
     )
     if not sane:
-        raise WeightsError(f"config {path}: 'layers' is no list of [upsample, in, out]")
+        raise WeightsError(f"config {path}: 'layers' is not a list of [upsample, in, out]")
     eps = config.setdefault("eps", EPS)
     if isinstance(eps, bool) or not isinstance(eps, (int, float)) or not 0 < eps < 1:
         raise WeightsError(f"config {path}: eps {eps!r}, wanted a small positive number")

@@ -206,7 +206,7 @@ def recognise(content: object, path: Path, *, named: bool, network: str | None =
         return None
     if network not in (None, *NETWORKS):
         options = ", ".join(as_choice(str(path), name) for name in NETWORKS)
-        raise NoSuchNetwork(f"weights {path}#{label(network)}: names none of its networks; wanted one of {options}")
+        raise NoSuchNetwork(f"weights {path}#{label(network)}: is none of its networks; wanted one of {options}")
     try:
         tensors, config = read_structure(training, averaged=network != "state_dict")
     except WeightsError as error:

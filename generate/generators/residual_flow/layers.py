@@ -221,7 +221,7 @@ class Residual(nn.Module):
                 rows, x, y, tolerance = rows[moving], x[moving], y[moving], tolerance[moving]
             x, previous = y - self.g(x), x
         raise GeneratorError(
-            f"Residual Flow: {len(x)} samples do not converge in {MAX_STEPS} steps: a residual branch is no contraction"
+            f"Residual Flow: {len(x)} samples do not converge in {MAX_STEPS} steps: a residual branch is not a contraction"
         )
 
 

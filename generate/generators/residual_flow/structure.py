@@ -119,7 +119,7 @@ def _child(module: Opaque, name: str) -> Opaque:
 def _children(module: Opaque) -> dict[str, Opaque]:
     children = module.state.get("_modules") if isinstance(module.state, Mapping) else None
     if not isinstance(children, Mapping) or not all(isinstance(child, Opaque) for child in children.values()):
-        raise WeightsError(f"{WHERE}: {_class(module)} is no container of layers")
+        raise WeightsError(f"{WHERE}: {_class(module)} is not a container of layers")
     return {name: _unwrapped(child) for name, child in children.items()}
 
 

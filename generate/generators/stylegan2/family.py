@@ -59,8 +59,8 @@ def recognise(content: object, path: Path, *, named: bool, network: str | None =
     where = f"weights {path}"
     if network is None and lacks_average(content):
         raise WeightsError(
-            f"{where}: a snapshot of a training without 'G_ema', the averaged generator that is wanted; "
-            f"{as_choice(where, 'G')} takes the other"
+            f"{where}: a training snapshot without 'G_ema', the averaged generator; "
+            f"{as_choice(where, 'G')} selects the other"
         )
     found = find_network(content, (*MARKS, *rosinality.MARKS), where, network=network)
     try:
@@ -93,7 +93,7 @@ def _checkpoint(state: dict[str, Tensor], config: dict[str, Any], notes: tuple[s
     tensors = {}
     for name, tensor in kept.items():
         if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
-            raise WeightsError(f"{name} holds something else than finite numbers")
+            raise WeightsError(f"{name} is not a tensor of finite numbers")
         tensors[name] = tensor.detach().float().contiguous()
     return Checkpoint(family="stylegan2", tensors=tensors, config=config, notes=notes)
 

@@ -99,7 +99,7 @@ def _check_gains(modules: Mapping[str, dict[str, Any]], state: Mapping[str, Tens
             continue
         found, rate = _plain(module["weight_gain"]), _plain(module.get("bias_gain", 1))
         if not isinstance(rate, int | float) or not isinstance(found, int | float):
-            raise WeightsError(f"{name}weight_gain is no number")
+            raise WeightsError(f"{name}weight_gain is not a number")
         if not name.startswith("mapping.fc"):
             rate = 1.0
         wanted = rate / math.sqrt(max(weight.shape[1], 1))
@@ -130,13 +130,13 @@ def read_tensorflow(
         return None
     if choice not in (None, *_PLACES):
         raise NoSuchNetwork(
-            f"{where}#{label(choice)}: names none of its generators; wanted one of "
+            f"{where}#{label(choice)}: is none of its generators; wanted one of "
             f"{', '.join(as_choice(where, name) for name in _PLACES)}"
         )
     variables = dict(_variables(network))
     refuse_other_networks(variables, "pickle")
     if "synthesis/4x4/Conv/mod_weight" not in variables:
-        raise WeightsError(f"a TensorFlow network {str(network.get('name'))!r} that is no StyleGAN2 generator")
+        raise WeightsError(f"a TensorFlow network {str(network.get('name'))!r} that is not a StyleGAN2 generator")
     arguments: dict[str, Any] = {}
     components = _mapping(network.get("components"))
     for fields in (*(_network(components.get(name)) for name in _PARTS), network):  # those of the whole prevail
@@ -180,7 +180,7 @@ def _variables(network: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
 def _tensor(name: str, value: object) -> Tensor:
     array = np.asarray(value) if isinstance(value, np.ndarray | np.generic | int | float) else None
     if array is None or array.dtype.kind not in "fiu":
-        raise WeightsError(f"its variable {name} is no array of numbers")
+        raise WeightsError(f"its variable {name} is not an array of numbers")
     return torch.from_numpy(array.astype(np.float32))
 
 

@@ -142,7 +142,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(
 ) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/letter.txt").write_text("dear")
-    with pytest.raises(ResumeError, match=r"mine: not empty, and no export of this program"):
+    with pytest.raises(ResumeError, match=r"mine: is neither empty nor an export of this program"):
         run(originals["raw"], kind, None, "mine")
     assert tree(tmp_path / "mine") == {"letter.txt": b"dear"}
     out, _ = run(originals["raw"], kind, 2)
@@ -217,7 +217,7 @@ def test_what_is_no_jpeg_is_not_passed_on(
     patch.data[place : place + size] = data.ljust(size, b"\0")[:size]
     patch.path.write_bytes(patch.data)
     reseal(jpeg)
-    with pytest.raises(DatasetError, match=r"shard-00000\.beton: sample 1: anchor is no plain JPEG of 16 x 24 RGB"):
+    with pytest.raises(DatasetError, match=r"shard-00000\.beton: sample 1: anchor is not a plain JPEG of 16 x 24 RGB"):
         run(jpeg, kind)
 
 

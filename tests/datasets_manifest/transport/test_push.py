@@ -276,7 +276,7 @@ def test_to_the_hub_in_commits_that_end_with_the_manifest_and_back(
 ) -> None:
     status, _, err = command("push", small, "hf://datasets/org/name")
     assert status == 0
-    assert (hub.private, "made, private" in err) == (True, True)
+    assert (hub.private, "created as private" in err) == (True, True)
     shards = [[f"shard-0000{k}.{end}" for k in pair for end in ("beton", "json")] for pair in ((0, 1), (2, 3))]
     assert hub.commits == [*shards, ["recipe.json", "README.md", "manifest.json"]]
     assert command("pull", "hf://datasets/org/name", "--out", tmp_path / "out")[0] == 0
@@ -317,7 +317,7 @@ def test_the_hubs_advice_on_sizes_and_counts(entries: Callable[..., Any]) -> Non
 
     assert asked(20 * 10**9, 10_000) == []
     assert asked(20 * 10**9 + 1, 10) == ["a shard of 20000000001 bytes: the Hub advises at most 20000000000"]
-    with pytest.raises(DatasetError, match="the Hub takes 50000000000 a file; build it with another shard_size"):
+    with pytest.raises(DatasetError, match="the Hub takes 50000000000 per file; build it with another shard_size"):
         asked(50 * 10**9 + 1, 10)
-    with pytest.raises(DatasetError, match="the Hub takes 10000 a folder"):
+    with pytest.raises(DatasetError, match="the Hub takes 10000 per folder"):
         asked(1, 10_001)

@@ -36,7 +36,7 @@ def test_a_view_that_is_not_for_the_generator_is_left_out_and_said(run, gens):
     lines = err.splitlines()
     assert len(lines) == 3 and all(line.startswith("left out       ") for line in lines)
     assert "independent: needs a class-conditional generator" in lines[0] and "none: has no positives" in lines[1]
-    assert "hierarchical over layers: not of this generator" in lines[2]
+    assert "hierarchical over layers: not possible with this generator" in lines[2]
 
 
 def test_folders_of_the_picture_are_made(run, gens):
@@ -71,12 +71,16 @@ def test_a_dry_run_prints_the_settings_and_draws_nothing(run, gens):
         (["--views", "none"], 1, "--views none: has no positives to show"),
         (["--views", "independent"], 1, "--views independent: needs a class-conditional generator"),
         (["--views", "gaussian", "--views", "sideways"], 1, "unknown view 'sideways'"),
-        (["--views", "hierarchical:over=layers,0=gaussian"], 1, "hierarchical over layers: not of this generator"),
+        (
+            ["--views", "hierarchical:over=layers,0=gaussian"],
+            1,
+            "hierarchical over layers: not possible with this generator",
+        ),
         (["--views", "hierarchical:0-2=gaussian,3=uniform"], 1, "this generator has chunks 0 to 2"),
         (
             ["--gen", "bandgen:whole", "--chunks", "each"],
             1,
-            "--chunks each: the latent of bandgen:whole enters at once",
+            "--chunks each: bandgen:whole has neither chunks nor W layers",
         ),
         (["--views", "steered:walks=still.safetensors", "--distances", "1"], 1, "does not move pair 0"),
         (["--views", "steered:walks=gone.safetensors"], 1, "gone.safetensors: no such file"),

@@ -129,8 +129,8 @@ def test_nothing_in_a_hostile_file_is_executed(save, tmp_path):
     [
         ({"walk_jit": torch.zeros(8, 4)}, "walk_jit has shape (8, 4), wanted (1, d, 4)"),
         ({"walk_zoom": torch.zeros(8)}, "zoom has shape (8,), wanted (1, d)"),
-        ({"walk_zoom": "far"}, "zoom is no array of finite numbers"),
-        ({"walk_zoom": torch.full((1, 8), torch.nan)}, "zoom is no array of finite numbers"),
+        ({"walk_zoom": "far"}, "zoom is not an array of finite numbers"),
+        ({"walk_zoom": torch.full((1, 8), torch.nan)}, "zoom is not an array of finite numbers"),
         ({}, "neither walks nor linear layers"),
         (torch.zeros(3), "wanted the weights and biases of one chain"),
         ({"w": nn.Sequential(nn.Linear(4, 4), nn.Tanh())}, "holds a module Tanh"),

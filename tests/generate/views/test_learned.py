@@ -267,7 +267,7 @@ def test_a_folder_stands_for_the_walks_in_it(walks):
         ({}, {"dim": "17"}, "its metadata say dim = '17'"),
         ({"spin": np.zeros(16, np.float32)}, {}, "holds ['spin'], wanted some of rotate_3d, "),
         ({"zoom": np.zeros((16, 2), np.float32)}, {}, "zoom has shape (16, 2)"),
-        ({"zoom": np.full(16, np.nan, np.float32)}, {}, "zoom holds values that are no finite numbers"),
+        ({"zoom": np.full(16, np.nan, np.float32)}, {}, "zoom holds NaN or infinity"),
         (None, {}, "not a readable safetensors file"),
     ],
 )

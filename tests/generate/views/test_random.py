@@ -124,7 +124,7 @@ PINNED = {
     [
         ("independent", GeneratorFacts(), "needs a class-conditional generator"),
         ("mix:gaussian=1,independent=1", GeneratorFacts(), "needs a class-conditional generator"),
-        ("hierarchical:0=gaussian", GeneratorFacts(num_layers=8), "enters at once"),
+        ("hierarchical:0=gaussian", GeneratorFacts(num_layers=8), "is not divided into chunks"),
         ("hierarchical:over=layers,0-3=gaussian", GeneratorFacts(), "it has no W layers"),
         ("hl-random-stylegan2-car", GeneratorFacts(num_layers=14), "layers 12-15: this generator has layers 0 to 13"),
     ],

@@ -265,7 +265,7 @@ def test_an_archive_of_something_else_is_one_line_with_its_own_name(file, tmp_pa
     path = archive(tmp_path / "b.tar.gz", {"readme": b"hello"})
     assert f"weights {path}: the folder holds no weights" in refused(read_checkpoint, path, "red")
     path = archive(tmp_path / "c.tar.gz", {"../green.pt": file.read_bytes()})
-    assert "no path below the archive" in refused(read_checkpoint, path, "green")
+    assert "not a path inside the archive" in refused(read_checkpoint, path, "green")
     (tmp_path / "d.pkl.gz").write_bytes(gzip.compress(file.read_bytes()))
     assert str(tmp_path / "d.pkl.gz") in refused(read_checkpoint, tmp_path / "d.pkl.gz", "green")
     assert list(cache.iterdir()) == []

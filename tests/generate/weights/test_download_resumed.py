@@ -213,7 +213,7 @@ def test_the_second_process_waits_for_the_first_and_finds_the_file(server, tmp_p
     assert (tmp_path / "net.pkl").read_bytes() == body
     assert len(server.asked) == 1
     assert names(tmp_path) == ["net.pkl"]
-    assert any("another process downloads it; waiting" in errors for _, errors in output)
+    assert any("another process is downloading it; waiting" in errors for _, errors in output)
 
 
 @pytest.mark.slow
@@ -236,7 +236,7 @@ def test_a_process_that_waits_for_one_that_hangs_gives_up(server, tmp_path, byte
     monkeypatch.setattr(part, "STALLED", 0.3)
     url = server.serve("net.pkl", bytes_of(SIZE))
     with part.open_part(tmp_path / "net.pkl", tell=False):
-        assert "gets nothing for 0.3 s" in refused(download, url, tmp_path / "net.pkl")
+        assert "has received nothing for 0.3 s" in refused(download, url, tmp_path / "net.pkl")
 
 
 def test_a_part_that_the_one_before_removed_is_not_written(tmp_path, monkeypatch):

@@ -62,7 +62,7 @@ def test_a_filter_is_written_as_keys_in_any_order(filter_file):
     [
         ("", r"'' is not keep=PART or weights=FILE"),
         ("keep=.5", r"wanted weights=FILE"),
-        ("keep=half,weights=f", r"keep='half' is no number"),
+        ("keep=half,weights=f", r"keep='half' is not a number"),
         ("keep=nan,weights=f", r"keep=nan, wanted at least 0\.01 and less than 1"),
         ("keep=1,weights=f", r"keep=1\.0, wanted at least 0\.01 and less than 1"),
         ("keep=1e-9,weights=f", r"keep=1e-09, wanted at least 0\.01"),

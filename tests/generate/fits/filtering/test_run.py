@@ -145,12 +145,12 @@ def test_what_cannot_be_is_said_in_one_line(config, changes, error, line):
 def test_real_images_of_another_shape_and_too_few_are_refused(config, monkeypatch, folder):
     from genrep.generate.fits import filtering_data as data
 
-    with pytest.raises(DataError, match=r"real/\d+\.png: 8x8 pixels, those of filtergen:wide are 8x12"):
+    with pytest.raises(DataError, match=r"real/\d+\.png: 8x8 pixels, wanted 8x12 as of filtergen:wide"):
         fit_filter(config(gen="filtergen:wide"))
     images = np.zeros((20, 16, 16, 3), dtype=np.uint8)
     named = LabelledImages("mnist", np.zeros(20, dtype=np.int64), (), pixels=images)
     monkeypatch.setattr(data, "load_images", lambda *args, **options: named)
-    with pytest.raises(DataError, match=r"images of 16x16, those of filtergen:halves are 8x8"):
+    with pytest.raises(DataError, match=r"images of 16x16 pixels, wanted those of filtergen:halves, 8x8"):
         fit_filter(config(data="mnist"))
     for path in sorted((folder / "real").iterdir())[9:]:
         path.unlink()

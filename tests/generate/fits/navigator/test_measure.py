@@ -73,7 +73,7 @@ def test_delta_does_not_depend_on_the_batch_but_on_the_seed(tmp_path):
 
 def test_a_walk_whose_latents_are_unknown_needs_a_generator(tmp_path, waves_folder):
     path = saved(tmp_path, "walk", new_walk(6, walk="mlp", seed=0), latent=None)
-    with pytest.raises(WeightsError, match=r"does not say on which latents it was learned; give gen"):
+    with pytest.raises(WeightsError, match=r"does not state the latents that it was trained on; give gen"):
         measured(tmp_path, path)
     assert measured(tmp_path, path, gen="wavegen:plain")["rows"][0]["latent"]["truncation"] == 2.0
     wide = saved(tmp_path, "wide", new_walk(9, walk="mlp", seed=0))

@@ -186,7 +186,7 @@ def test_identity_is_that_of_everything_the_pairs_depend_on(folder, filter_file)
 
 
 def test_a_field_that_the_views_do_not_give_is_refused(folder):
-    with pytest.raises(RecipeError, match=r"^views none: give no field 'positive'; there are anchor, z_anchor"):
+    with pytest.raises(RecipeError, match=r"^views none: have no field 'positive'; there are anchor, z_anchor"):
         open_online("toygen:plain", views="none").batch(np.arange(2), ["anchor", "positive"])
 
 
