@@ -20,6 +20,7 @@ READING = {  # every command that is given the folder of a finished dataset
     "show": ["{}"],
     "verify": ["{}"],
     "diff": ["{}", "{}"],
+    "browse": ["{}", "--out", "page.html", "--force"],
     "repair": ["{}"],
     "rebuild": ["{}", "--out", "made", "--dry-run"],
     "card": ["{}"],
