@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from genrep.cli import print_config, say, say_leftovers
+from genrep.cli import print_config, say_leftovers, tell
 from genrep.encoders import EXPORT_FORMATS
 from genrep.errors import ConfigError
 from genrep.option_types import PATH, PATH_TEXT, Choice
@@ -19,6 +20,9 @@ from .linear.config import LinearConfig
 from .settings import ENCODER_HELP, ENCODER_METAVAR, KnnConfig, check_encoder_choice
 from .transfer import TransferConfig
 from .voc.config import Voc07Config
+
+if TYPE_CHECKING:
+    from .protocol import Results
 
 
 @click.command("linear")
@@ -48,11 +52,26 @@ def linear_command(config: LinearConfig) -> None:
     from .linear.run import evaluate_linear
 
     result = evaluate_linear(config)
-    for entry in result.entries:
-        say(f"{_linear_line(entry, result.already_done)}: {result.path}")
-    if result.std is not None:
-        say(f"mean of {len(result.entries)} seeds {result.mean:.2f} ± {result.std:.2f}")
+    _tell_results(result, [_linear_line(entry, result.already_done) for entry in result.entries])
     say_leftovers([config.out / "features"], "to measure again")
+
+
+def _tell_results(result: Results, lines: Iterable[str]) -> None:
+    """Tell a result file's entries, a line each, and their mean."""
+    told = [f"{line}: {result.path}" for line in lines]
+    if result.std is not None:
+        told.append(f"mean of {len(result.entries)} seeds {result.mean:.2f} ± {result.std:.2f}")
+    tell(_facts(result), told)
+
+
+def _facts(result: Results) -> dict[str, Any]:
+    return {
+        "path": result.path,
+        "already_done": result.already_done,
+        "entries": result.entries,
+        "mean": result.mean,
+        "std": result.std,
+    }
 
 
 def _linear_line(entry: dict[str, Any], done: bool) -> str:
@@ -89,11 +108,12 @@ def knn_command(config: KnnConfig) -> None:
     result = evaluate_knn(config)
     entry = result.entry
     top5 = "" if entry["top5"] is None else f", top-5 {entry['top5']:.2f} %"
-    say(
+    line = (
         f"{entry['dataset']} {entry['metric']} {entry['value']:.2f} %{top5} of {entry['n']} test images "
         f"({'done before; ' if result.already_done else ''}k {entry['protocol']['k']}, "
-        f"temperature {entry['protocol']['temperature']:g}): {result.path}"
+        f"temperature {entry['protocol']['temperature']:g})"
     )
+    _tell_results(result, [line])
     say_leftovers([config.out / "features"], "to measure again")
 
 
@@ -114,11 +134,12 @@ def voc07_command(config: Voc07Config) -> None:
 
     result = evaluate_voc07(config)
     entry = result.entry
-    say(
+    line = (
         f"{entry['dataset']} mAP {entry['value']:.2f} % (11-point {entry['values']['11point']:.2f}, area "
         f"{entry['values']['area']:.2f}) of {entry['n']} test images ({'done before; ' if result.already_done else ''}"
-        f"{'/'.join(config.splits)}, {config.protocol}, seed {config.seed}): {result.path}"
+        f"{'/'.join(config.splits)}, {config.protocol}, seed {config.seed})"
     )
+    _tell_results(result, [line])
 
 
 @click.command("finetune")
@@ -137,16 +158,16 @@ def finetune_command(config: FinetuneConfig) -> None:
     from .finetune.run import evaluate_finetune
 
     result = evaluate_finetune(config)
+    lines = []
     for entry in result.entries:
         top5 = f", top-5 {entry['top5']:.2f}" if "top5" in entry else ""
         told = f"last of {entry['protocol']['epochs']} epochs, lr {entry['lr']:.3g}, seed {entry['seed']}"
         told = f"done before; {told}" if result.already_done else told
-        say(
+        lines.append(
             f"{entry['dataset']} {entry['metric']} {entry['value']:.2f} % of {entry['n']} test images{top5} "
-            f"({entry['protocol']['train_images']} labels, {told}): {result.path}"
+            f"({entry['protocol']['train_images']} labels, {told})"
         )
-    if result.std is not None:
-        say(f"mean of {len(result.entries)} seeds {result.mean:.2f} ± {result.std:.2f}")
+    _tell_results(result, lines)
 
 
 FIRST = ("encoder", "random_init", "arch", "stem", "data", "test_data", "train_split", "test_split", "classes")
@@ -197,11 +218,12 @@ def detection_command(dry_run: bool, export_detectron2: Path | None, **values: A
     values = result.entry["values"]
     if values and result.folder is not None:  # in the first process only
         voc, coco = values["voc07"], values["coco"]
-        say(
+        line = (
             f"{result.entry['dataset']} AP {voc['AP']:.2f} AP50 {voc['AP50']:.2f} AP75 {voc['AP75']:.2f} % (VOC07), "
             f"COCO {coco['AP']:.2f} {coco['AP50']:.2f} {coco['AP75']:.2f} % of {result.entry['n']} test images "
-            f"({'done before; ' if result.already_done else ''}{config.preset}, seed {config.seed}): {result.path}"
+            f"({'done before; ' if result.already_done else ''}{config.preset}, seed {config.seed})"
         )
+        _tell_results(result, [line])
         say_leftovers([result.folder / "checkpoint.pt"], "to test the detector otherwise")
 
 
@@ -217,7 +239,10 @@ def _export_detectron2(path: Path, options: dict[str, Any]) -> None:
     except ConfigError as error:
         raise click.UsageError(error.in_shell({"out": "--export-detectron2"})) from error
     arch = export_encoder(open_encoder(**choice, seed=options["seed"]).module, path, "detectron2")
-    say(f"{path}: {arch} for detectron2 (MODEL.WEIGHTS; STRIDE_IN_1X1 False, FORMAT RGB)")
+    tell(
+        {"path": path, "arch": arch, "format": "detectron2"},
+        f"{path}: {arch} for detectron2 (MODEL.WEIGHTS; STRIDE_IN_1X1 False, FORMAT RGB)",
+    )
 
 
 @click.command("transfer")
@@ -235,10 +260,15 @@ def transfer_command(config: TransferConfig) -> None:
     from .transfer import evaluate_transfer
 
     result = evaluate_transfer(config)
-    say(result.table())
-    for reason in result.skipped.values():
-        say(f"skipped: {reason.in_shell()}")
-    say(f"results: {result.path}")
+    skipped = {name: reason.in_shell() for name, reason in result.skipped.items()}
+    tell(
+        {
+            "path": result.path,
+            "datasets": {name: _facts(found) for name, found in result.results.items()},
+            "skipped": skipped,
+        },
+        [result.table(), *(f"skipped: {reason}" for reason in skipped.values()), f"results: {result.path}"],
+    )
 
 
 @click.command("export")
@@ -281,4 +311,4 @@ def export_command(encoder: str, format_: str, out: Path, force: bool) -> None:
     if out.exists() and not force:
         raise ResumeError.naming("{out} {}: exists; wanted a new file, or {force} to replace it", out)
     arch = export_encoder(open_encoder(encoder=encoder).module, out, format_)
-    say(f"{arch} for {format_}: {out}")
+    tell({"path": out, "arch": arch, "format": format_}, f"{arch} for {format_}: {out}")

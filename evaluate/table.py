@@ -23,10 +23,14 @@ def results_table(rows: list[tuple[str, Path]]) -> str:
     Raises:
         DataError: a folder holds no results.
     """
+    return table_of([(name, entry) for name, path in rows for entry in entries_of(path)])
+
+
+def table_of(found: list[Named]) -> str:
+    """``results_table`` of entries that are read already, with the names to show."""
     groups: dict[str, list[Named]] = {}
-    for name, path in rows:
-        for entry in _entries(path):
-            groups.setdefault(digest_json([entry["dataset"], entry["protocol"]]), []).append((name, entry))
+    for name, entry in found:
+        groups.setdefault(digest_json([entry["dataset"], entry["protocol"]]), []).append((name, entry))
     return "\n\n".join([*map(_group, groups.values()), *_other_data(list(groups.values()))])
 
 
@@ -44,7 +48,8 @@ def _other_data(groups: list[list[Named]]) -> list[str]:
     ]
 
 
-def _entries(path: Path) -> list[Entry]:
+def entries_of(path: Path) -> list[Entry]:
+    """The results found in a folder, or in a result file. Raises DataError if there are none."""
     files = [path / name for name in result_files()] if path.is_dir() else [path]
     entries = [entry for file in files for entry in read_results(file)]
     if not entries:

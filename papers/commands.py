@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from genrep.cli import say
+from genrep.cli import complain, tell
 from genrep.errors import ConfigError
 from genrep.option_types import PATH_TEXT
 from genrep.progress import note
@@ -44,7 +44,8 @@ def reproduce_command(dry_run: bool, **values: Any) -> int:
         raise click.UsageError(f"--hardware {config.hardware}: only affects estimated times; requires --dry-run")
     try:
         if dry_run:
-            say(describe_plan(config))
+            plan = describe_plan(config)
+            tell(plan, str(plan))
             return 0
         prepared = prepare(config)
     except ConfigError as error:
@@ -52,10 +53,9 @@ def reproduce_command(dry_run: bool, **values: Any) -> int:
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     result = carry_out(prepared)
-    if result.report is not None:
-        say(f"report: {result.report}")
+    tell(result, [] if result.report is None else f"report: {result.report}")
     for folder, why in result.failed.items():
-        note(f"Error: {folder}: {why}")
+        complain(f"{folder}: {why}")
     return 1 if result.failed else 0
 
 
@@ -70,9 +70,10 @@ def table_command(results: tuple[str, ...]) -> None:
     Example:
       genrep-evaluate table "random init"=runs/random gaussian=runs/gaussian
     """
-    from genrep.evaluate.table import results_table
+    from genrep.evaluate.table import entries_of, table_of
 
-    say(results_table([(row.name, path) for row in rows_of(results) for path in row.runs]))
+    found = [(row.name, entry) for row in rows_of(results) for path in row.runs for entry in entries_of(path)]
+    tell({"results": [{"name": name, "entry": entry} for name, entry in found]}, table_of(found))
 
 
 @click.command("report")
@@ -92,7 +93,6 @@ def report_command(runs: tuple[str, ...], **values: Any) -> None:
 
     result = write_report(from_options(ReportConfig, {**values, "rows": rows_of(runs)}))
     for remark in result.notes:
-        say(remark, err=True)
-    say(
-        f"report: {result.markdown}, {result.html}, {len(result.pictures)} plot{'s' if len(result.pictures) != 1 else ''}"
-    )
+        note(remark)
+    plots = f"{len(result.pictures)} plot{'s' if len(result.pictures) != 1 else ''}"
+    tell(result, f"report: {result.markdown}, {result.html}, {plots}")

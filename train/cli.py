@@ -8,9 +8,9 @@ import click
 from click.core import ParameterSource
 
 from genrep import __version__
-from genrep.cli import print_config, run, say, say_leftovers
+from genrep.cli import print_config, run, say_leftovers, tell, with_output_options
 from genrep.errors import ConfigError
-from genrep.option_types import PATH_TEXT
+from genrep.option_types import PATH_TEXT, offering
 from genrep.settings import from_options, options
 
 from .config import TrainConfig
@@ -19,6 +19,7 @@ from .presets import DESCRIPTIONS, read_preset
 EPILOG = "\b\nPresets:\n" + "\n".join(f"  {name:34}{text}" for name, text in DESCRIPTIONS.items())
 
 
+@with_output_options
 @click.command(name="genrep-train", epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 @options(TrainConfig, "out")
@@ -26,6 +27,7 @@ EPILOG = "\b\nPresets:\n" + "\n".join(f"  {name:34}{text}" for name, text in DES
     "--preset",
     metavar="NAME|FILE",
     type=PATH_TEXT,
+    shell_complete=offering(lambda: DESCRIPTIONS),
     help="Preset of a row of the papers (listed below), or a TOML file of settings. Options on the "
     "command line override it.  [default: none]",
 )
@@ -59,13 +61,17 @@ def command(context: click.Context, /, preset: str | None, dry_run: bool, **give
     result = train(config)
     if not result.first:
         return
+    facts = {"encoder": result.encoder, "already_finished": result.already_finished}
     if result.already_finished:
-        say(f"{result.encoder}: already finished; nothing to do")
+        tell(facts, f"{result.encoder}: already finished; nothing to do")
         return
     plan = result.plan
-    say(
+    facts |= {"arch": plan.config.arch, "stem": plan.config.stem, "crop": plan.crop, "steps": plan.total_steps}
+    facts |= {"loss": result.loss, "images_per_s": result.images_per_s}
+    tell(
+        facts,
         f"{result.encoder}: {plan.config.arch} ({plan.config.stem} stem, {plan.crop} px), {plan.total_steps} steps, "
-        f"final loss {result.loss:.4f}, {result.images_per_s:.0f} images/s"
+        f"final loss {result.loss:.4f}, {result.images_per_s:.0f} images/s",
     )
     say_leftovers(sorted(config.out.glob("checkpoint*.pt")), "to train on")
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from genrep.across import RegenerationConfig
-from genrep.cli import print_config, say
+from genrep.cli import print_config, tell
 from genrep.files import size_text
 from genrep.net import shown
 from genrep.option_types import PATH_TEXT, IntRange
@@ -24,12 +23,12 @@ from . import DRY_RUN, REPORT, write_report
 
 @click.command("show")
 @click.argument("source", metavar="DIR|URL|FILE.json", type=PATH_TEXT)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: a summary and the whole manifest.")
-def show_command(source: str, as_json: bool) -> None:
+def show_command(source: str) -> None:
     """Print what a dataset is.
 
     Prints the recipe, size, fields, licence, provenance and contact sheet as the manifest states them. The shards are not
-    checked: genrep-manifest verify does that.
+    checked: genrep-manifest verify does that. --json prints a summary and
+    the whole manifest.
 
     \b
     Example:
@@ -41,17 +40,11 @@ def show_command(source: str, as_json: bool) -> None:
     from ..transport import load_manifest
 
     manifest = load_manifest(source)
-    if as_json:
-        facts = {"summary": summary(source, manifest), "manifest": manifest.to_json()}
-        click.echo(json.dumps(facts, indent=2, sort_keys=True))
-    else:
-        for line in describe(source, manifest):
-            say(line)
+    tell({"summary": summary(source, manifest), "manifest": manifest}, describe(source, manifest))
 
 
 @click.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print the catalogue's entries as JSON.")
-def list_command(as_json: bool) -> None:
+def list_command() -> None:
     """List the datasets of the catalogue.
 
     Each can be fetched by its name (genrep-manifest pull NAME), or is made here by the command that is shown.
@@ -63,12 +56,7 @@ def list_command(as_json: bool) -> None:
     from ..catalogue import entries
 
     found = entries()
-    if as_json:
-        click.echo(json.dumps([entry.to_json() for entry in found], indent=2, sort_keys=True))
-        return
-    for entry in found:
-        for line in entry.lines():
-            say(line)
+    tell(found, [line for entry in found for line in entry.lines()])
 
 
 @click.command("browse")
@@ -106,16 +94,26 @@ def browse_command(serve: int | None, dry_run: bool, **values: Any) -> None:
     report = browse(config)
     came = f", {size_text(report.fetched)} fetched from {report.shards} shards" if report.fetched else ""
     kind = "pairs" if report.manifest.num_positives else "images"
-    say(
+    line = (
         f"OK {config.out or shown(config.source)}: {report.pairs:,} of {report.manifest.num_pairs:,} {kind}, page of "
         f"{size_text(len(report.page))}{came}"
     )
-    if serve is not None:
-        from ..browsing.server import PageServer
+    facts = {
+        "page": config.out,
+        "bytes": len(report.page),
+        "id": report.manifest.id,
+        "pairs": report.pairs,
+        "num_pairs": report.manifest.num_pairs,
+        "fetched": report.fetched,
+    }
+    if serve is None:
+        tell(facts, line)
+        return
+    from ..browsing.server import PageServer
 
-        with PageServer(report.page, serve) as server:
-            say(f"{server.url}  (Ctrl-C ends)")
-            server.serve_forever()
+    with PageServer(report.page, serve) as server:
+        tell({**facts, "url": server.url}, [line, f"{server.url}  (Ctrl-C ends)"])
+        server.serve_forever()
 
 
 @click.command("verify")
@@ -137,18 +135,14 @@ def verify_command(report: Path | None, **values: Any) -> None:
     write_report(report, found)
     if found.failure is not None:
         raise found.failure
-    for problem in found.problems:
-        say(printable(str(problem)))
+    tell(found, [printable(str(problem)) for problem in found.problems] or found.lines())
     found.require_good()
-    for line in found.lines():
-        say(line)
 
 
 @click.command("diff")
 @click.argument("one", metavar="A", type=PATH_TEXT)
 @click.argument("other", metavar="B", type=PATH_TEXT)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def diff_command(one: str, other: str, as_json: bool) -> None:
+def diff_command(one: str, other: str) -> None:
     """Show how two datasets differ.
 
     A and B are folders, manifest files or addresses. Only the manifests are read. Exits with 0 if every shard of both is the
@@ -162,10 +156,6 @@ def diff_command(one: str, other: str, as_json: bool) -> None:
     from ..transport import load_manifest
 
     found = compare(load_manifest(one), load_manifest(other))
-    if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2, sort_keys=True))
-    else:
-        for line in found.lines():
-            say(line)
+    tell(found, found.lines())
     if not found.same_bytes:
         raise click.exceptions.Exit(1)

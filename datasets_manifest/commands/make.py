@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from genrep.across import RegenerationConfig
-from genrep.cli import print_config, say
+from genrep.cli import print_config, tell
 from genrep.errors import DatasetError
 from genrep.machine import cores
 from genrep.option_types import PATH, ParsedPath
@@ -39,7 +39,9 @@ def finish_command(folder: Path) -> None:
       genrep-manifest finish shards/
     """
     manifest = finish(folder)
-    say(f"{folder}: {manifest.num_pairs:,} pairs in {len(manifest.shards)} shards")
+    facts = {"folder": folder, "id": manifest.id, "digest": manifest.digest}
+    facts |= {"num_pairs": manifest.num_pairs, "num_shards": len(manifest.shards), "bytes": manifest.num_bytes}
+    tell(facts, f"{folder}: {manifest.num_pairs:,} pairs in {len(manifest.shards)} shards")
 
 
 @click.command("card")
@@ -57,8 +59,8 @@ def card_command(**values: Any) -> None:
     """
     config = from_options(CardConfig, values)
     report = write_card(config)
-    for name in report.written:
-        say(config.folder / name)
+    written = [config.folder / name for name in report.written]
+    tell({"written": written, "kept": report.kept}, written)
     if report.kept:
         raise DatasetError.naming(
             "{}: {}: edited, or not written by this command; {force} overwrites",
@@ -94,7 +96,7 @@ def sign_command(folder: Path | None, key: Path | None, new_key: Path | None, pa
         if chosen == "":
             raise click.UsageError("--password: wanted a password that is not empty")
         made = signing.new_key(new_key, chosen)
-        say(f"{made.secret}: secret, keep it\n{made.public}: public\n{made.text}")
+        tell(made, [f"{made.secret}: secret, keep it", f"{made.public}: public", made.text])
         return
     if folder is None or key is None:
         raise click.UsageError("wanted DIR and --key FILE, or --new-key FILE")
@@ -102,13 +104,14 @@ def sign_command(folder: Path | None, key: Path | None, new_key: Path | None, pa
         raise click.UsageError("--password: requires --new-key; the password of a protected key is asked for")
     config = signing.SignConfig(folder=folder, key=key, force=force)
     public = signing.sign(config, lambda: _ask(f"Password of {key}: "))
-    say(f"{folder / signing.SIGNATURE_NAME}: signed by {public}")
+    signature = folder / signing.SIGNATURE_NAME
+    tell({"signature": signature, "signer": public}, f"{signature}: signed by {public}")
 
 
 def _ask(prompt: str, *, confirm: bool = False) -> str:
     """A password from the terminal, unseen, or the first line of what is piped in."""
     if sys.stdin.isatty():
-        return str(click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, prompt_suffix=""))
+        return str(click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, prompt_suffix="", err=True))
     return sys.stdin.readline().rstrip("\n")
 
 
@@ -131,10 +134,13 @@ def export_command(config: ExportConfig) -> None:
     """
     started = time.monotonic()
     report = export(config)
-    there = report.pairs - report.written_pairs
+    seconds, there = time.monotonic() - started, report.pairs - report.written_pairs
     before = f", {there:,} were there" if there else ""
     files = f"{report.files:,} file{'s' if report.files != 1 else ''}"
-    say(f"OK {config.out}: {report.pairs:,} pairs in {files}{before}, {time.monotonic() - started:.1f} s")
+    tell(
+        {**vars(report), "out": config.out, "format": config.format, "seconds": seconds},
+        f"OK {config.out}: {report.pairs:,} pairs in {files}{before}, {seconds:.1f} s",
+    )
 
 
 @click.command("repair")
@@ -161,8 +167,7 @@ def repair_command(report: Path | None, dry_run: bool, **values: Any) -> None:
         return
     found = repair(config)
     write_report(report, found)
-    for line in found.lines():
-        say(printable(line))
+    tell(found, map(printable, found.lines()))
     if left := len(found.left):
         raise DatasetError(f"{config.folder}: {left} problem{'s' if left > 1 else ''} left")
 
@@ -196,5 +201,4 @@ def rebuild_command(report: Path | None, dry_run: bool, **values: Any) -> None:
         return
     found = rebuild(config)
     write_report(report, found)
-    for line in found.lines():
-        say(line)
+    tell(found, found.lines())

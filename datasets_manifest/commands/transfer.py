@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import click
 
-from genrep.cli import print_config, say
+from genrep.cli import print_config, tell
 from genrep.net import shown
+from genrep.progress import note
 from genrep.settings import from_options, options
 from genrep.untrusted import printable
 
+from ..manifest import Manifest
 from ..transport import PullConfig, PushConfig, pull, push
 from ..transport.pull import TransferLimits
 from . import DRY_RUN
@@ -43,15 +44,27 @@ def pull_command(dry_run: bool, **values: Any) -> None:
     started = time.monotonic()
     report = pull(config)
     for line in report.left_out:
-        say(f"not taken: {printable(line)}", err=True)
-    tell(config.out, report.shards, len(report.manifest.shards), report.kept, report.fetched, "fetched", started)
+        note(f"not taken: {printable(line)}")
+    facts = {"folder": config.out, "shards": report.shards, "kept": report.kept, "bytes": report.fetched}
+    _tell(facts, report.manifest, "fetched", time.monotonic() - started, report.left_out)
 
 
-def tell(where: Path | str, shards: int, of: int, kept: int, size: int, verb: str, started: float) -> None:
-    """Print the last line of a command that succeeded."""
+def _tell(facts: dict[str, Any], manifest: Manifest, verb: str, seconds: float, left_out: tuple[str, ...]) -> None:
+    """Print the result of a command that succeeded; the first of ``facts`` is where the dataset is now."""
+    where, of, shards, kept = next(iter(facts.values())), len(manifest.shards), facts["shards"], facts["kept"]
     part = f" of {of}" if shards < of else ""
     there = f", {kept} were there" if kept else ""
-    say(f"OK {where}: {shards}{part} shards{there}, {size:,} bytes {verb} in {time.monotonic() - started:.1f} s")
+    tell(
+        {
+            **facts,
+            "num_shards": of,
+            "id": manifest.id,
+            "digest": manifest.digest,
+            "left_out": left_out,
+            "seconds": seconds,
+        },
+        f"OK {where}: {shards}{part} shards{there}, {facts['bytes']:,} bytes {verb} in {seconds:.1f} s",
+    )
 
 
 @click.command("push")
@@ -78,8 +91,9 @@ def push_command(dry_run: bool, **values: Any) -> None:
     started = time.monotonic()
     report = push(config)
     for line in report.warnings:
-        say(f"note: {line}", err=True)
+        note(f"note: {line}")
     if report.left_out:
-        say(f"not sent: {printable(', '.join(report.left_out))}", err=True)
-    shards = len(report.manifest.shards)
-    tell(shown(config.target), shards, shards, report.kept, report.sent, "sent", started)
+        note(f"not sent: {printable(', '.join(report.left_out))}")
+    facts = {"target": shown(config.target), "shards": len(report.manifest.shards), "kept": report.kept}
+    facts |= {"bytes": report.sent, "warnings": report.warnings}
+    _tell(facts, report.manifest, "sent", time.monotonic() - started, report.left_out)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
-from genrep.cli import say
+from genrep.cli import tell
 from genrep.settings import configured
 
 from ..plans.config import BuildConfig, FolderConfig
@@ -72,29 +73,50 @@ def from_folder(config: FolderConfig) -> None:
 
 
 def show_build(report: BuildReport, unit: str = "pair") -> None:
-    """Say what a build did, in pairs or images."""
-    say(f"folder         {report.folder}")
+    """Tell what a build did, in pairs or images."""
+    manifest = report.manifest
+    facts = {
+        "folder": report.folder,
+        "finished": manifest is not None,
+        "built": report.built_pairs,
+        "seconds": report.seconds,
+        "done_shards": report.done_shards,
+        "num_shards": report.num_shards,
+    }
+    if manifest is not None:
+        facts |= {"id": manifest.id, "digest": manifest.digest, "num_pairs": manifest.num_pairs}
+        facts |= {"bytes": manifest.num_bytes, "sheet": report.sheet}
+    tell(facts, _build_lines(report, unit))
+
+
+def _build_lines(report: BuildReport, unit: str) -> Iterator[str]:
+    yield f"folder         {report.folder}"
     if report.built_pairs:
         rate = report.built_pairs / report.seconds
-        say(f"speed          {rate:.0f} {unit}s/s ({report.built_pairs} built in {report.seconds:.1f} s)")
+        yield f"speed          {rate:.0f} {unit}s/s ({report.built_pairs} built in {report.seconds:.1f} s)"
     manifest = report.manifest
     if manifest is None:
-        say(
+        yield (
             f"shards         {report.done_shards} of {report.num_shards} done; the others belong to other parts or "
             "processes, and the last to finish writes the manifest"
         )
         return
     size = manifest.num_bytes
     found = "" if report.built_pairs else ", already complete: nothing to do"
-    say(f"{unit + 's':15}{manifest.num_pairs} in {len(manifest.shards)} shards{found}")
-    say(f"bytes          {size} ({size / manifest.num_pairs:.0f} per {unit})")
-    say(f"contact sheet  {report.sheet}")
+    yield f"{unit + 's':15}{manifest.num_pairs} in {len(manifest.shards)} shards{found}"
+    yield f"bytes          {size} ({size / manifest.num_pairs:.0f} per {unit})"
+    yield f"contact sheet  {report.sheet}"
 
 
 def _show_estimate(estimate: BuildEstimate) -> None:
     minutes = estimate.seconds / 60
     time = f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
-    say(f"pairs          {estimate.num_pairs}")
-    say(f"shards         {estimate.num_shards} of {estimate.pairs_per_shard} pairs")
-    say(f"bytes          about {estimate.bytes} ({estimate.bytes / estimate.num_pairs:.0f} per pair)")
-    say(f"time           about {time} here ({estimate.pairs_per_s:.1f} pairs/s)")
+    tell(
+        {**vars(estimate), "seconds": estimate.seconds},
+        [
+            f"pairs          {estimate.num_pairs}",
+            f"shards         {estimate.num_shards} of {estimate.pairs_per_shard} pairs",
+            f"bytes          about {estimate.bytes} ({estimate.bytes / estimate.num_pairs:.0f} per pair)",
+            f"time           about {time} here ({estimate.pairs_per_s:.1f} pairs/s)",
+        ],
+    )

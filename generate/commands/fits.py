@@ -9,11 +9,13 @@ from typing import Any
 
 import click
 
-from genrep.cli import print_config, say, say_leftovers
+from genrep.cli import print_config, say_leftovers, tell, tell_json
 from genrep.errors import ConfigError
+from genrep.option_types import offering
+from genrep.progress import note
 from genrep.settings import configured, from_options, options
 
-from ..fits.config import CompareConfig, DeltaConfig, FilterConfig, NavigatorConfig, SteerConfig
+from ..fits.config import PRESETS, CompareConfig, DeltaConfig, FilterConfig, NavigatorConfig, SteerConfig
 from ..gan.config import FitGanConfig, MeasureGanConfig
 from .dataset import DRY_RUN
 
@@ -37,17 +39,28 @@ def fit_steer_command(config: SteerConfig) -> None:
     from ..fits.steering import fit_steer
 
     result = fit_steer(config)
-    say(f"walks          {result.path}")
-    say(f"picture        {result.sheet}")
-    for curve in result.curves:
-        say(f"{curve.name:14} {'rises with alpha' if curve.rises else 'does not rise throughout'}")
+    facts = {
+        "walks": result.path,
+        "picture": result.sheet,
+        "samples": result.samples,
+        "seconds": result.seconds,
+        "curves": result.curves,
+    }
+    rises = [(curve.name, "rises with alpha" if curve.rises else "does not rise throughout") for curve in result.curves]
+    lines = [f"walks          {result.path}", f"picture        {result.sheet}"]
+    tell(facts, [*lines, *(f"{name:14} {what}" for name, what in rises)])
     say_leftovers([config.out / "checkpoint.pt"])
 
 
 @click.command("fit-navigator")
 @options(NavigatorConfig, *FIRST, defaults=False)
 @click.option(
-    "--preset", metavar="cop-gen|hl", default="cop-gen", show_default=True, help="Paper whose settings to start from."
+    "--preset",
+    metavar="cop-gen|hl",
+    shell_complete=offering(lambda: PRESETS),
+    default="cop-gen",
+    show_default=True,
+    help="Paper whose settings to start from.",
 )
 @options(NavigatorConfig, without=FIRST, defaults=False)
 @click.option("--dry-run", is_flag=True, help=DRY_RUN)
@@ -74,12 +87,27 @@ def fit_navigator_command(preset: str, dry_run: bool, **values: Any) -> None:
     from ..sources.open import warning
 
     result = fit_navigator(config)
-    say(f"navigator      {result.path}")
-    say(f"strip          {result.strip}")
-    say(f"pixels change  by {result.pixel_change:.2f} of 255 levels on average")
-    if (said := warning(result.pixel_change)) is not None:
-        say(f"warning: {said}", err=True)
-    say(f"stopped        by {result.stopped} after {result.samples} anchors, loss of f {result.loss_f:.3f}")
+    said = warning(result.pixel_change)
+    if said is not None:
+        note(f"warning: {said}")
+    tell(
+        {
+            "navigator": result.path,
+            "strip": result.strip,
+            "pixel_change": result.pixel_change,
+            "warning": said,
+            "stopped": result.stopped,
+            "samples": result.samples,
+            "loss_f": result.loss_f,
+            "seconds": result.seconds,
+        },
+        [
+            f"navigator      {result.path}",
+            f"strip          {result.strip}",
+            f"pixels change  by {result.pixel_change:.2f} of 255 levels on average",
+            f"stopped        by {result.stopped} after {result.samples} anchors, loss of f {result.loss_f:.3f}",
+        ],
+    )
     say_leftovers([config.out / "checkpoint.pt"])
 
 
@@ -98,8 +126,9 @@ def measure_delta_command(**values: Any) -> None:
     config = from_options(DeltaConfig, values)
     from ..fits.navigator_measure import measure_delta
 
-    measure_delta(config)
-    say(f"written to {config.out} and {config.out.with_suffix('.png')}")
+    result = measure_delta(config)
+    plot = config.out.with_suffix(".png")
+    tell({**result, "path": config.out, "plot": plot}, f"written to {config.out} and {plot}")
 
 
 @click.command("compare-navigator")
@@ -114,11 +143,9 @@ def compare_navigator_command(config: CompareConfig) -> None:
     Example:
       genrep-generate compare-navigator runs/navigator
     """
-    import json
-
     from ..fits.navigator_measure import compare_run
 
-    click.echo(json.dumps(compare_run(config), indent=2, sort_keys=True, default=str))
+    tell_json(compare_run(config))
 
 
 @click.command("fit-filter")
@@ -138,15 +165,22 @@ def fit_filter_command(config: FilterConfig) -> None:
 
     result = fit_filter(config)
     held_out = result.held_out
-    say(f"filter         {result.path}")
-    say(f"picture        {result.sheet}")
-    say(f"training       {result.images} real images and as many generated ones in {result.seconds:.1f} s")
-    say(
-        f"held out       accuracy {held_out['accuracy']:.3f}, score {held_out['score_real']['mean']:.3f} of real "
-        f"images, "
-        f"{held_out['score_generated']['mean']:.3f} of generated ones ({held_out['score_kept']['mean']:.3f} of "
-        f"the upper "
-        f"half, {held_out['score_rejected']['mean']:.3f} of the lower)"
+    tell(
+        {
+            "filter": result.path,
+            "picture": result.sheet,
+            "images": result.images,
+            "seconds": result.seconds,
+            "held_out": held_out,
+        },
+        [
+            f"filter         {result.path}",
+            f"picture        {result.sheet}",
+            f"training       {result.images} real images and as many generated ones in {result.seconds:.1f} s",
+            f"held out       accuracy {held_out['accuracy']:.3f}, score {held_out['score_real']['mean']:.3f} of real "
+            f"images, {held_out['score_generated']['mean']:.3f} of generated ones "
+            f"({held_out['score_kept']['mean']:.3f} of the upper half, {held_out['score_rejected']['mean']:.3f} of the lower)",
+        ],
     )
     say_leftovers([config.out / "checkpoint.pt"])
 
@@ -170,8 +204,8 @@ def fit_gan_command(config: FitGanConfig) -> None:
     check_run(config)
     data = load_images(config.data, config.root, "train", size=config.size, download=config.download)
     path = fit_gan(config, data)
-    say(f"weights        {path}")
-    say(f"samples        {sorted(config.out.glob('samples-*.png'))[-1]}")
+    samples = sorted(config.out.glob("samples-*.png"))[-1]
+    tell({"weights": path, "samples": samples}, [f"weights        {path}", f"samples        {samples}"])
     say_leftovers([config.out / "checkpoint.pt"], "to go on, or for --init")
 
 
@@ -191,6 +225,9 @@ def measure_gan_command(**values: Any) -> None:
 
     config = from_options(MeasureGanConfig, values)
     result = measure_gan(config)
-    for name in ("frechet", "precision", "recall"):
-        say(f"{name:10} generated {result['generated'][name]:.3f}   real test images {result['real_test'][name]:.3f}")
-    say(f"written to {config.out}")
+    made, real = result["generated"], result["real_test"]
+    lines = [
+        f"{name:10} generated {made[name]:.3f}   real test images {real[name]:.3f}"
+        for name in ("frechet", "precision", "recall")
+    ]
+    tell({**result, "path": config.out}, [*lines, f"written to {config.out}"])

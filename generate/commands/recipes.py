@@ -7,18 +7,20 @@ from typing import Any
 
 import click
 
-from genrep.cli import say
+from genrep.cli import tell
 from genrep.errors import ConfigError
-from genrep.option_types import PATH, PATH_TEXT
+from genrep.option_types import PATH, PATH_TEXT, offering
+from genrep.progress import note
 from genrep.settings import config, configured, from_options, options, setting
 
 from ..fits.config import check_parts
+from ..plans.config import recipe_names
 from ..preview.config import PreviewConfig
 from .dataset import DRY_RUN
 
 
 @click.command("weights")
-@click.argument("name", type=PATH_TEXT)
+@click.argument("name", type=PATH_TEXT, shell_complete=offering(recipe_names))
 @click.option(
     "--out",
     metavar="DIR",
@@ -36,7 +38,8 @@ def weights_command(name: str, out: Path | None) -> None:
     """
     from ..weights.locate import get_weights
 
-    say(get_weights(name, out))
+    path = get_weights(name, out)
+    tell({"weights": path}, str(path))
 
 
 @click.command("list")
@@ -51,11 +54,14 @@ def list_recipes() -> None:
     """
     from ..recipes.recipe import known_recipes, load_recipe
 
+    facts, lines = [], []
     for name in known_recipes():
         recipe = load_recipe(name)
         where = "ship with the package" if str(recipe.weights).startswith("package:") else "are downloaded"
         weights = "are given with --weights FILE" if recipe.weights is None else where
-        say(f"{name:24} {recipe.family:13} weights {weights}; licence: {recipe.licence}")
+        facts.append({"name": name, "family": recipe.family, "weights": recipe.weights, "licence": recipe.licence})
+        lines.append(f"{name:24} {recipe.family:13} weights {weights}; licence: {recipe.licence}")
+    tell({"recipes": facts}, lines)
 
 
 @config
@@ -111,8 +117,10 @@ def import_walk_command(**values: Any) -> None:
         kind, view = f"navigator of {facts['dim']} components", "navigator:weights"
     else:
         kind, view = f"walks {', '.join(tensors)} of {facts['dim']} components", "steered:walks"
-    say(f"found          {kind}")
-    say(f"written to     {out}; use it as --views {view}={out}")
+    tell(
+        {"path": out, "views": f"{view}={out}", "dim": facts["dim"], "tensors": sorted(tensors)},
+        [f"found          {kind}", f"written to     {out}; use it as --views {view}={out}"],
+    )
 
 
 @click.command("preview")
@@ -135,9 +143,12 @@ def preview_command(config: PreviewConfig) -> None:
 
     found = preview_views(config)
     for reason in found.left_out:
-        say(f"left out       {reason.in_shell()}", err=True)
+        note(f"left out       {reason.in_shell()}")
+    distances, lines = [], []
     for item in () if config.distances else found.shown:
         title = " ".join((item.panel.title, *item.panel.part))
         low, mean, high = item.distances.min(), item.distances.mean(), item.distances.max()
-        say(f"distance       {mean:.3g} on average, {low:.3g} to {high:.3g}: {title}")
-    say(f"picture        {found.path}, {found.layout.width}x{found.layout.height}")
+        distances.append({"view": title, "least": low, "mean": mean, "most": high})
+        lines.append(f"distance       {mean:.3g} on average, {low:.3g} to {high:.3g}: {title}")
+    lines.append(f"picture        {found.path}, {found.layout.width}x{found.layout.height}")
+    tell({"picture": found.path, "distances": distances, "left_out": found.left_out}, lines)

@@ -34,7 +34,14 @@ def generator(
     help: str = "Generator: a recipe's name (genrep-generate list), a recipe file or a Python factory.", **default: Any
 ) -> Any:
     """The setting ``gen``."""
-    return setting(metavar="NAME|FILE.toml|MODULE:FACTORY", help=help, **default)
+    return setting(metavar="NAME|FILE.toml|MODULE:FACTORY", help=help, offers=recipe_names, **default)
+
+
+def recipe_names() -> list[str]:
+    """Those that ship with the package, for a shell to complete."""
+    from ..recipes.recipe import known_recipes
+
+    return known_recipes()
 
 
 def weights(help: str = "Weights file; NETWORK names one of several networks in it.  [default: the recipe's]") -> Any:

@@ -32,6 +32,7 @@ from genrep.untrusted import one_line, shown
 
 from ..report.rows import duration
 from .config import ReproduceConfig
+from .planning import TablePlan
 from .reporting import hardware_text
 from .run import plan_of
 from .scheduling import Estimates, TimeEstimate, find_slots, total_of
@@ -73,8 +74,57 @@ MEASURED = "images_per_s"  # the table of a file
 LARGEST_FILE = 1_000_000  # bytes
 
 
-def describe_plan(config: ReproduceConfig) -> str:
-    """The plan as text.
+@dataclass(frozen=True, kw_only=True)
+class PlanDescription:
+    """The tasks of a reproduction, and how long they may take."""
+
+    plan: TablePlan
+    scale: str
+    every: list[Task]
+    times: _Times  # of those that are to do
+
+    def to_json(self) -> dict[str, Any]:
+        """For ``--json``: a task's ``seconds`` are None where it is done, not needed, or of unknown time."""
+        numbers = {task.id: number for number, task in enumerate(self.every, 1)}
+        tasks = [
+            {
+                "number": numbers[task.id],
+                "folder": task.folder,
+                "needs": [numbers[need.id] for need in task.needs],
+                "to_do": (to_do := task.id in self.times.of),
+                "seconds": self.times.of[task.id].seconds if to_do and not self.times.of[task.id].unknown else None,
+                "bytes": round(work_of(task).bytes) if to_do else None,
+            }
+            for task in self.every
+        ]
+        return {
+            "title": self.plan.title,
+            "scale": self.scale,
+            "tasks": tasks,
+            "says": [*self.plan.says, *self.times.says],
+        }
+
+    def __str__(self) -> str:
+        numbers = {task.id: str(number) for number, task in enumerate(self.every, 1)}
+        lines = [["", "task", "needs", "time", "size"]]
+        for task in self.every:
+            needs = " ".join(numbers[need.id] for need in task.needs)
+            open_ = task.id in self.times.of
+            told = (
+                [_text(self.times.of[task.id]), size_text(work_of(task).bytes)] if open_ else ["done or not needed", ""]
+            )
+            lines.append([numbers[task.id], task.folder, needs, *told])
+        todo = [task for task in self.every if task.id in self.times.of]
+        rows = f"{len(self.plan.rows)} rows, " if self.plan.rows else ""
+        size = size_text(sum(work_of(task).bytes for task in todo))
+        summary = f"{rows}{len(self.every)} tasks, {len(todo)} to do" + (self.times.total() if todo else "")
+        summary += f"; about {size} on disk" if size else ""
+        head = [f"{self.plan.title} ({self.scale})", *self.plan.says, ""]
+        return "\n".join([*head, *aligned(lines), "", f"{summary}.", *self.times.says])
+
+
+def describe_plan(config: ReproduceConfig) -> PlanDescription:
+    """The plan with its times; as text by ``str``.
 
     Raises:
         ValueError: names or options that do not go together, or hardware that cannot be read.
@@ -83,23 +133,8 @@ def describe_plan(config: ReproduceConfig) -> str:
     stated = config.hardware or (FULL if config.scale == "full" else None)
     hardware = None if stated is None else find_hardware(stated)
     todo = open_tasks(plan.goals, out)
-    waiting = {task.id for task in todo}
-    every = all_tasks(plan.goals)
     times = _on_stated(hardware, todo) if hardware is not None else _on_this(config, todo)
-    numbers = {task.id: str(i) for i, task in enumerate(every, 1)}
-    lines = [["", "task", "needs", "time", "size"]]
-    for task in every:
-        needs = " ".join(numbers[need.id] for need in task.needs)
-        open_ = task.id in waiting
-        told = [_text(times.of[task.id]), size_text(work_of(task).bytes)] if open_ else ["done or not needed", ""]
-        lines.append([numbers[task.id], task.folder, needs, *told])
-    rows = f"{len(plan.rows)} rows, " if plan.rows else ""
-    size = size_text(sum(work_of(task).bytes for task in todo))
-    summary = f"{rows}{len(every)} tasks, {len(todo)} to do" + (times.total() if todo else "")
-    summary += f"; about {size} on disk" if size else ""
-    return "\n".join(
-        [f"{plan.title} ({config.scale})", *plan.says, "", *aligned(lines), "", f"{summary}.", *times.says]
-    )
+    return PlanDescription(plan=plan, scale=config.scale, every=all_tasks(plan.goals), times=times)
 
 
 class _Times:

@@ -22,6 +22,7 @@ from pathlib import Path
 from genrep.errors import ConfigError, ResumeError
 from genrep.files import locked_folder, write_atomic, write_json
 from genrep.machine import core_numbers, processor, restrict
+from genrep.progress import QUIET_VARIABLE
 
 from .tasks import LOG_FILE, RECORD_FILE, TASKS, Task, open_tasks, read_record
 
@@ -247,6 +248,7 @@ class Scheduler:
         argv = task.command(self.values, slot.device)
         # PYTHONSAFEPATH: a folder of the working directory must not stand in for a package.
         environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+        environment.pop(QUIET_VARIABLE, None)  # of our stderr, not of a task's log
         if not task.verb.prints:  # which is the one task of its table, and has all devices
             environment["CUDA_VISIBLE_DEVICES"] = slot.visible
         mine = core_numbers()

@@ -1,18 +1,26 @@
 """The edge between click and the library: every way a command can end, with its exit status and at most one line on stderr.
 
 0 done · 1 a fault of data, file or machine · 2 a wrong command line · 130 SIGINT · 143 SIGTERM
+
+Every command takes ``--json`` and ``--quiet``: its group adds them (``with_output_options``). A command tells its result once,
+by ``tell``, as an object and as lines. ``genrep.progress`` shows the rest on stderr.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
+import math
 import os
 import resource
 import shlex
 import signal
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -22,6 +30,7 @@ import click
 
 from .errors import GenRepError, Terminated, one_of
 from .files import size_text
+from .progress import QUIET_VARIABLE, note
 from .untrusted import line
 
 LONGEST_ERROR = 2000  # characters
@@ -29,8 +38,104 @@ TOO_MANY_FILES, LEAST_FILES = os.strerror(errno.EMFILE), 4096
 TRACEBACK_VARIABLE = "GENREP_TRACEBACK"  # set to see where an unexpected error came from
 
 
+class Output:
+    """What ``--json`` and ``--quiet`` ask of this process until the command ends."""
+
+    def __init__(self) -> None:
+        self.write: Callable[[str], object] | None = None  # where the result of --json goes; None: lines are wanted
+        self.asked = ExitStack()
+
+    @contextmanager
+    def of_a_command(self) -> Iterator[None]:
+        """Neither is asked for at the beginning, and what they change is as before at the end."""
+        with ExitStack() as self.asked:
+            yield
+
+    def use_json(self) -> None:
+        """Leave stdout to the result: what a generator of the user's or a library prints there goes to stderr."""
+        if self.write is None:
+            self.write = self.asked.enter_context(_stdout_on_stderr())
+            self.asked.callback(setattr, self, "write", None)
+
+    def be_quiet(self) -> None:
+        """Show no progress and no notes, here and in the processes that are started."""
+        before = os.environ.get(QUIET_VARIABLE)
+        os.environ[QUIET_VARIABLE] = "1"
+        self.asked.callback(_restore, QUIET_VARIABLE, before)
+        self.asked.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+
+
+def _restore(variable: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(variable, None)
+    else:
+        os.environ[variable] = value
+
+
+@contextmanager
+def _stdout_on_stderr() -> Iterator[Callable[[str], object]]:
+    """Send what anybody prints on stdout to stderr, of this process and those that it starts; gives what prints on stdout."""
+    own = sys.stdout
+    own.flush()
+    with redirect_stdout(sys.stderr), ExitStack() as descriptors:
+        try:
+            number, other = own.fileno(), sys.stderr.fileno()
+        except (OSError, ValueError):  # no files: a test's
+            yield own.write
+            return
+        kept = os.dup(number)
+        descriptors.callback(os.close, kept)
+        descriptors.callback(os.dup2, kept, number)
+        descriptors.callback(own.flush)
+        os.dup2(other, number)
+        yield partial(_write_all, kept)
+
+
+def _write_all(descriptor: int, text: str) -> None:
+    left = text.encode()
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+_output = Output()
+
+
+def with_output_options(command: click.Command) -> click.Command:
+    """The command with ``--json`` and ``--quiet``, last of its options."""
+    if not any(param.name == "as_json" for param in command.params):
+        command.params += [
+            click.Option(
+                ["--json", "as_json"],
+                is_flag=True,
+                expose_value=False,
+                is_eager=True,
+                callback=lambda context, option, given: _output.use_json() if given else None,
+                help="Print the result as JSON, and nothing else on stdout.",
+            ),
+            click.Option(
+                ["-q", "--quiet"],
+                is_flag=True,
+                expose_value=False,
+                is_eager=True,
+                callback=lambda context, option, given: _output.be_quiet() if given else None,
+                help="Show no progress and no notes on stderr; errors stay.",
+            ),
+        ]
+    return command
+
+
 class Group(click.Group):
-    """A group that knows what a misspelt command may have meant."""
+    """A group that adds ``--json`` and ``--quiet`` to its commands, and knows what a misspelt one may have meant."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name, with what every command takes; None if there is none."""
+        command = self.find_command(ctx, cmd_name)
+        return None if command is None else with_output_options(command)
+
+    def find_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name as it was written."""
+        return super().get_command(ctx, cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -72,7 +177,7 @@ class LazyGroup(Group):
         """The names."""
         return list(self.summaries)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def find_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name; None if there is none."""
         if cmd_name not in self.summaries:
             return None
@@ -103,7 +208,8 @@ def run(command: click.Command) -> NoReturn:
 def invoke(command: click.Command, args: list[str]) -> int:
     """Run a command and return its exit status."""
     try:
-        result = command.main(args=args, prog_name=command.name, standalone_mode=False)
+        with _output.of_a_command():
+            result = command.main(args=args, prog_name=command.name, standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as stop:
         return stop.exit_code
@@ -141,27 +247,71 @@ def describe(error: Exception) -> str:
 
 
 def _say(message: str, status: int) -> int:
-    # Whatever a message quotes: a stranger's name may hold escapes that a terminal obeys, or have megabytes.
-    print("Error: " + line(" ".join(message[: 2 * LONGEST_ERROR].split()), LONGEST_ERROR), file=sys.stderr)
+    complain(message)
     return status
 
 
-def say(text: object, *, err: bool = False) -> None:
-    """Print the lines of a result: whatever names they hold, no letter of them is obeyed by the terminal."""
+def complain(message: str) -> None:
+    """Print an error as one line on stderr; ``--quiet`` does not silence it."""
+    # Whatever a message quotes: a stranger's name may hold escapes that a terminal obeys, or have megabytes.
+    print("Error: " + line(" ".join(message[: 2 * LONGEST_ERROR].split()), LONGEST_ERROR), file=sys.stderr)
+
+
+def tell(result: Any, lines: str | Iterable[object]) -> None:
+    """Print a command's result, once: ``lines`` for people, or ``result``, which is what ``plain`` takes, for ``--json``."""
+    if _output.write is not None:
+        _output.write(_json_text(result))
+        return
+    for text in [lines] if isinstance(lines, str) else lines:
+        say(text)
+
+
+def _json_text(result: Any) -> str:
+    return json.dumps(plain(result), indent=2, sort_keys=True) + "\n"
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: paths and errors as text, dataclasses as objects, numbers that are not finite as null."""
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, GenRepError):
+        return value.in_shell()
+    if hasattr(value, "to_json"):
+        return plain(value.to_json())
+    if hasattr(value, "tolist"):  # NumPy's
+        return plain(value.tolist())
+    if dataclasses.is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return str(value)
+
+
+def say(text: object) -> None:
+    """Print lines on stdout: whatever names they hold, no letter of them is obeyed by the terminal."""
     for part in str(text).split("\n"):
-        click.echo(line(part), err=err)
+        click.echo(line(part))
 
 
 def say_leftovers(paths: Iterable[Path], needed: str = "to go on") -> None:
     """Say on stderr what a finished run leaves that nothing needs any more, if it leaves such."""
     if (text := leftovers(paths, needed)) is not None:
-        say(f"note: {text}", err=True)
+        note(f"note: {text}")
 
 
 def print_config(config: Any) -> None:
-    """What ``--dry-run`` prints: the resolved settings of a config dataclass, or a mapping of them, as JSON."""
+    """What ``--dry-run`` prints, with ``--json`` or without: settings of a config dataclass, or a mapping of them, as JSON."""
     settings = config if isinstance(config, Mapping) else vars(config)
-    click.echo(json.dumps(settings, indent=2, sort_keys=True, default=str))
+    tell_json(json.loads(json.dumps(settings, default=str)))
+
+
+def tell_json(result: Any) -> None:
+    """Print a result that is JSON with ``--json`` or without."""
+    (_output.write or sys.stdout.write)(_json_text(result))
 
 
 def leftovers(paths: Iterable[Path], needed: str = "to go on") -> str | None:

@@ -6,7 +6,6 @@ in silence). The exit status is 1 if there is a fault.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import resource
@@ -15,17 +14,16 @@ import socket
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import click
 
 from genrep import __version__
 
 from . import extras, machine
-from .cli import Group, run, say
+from .cli import Group, run, tell
 from .files import home, size_text
 
 LEAST_DISK, LEAST_SHARED_MEMORY, LEAST_FILES = 2_000_000_000, 64_000_000, 1024  # bytes, bytes, descriptors
@@ -227,8 +225,7 @@ def group() -> None:
 
 
 @group.command("doctor")
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as one JSON object.")
-def doctor_command(as_json: bool) -> int:
+def doctor_command() -> int:
     """Report what this installation and this machine have, what they lack, and what would fail.
 
     Each line is marked ok, note (something is missing that only some uses need) or FAULT (something would fail), with the way
@@ -241,15 +238,7 @@ def doctor_command(as_json: bool) -> int:
     """
     findings = examine()
     fault = any(item.state == "fault" for item in findings)
-    if as_json:
-        facts: dict[str, Any] = {
-            "version": __version__,
-            "fault": fault,
-            "findings": [asdict(item) for item in findings],
-        }
-        click.echo(json.dumps(facts, indent=2))
-    else:
-        say(report(findings))
+    tell({"version": __version__, "fault": fault, "findings": findings}, report(findings))
     return int(fault)
 
 

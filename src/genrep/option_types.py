@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from .errors import ConfigError, GenRepError, suggestion
 from .files import user_path
@@ -75,6 +76,10 @@ class PathTextType(click.types.StringParamType):
         except GenRepError as error:
             self.fail(str(error), param, ctx)
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The files of the shell's own completion."""
+        return [CompletionItem(incomplete, type="file")]
+
 
 class WholeNumber(click.types.IntParamType):
     """A whole number: ``1000000``, ``1_000_000`` or ``1e6``."""
@@ -136,6 +141,18 @@ class Choice(click.Choice[str]):
             return super().convert(value, param, ctx)
         except click.BadParameter as error:
             self.fail(error.message.rstrip(".") + suggestion(str(value), self.choices), param, ctx)
+
+
+def offering(
+    names: Callable[[], Iterable[str]],
+) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
+    """What completes an option that takes one of these names, or else a path: its ``shell_complete``."""
+
+    def complete(context: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        found = [CompletionItem(name) for name in names() if name.startswith(incomplete)]
+        return [*found, *param.type.shell_complete(context, param, incomplete)]
+
+    return complete
 
 
 PATH = PathType()

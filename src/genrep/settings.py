@@ -41,7 +41,7 @@ import click
 from .cli import print_config
 from .errors import ConfigError, GenRepError, flag, one_of
 from .files import user_path
-from .option_types import PATH, PATH_TEXT, WHOLE, Choice, IntRange, Parsed, ParsedPath
+from .option_types import PATH, PATH_TEXT, WHOLE, Choice, IntRange, Parsed, ParsedPath, offering
 
 T = TypeVar("T")
 Decorator = Callable[[Callable[..., Any]], Any]
@@ -69,6 +69,9 @@ class Setting:
     parse: Callable[[str], Any] | None = None  # makes the option's text the value; its ValueError is the option's error
     show_default: bool | str | None = None  # in the help text; with ``parse`` the text of which the default is made
     show_range: bool = True  # in the help text
+    offers: Callable[[], Iterable[str]] | None = (
+        None  # names that a shell completes, where the text may be another as well
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "choices", None if self.choices is None else tuple(self.choices))
@@ -293,6 +296,8 @@ def _option(config: Any, name: str, said: Setting, defaults: bool) -> Decorator:
     required = default is dataclasses.MISSING
     several = kind.many and said.parse is None
     attributes: dict[str, Any] = {"type": _option_type(kind, said), "metavar": said.metavar}
+    if said.offers is not None:
+        attributes["shell_complete"] = offering(said.offers)
     if said.argument:
         attributes |= {"nargs": -1} if several else {} if required else {"default": default}
         return click.argument(name, required=required, **attributes)
