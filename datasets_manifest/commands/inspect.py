@@ -27,8 +27,7 @@ def show_command(source: str) -> None:
     """Print what a dataset is.
 
     Prints the recipe, size, fields, licence, provenance and contact sheet as the manifest states them. The shards are not
-    checked: genrep-manifest verify does that. --json prints a summary and
-    the whole manifest.
+    checked: genrep-manifest verify does that. With --json it prints a summary and the whole manifest.
 
     \b
     Example:

@@ -101,27 +101,33 @@ def _write_all(descriptor: int, text: str) -> None:
 _output = Output()
 
 
+_OPTIONS = (
+    click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=lambda context, option, given: _output.use_json() if given else None,
+        help="Print the result as JSON, and nothing else on stdout.",
+    ),
+    click.option(
+        "-q",
+        "--quiet",
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=lambda context, option, given: _output.be_quiet() if given else None,
+        help="Show no progress and no notes on stderr. Errors are still shown.",
+    ),
+)
+
+
 def with_output_options(command: click.Command) -> click.Command:
     """The command with ``--json`` and ``--quiet``, last of its options."""
     if not any(param.name == "as_json" for param in command.params):
-        command.params += [
-            click.Option(
-                ["--json", "as_json"],
-                is_flag=True,
-                expose_value=False,
-                is_eager=True,
-                callback=lambda context, option, given: _output.use_json() if given else None,
-                help="Print the result as JSON, and nothing else on stdout.",
-            ),
-            click.Option(
-                ["-q", "--quiet"],
-                is_flag=True,
-                expose_value=False,
-                is_eager=True,
-                callback=lambda context, option, given: _output.be_quiet() if given else None,
-                help="Show no progress and no notes on stderr; errors stay.",
-            ),
-        ]
+        for add in _OPTIONS:
+            add(command)
     return command
 
 

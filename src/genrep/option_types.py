@@ -149,8 +149,9 @@ def offering(
     """What completes an option that takes one of these names, or else a path: its ``shell_complete``."""
 
     def complete(context: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        # Names last: click's script for bash forgets what stands before a file. It offers files where no name fits.
         found = [CompletionItem(name) for name in names() if name.startswith(incomplete)]
-        return [*found, *param.type.shell_complete(context, param, incomplete)]
+        return [*param.type.shell_complete(context, param, incomplete), *found]
 
     return complete
 

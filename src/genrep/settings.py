@@ -314,7 +314,7 @@ def _option(config: Any, name: str, said: Setting, defaults: bool) -> Decorator:
     if several:
         shown = bool(said.show_default)
         attributes |= {"multiple": True, "default": None if required else default or None, "show_default": shown}
-    if not defaults:
+    if not defaults and not required:  # beside a default, click takes an option that is required as given
         attributes |= {"default": None, "show_default": False}
     if kind.is_only(bool):
         del attributes["type"], attributes["metavar"]

@@ -166,6 +166,18 @@ def test_the_help_text():
     assert "steps" not in shown and shown.index("--quiet") < shown.index("--plan") < shown.index("--dry-run")
 
 
+def test_what_is_required_is_so_without_defaults_too(capsys):
+    @click.command("example")
+    @options(Example, "out", "lr", defaults=False)
+    def bare(**values):
+        print(values)
+
+    assert invoke(bare, []) == 2
+    assert capsys.readouterr().err == "Error: example: Missing option '--out'.\n"
+    assert invoke(bare, ["--out", "x"]) == 0
+    assert capsys.readouterr().out == "{'out': PosixPath('x'), 'lr': None}\n"
+
+
 def test_the_docstring():
     assert Example.__doc__.startswith("An example.\n\nSettings:\n    out (Path): Folder.\n")
     assert "    momentum (float, default 0.9)\n" in Example.__doc__
