@@ -12,17 +12,17 @@ from genrep.imports import lazy
 
 if TYPE_CHECKING:
     from .config import TrainConfig
-    from .contract import Run, read_run
+    from .contract import TrainedRun, read_run
     from .data.ffcv_pipelines import ffcv_pipelines
     from .data.loader import PairLoader
     from .engine.run import TrainResult, train
 
-__all__ = ["PairLoader", "Run", "TrainConfig", "TrainResult", "ffcv_pipelines", "read_run", "train"]
+__all__ = ["PairLoader", "TrainConfig", "TrainResult", "TrainedRun", "ffcv_pipelines", "read_run", "train"]
 
 # Found when asked for, so that `genrep-train --help` does not wait for torch.
 _LAZY = {
     "PairLoader": "data.loader",
-    "Run": "contract",
+    "TrainedRun": "contract",
     "TrainConfig": "config",
     "TrainResult": "engine.run",
     "ffcv_pipelines": "data.ffcv_pipelines",

@@ -32,7 +32,7 @@ CIRCUMSTANCES = ("shuffle_window", "partial", "threads", "versions", "dataset_id
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class TrainedRun:
     """A training, as its folder tells of it."""
 
     settings: Mapping[str, Any] | None  # None: the folder is no training's
@@ -44,7 +44,7 @@ class Run:
         return {name: item for name, item in (self.settings or {}).items() if name not in (*FREE, *CIRCUMSTANCES)}
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> TrainedRun:
     """Settings and curves of a run's folder.
 
     Raises:
@@ -58,7 +58,7 @@ def read_run(folder: Path) -> Run:
             raise DataError(
                 f"{path}: version {shown(settings[VERSION])}, wanted {RUN_VERSION}; a newer genrep wrote it: upgrade to read it"
             )
-    return Run(settings=settings, lines=tuple(_lines(folder / METRICS_FILE)))
+    return TrainedRun(settings=settings, lines=tuple(_lines(folder / METRICS_FILE)))
 
 
 def _object(path: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ SIGNIFICANT = 4  # digits of a pair's own distances
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class LatentPart:
     """A piece of the latent that a view moves by itself."""
 
     name: str
@@ -50,7 +50,7 @@ class Distances:
     def __init__(self, manifest: Manifest) -> None:
         latents = manifest.latent_fields
         self.names = [entry["name"].removeprefix("z_") for entry in latents[1:]]
-        self.parts: list[Part] = []
+        self.parts: list[LatentPart] = []
         self.grouped = False
         self.measurable = bool(self.names)
         if self.measurable:
@@ -112,17 +112,17 @@ def _moved(manifest: Manifest, over: str) -> list[tuple[str, str]]:
     return [(text_at(part, over) or "", text_at(part, "view", "name") or "view") for part in moved]
 
 
-def _groups(manifest: Manifest, size: int, count: int) -> list[Part]:
+def _groups(manifest: Manifest, size: int, count: int) -> list[LatentPart]:
     """A part per latent of a positive."""
     if count > MAX_PARTS:
         return []
     told = _moved(manifest, "layers")
     names = [f"layers {where}: {view}" for where, view in told]
     names = names if len(names) == count else [f"group {group}" for group in range(count)]
-    return [Part(name=name, start=0, stop=size, group=group) for group, name in enumerate(names)]
+    return [LatentPart(name=name, start=0, stop=size, group=group) for group, name in enumerate(names)]
 
 
-def _chunks(manifest: Manifest, size: int) -> list[Part]:
+def _chunks(manifest: Manifest, size: int) -> list[LatentPart]:
     """A part per view over chunks, else per chunk; none where the latent enters at once."""
     chunks = look(manifest.recipe, "latent", "chunks")
     if not isinstance(chunks, list) or not 1 < len(chunks) <= MAX_PARTS:
@@ -135,5 +135,7 @@ def _chunks(manifest: Manifest, size: int) -> list[Part]:
     for match, where, view in told:
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if first <= last < len(chunks):
-            found.append(Part(name=f"chunks {where}: {view}", start=edges[first], stop=edges[last + 1]))
-    return found or [Part(name=f"chunk {k}", start=start, stop=stop) for k, (start, stop) in enumerate(pairwise(edges))]
+            found.append(LatentPart(name=f"chunks {where}: {view}", start=edges[first], stop=edges[last + 1]))
+    return found or [
+        LatentPart(name=f"chunk {k}", start=start, stop=stop) for k, (start, stop) in enumerate(pairwise(edges))
+    ]

@@ -23,7 +23,7 @@ from genrep.settings import MOST_SEED, config, setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preset:
+class DetectionPreset:
     """Everything that decides what a detector becomes, besides its encoder, data and seed."""
 
     source: str
@@ -49,13 +49,13 @@ class Preset:
 
 
 PRESETS = {
-    "genrep-24k": Preset(
+    "genrep-24k": DetectionPreset(
         source="GenRep, pascal_voc_R_50_C4_24k_transfer: 8 images, lr .02, 24,000 steps, decay at 18,000 and 22,000",
         batch_size=8,
         lr=0.02,
         steps=24_000,
     ),
-    "cop-gen-96k": Preset(
+    "cop-gen-96k": DetectionPreset(
         source="COP-Gen's command: 4 images, lr .005, 96,000 steps, decay at 72,000 and 88,000, warm-up 400, longer side 1,024",
         batch_size=4,
         lr=0.005,
@@ -63,7 +63,7 @@ PRESETS = {
         warmup=400,
         max_size=1024,
     ),
-    "small": Preset(
+    "small": DetectionPreset(
         source="ours: a ResNet-18 on a few hundred images, half an hour on one core",
         batch_size=4,
         lr=0.02,
@@ -192,7 +192,7 @@ class DetectionConfig(EncoderChoice):
         """Whether the classes are those of both splits that can be measured."""
         return self.classes == (MEASURABLE,)
 
-    def resolved(self) -> Preset:
+    def resolved(self) -> DetectionPreset:
         """The preset with what was asked for instead; one length only for the longer side of training and test."""
         given = {name: value for name in OVERRIDES if (value := getattr(self, name)) not in (None, ())}
         if "max_size" in given:

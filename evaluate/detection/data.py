@@ -17,7 +17,7 @@ from genrep.progress import Progress
 from genrep.seeding import derive
 from genrep.untrusted import printable
 
-from .config import Preset
+from .config import DetectionPreset
 
 Sample = tuple[Tensor, dict[str, Tensor]]  # image (3, H, W) uint8; boxes (K, 4) in its pixels and labels (K,) from 1
 
@@ -78,7 +78,7 @@ def check_readable(split: VocSplit, workers: int = 1) -> None:
         raise DataError(f"{found[0][1]}; mend it, or take it out of ImageSets/Main/{split.name}.txt{more}")
 
 
-def training_sample(image: VocImage, preset: Preset, seed: int, place: int) -> Sample:
+def training_sample(image: VocImage, preset: DetectionPreset, seed: int, place: int) -> Sample:
     """An image at one of the training sizes, flipped or not, as its ``place`` in the endless order has it."""
     random = stream("detection-view", seed, place)
     shorter = preset.min_sizes[random.randint(len(preset.min_sizes))]
@@ -93,7 +93,7 @@ def training_sample(image: VocImage, preset: Preset, seed: int, place: int) -> S
 
 def training_batches(
     images: Sequence[VocImage],
-    preset: Preset,
+    preset: DetectionPreset,
     seed: int,
     steps: range,
     *,
@@ -112,7 +112,7 @@ def training_batches(
     return ahead(load, steps, workers)
 
 
-def images_for_test(images: Sequence[VocImage], preset: Preset, workers: int = 1) -> Iterator[Tensor]:
+def images_for_test(images: Sequence[VocImage], preset: DetectionPreset, workers: int = 1) -> Iterator[Tensor]:
     """Every image at the test size. Shape: ``(3, H, W)`` uint8 each."""
 
     def load(index: int) -> Tensor:

@@ -22,7 +22,7 @@ from genrep.encoders import ARCHS, LoadedEncoder
 from genrep.errors import WeightsError
 from genrep.seeding import derive
 
-from .config import Preset
+from .config import DetectionPreset
 
 STRIDE = 16
 RATIOS = (0.5, 1.0, 2.0)
@@ -161,7 +161,7 @@ class Prepare(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision is
 
 def build_detector(
     encoder: LoadedEncoder,
-    preset: Preset,
+    preset: DetectionPreset,
     *,
     num_classes: int,
     seed: int,
@@ -212,7 +212,7 @@ def build_detector(
     return detector.to(memory_format=torch.channels_last)
 
 
-def _proposals(preset: Preset, channels: int, generator: torch.Generator) -> nn.Module:
+def _proposals(preset: DetectionPreset, channels: int, generator: torch.Generator) -> nn.Module:
     anchors = AnchorGenerator((preset.anchors,), (RATIOS,))
     proposals = Proposals(
         anchors,

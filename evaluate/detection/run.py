@@ -27,7 +27,7 @@ from .config import DetectionConfig
 from .data import Sample, check_readable, training_batches
 from .network import build_detector
 from .testing import UNCOUNTED, check_installed, detect, measure, uncounted
-from .training import DetectionTrainer, Trainer
+from .training import DetectionStep, DetectionTrainer
 
 TEST_ONLY = ("test", "test_data", "test_sha256", "test_size", "test_max_size", "rpn_test", "precise_bn", "value")
 SMALLER = phrase("try a smaller one with a smaller {lr}")  # out of a batch that does not fit in memory
@@ -133,7 +133,7 @@ class Detection(Protocol[DetectionConfig, VocSplit]):
             "seconds": round(run.seconds, 1),
         }
 
-    def _trainer(self) -> Trainer:
+    def _trainer(self) -> DetectionStep:
         generator = torch.Generator(self.device)
         model = build_detector(
             self.encoder,
@@ -144,7 +144,7 @@ class Detection(Protocol[DetectionConfig, VocSplit]):
             norm=self.config.norm,
             bf16=self.preset.precision == "bf16",
         )
-        return Trainer(model, self.preset, self.config.seed, generator, self.processes, self.folder)
+        return DetectionStep(model, self.preset, self.config.seed, generator, self.processes, self.folder)
 
     def _course(self) -> Course:
         return Course(
@@ -175,7 +175,7 @@ class Detection(Protocol[DetectionConfig, VocSplit]):
             workers=self.config.workers,
         )
 
-    def _test(self, trainer: Trainer) -> dict[str, Any]:
+    def _test(self, trainer: DetectionStep) -> dict[str, Any]:
         """Measure the statistics of batch norm and test the detector; in the first process only, the figures."""
         preset, first = self.preset, self.processes.first
         if preset.precise_bn:

@@ -18,7 +18,7 @@ from genrep.evaluate.voc.layout import VocImage, VocSplit
 from genrep.extras import install
 from genrep.progress import Progress
 
-from .config import Preset
+from .config import DetectionPreset
 from .data import images_for_test
 
 UNCOUNTED = "no object that is not difficult"
@@ -33,7 +33,7 @@ def check_installed() -> None:
 
 @torch.inference_mode()
 def detect(
-    model: nn.Module, images: Sequence[VocImage], preset: Preset, device: torch.device, workers: int = 1
+    model: nn.Module, images: Sequence[VocImage], preset: DetectionPreset, device: torch.device, workers: int = 1
 ) -> list[Objects]:
     """The detections of each image, one image at a time, in its own pixels; labels are numbers of classes from 0."""
     model.eval()

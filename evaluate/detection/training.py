@@ -19,7 +19,7 @@ from genrep.runs.processes import Processes
 from genrep.runs.sanity import diverged
 from genrep.seeding import derive
 
-from .config import Preset
+from .config import DetectionPreset
 from .data import Sample
 
 WARMUP_FROM = 1e-3  # of the rate (detectron2)
@@ -27,7 +27,7 @@ DECAY = 0.1
 NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
-def learning_rate(step: int, preset: Preset) -> float:
+def learning_rate(step: int, preset: DetectionPreset) -> float:
     """The rate of a step, counted from 0: linear warm-up, then a tenth after each of ``decay_at``."""
     scale = DECAY ** sum(step >= round(part * preset.steps) for part in preset.decay_at)
     if step < preset.warmup:
@@ -53,13 +53,13 @@ def _synchronised(model: nn.Module, processes: Processes) -> nn.Module:
     return DistributedDataParallel(model)
 
 
-class Trainer:
+class DetectionStep:
     """Owns what a step changes. Every random draw of a step is a function of (seed, step, process)."""
 
     def __init__(
         self,
         model: nn.Module,
-        preset: Preset,
+        preset: DetectionPreset,
         seed: int,
         generator: torch.Generator,
         processes: Processes,
@@ -136,14 +136,14 @@ class Trainer:
 class DetectionTrainer(engine.Trainer):
     """A detector's training as the engine sees it: the trainer with its batches."""
 
-    def __init__(self, trainer: Trainer, batches: Callable[[range], Iterator[list[Sample]]]) -> None:
+    def __init__(self, trainer: DetectionStep, batches: Callable[[range], Iterator[list[Sample]]]) -> None:
         """``batches``: of a range of steps, this process's part."""
         self.trainer, self.of_steps = trainer, batches
         self.step = trainer.step
         self.batches: Iterator[list[Sample]] | None = None  # from the next step on
 
     def train_step(self) -> Mapping[str, float]:
-        """See ``Trainer``."""
+        """See ``engine.Trainer``."""
         if self.batches is None:
             self.batches = self.of_steps(range(self.step, self.trainer.preset.steps))
         values = self.trainer.train_step(next(self.batches))
@@ -160,11 +160,11 @@ class DetectionTrainer(engine.Trainer):
         return weights
 
     def state_dict(self) -> dict[str, Any]:
-        """See ``Trainer``."""
+        """See ``engine.Trainer``."""
         return self.trainer.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See ``Trainer``."""
+        """See ``engine.Trainer``."""
         self.trainer.load_state_dict(state)
         self.step = self.trainer.step
 

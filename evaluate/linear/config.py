@@ -29,7 +29,7 @@ LR_RULE = 64.0  # `frozen`: the rate is this over the mean squared length of the
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preset:
+class LinearPreset:
     """How a linear classifier is trained and tested."""
 
     source: str
@@ -90,10 +90,10 @@ class Preset:
 
 PRESETS = {
     # Ours: features once, epochs of seconds, and a rate that does not favour one scale of features.
-    "frozen": Preset(source="genrep", transform=Transform(bicubic=True)),
+    "frozen": LinearPreset(source="genrep", transform=Transform(bicubic=True)),
     # Jahanian et al. 2022, section 4 and appendix: 60 epochs, batch 256, cosine, lr 2 for encoders of generated images and 0.3
     # of real ones; transforms and the cosine's floor of their main_linear.py. Stanford Cars: 100 epochs.
-    "genrep": Preset(
+    "genrep": LinearPreset(
         source="GenRep (Jahanian et al. 2022)",
         transform=Transform(resize=128, crop=112),
         crop_scale=(0.2, 1.0),
@@ -103,7 +103,7 @@ PRESETS = {
         long={"stanford_cars": 100},
     ),
     # Li et al. 2022, main_linear.py: 128 pixels, val Resize(int(128 / 0.875)); rates of GenRep times 224 / 256.
-    "cop-gen": Preset(
+    "cop-gen": LinearPreset(
         source="COP-Gen (Li et al. 2022)",
         transform=Transform(resize=146, crop=128),
         crop_scale=(0.2, 1.0),
@@ -113,7 +113,7 @@ PRESETS = {
         metric="top-1",
     ),
     # HL's code: lr 30 at batch 256, N(0, 0.01), cosine to a tenth; 100 epochs on Cars and Aircraft.
-    "hl": Preset(
+    "hl": LinearPreset(
         source="HL (hierarchical latents)",
         transform=Transform(resize=128, crop=112),
         crop_scale=(0.2, 1.0),
@@ -124,12 +124,12 @@ PRESETS = {
         long={"stanford_cars": 100, "fgvc_aircraft": 100, "fgvc_aircraft_family": 100},
     ),
     # Chen et al. 2020 (SimCLR), appendix B.8: 224 pixels, bicubic, no augmentation, L-BFGS, 45 strengths of the L2 penalty.
-    "simclr-lbfgs": Preset(
+    "simclr-lbfgs": LinearPreset(
         source="SimCLR (Chen et al. 2020), B.8", transform=Transform(resize=224, crop=224, bicubic=True), head="lbfgs"
     ),
     # VISSL 0.1.6, linear_image_classification/*/eval_resnet_8gpu_transfer_*_linear.yaml, by which COP-Gen's table 2 was made:
     # 28 epochs, rates 0.01 … 0.00001 from epochs 8, 16, 24, batch norm in front, top-1; CIFAR whole, SUN397 stretched.
-    "vissl": Preset(
+    "vissl": LinearPreset(
         source="VISSL 0.1.6 (COP-Gen, table 2)",
         transform=Transform(resize=256, crop=224),
         crop_scale=(0.08, 1.0),

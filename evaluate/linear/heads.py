@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from genrep.errors import TrainingError
 from genrep.seeding import derive
 
-from .config import LR_RULE, Preset
+from .config import LR_RULE, LinearPreset
 
 MOMENTUM = 0.9
 NORMAL_STD = 0.01
@@ -51,7 +51,7 @@ class Heads:
     """
 
     def __init__(
-        self, dim: int, num_classes: int, lrs: tuple[float, ...], seed: int, device: torch.device, preset: Preset
+        self, dim: int, num_classes: int, lrs: tuple[float, ...], seed: int, device: torch.device, preset: LinearPreset
     ) -> None:
         self.preset, self.device = preset, device
         weight, bias = _initial(dim, num_classes, seed, preset.normal_init)

@@ -15,7 +15,7 @@ from genrep.seeding import derive
 
 from .config import HELD_OUT, L2_GRID
 from .heads import mean_squared_length
-from .scores import Score, Split, evaluate_heads
+from .scores import Features, Score, evaluate_heads
 
 MAX_ITERATIONS = 1000
 TOLERANCE = 1e-5  # of the gradient's largest part
@@ -35,7 +35,7 @@ class Logistic:
 
 
 def fit_logistic(
-    train: Split, *, num_classes: int, l2: float, device: torch.device, start: Logistic | None = None
+    train: Features, *, num_classes: int, l2: float, device: torch.device, start: Logistic | None = None
 ) -> Logistic:
     """Minimise the mean cross-entropy plus ``l2 / 2`` times the squared weights; the bias is not penalised.
 
@@ -79,7 +79,7 @@ def _mean(features: Tensor, device: torch.device) -> Tensor:
 
 
 def probe_logistic(
-    train: Split, test: Split, *, num_classes: int, seed: int, metric: str, device: torch.device
+    train: Features, test: Features, *, num_classes: int, seed: int, metric: str, device: torch.device
 ) -> tuple[Score, float]:
     """Score on the test images, and the penalty that was best on held-out training images (the middle of equals).
 
@@ -90,8 +90,8 @@ def probe_logistic(
     """
     mean_squared_length(train.features)
     inside, outside = held_out(train.labels.numpy(), seed)
-    part = Split(features=train.features[inside], labels=train.labels[inside]).to(device)
-    check = Split(features=train.features[outside], labels=train.labels[outside]).to(device)
+    part = Features(features=train.features[inside], labels=train.labels[inside]).to(device)
+    check = Features(features=train.features[outside], labels=train.labels[outside]).to(device)
     found: Logistic | None = None
     values: dict[float, float] = {}
     with Progress(len(L2_GRID) + 1, "fit", "logistic regression") as progress:

@@ -22,8 +22,8 @@ from ..transforms import Augmentation, Transform
 from .config import HELD_OUT, L2_GRID, LR_RULE, PRESETS, LinearConfig
 from .heads import MOMENTUM, Heads, default_lr
 from .logistic import probe_logistic
-from .scores import Score, Split
-from .training import Curve, HeadsTrainer, course_of, fixed_feed
+from .scores import Features, Score
+from .training import HeadCurve, HeadsTrainer, course_of, fixed_feed
 
 
 def evaluate_linear(config: LinearConfig) -> Results:
@@ -167,7 +167,7 @@ class LinearProbe(ImagesProtocol[LinearConfig]):
 
         return Feed(load=features, images=len(self.train), batch_size=self.batch_size, seed=self.seed)
 
-    def _features(self, data: LabelledImages) -> Split:
+    def _features(self, data: LabelledImages) -> Features:
         config = self.config
         features = frozen_features(
             self.encoder,
@@ -179,9 +179,9 @@ class LinearProbe(ImagesProtocol[LinearConfig]):
             workers=config.workers,
             out=config.out if config.cache else None,
         )
-        return Split(features=features, labels=torch.from_numpy(data.labels))
+        return Features(features=features, labels=torch.from_numpy(data.labels))
 
-    def _of_curves(self, curves: list[Curve]) -> Entry:
+    def _of_curves(self, curves: list[HeadCurve]) -> Entry:
         """The first head's last epoch is the result, chosen without the test images."""
         first = curves[0]
         return {

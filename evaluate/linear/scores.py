@@ -15,7 +15,7 @@ TEST_BATCH = 8192
 
 
 @dataclass(frozen=True, kw_only=True)
-class Split:
+class Features:
     """Features with labels. Shape: ``(N, D)`` float32, ``(N,)`` int64."""
 
     features: Tensor
@@ -24,11 +24,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def to(self, device: torch.device) -> Split:
+    def to(self, device: torch.device) -> Features:
         """On the device if half of its free memory holds the features; else as it is."""
         if device.type == "cuda" and self.features.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
             return self
-        return Split(features=self.features.to(device), labels=self.labels.to(device))
+        return Features(features=self.features.to(device), labels=self.labels.to(device))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ class Tally:
 
 def evaluate_heads(
     logits: Callable[[Tensor], Tensor],
-    test: Split,
+    test: Features,
     heads: int,
     classes: int,
     device: torch.device,

@@ -16,11 +16,11 @@ from genrep.runs.metrics import Line
 
 from ..images import Feed
 from .heads import Heads
-from .scores import Score, Split, evaluate_heads
+from .scores import Features, Score, evaluate_heads
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curve:
+class HeadCurve:
     """Scores on the test images after every epoch, for one learning rate."""
 
     lr: float
@@ -36,7 +36,7 @@ class Curve:
         return max(score.value(metric) for score in self.scores)
 
 
-def fixed_feed(train: Split, batch_size: int, seed: int, device: torch.device) -> Feed:
+def fixed_feed(train: Features, batch_size: int, seed: int, device: torch.device) -> Feed:
     """Batches of fixed features."""
 
     def features(epoch: int, batches: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -52,7 +52,7 @@ class HeadsTrainer(Trainer):
 
     counts = "epoch"
 
-    def __init__(self, heads: Heads, feed: Feed, test: Split, *, lrs: tuple[float, ...], epochs: int) -> None:
+    def __init__(self, heads: Heads, feed: Feed, test: Features, *, lrs: tuple[float, ...], epochs: int) -> None:
         self.heads, self.feed, self.test = heads, feed, test.to(heads.device)
         self.lrs, self.epochs = lrs, epochs
         self.step = 0
@@ -81,9 +81,9 @@ class HeadsTrainer(Trainer):
         return {"epoch": self.position, "top1": found[0].top1}
 
     @property
-    def curves(self) -> list[Curve]:
+    def curves(self) -> list[HeadCurve]:
         """The scores, by head."""
-        return [Curve(lr=lr, scores=tuple(row[g] for row in self.scores)) for g, lr in enumerate(self.lrs)]
+        return [HeadCurve(lr=lr, scores=tuple(row[g] for row in self.scores)) for g, lr in enumerate(self.lrs)]
 
     def weights(self) -> Mapping[str, Tensor]:
         """None: they are as large as features are small, and what has diverged is seen by its outputs."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from genrep.errors import DataError
 from genrep.evaluate.results import read_json
-from genrep.train.contract import CONFIG_FILE, Run, read_run
+from genrep.train.contract import CONFIG_FILE, TrainedRun, read_run
 
 from .config import Row
 from .measured import Measured, read_measured
@@ -178,7 +178,7 @@ class RunFacts:
     """A run."""
 
     name: str  # of its folder
-    run: Run
+    run: TrainedRun
     data: tuple[DataFacts, ...]
 
     @property
@@ -210,7 +210,7 @@ def read_facts(folder: Path) -> RunFacts:
         DataError: config.json, metrics.jsonl or a manifest is not what its name says.
     """
     if not folder.is_dir():
-        return RunFacts(name=folder.stem, run=Run(settings=None, lines=()), data=())
+        return RunFacts(name=folder.stem, run=TrainedRun(settings=None, lines=()), data=())
     run = read_run(folder)
     data: tuple[DataFacts, ...] = ()
     if run.settings is not None:

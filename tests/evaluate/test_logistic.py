@@ -10,19 +10,19 @@ from sklearn.linear_model import LogisticRegression
 from genrep.evaluate.linear import logistic
 from genrep.evaluate.linear.config import L2_GRID
 from genrep.evaluate.linear.logistic import fit_logistic, held_out, probe_logistic
-from genrep.evaluate.linear.scores import Split, evaluate_heads
+from genrep.evaluate.linear.scores import Features, evaluate_heads
 
 CPU = torch.device("cpu")
 CLASSES, DIM = 7, 20
 
 
-def features(count: int, seed: int) -> Split:
+def features(count: int, seed: int) -> Features:
     """Overlapping clusters whose features differ in scale, as an encoder's do."""
     centres = np.random.RandomState(5).randn(CLASSES, DIM)
     stream = np.random.RandomState(seed)
     labels = stream.randint(0, CLASSES, count)
     x = (centres[labels] + 1.5 * stream.randn(count, DIM)) * np.geomspace(0.05, 5, DIM)
-    return Split(features=torch.from_numpy(x).float(), labels=torch.from_numpy(labels))
+    return Features(features=torch.from_numpy(x).float(), labels=torch.from_numpy(labels))
 
 
 @pytest.mark.slow
@@ -45,7 +45,7 @@ def test_the_penalty_is_chosen_on_training_images_alone(monkeypatch: pytest.Monk
     monkeypatch.setattr(logistic, "L2_GRID", grid)
     train, test = features(300, 0), features(300, 1)
     score, l2 = probe_logistic(train, test, num_classes=CLASSES, seed=0, metric="top-1", device=CPU)
-    shuffled = Split(features=test.features, labels=test.labels.roll(1))
+    shuffled = Features(features=test.features, labels=test.labels.roll(1))
     other, same_l2 = probe_logistic(train, shuffled, num_classes=CLASSES, seed=0, metric="top-1", device=CPU)
     assert l2 == same_l2 and l2 in grid
     inside, outside = held_out(train.labels.numpy(), 0)

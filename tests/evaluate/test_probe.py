@@ -13,8 +13,8 @@ from torch import nn
 from genrep.evaluate.images import Feed
 from genrep.evaluate.linear.config import PRESETS
 from genrep.evaluate.linear.heads import Heads, default_lr
-from genrep.evaluate.linear.scores import Split
-from genrep.evaluate.linear.training import Curve, HeadsTrainer, course_of, fixed_feed
+from genrep.evaluate.linear.scores import Features
+from genrep.evaluate.linear.training import HeadCurve, HeadsTrainer, course_of, fixed_feed
 from genrep.runs.engine import Run
 from genrep.runs.processes import Processes
 
@@ -22,16 +22,16 @@ DIM, CLASSES = 12, 4
 CPU = torch.device("cpu")
 
 
-def clusters(count: int, seed: int, spread: float = 1.0) -> Split:
+def clusters(count: int, seed: int, spread: float = 1.0) -> Features:
     """Gaussian clusters around four fixed centres, which overlap a little."""
     centres = torch.from_numpy(np.random.RandomState(99).randn(CLASSES, DIM)).float() * 1.5
     stream = np.random.RandomState(seed)
     labels = torch.from_numpy(stream.randint(0, CLASSES, count))
     noise = torch.from_numpy(stream.randn(count, DIM)).float()
-    return Split(features=centres[labels] + spread * noise, labels=labels)
+    return Features(features=centres[labels] + spread * noise, labels=labels)
 
 
-def fit_heads(heads: Heads, feed: Feed, test: Split, *, lrs: tuple[float, ...], epochs: int) -> list[Curve]:
+def fit_heads(heads: Heads, feed: Feed, test: Features, *, lrs: tuple[float, ...], epochs: int) -> list[HeadCurve]:
     trainer = HeadsTrainer(heads, feed, test, lrs=lrs, epochs=epochs)
     Run(trainer, course_of(trainer, Path("nowhere"), None), Processes(device=CPU)).go_on()
     assert not Path("nowhere").exists()
@@ -39,8 +39,15 @@ def fit_heads(heads: Heads, feed: Feed, test: Split, *, lrs: tuple[float, ...], 
 
 
 def fit_linear(
-    train: Split, test: Split, *, num_classes: int, lrs: tuple[float, ...], epochs: int, batch_size: int, seed: int
-) -> list[Curve]:
+    train: Features,
+    test: Features,
+    *,
+    num_classes: int,
+    lrs: tuple[float, ...],
+    epochs: int,
+    batch_size: int,
+    seed: int,
+) -> list[HeadCurve]:
     heads = Heads(train.features.shape[1], num_classes, lrs, seed, CPU, PRESETS["frozen"])
     return fit_heads(heads, fixed_feed(train, batch_size, seed, CPU), test, lrs=lrs, epochs=epochs)
 
@@ -123,7 +130,7 @@ def test_the_default_rate_makes_the_scale_of_features_irrelevant() -> None:
     train, test = clusters(500, 0), clusters(500, 1)
     results = []
     for scale in (1.0, 1024.0):
-        a, b = (Split(features=s.features * scale, labels=s.labels) for s in (train, test))
+        a, b = (Features(features=s.features * scale, labels=s.labels) for s in (train, test))
         heads = Heads(DIM, CLASSES, (default_lr(a.features),), 0, CPU, PRESETS["frozen"])
         heads.parameters["weight"].zero_()
         for _ in range(50):

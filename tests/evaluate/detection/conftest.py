@@ -57,7 +57,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-TINY = presets.Preset(
+TINY = presets.DetectionPreset(
     source="the tests'",
     batch_size=2,
     lr=0.02,
@@ -78,7 +78,7 @@ TINY = presets.Preset(
 
 
 @pytest.fixture(autouse=True)
-def tiny(monkeypatch: pytest.MonkeyPatch) -> presets.Preset:
+def tiny(monkeypatch: pytest.MonkeyPatch) -> presets.DetectionPreset:
     """``--preset small`` at the size of these images."""
     monkeypatch.setitem(presets.PRESETS, "small", TINY)
     return TINY

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from genrep.errors import DataError
-from genrep.evaluate.detection.config import PRESETS, Preset
+from genrep.evaluate.detection.config import PRESETS, DetectionPreset
 from genrep.evaluate.detection.data import chosen, images_for_test, scaled, training_batches, training_sample
 from genrep.evaluate.voc.layout import read_split
 
@@ -29,7 +29,7 @@ def test_the_papers_test_size(size: tuple[int, int], wanted: tuple[int, int]) ->
     assert scaled(*size, preset.test_size, preset.test_max_size) == wanted
 
 
-def test_boxes_move_with_the_pixels(rectangles: Path, tiny: Preset) -> None:
+def test_boxes_move_with_the_pixels(rectangles: Path, tiny: DetectionPreset) -> None:
     images = read_split([rectangles], "trainval").images
     shapes, sides = set(), set()
     for place in range(12):
@@ -45,7 +45,7 @@ def test_boxes_move_with_the_pixels(rectangles: Path, tiny: Preset) -> None:
     assert len(sides) == 4  # flipped and not
 
 
-def test_batches_depend_neither_on_workers_nor_on_where_one_begins(rectangles: Path, tiny: Preset) -> None:
+def test_batches_depend_neither_on_workers_nor_on_where_one_begins(rectangles: Path, tiny: DetectionPreset) -> None:
     images = read_split([rectangles], "trainval").images
     whole = list(training_batches(images, tiny, 0, range(5), workers=3))
     later = list(training_batches(images, tiny, 0, range(3, 5)))
@@ -57,7 +57,7 @@ def test_batches_depend_neither_on_workers_nor_on_where_one_begins(rectangles: P
         assert all(torch.equal(a[0], b[0]) for a, b in zip(batch, together, strict=True))
 
 
-def test_a_damaged_image_arrives_as_its_own_error(rectangles: Path, tiny: Preset, tmp_path: Path) -> None:
+def test_a_damaged_image_arrives_as_its_own_error(rectangles: Path, tiny: DetectionPreset, tmp_path: Path) -> None:
     import shutil
 
     root = tmp_path / "copy"

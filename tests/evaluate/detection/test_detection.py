@@ -16,7 +16,7 @@ from genrep.evaluate.commands import detection_command as command
 from genrep.evaluate.detection import run as run_module
 from genrep.evaluate.detection.config import DetectionConfig
 from genrep.evaluate.detection.run import evaluate_detection
-from genrep.evaluate.detection.training import Trainer
+from genrep.evaluate.detection.training import DetectionStep
 from genrep.runs.checkpoints import write_state
 
 Captured = pytest.CaptureFixture[str]
@@ -47,15 +47,15 @@ def test_an_interrupted_run_ends_as_one_that_was_not(
     assert [line["step"] for line in lines(whole.folder)] == [1, 2, 3, 4, 5, 6]
     assert entry["encoder_sha256"] == load_encoder(encoder).sha256
 
-    step = Trainer.train_step
+    step = DetectionStep.train_step
 
-    def stop(self: Trainer, batch: Any) -> dict[str, float]:
+    def stop(self: DetectionStep, batch: Any) -> dict[str, float]:
         if self.step == 5:
             raise KeyboardInterrupt
         return step(self, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "train_step", stop)
+        patch.setattr(DetectionStep, "train_step", stop)
         with pytest.raises(KeyboardInterrupt):
             evaluate_detection(config(encoder, rectangles, tmp_path / "parts"))
     capsys.readouterr()
@@ -152,10 +152,10 @@ def test_out_of_memory_is_told(
 ) -> None:
     import torch
 
-    def full(self: Trainer, batch: Any) -> dict[str, float]:
+    def full(self: DetectionStep, batch: Any) -> dict[str, float]:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\nmuch")
 
-    monkeypatch.setattr(Trainer, "train_step", full)
+    monkeypatch.setattr(DetectionStep, "train_step", full)
     with pytest.raises(TrainingError, match=r"^batch_size 2: does not fit the GPU's memory"):
         evaluate_detection(config(encoder, rectangles, tmp_path))
 
@@ -230,7 +230,7 @@ def mine(rectangles: Path, tmp_path: Path) -> Path:
 def test_a_bad_image_is_named_before_the_training_and_the_test_list_is_no_part_of_it(
     encoder: Path, mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Trainer, "measure_norms", lambda *_: None)
+    monkeypatch.setattr(DetectionStep, "measure_norms", lambda *_: None)
     for name in ("test01", "test03"):
         path = mine / f"JPEGImages/{name}.jpg"
         path.write_bytes(path.read_bytes()[:-60])
@@ -241,7 +241,7 @@ def test_a_bad_image_is_named_before_the_training_and_the_test_list_is_no_part_o
     (mine / "ImageSets/Main/test.txt").write_text("test00\ntest02")
     first = evaluate_detection(config(encoder, mine, out, steps=1))
     (mine / "ImageSets/Main/test.txt").write_text("test00")
-    monkeypatch.setattr(Trainer, "train_step", None)
+    monkeypatch.setattr(DetectionStep, "train_step", None)
     second = evaluate_detection(config(encoder, mine, out, steps=1, test_size=64))
     assert second.folder == first.folder and second.entry["n"] == 1
     assert len(json.loads((out / "detection.json").read_text())) == 2

@@ -11,11 +11,11 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from genrep.encoders import load_encoder, random_encoder
 from genrep.errors import WeightsError
-from genrep.evaluate.detection.config import Preset
+from genrep.evaluate.detection.config import DetectionPreset
 from genrep.evaluate.detection.network import Align, Sampler, build_detector
 
 
-def build(encoder: Path, preset: Preset, **options: object) -> torch.nn.Module:
+def build(encoder: Path, preset: DetectionPreset, **options: object) -> torch.nn.Module:
     generator = torch.Generator().manual_seed(0)
     return build_detector(load_encoder(encoder), preset, num_classes=2, seed=0, generator=generator, **options)
 
@@ -27,7 +27,7 @@ TARGETS = [
 ]
 
 
-def test_losses_and_detections(encoder: Path, tiny: Preset) -> None:
+def test_losses_and_detections(encoder: Path, tiny: DetectionPreset) -> None:
     model = build(encoder, tiny)
     before = torch.get_rng_state()
     losses = model(IMAGES, TARGETS)
@@ -45,7 +45,7 @@ def test_losses_and_detections(encoder: Path, tiny: Preset) -> None:
         assert (boxes >= 0).all() and (boxes[:, 2] <= image.shape[2]).all() and (boxes[:, 3] <= image.shape[1]).all()
 
 
-def test_the_encoder_is_inside_and_the_rest_is_the_seeds(encoder: Path, tiny: Preset) -> None:
+def test_the_encoder_is_inside_and_the_rest_is_the_seeds(encoder: Path, tiny: DetectionPreset) -> None:
     model, again = build(encoder, tiny), build(encoder, tiny)
     state = load_encoder(encoder).module.state_dict()
     names = dict(model.backbone.state_dict()) | dict(model.roi_heads.box_head.state_dict())
@@ -54,7 +54,7 @@ def test_the_encoder_is_inside_and_the_rest_is_the_seeds(encoder: Path, tiny: Pr
         assert torch.equal(one, two)
 
 
-def test_boxes_are_learned_by_l1(encoder: Path, tiny: Preset) -> None:
+def test_boxes_are_learned_by_l1(encoder: Path, tiny: DetectionPreset) -> None:
     rpn = build(encoder, tiny).rpn
     labels = [torch.tensor([1.0, 0, 0, -1]), torch.tensor([0.0, 1, -1, 0])]
     targets = [torch.rand(4, 4), torch.rand(4, 4)]
@@ -67,7 +67,7 @@ def test_boxes_are_learned_by_l1(encoder: Path, tiny: Preset) -> None:
     torch.testing.assert_close(boxes, ((deltas - both).abs()[0].sum() + (deltas - both).abs()[5].sum()) / 6)
 
 
-def test_the_class_and_box_losses(encoder: Path, tiny: Preset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_class_and_box_losses(encoder: Path, tiny: DetectionPreset, monkeypatch: pytest.MonkeyPatch) -> None:
     heads = build(encoder, tiny).roi_heads
     scores, deltas, wanted = torch.randn(3, 3), torch.randn(3, 12), torch.randn(3, 4)
     labels = torch.tensor([2, 0, 1])
@@ -102,7 +102,7 @@ def test_regions_are_aligned_to_pixel_centres() -> None:
     torch.testing.assert_close(pooled[0], (40 + 192 / 4 * (torch.arange(4) + 0.5)).expand(4, 4))
 
 
-def test_frozen_norms_stay_as_they_were(encoder: Path, tiny: Preset) -> None:
+def test_frozen_norms_stay_as_they_were(encoder: Path, tiny: DetectionPreset) -> None:
     model = build(encoder, tiny, norm="frozen")
     norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert norms == [model.roi_heads.box_head.norm]  # the extra one has no statistics to freeze
@@ -113,7 +113,7 @@ def test_frozen_norms_stay_as_they_were(encoder: Path, tiny: Preset) -> None:
     torch.testing.assert_close(frozen(x), original(x))
 
 
-def test_an_encoder_of_another_stride_is_refused(tiny: Preset) -> None:
+def test_an_encoder_of_another_stride_is_refused(tiny: DetectionPreset) -> None:
     encoder = random_encoder("resnet18", "cifar", 0)
     with pytest.raises(WeightsError, match="the cifar stem; detection requires a ResNet with the imagenet stem"):
         build_detector(encoder, tiny, num_classes=2, seed=0, generator=torch.Generator())

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from genrep.errors import DataError
-from genrep.evaluate.detection.config import Preset
+from genrep.evaluate.detection.config import DetectionPreset
 from genrep.evaluate.detection.testing import coco_ap, detect, measure, truth
 from genrep.evaluate.voc.average_precision import Objects, iou
 from genrep.evaluate.voc.layout import VocSplit, read_split
@@ -75,7 +75,7 @@ def loop(split: VocSplit, found: list[Objects], overlap: float) -> float:
     return sum(points) / 101
 
 
-def test_detections_come_back_in_the_images_own_pixels(rectangles: Path, tiny: Preset) -> None:
+def test_detections_come_back_in_the_images_own_pixels(rectangles: Path, tiny: DetectionPreset) -> None:
     class Half(torch.nn.Module):
         """Says that the left half of what it is given is of class 2."""
 

@@ -10,20 +10,20 @@ import torch
 
 from genrep.encoders import load_encoder
 from genrep.errors import TrainingError
-from genrep.evaluate.detection.config import PRESETS, Preset
+from genrep.evaluate.detection.config import PRESETS, DetectionPreset
 from genrep.evaluate.detection.data import training_batches
 from genrep.evaluate.detection.network import build_detector
-from genrep.evaluate.detection.training import Trainer, learning_rate, parameter_groups
+from genrep.evaluate.detection.training import DetectionStep, learning_rate, parameter_groups
 from genrep.evaluate.voc.layout import read_split
 from genrep.runs.processes import Processes
 
 CPU = torch.device("cpu")
 
 
-def trainer(encoder: Path, preset: Preset) -> Trainer:
+def trainer(encoder: Path, preset: DetectionPreset) -> DetectionStep:
     generator = torch.Generator()
     model = build_detector(load_encoder(encoder), preset, num_classes=2, seed=0, generator=generator)
-    return Trainer(model, preset, 0, generator, Processes(device=CPU), Path("runs/voc/detection-1"))
+    return DetectionStep(model, preset, 0, generator, Processes(device=CPU), Path("runs/voc/detection-1"))
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_the_papers_settings() -> None:
         assert (preset.anchors, preset.pool, preset.rois) == ((32, 64, 128, 256, 512), 14, 512)
 
 
-def test_norms_are_not_decayed(encoder: Path, tiny: Preset) -> None:
+def test_norms_are_not_decayed(encoder: Path, tiny: DetectionPreset) -> None:
     model = trainer(encoder, tiny).bare
     decayed, norms = parameter_groups(model, 1e-4)
     assert (decayed["weight_decay"], norms["weight_decay"]) == (1e-4, 0.0)
@@ -64,7 +64,9 @@ def test_norms_are_not_decayed(encoder: Path, tiny: Preset) -> None:
     )
 
 
-def test_statistics_of_norms_are_plain_means_over_batches(encoder: Path, rectangles: Path, tiny: Preset) -> None:
+def test_statistics_of_norms_are_plain_means_over_batches(
+    encoder: Path, rectangles: Path, tiny: DetectionPreset
+) -> None:
     machine = trainer(encoder, tiny)
     batches = list(training_batches(read_split([rectangles], "trainval").images, tiny, 0, range(3)))
     norm = machine.bare.backbone.get_submodule("bn1")
@@ -79,7 +81,7 @@ def test_statistics_of_norms_are_plain_means_over_batches(encoder: Path, rectang
 
 
 @pytest.mark.slow
-def test_gradients_are_clipped(encoder: Path, rectangles: Path, tiny: Preset) -> None:
+def test_gradients_are_clipped(encoder: Path, rectangles: Path, tiny: DetectionPreset) -> None:
     batch = next(training_batches(read_split([rectangles], "trainval").images, tiny, 0, range(1)))
     machine = trainer(encoder, replace(tiny, clip_norm=1e-3))
     machine.train_step(batch)
@@ -87,7 +89,7 @@ def test_gradients_are_clipped(encoder: Path, rectangles: Path, tiny: Preset) ->
     assert float(norm) == pytest.approx(1e-3, rel=1e-3)
 
 
-def test_a_loss_that_is_no_number_changes_nothing(encoder: Path, rectangles: Path, tiny: Preset) -> None:
+def test_a_loss_that_is_no_number_changes_nothing(encoder: Path, rectangles: Path, tiny: DetectionPreset) -> None:
     machine = trainer(encoder, tiny)
     batch = next(training_batches(read_split([rectangles], "trainval").images, tiny, 0, range(1)))
     with torch.no_grad():

@@ -29,9 +29,9 @@ SETTINGS: dict[str, Any] = {
 }
 COMMAND = """
 from genrep.evaluate.cli import main
-from genrep.evaluate.detection.config import PRESETS, Preset
+from genrep.evaluate.detection.config import PRESETS, DetectionPreset
 
-PRESETS["small"] = Preset(**{!r})
+PRESETS["small"] = DetectionPreset(**{!r})
 main()
 """
 
@@ -54,7 +54,7 @@ def momenta(folder: Path) -> torch.Tensor:
 
 @pytest.mark.slow
 def test_two_processes_train_what_one_trains(
-    encoder: Path, rectangles: Path, tmp_path: Path, tiny: presets.Preset, monkeypatch: pytest.MonkeyPatch
+    encoder: Path, rectangles: Path, tmp_path: Path, tiny: presets.DetectionPreset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     preset = replace(tiny, **SETTINGS)
     monkeypatch.setitem(presets.PRESETS, "small", preset)

@@ -47,7 +47,7 @@ OLD = '[{"dataset": "x", "protocol": "linear", "seed": 0, "value": 1}]'
     [
         ("linear.json", b"{", "linear.json: not JSON"),
         ("linear.json", b"\xff\xfe[]", "linear.json: not JSON"),
-        ("linear.json", b"[" * 100_000, "linear.json: not JSON"),
+        ("linear.json", b"[" * 100_000, "linear.json: not a file of results (its JSON is nested too deeply)"),
         ("linear.json", b'{"value": 1}', "linear.json: wanted a list of results"),
         ("linear.json", b'[{"value": 1}]', "linear.json: wanted a list of results"),
         ("knn.json", NOT_FINITE.encode(), "knn.json: entry 0: value is nan, wanted a finite number"),
