@@ -1,6 +1,6 @@
 """A frozen encoder's features of labelled images: computed once, memory-mapped afterwards, computed again if damaged.
 
-What ``linear`` has computed serves ``knn``, and the other way.
+``linear`` and ``knn`` share these features.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def stored_features(
 ) -> Tensor:
     """The features of ``key`` from ``folder``, or those that ``compute`` yields, which are kept there.
 
-    Written a batch at a time and mapped, not held in memory; ``folder=None`` keeps them in memory only. A file without its
-    record, or with other bytes than the record says, counts for nothing.
+    They are written a batch at a time and memory-mapped. ``folder=None`` keeps them in memory only. A file without its
+    record, or with bytes that differ from the record, is ignored.
 
     Shape: ``(count, ...)`` float32: a vector of each image, or a map of tokens.
     """

@@ -157,7 +157,7 @@ class Feed:
         return self.images // self.batch_size if self.whole else -(-self.images // self.batch_size)
 
     def epoch(self, step: int) -> int:
-        """That of a step, which counts from 0, counted from 1."""
+        """The epoch of a step. Epochs count from 1, steps from 0."""
         return step // self.per_epoch + 1
 
     def rest(self, step: int) -> Iterator[tuple[Tensor, Tensor]]:

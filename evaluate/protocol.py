@@ -1,6 +1,6 @@
-"""What every protocol does alike: open the encoder and the images, find what is measured already, and add what is not.
+"""The common part of all protocols: open the encoder and images, look up existing results, and add missing ones.
 
-A protocol is a subclass of ``Protocol`` and a line in ``PROTOCOLS``. The subclass says which images it reads (``load``), by
+A protocol is a subclass of ``Protocol`` and a line in ``PROTOCOLS``. The subclass defines which images it reads (``load``), by
 which rules it measures (``protocol``), and what it measures (``figures``).
 """
 
@@ -59,7 +59,7 @@ def result_files() -> tuple[str, ...]:
 
 
 class EncoderConfig(Interface):
-    """What the harness reads of a protocol's config; beside it, ``seed`` or ``seeds``."""
+    """The part of a protocol's config that the harness reads, besides ``seed`` or ``seeds``."""
 
     @property
     def out(self) -> Path: ...
@@ -97,7 +97,7 @@ class Split(Interface):
 
     @property
     def inventory(self) -> Inventory:
-        """Every image with what is known of it."""
+        """Every image with its name, label and content."""
 
 
 Config = TypeVar("Config", bound=EncoderConfig)
@@ -121,12 +121,12 @@ class Results:
 
     @property
     def mean(self) -> float:
-        """Of the seeds."""
+        """Mean over the seeds."""
         return statistics.fmean(entry["value"] for entry in self.entries)
 
     @property
     def std(self) -> float | None:
-        """Of the seeds (with N - 1); None for one."""
+        """Standard deviation over the seeds (with N - 1); None for a single seed."""
         values = [entry["value"] for entry in self.entries]
         return statistics.stdev(values) if len(values) > 1 else None
 
@@ -179,7 +179,7 @@ class Protocol(ABC, Generic[Config, Images]):
         """Raise a GenRepError if it is known already that it cannot be measured; before anything is opened."""
 
     def encoder_options(self) -> dict[str, Any]:
-        """What ``open_encoder`` shall know beside the choice of the encoder."""
+        """Further arguments for ``open_encoder``, besides the choice of the encoder."""
         return {}
 
     def prepare(self) -> None:
@@ -207,7 +207,7 @@ class Protocol(ABC, Generic[Config, Images]):
 
     @property
     def device(self) -> torch.device:
-        """What computes."""
+        """The device to compute on."""
         return self.processes.device
 
     @cached_property
@@ -219,7 +219,7 @@ class Protocol(ABC, Generic[Config, Images]):
 
     @property
     def key(self) -> Entry:
-        """What an entry is found by."""
+        """The key of an entry."""
         return {"dataset": self.dataset, "protocol": self.said, "seed": self.seed}
 
     def measure(self) -> Entry:
@@ -333,7 +333,7 @@ class ImagesProtocol(Protocol[OnImages, LabelledImages]):
         return self.train.name
 
     def images_said(self) -> dict[str, Any]:
-        """What a protocol says of the images."""
+        """The part of a protocol that describes the images."""
         return {
             "train": self.train.split,
             "test": self.test.split,

@@ -62,7 +62,7 @@ def find(entries: list[Entry], key: Entry) -> Entry | None:
 
 
 def find_or_tell(path: Path, key: Entry) -> Entry | None:
-    """``find`` in a result file; if there is the same result of other images only, that is said on stderr."""
+    """``find`` in a result file. If only a result of other images is there, stderr says so."""
     entries = read_results(path)
     found = find(entries, key)
     like = [] if found else [entry for entry in entries if _without_data(entry) == _without_data(key)]
@@ -88,7 +88,7 @@ def _without_data(entry: Entry) -> Entry:
 
 
 def data_digests(train: Inventory, test: Inventory) -> dict[str, str]:
-    """What a protocol says of the images that it is of."""
+    """The digests of a protocol's images."""
     return dict(zip(DATA, (train.digest, test.digest)))
 
 
@@ -111,7 +111,7 @@ def add(path: Path, entry: Entry) -> None:
 
 
 def encoder_facts(encoder: LoadedEncoder) -> Entry:
-    """What an entry says of the encoder."""
+    """The part of an entry that describes the encoder."""
     facts = encoder.facts
     return {
         "encoder": {"arch": facts.arch, "stem": facts.stem, "trained": encoder.trained},

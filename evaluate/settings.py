@@ -180,14 +180,14 @@ class KnnConfig(EncoderChoice):
     force: bool = force_setting("Replace an earlier result of this dataset, protocol and seed.")
 
     def __post_init__(self) -> None:
-        """What goes together. Raises ConfigError."""
+        """Check the settings against each other. Raises ConfigError."""
         check_encoder_choice(encoder=self.encoder, random_init=self.random_init, arch=self.arch, stem=self.stem)
 
 
 def check_encoder_choice(
     *, encoder: str | Path | None, random_init: bool, arch: str | None, stem: str = "imagenet"
 ) -> None:
-    """What a config's ``__post_init__`` asks of these four. Raises ConfigError; opens nothing."""
+    """Check these four settings for a config's ``__post_init__``. Opens nothing. Raises ConfigError."""
     naming = ConfigError.naming
     if (encoder is None) != random_init:
         raise naming("{encoder} or {random_init}: give exactly one of the two")
@@ -214,16 +214,16 @@ def open_encoder(
 ) -> LoadedEncoder:
     """The encoder of ``--encoder``, or an untrained one of ``--arch`` with this seed.
 
-    What was assumed about a file, chosen in it or left out of it is said on stderr.
+    Notes on stderr say what was assumed about a file, chosen in it or left out of it.
 
     Args:
         encoder: a run's folder, a checkpoint of a ResNet in any of the layouts that ``load_encoder`` knows, or
             ``package.module:factory``.
-        size, mean, std: of the images, instead of what the file says or (where it says nothing) 224 and ImageNet's.
+        size, mean, std: the images' size and normalisation. They replace the file's, or 224 and ImageNet's where it has none.
 
     Raises:
-        ValueError: none of the two, both, or an ``arch`` that does not go with them.
-        WeightsError: it cannot be read, is not complete, or holds what no training leaves.
+        ValueError: neither or both are given, or ``arch`` does not go with them.
+        WeightsError: the encoder cannot be read, is incomplete, or holds values that no training leaves.
     """
     from genrep.encoders import load_encoder, random_encoder
 

@@ -1,4 +1,4 @@
-"""The papers' tables of linear transfer in one go: what is on disk is measured, what is not is told."""
+"""All linear probes of a paper's transfer table. Datasets on disk are measured; missing ones are reported."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class TransferConfig(EncoderChoice):
     force: bool = force_setting()
 
     def __post_init__(self) -> None:
-        """What goes together. Raises ConfigError."""
+        """Check the settings against each other. Raises ConfigError."""
         check_encoder_choice(encoder=self.encoder, random_init=self.random_init, arch=self.arch, stem=self.stem)
         self.probe(SUITES[self.suite].datasets[0])
 
@@ -129,12 +129,12 @@ class TransferResult:
 
 
 def evaluate_transfer(config: TransferConfig) -> TransferResult:
-    """A linear probe on every dataset of the suite that is under ``root``.
+    """Measure a linear probe on every dataset of the suite that is under ``root``.
 
-    What ``out`` holds already is not measured again; an interrupted call goes on.
+    Results that ``out`` already holds are not measured again. The same call resumes after an interruption.
 
     Raises:
-        DataError: none of them is there, or one is damaged.
+        DataError: no dataset is there, or one is damaged.
     """
     from .linear.run import LinearProbe  # with torch, which the command's own help does not wait for
 

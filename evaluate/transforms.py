@@ -18,7 +18,7 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True, kw_only=True)
 class Transform:
-    """What is done to test images (and to training images where nothing is random)."""
+    """The transform of test images, and of training images where nothing is random."""
 
     resize: int | None = None  # pixels of the shorter side; None: as it is
     crop: int | None = None  # side of the central square; None: all of it
@@ -61,7 +61,7 @@ class Transform:
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What is random in training: RandomResizedCrop and a flip, or a flip alone."""
+    """The random augmentation of training images: RandomResizedCrop and a flip, or only a flip."""
 
     scale: tuple[float, float] | None  # of the crop's area; None: no crop, but the test images' transform
     size: int | None = None  # pixels of the crop's side

@@ -275,7 +275,7 @@ class TrainConfig:
     collapse_steps: int = 500  # so many steps below it end the run
 
     def __post_init__(self) -> None:
-        """What goes together. Raises ConfigError."""
+        """Check the settings against each other. Raises ConfigError."""
         from genrep.datasets_manifest import dataset_folder
 
         data = (self.data,) if isinstance(self.data, Path) else self.data

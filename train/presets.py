@@ -9,7 +9,7 @@ to that. The presets keep the effective step by multiplying too (``base_temperat
 units, chance level 1.43 ln(2 B - 1), and the metric ``unscaled_loss`` is the equation's. Without ``base_temperature`` the
 same updates would take lr · 1.43 and weight_decay / 1.43.
 
-What the papers' code does besides and this trainer does not: train on an epoch's incomplete last batch.
+Unlike this trainer, the papers' code also trains on an epoch's incomplete last batch.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def preset(name: str) -> Settings:
     """The settings of a preset: option names with ``_`` for ``-``, and values that TOML and JSON can hold; the caller's own.
 
     Raises:
-        ConfigError: there is none of this name; lists the names.
+        ConfigError: the name is unknown. Lists the known names.
     """
     if name not in _PRESETS:
         raise ConfigError.naming("{preset} {!r}: wanted one of {}", name, one_of(name, _PRESETS))

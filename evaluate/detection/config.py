@@ -1,6 +1,6 @@
-"""What a detection run is asked for, and how detectors are trained: the papers' settings, and a small one for a CPU.
+"""Settings of a detection run and of the detector's training: the papers', and a small set for a CPU.
 
-Where no source is named a value is detectron2's default for Faster R-CNN R50-C4, which the papers' configs build on.
+A value without a named source is detectron2's default for Faster R-CNN R50-C4, on which the papers' configs build.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from genrep.settings import MOST_SEED, config, setting
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionPreset:
-    """Everything that decides what a detector becomes, besides its encoder, data and seed."""
+    """Every setting that determines the detector, except its encoder, data and seed."""
 
     source: str
     batch_size: int  # images per step, over all processes
@@ -97,7 +97,7 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 @config
 class DetectionConfig(EncoderChoice):
-    """Settings of a detection run; what is None is the preset's."""
+    """Settings of a detection run. None takes the preset's value."""
 
     data: tuple[Path, ...] = setting(
         default=(),
@@ -180,7 +180,7 @@ class DetectionConfig(EncoderChoice):
     force: bool = force_setting("Replace an earlier result of this dataset, protocol and seed.")
 
     def __post_init__(self) -> None:
-        """What goes together. Raises ConfigError."""
+        """Check the settings against each other. Raises ConfigError."""
         check_encoder_choice(encoder=self.encoder, random_init=self.random_init, arch=self.arch, stem=self.stem)
         if not self.data:
             raise ConfigError.naming("{data}: wanted at least one folder")
@@ -200,5 +200,5 @@ class DetectionConfig(EncoderChoice):
         return replace(PRESETS[self.preset], **given)
 
     def to_json(self) -> dict[str, Any]:
-        """What ``--dry-run`` prints."""
+        """The settings that ``--dry-run`` prints."""
         return {**vars(self), "resolved": asdict(self.resolved())}

@@ -58,7 +58,7 @@ def resized(image: VocImage, size: tuple[int, int], flip: bool = False) -> Tenso
 
 
 def check_readable(split: VocSplit, workers: int = 1) -> None:
-    """Decode every image of a split. Raises DataError with what is wrong with the first that cannot be used, and the others."""
+    """Decode every image of a split. Raises DataError with the fault of the first unusable image, and names the others."""
 
     def fault(index: int) -> str | None:
         try:

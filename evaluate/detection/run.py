@@ -102,7 +102,7 @@ class Detection(Protocol[DetectionConfig, VocSplit]):
 
     @cached_property
     def training(self) -> Entry:
-        """What a checkpoint belongs to: nothing that only the test knows, so that another test uses the detector again."""
+        """The identity of a checkpoint. It leaves out the test's settings, so that another test can reuse the detector."""
         said = {name: value for name, value in self.said.items() if name not in TEST_ONLY}
         return {**self.key, "protocol": said, "encoder_sha256": self.encoder.sha256}
 
@@ -164,7 +164,7 @@ class Detection(Protocol[DetectionConfig, VocSplit]):
         )
 
     def _batches(self, steps: range) -> Iterator[list[Sample]]:
-        """Of these steps, this process's part."""
+        """This process's part of these steps."""
         return training_batches(
             self.train.images,
             self.preset,

@@ -54,7 +54,7 @@ def _synchronised(model: nn.Module, processes: Processes) -> nn.Module:
 
 
 class DetectionStep:
-    """Owns what a step changes. Every random draw of a step is a function of (seed, step, process)."""
+    """Owns the state that a step changes. Every random draw of a step is a function of (seed, step, process)."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What a semi-supervised fine-tuning is asked for, and how it is done: every number with its source."""
+"""Settings and schedule of a semi-supervised fine-tuning, every number with its source."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class FinetuneConfig(EncoderChoice):
     force: bool = force_setting()
 
     def __post_init__(self) -> None:
-        """What goes together. Raises ConfigError."""
+        """Check the settings against each other. Raises ConfigError."""
         check_encoder_choice(encoder=self.encoder, random_init=self.random_init, arch=self.arch, stem=self.stem)
         check_seeds(self.seeds)
         if (self.labels is None) == (self.subset is None):

@@ -1,4 +1,4 @@
-"""What a linear probe is asked for, and the papers' presets: every number with its source."""
+"""Settings of a linear probe, and the papers' presets, every number with its source."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ class LinearPreset:
     stretched: tuple[str, ...] = ()  # datasets whose images are made square instead of cropped
 
     def augmentation(self, dataset: str, transform: Transform) -> Augmentation | None:
-        """What is random in training on a dataset."""
+        """The random augmentation of training images of a dataset; None if there is none."""
         if self.crop_scale is not None and dataset not in (*self.whole, *self.stretched):
             return Augmentation(scale=self.crop_scale, size=transform.crop or transform.resize)
         return Augmentation(scale=None) if self.flip or self.crop_scale is not None else None
 
     def transform_of(self, dataset: str) -> Transform:
-        """What is done to test images of a dataset."""
+        """The transform of test images of a dataset."""
         side = self.transform.crop
         if dataset in self.stretched:
             return Transform(resize=side, stretch=True, bicubic=self.transform.bicubic)
@@ -203,7 +203,7 @@ class LinearConfig(EncoderChoice):
     force: bool = force_setting()
 
     def __post_init__(self) -> None:
-        """What goes together. Raises ConfigError."""
+        """Check the settings against each other. Raises ConfigError."""
         check_encoder_choice(encoder=self.encoder, random_init=self.random_init, arch=self.arch, stem=self.stem)
         check_seeds(self.seeds)
         side = self.size or PRESETS[self.preset].transform.resize

@@ -33,7 +33,7 @@ class Features:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """Of one classifier, in percent."""
+    """The scores of one classifier, in percent."""
 
     top1: float
     top5: float | None  # None: fewer than six classes
@@ -74,10 +74,10 @@ class Tally:
             self._right5 += best.any(dim=2).sum(dim=0)
 
     def scores(self, advice: Sequence[Phrase] = ()) -> list[Score]:
-        """Of each classifier; classes without an image do not count.
+        """The scores of each classifier. Classes without an image do not count.
 
         Raises:
-            TrainingError: one's outputs are not finite, so that its guesses mean nothing; with the advice for it.
+            TrainingError: the outputs of a classifier are not finite, so its predictions are meaningless. Says the way out.
         """
         for g, finite in enumerate(self._finite.tolist()):
             if not finite:

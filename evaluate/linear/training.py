@@ -65,7 +65,7 @@ class HeadsTrainer(Trainer):
         return self.feed.epoch(self.step - 1)
 
     def train_step(self) -> Mapping[str, Tensor]:
-        """One step of every head on a batch. Nothing is measured of it: the test images tell, after the epoch."""
+        """Take one step of every head on a batch. Nothing is measured here; the test images are scored after the epoch."""
         while (batch := next(self.batches, None)) is None:
             self.batches = self.feed.rest(self.step)
         self.heads.step(*batch, self.heads.preset.scale(self.feed.epoch(self.step), self.epochs))
@@ -106,7 +106,7 @@ class HeadsTrainer(Trainer):
 
 
 def course_of(trainer: HeadsTrainer, out: Path, identity: Mapping[str, Any] | None) -> Course:
-    """``identity``: what a checkpoint after each epoch belongs to; None: there are none."""
+    """The course of the epochs. ``identity`` is the identity of the checkpoints after each epoch; None writes none."""
     per_epoch = trainer.feed.per_epoch
     return Course(
         out=out,

@@ -1,4 +1,4 @@
-"""What a VOC07 classification is asked for."""
+"""Settings of a VOC07 classification."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Voc07Config(EncoderChoice):
     force: bool = force_setting("Replace an earlier result of this dataset, protocol and seed.")
 
     def __post_init__(self) -> None:
-        """What goes together. Raises ConfigError."""
+        """Check the settings against each other. Raises ConfigError."""
         check_encoder_choice(encoder=self.encoder, random_init=self.random_init, arch=self.arch, stem=self.stem)
         if len(set(self.classes)) < len(self.classes):
             raise ConfigError.naming("{classes} {}: names a class twice", ",".join(self.classes))

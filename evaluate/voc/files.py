@@ -135,7 +135,7 @@ class Annotated:
 
 
 def read_annotation(path: Path) -> tuple[tuple[int, int] | None, list[Annotated], int]:
-    """The image's (width, height), None where the file does not tell it; its objects; how many objects have no box.
+    """The image's (width, height), or None if the file lacks it; its objects; and the number of objects without a box.
 
     Coordinates may be fractions. Parts of objects (VOC's person layout) are left aside.
 

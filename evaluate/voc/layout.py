@@ -47,7 +47,7 @@ class VocImage:
     difficult: NDArray[np.bool_]  # (K,)
 
     def annotation_digest(self, classes: Sequence[str]) -> str:
-        """Hex sha256 of what is known of the image beside its pixels."""
+        """Hex sha256 of the image's size and objects, without its pixels."""
         objects = zip(self.labels.tolist(), self.boxes.tolist(), self.difficult.tolist())
         told = [[classes[label], *box, difficult] for label, box, difficult in objects]
         return digest_json([self.width, self.height, told])

@@ -53,7 +53,7 @@ def check_installed() -> None:
 
 
 def unmeasurable(labels: Labels, names: Sequence[str], split: str, *, least: int) -> dict[str, str]:
-    """Of the classes that not ``least`` images show, or not as many do not: why. Shape: ``(N, classes)``."""
+    """Classes that fewer than ``least`` images show, or fewer do not show, with the reason. Shape: ``(N, classes)``."""
     found: dict[str, str] = {}
     for column, name in zip(labels.T, names):
         for sign, what in ((1, "show"), (-1, "do not show")):

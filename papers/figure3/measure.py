@@ -126,7 +126,7 @@ def all_want(more: bool, group: Any) -> bool:
 def measure(
     batches: Iterator[Any], step: Callable[..., None] | None, study: Study, counters: Counters, group: Any
 ) -> Taken:
-    """A turn of one way, once what it had read ahead is used up."""
+    """Measure a turn of one loader, after using up what it has read ahead."""
     import torch
 
     def wait() -> None:
@@ -159,7 +159,7 @@ def measure(
 
 
 def of_all(mine: Taken, study: Study, group: Any) -> Taken:
-    """Of all devices together."""
+    """The sum over all devices."""
     if group is None:
         return mine
     import torch.distributed as dist
@@ -219,7 +219,7 @@ def compare(root: Path, study: Study, batch_size: int) -> None:
 
 
 def numbers(found: list[Taken], against: list[Taken], study: Study) -> dict[str, Any]:
-    """What is said of one way: medians over the turns."""
+    """The reported numbers of one loader: medians over its turns."""
     used = [one.device / one.pairs for one in found]
     ratio = statistics.median(other.device / other.pairs / one for one, other in zip(used, against))
     joules = {
@@ -260,14 +260,14 @@ def report(taken: dict[str, list[Taken]], batch_size: int, study: Study, root: P
 
 
 def cpu_seconds() -> float:
-    """Of this process's threads and its children."""
+    """CPU seconds of this process's threads and its children."""
     stats = [Path(f"/proc/{child.pid}/stat").read_text().split(") ")[1].split() for child in mp.active_children()]
     ticks = sum(int(stat[11]) + int(stat[12]) for stat in stats)  # utime and stime
     return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def devices_of(device: str, given: int | None) -> int:
-    """How many train together: those that are asked for, else every GPU, or the one CPU."""
+    """The number of devices that train together: as configured, else every GPU, or one CPU."""
     if given is not None or device != "cuda":
         return given or 1
     import torch

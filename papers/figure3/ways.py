@@ -55,7 +55,7 @@ class Figure3Config:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """What is measured in one process."""
+    """The settings of one process's measurements."""
 
     gen: str
     views: str | None

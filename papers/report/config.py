@@ -1,4 +1,4 @@
-"""What a report is asked for: its rows, by name, and their runs."""
+"""Settings of a report: its rows, by name, and their runs."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Measured:
 
     @property
     def encoder(self) -> str:
-        """What tells encoders apart; a result that does not say its encoder has one of its own."""
+        """The key of the encoder. A result that does not name its encoder counts as an encoder by itself."""
         return str(self.entry.get("encoder_sha256") or f"{self.path}, seed {self.entry['seed']}")
 
 
@@ -157,13 +157,13 @@ class ResultGroup:
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """What they have in common."""
+        """The protocol that all results of the group share."""
         protocol: dict[str, Any] = self.first["protocol"]
         return protocol
 
     @property
     def digest(self) -> str:
-        """Of dataset and protocol."""
+        """Digest of dataset and protocol."""
         return next(iter(self.entries.values()))[0].digest
 
     @property
@@ -179,7 +179,7 @@ class ResultGroup:
         return list(dict.fromkeys(name for quantities in every for name in quantities))
 
     def stats(self, row: str, quantity: str) -> Stats | None:
-        """Of a row; None if one of its entries does not have the quantity."""
+        """Statistics of a row; None if one of its entries lacks the quantity."""
         entries = self.entries.get(row, [])
         if not entries or any(quantity not in one.quantities for one in entries):
             return None
@@ -215,7 +215,7 @@ def other_data(groups: Iterable[ResultGroup]) -> list[str]:
 
 
 def differences(tables: list[dict[str, Any]]) -> list[str]:
-    """Of each table, the entries in which it differs from another one, as words; empty where all agree.
+    """For each table, the entries in which it differs from another table, as words; empty if all agree.
 
     >>> differences([{"epochs": 1, "lr": 2.0}, {"epochs": 5, "lr": 2.0}])
     ['epochs 1', 'epochs 5']

@@ -42,7 +42,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG file, and what it shows."""
+    """A PNG file and a description of what it shows."""
 
     name: str  # of the file
     png: bytes

@@ -65,7 +65,7 @@ class Published:
 
     @property
     def what(self) -> str:
-        """What trained the encoder.
+        """The objective and data that trained the encoder.
 
         >>> find_row("genrep-table5/real")[0].what
         'supcon, real imagenet100'

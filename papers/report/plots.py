@@ -78,7 +78,7 @@ class Sweep:
 
 
 def settings(run: RunFacts) -> Json | None:
-    """What decides what a run becomes, besides its seed; None if its folder does not say."""
+    """The settings that determine a run, except its seed; None if its folder has none."""
     if run.config is None:
         return None
     said = run.run.method
@@ -145,7 +145,7 @@ def _samples(said: Json, same: tuple[str, ...]) -> Place | None:
 
 
 def _epochs(said: Json) -> Place | None:
-    """Length of the training; each run with a schedule of its own."""
+    """Length of the training, each run with its own schedule."""
     return None if said.get("epochs") is None else _place(said["epochs"], _without(said, "epochs", "total_steps"))
 
 

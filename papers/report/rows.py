@@ -38,7 +38,7 @@ class RowData:
 
     @property
     def configs(self) -> list[Mapping[str, Any]]:
-        """Of the runs that are trainings'."""
+        """The configs of those runs that are trainings."""
         return [run.config for run in self.runs if run.config is not None]
 
     @property
@@ -224,7 +224,7 @@ def read_facts(folder: Path) -> RunFacts:
 
 
 def _facts_of_data(folder: Path, identity: str) -> DataFacts:
-    """What the manifest says, if it is still the one of the set that was trained on."""
+    """Facts from the manifest, if it is still that of the training set."""
     path = folder / MANIFEST_FILE
     if not folder.is_dir():
         return DataFacts(folder=folder.name, missing=f"dataset {folder.name} is not there")

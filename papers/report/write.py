@@ -40,7 +40,7 @@ def comparable(group: ResultGroup) -> list[Published]:
 
 
 def titles(groups: Sequence[ResultGroup]) -> list[str]:
-    """What each group's table is called; groups of one dataset and kind are told apart by how their protocols differ."""
+    """The title of each group's table. Groups of the same dataset and kind are distinguished by how their protocols differ."""
     found = []
     for group in groups:
         like = [other for other in groups if (other.dataset, other.family) == (group.dataset, group.family)]
@@ -106,7 +106,7 @@ def _cells(own: Sequence[Published], columns: Sequence[tuple[str, str]]) -> list
 
 
 def _cost(group: ResultGroup, row: str) -> list[str]:
-    """Time of one result, and what it was measured on."""
+    """Time of one result, and the hardware that it was measured on."""
     entries = [one.entry for one in group.entries[row]]
     seconds = [entry["seconds"] for entry in entries if isinstance(entry.get("seconds"), (int, float))]
     where = []
@@ -189,7 +189,7 @@ def _value(value: object) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportResult:
-    """What was written."""
+    """The files that were written."""
 
     markdown: Path
     html: Path
@@ -198,12 +198,12 @@ class ReportResult:
 
 
 def write_report(config: ReportConfig) -> ReportResult:
-    """Write report.md, report.html and their plots; the same bytes for the same files.
+    """Write report.md, report.html and their plots. The same inputs give the same bytes.
 
     ``report-results.json`` holds every result with its protocol, as it was measured: ``[{"row": …, "results": […]}, …]``.
 
     Raises:
-        DataError: a file is missing, broken or something else than its name says, or no row has a result.
+        DataError: a file is missing, broken or not what its name says, or no row has a result.
     """
     rows = [read_row(row) for row in config.rows]
     by_name = {row.name: row.measured for row in rows}
@@ -231,7 +231,7 @@ def write_report(config: ReportConfig) -> ReportResult:
 
 
 def _notes(rows: Sequence[RowData], *, plots: bool) -> list[str]:
-    """What is not on the page; ``plots``: whether there is anything to plot."""
+    """Notes about what is missing from the page. ``plots``: whether there is anything to plot."""
     notes = [f"{row.name}: no results yet" for row in rows if not row.measured]
     notes += [f"{row.name}: {why}: its views are not known" for row in rows for why in row.missing]
     return notes + ([NO_PLOTS] if plots and not plots_installed() else [])

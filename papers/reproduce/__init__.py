@@ -11,5 +11,5 @@
     dry_run.py works.py    the dry run: hours and bytes, as measured or on stated hardware (hardware.toml)
     subset.py          a command of the graph: a few real images as a folder
 
-The commands themselves resume; nothing here knows how.
+The commands resume by themselves; nothing here handles that.
 """

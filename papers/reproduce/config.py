@@ -1,4 +1,4 @@
-"""What ``genrep-evaluate reproduce`` is asked for."""
+"""Settings of ``genrep-evaluate reproduce``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 @config
 class ReproduceConfig:
-    """Settings of a reproduction; what is None is the scale's or the machine's."""
+    """Settings of a reproduction. None takes the scale's or the machine's value."""
 
     table: str = setting(argument=True, metavar="TABLE", choices=table_names())
     out: Path = setting(metavar="DIR", help="Folder for all datasets, runs, results and reports.")
@@ -77,7 +77,7 @@ class ReproduceConfig:
     )
 
     def __post_init__(self) -> None:
-        """What goes together. Raises ConfigError."""
+        """Check the settings against each other. Raises ConfigError."""
         if self.seeds is not None:
             check_seeds(self.seeds)
         there = next(path for path in (self.out, *self.out.absolute().parents) if path.exists())

@@ -1,4 +1,4 @@
-"""What ``--dry-run`` prints: the tasks in their order, what they need, how long they may take, and what they leave.
+"""The text of ``--dry-run``: the tasks in order, their needs, their estimated times, and the files that they leave.
 
 Times follow from what was measured here, or from images per second of stated hardware: as a file says they were measured, else
 as they follow from a network's operations. Operations are floating-point ones, two for each multiplication with its addition.
@@ -138,13 +138,13 @@ def describe_plan(config: ReproduceConfig) -> PlanDescription:
 
 
 class _Times:
-    """Of tasks, and where they are from."""
+    """Times of tasks, and their sources."""
 
     def __init__(self, of: dict[str, TimeEstimate], says: list[str]) -> None:
         self.of, self.says = of, says
 
     def total(self) -> str:
-        """What is said of all of them."""
+        """A sentence about all tasks together."""
         total = total_of(self.of.values())
         if total.unknown == len(self.of):
             return ", of unknown time"
@@ -285,7 +285,7 @@ class Hardware:
         return self.bf16_tflops if kind.startswith("train resnet") else self.tf32_tflops
 
     def seconds(self, work: Work) -> float:
-        """Of a task: the device and the CPU's cores work side by side."""
+        """Seconds of a task, whose device and CPU cores work side by side."""
         device = sum(count / self.rate(kind) for kind, count in work.images.items())
         pixels = work.decoded * self.decode_ms_per_megapixel + work.encoded * self.encode_ms_per_megapixel
         host = (pixels / 1e9 + work.core_seconds) / self.cores

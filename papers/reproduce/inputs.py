@@ -29,7 +29,7 @@ NAVIGATOR_SAYS = (
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingInput:
-    """What a training is given to be trained on."""
+    """The data that a training is given."""
 
     given: Settings  # of genrep-train
     needs: tuple[Task, ...]
@@ -69,7 +69,7 @@ class InputPlanner:
         )
 
     def says(self) -> tuple[str, ...]:
-        """What the scale put in the places of the papers' settings; once all rows are planned."""
+        """Sentences about the scale's replacements for the papers' settings. Complete once all rows are planned."""
         said = [self.scale.says]
         if self.replaced:
             said.append("In the papers' places: " + "; ".join(f"{b} for {a}" for a, b in self.replaced.items()) + ".")
@@ -96,7 +96,7 @@ class InputPlanner:
         return {"gen": name, "weights": f"{{weights:{name}}}"}, {"weights": self.weights_facts[name]}
 
     def num_pairs(self, spec: RowSpec) -> int:
-        """Of the set that a row's samples are from."""
+        """Number of pairs of the dataset that a row samples from."""
         return (self.scale.num_pairs if self.scale.reduced else spec.num_pairs) * spec.times
 
     # Real images
@@ -128,7 +128,7 @@ class InputPlanner:
         )
 
     def _real_shape(self, spec: RowSpec) -> Settings:
-        """Of stored real images: whole ones for crops at random; beside generated ones in one set, of their shape."""
+        """The shape of stored real images: whole for random crops, or that of generated images mixed with them."""
         if spec.real_shape == "whole":
             return {"shorter_side": self.scale.real_size}
         return {"size": "x".join(map(str, image_shape(spec.generator)))}
@@ -205,7 +205,7 @@ class InputPlanner:
         )
 
     def samples(self, spec: RowSpec) -> TrainingInput:
-        """What a row's training is given: one set, two that are mixed, or a generator at work."""
+        """The data of a row's training: one dataset, two that are mixed, or a generator at work."""
         if is_online(spec, self.scale):
             return self._online(spec)
         sets = [] if spec.data == "generated" else [self._real_data(spec)]
@@ -238,7 +238,7 @@ def is_online(spec: RowSpec, scale: ScaleSpec) -> bool:
 
 
 def _stated(given: Settings) -> Settings:
-    """Without those that leave the choice to the command."""
+    """The options, without those that leave the choice to the command."""
     return {name: value for name, value in given.items() if value is not None}
 
 

@@ -28,7 +28,7 @@ class PlannedRow:
 
     @property
     def goals(self) -> tuple[Task, ...]:
-        """What it ends in."""
+        """The tasks that the plan ends in."""
         return self.results
 
 
@@ -96,7 +96,7 @@ def make_plan(
 
 
 def _checked(plan: TablePlan) -> TablePlan:
-    """Settings that a command would not take are found now, not after the hours of what it needs."""
+    """Check every task's settings now, not hours later when its inputs are done."""
     for task in all_tasks(plan.goals):
         assert task.config is not None
     return plan
@@ -186,7 +186,7 @@ class Planner:
         )
 
     def _evaluations(self, spec: RowSpec, measured: MeasuredEncoder) -> list[Task]:
-        """Reduced, every way of the scale on its one real set; else those that the row names, with their sets."""
+        """The evaluations of a row. A reduced scale has its own, on its one real set; otherwise the row names them."""
         if self.scale.reduced:
             real, subset = self.inputs.real(spec)
             every = [(name, real, subset) for name in self.scale.evaluations]
@@ -197,7 +197,7 @@ class Planner:
     def _evaluation(
         self, spec: RowSpec, measured: MeasuredEncoder, name: str, dataset: str, subset: Task | None
     ) -> Task:
-        """``dataset``: empty where the options say what is measured on."""
+        """One evaluation. ``dataset`` is empty if the options name the data."""
         how = self._way(name)
         options = {**how.options, **(how.real if spec.data == "real" else {})}
         images: Settings = {"dataset": dataset} if dataset else {}
@@ -239,7 +239,7 @@ def _trained(run: Task, seed: int) -> MeasuredEncoder:
 
 
 def _variant(spec: RowSpec) -> str:
-    """What tells trainings on the same data apart, in short."""
+    """A short name that distinguishes trainings on the same data."""
     parts = ["mix" if spec.data == "mixed" else None, _positive(spec), spec.pixel_views]
     return "".join(f"-{part}" for part in parts if part not in (None, "stored", "simclr"))
 

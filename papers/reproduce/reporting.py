@@ -24,7 +24,7 @@ SEED = re.compile(rf"-s(\d+){DIGEST}")  # in the name of an evaluation's folder
 
 
 class There(NamedTuple):
-    """A row with what is there of it."""
+    """A row with its results so far."""
 
     row: PlannedRow
     done: list[Task]  # of its results
@@ -32,12 +32,12 @@ class There(NamedTuple):
 
     @property
     def seeds(self) -> list[int]:
-        """Of its results."""
+        """The seeds of its results."""
         return sorted({task.seed for task in self.done if task.seed is not None})
 
 
 def seeds_there(out: Path) -> set[int]:
-    """Of which ``out`` holds evaluations, of whatever table."""
+    """The seeds of which ``out`` holds evaluations, for any table."""
     found = (SEED.search(path.name) for path in (out / FOLDERS["evaluation"]).glob("*"))
     return {int(match[1]) for match in found if match}
 
@@ -45,9 +45,9 @@ def seeds_there(out: Path) -> set[int]:
 def make_report(
     plan: TablePlan, scale: str, out: Path, folder: Path, *, asked: frozenset[str] = frozenset()
 ) -> ReportResult | Path | None:
-    """Write the report of what is there of a plan; None if nothing is.
+    """Write the report of a plan's results so far. Returns None if there are none.
 
-    ``asked``: ids of results that are said to be missing while they are.
+    ``asked``: ids of the results that the report names as missing if they are.
 
     Raises:
         DataError: a result file is damaged.
@@ -101,7 +101,7 @@ def _results(task: Task, planned: PlannedRow, out: Path) -> Path:
 
 
 def delta_entries(content: dict[str, Any], generator: str) -> list[dict[str, Any]]:
-    """What ``genrep-generate measure-delta`` wrote of latents of ``generator``, as results that a report takes."""
+    """The output of ``genrep-generate measure-delta`` for latents of ``generator``, as results for a report."""
     entries = []
     for row in content["rows"]:
         quantities = [
@@ -135,7 +135,7 @@ def delta_entries(content: dict[str, Any], generator: str) -> list[dict[str, Any
 
 
 def _texts(says: tuple[str, ...], rows: list[There], out: Path) -> tuple[str, ...]:
-    """What was done, on what, in what time."""
+    """Sentences about what was done, on which hardware, and in what time."""
     texts = [*says, *_seed_texts(rows)]
     tasks = all_tasks(task for one in rows for task in one.done)
     texts += [_subset_text(task) for task in tasks if task.kind == "subset"]
@@ -169,14 +169,14 @@ def _seed_texts(rows: list[There]) -> list[str]:
 
 
 def _subset_text(task: Task) -> str:
-    """What is in a folder of real images."""
+    """A sentence about the contents of a folder of real images."""
     asked = task.config
     counts = f"{asked.train:,} training and {asked.test:,} test images"
     return f"{task.id}: {counts} of {asked.dataset}, the first of each class."
 
 
 def hardware_text(record: dict[str, Any]) -> str:
-    """What a task ran on.
+    """The hardware that a task ran on.
 
     >>> hardware_text({"device": "NVIDIA A100", "cores": 1})
     'NVIDIA A100, 1 core'
@@ -185,7 +185,7 @@ def hardware_text(record: dict[str, Any]) -> str:
 
 
 def _time_of(results: list[Task], records: dict[str, dict[str, Any]]) -> str:
-    """Of what was finished for them, by stage."""
+    """The times of the finished tasks of these rows, by stage."""
     said = []
     words = {"fit": "learning views", "dataset": "data", "run": "training", "evaluation": "evaluation"}
     finished = [task for task in all_tasks(results) if records.get(task.id, {}).get("finished")]
@@ -198,7 +198,7 @@ def _time_of(results: list[Task], records: dict[str, dict[str, Any]]) -> str:
 
 
 def _timing_page(plan: TablePlan, task: Task, out: Path, folder: Path) -> Path | None:
-    """What a timing printed as a page, with the plots of its numbers; None: it has not ended."""
+    """A page of a timing's output with plots of its numbers; None if it has not ended."""
     if not task.done(out):
         return None
     hardware = hardware_text(read_record(record_path(out, task)))

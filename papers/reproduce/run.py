@@ -54,7 +54,7 @@ def whole_plan(config: ReproduceConfig) -> TablePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A config with what it stands for here: nothing is begun, nothing is written."""
+    """A config with its plan on this machine. Nothing has been started or written."""
 
     config: ReproduceConfig
     plan: TablePlan
@@ -75,9 +75,9 @@ def prepare(config: ReproduceConfig) -> Prepared:
 
 
 def reproduce(config: ReproduceConfig) -> ReproduceResult:
-    """Do what is left to do, and write the report of what is there of the table, whichever rows and seeds were asked for.
+    """Run the remaining tasks, and write the report of all of the table's results, whichever rows and seeds were requested.
 
-    Stopped at any moment, the same call goes on; several calls may share ``out``.
+    The same call resumes after a stop at any moment. Several calls may share ``out``.
 
     Raises:
         ValueError: see ``prepare``.
@@ -111,7 +111,7 @@ def carry_out(prepared: Prepared) -> ReproduceResult:
 
 
 def _values(config: ReproduceConfig, plan: TablePlan) -> dict[str, str]:
-    """Of the placeholders in commands. Raises DataError for one that has none."""
+    """Values of the placeholders in commands. Raises DataError for a placeholder without a value."""
     values = {f"weights:{name}": str(path.resolve()) for name, path in config.weights_files.items()}
     for name, text in config.named_encoders.items():
         values[f"encoder:{name}"] = str(Path(text).resolve()) if Path(text).exists() else text

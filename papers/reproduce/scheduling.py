@@ -45,10 +45,10 @@ class Slot:
 
 
 def find_slots(device: str, jobs: int | None) -> list[Slot]:
-    """One slot for each GPU, or one on the CPU; or ``jobs`` of them, over the GPUs in turn, each with its part of the cores.
+    """One slot per GPU, or one on the CPU; or ``jobs`` slots, distributed over the GPUs. Each has its part of the cores.
 
     Raises:
-        ConfigError: ``device`` is cuda where there is none.
+        ConfigError: ``device`` is cuda, but there is no GPU.
     """
     gpus = [] if device == "cpu" else _gpus()
     if device == "cuda" and not gpus:
@@ -155,7 +155,7 @@ def shipped_rates(device: str, cores: int) -> Mapping[str, float]:
 
 @dataclass
 class Running:
-    """A process and what it holds."""
+    """A running process with its task, slot and lock."""
 
     task: Task
     slot: int
@@ -167,16 +167,16 @@ class Running:
 
 @dataclass
 class Outcome:
-    """What became of the tasks."""
+    """The outcome of the tasks."""
 
     done: list[Task] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)  # why, by folder; blocked ones too
 
 
 class Scheduler:
-    """Runs what is left to do towards goals.
+    """Runs the tasks that remain for the goals.
 
-    A failed task fails those that need it and no other. Each task is held by a lock on its record's folder, which its process
+    A failed task fails only the tasks that need it. Each task is held by a lock on its record's folder, which its process
     inherits: a second scheduler waits for what the first is doing, and takes its result.
     """
 
@@ -187,7 +187,7 @@ class Scheduler:
         self.retry_at: dict[str, float] = {}
 
     def run(self, goals: Iterable[Task]) -> Outcome:
-        """Run them. On any exception (SIGINT and SIGTERM among them) the processes are told to end, and waited for."""
+        """Run the tasks. On any exception, including SIGINT and SIGTERM, the processes are asked to end and waited for."""
         self.waiting = open_tasks(goals, self.out)
         self.total = len(self.waiting)
         try:

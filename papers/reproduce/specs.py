@@ -125,7 +125,7 @@ def read_table(name: str, scale: str) -> TableSpec:
     """A table as it is at a scale.
 
     Raises:
-        ValueError: there is none of this name, or its file says something unknown.
+        ValueError: the name is unknown, or its file has an unknown entry.
     """
     if name not in table_names():
         raise ConfigError.naming("{table} {!r}: wanted one of {}", name, one_of(name, table_names()))
@@ -144,7 +144,7 @@ def read_table(name: str, scale: str) -> TableSpec:
 
 
 def _says(value: Settings, scale: str) -> tuple[str, ...]:
-    """What a table says at a scale: texts, or {only = ..., text = ...}, where ``only`` is as in rows."""
+    """A table's sentences at a scale: texts, or {only = ..., text = ...}, where ``only`` is as in rows."""
     where = "full" if scale == "full" else "reduced"
     every = [{"text": one} if isinstance(one, str) else one for one in value.get("says", ())]
     return tuple(one["text"] for one in every if one.get("only", where) == where)
@@ -175,7 +175,7 @@ def _baseline(entry: str | Settings, where: str) -> Settings:
 
 
 def read_scale(name: str) -> ScaleSpec:
-    """A scale. Raises ValueError if there is none of this name."""
+    """Read a scale. Raises ValueError for an unknown name."""
     if name not in SCALES:
         raise ConfigError.naming("{scale} {!r}: wanted one of {}", name, one_of(name, SCALES))
     value = dict(_read("scales.toml")[name])

@@ -1,8 +1,8 @@
-"""A few images of each class of a named dataset as an image folder: what the scale ``tiny`` trains and tests on.
+"""Write a few images of each class of a named dataset as an image folder, which scale ``tiny`` trains and tests on.
 
 python -m genrep.papers.reproduce.subset --dataset fashion_mnist --root data --train 200 --test 100 --out images
 
-A folder has a name of its own, so that its results stand beside no one's on the whole set.
+The folder has its own name, so that its results never stand beside those on the whole dataset.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Tasks: calls of our own commands, each in a folder that the digest of its settings names.
+"""Tasks: calls of our own commands, each in a folder named by the digest of its settings.
 
-A verb is such a command: what it is given, where its result lies, and how settings become words, once.
+A verb describes such a command once: its inputs, the place of its result, and the words that its settings become.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def _value(hint: Any, value: Any) -> Any:
 
 
 def _training(given: Mapping[str, Any]) -> TrainConfig:
-    """With the preset's settings in the places of those that are not given."""
+    """The settings of a training, with the preset's values for those not given."""
     own = {name: value for name, value in given.items() if name != "preset"}
     base = training_preset(given["preset"]) if "preset" in given else {}
     if own.keys() & {"epochs", "steps"}:  # one length replaces the other
@@ -250,7 +250,7 @@ class Task:
 
     @cached_property
     def digest(self) -> str:
-        """Of everything that the result depends on: the folders of ``needs`` stand in the arguments."""
+        """Digest of everything that the result depends on. The folders of ``needs`` are among the arguments."""
         return digest_json([self.verb.identity, *self.arguments, dict(self.facts)])[:DIGITS]
 
     @property
@@ -280,7 +280,7 @@ class Task:
 
     @property
     def whole(self) -> bool:
-        """False: ``final`` does not tell whether everything is there, only the record does."""
+        """Whether ``final`` shows that everything is there. If False, only the record does."""
         return self.verb.whole and len(self.given.get("seeds", (0,))) == 1
 
     @property
@@ -295,7 +295,7 @@ class Task:
         return [sys.executable, "-m", *self.verb.program, *filled, *tail]
 
     def has_result(self, out: Path) -> bool:
-        """Whether what it leaves behind is there, whoever made it."""
+        """Whether the task's result is there, whichever process wrote it."""
         path = out / self.folder / self.final
         if self.kind == "dataset" and path.is_file():
             return _shards_there(path)
@@ -304,7 +304,7 @@ class Task:
         return path.is_file()
 
     def finished(self, out: Path) -> bool:
-        """Whether its command has done what it could."""
+        """Whether the command has done everything that it could."""
         record = out / TASKS / self.id / RECORD_FILE
         return self.has_result(out) and (self.whole or bool(read_record(record).get("finished")))
 
@@ -313,7 +313,7 @@ class Task:
         return self.finished(out) and not self.missing_parts(out)
 
     def missing_parts(self, out: Path) -> list[str]:
-        """Those of ``parts`` that have no result: they were not under the root when it was asked for."""
+        """The ``parts`` without a result, because they were not under the root at the time."""
         if not self.parts:
             return []
         try:
@@ -324,7 +324,7 @@ class Task:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """A task's record; empty if there is none, or one that lacks what ``scheduling.add_piece`` writes."""
+    """A task's record; empty if it is missing or lacks what ``scheduling.add_piece`` writes."""
     try:
         value = read_json(path)
     except (DataError, OSError):
@@ -351,7 +351,7 @@ def fill(text: str, values: Mapping[str, str]) -> str:
 
 
 def all_tasks(goals: Iterable[Task]) -> list[Task]:
-    """The goals and everything that they need, each once, what is needed first."""
+    """The goals and all tasks that they need, each once, needed tasks first."""
     found: dict[str, Task] = {}
 
     def visit(task: Task) -> None:

@@ -1,6 +1,6 @@
-"""What a task has to do, counted: images through networks, pixels decoded and encoded, bytes that it leaves.
+"""The work of a task in numbers: images through networks, pixels decoded and encoded, bytes left on disk.
 
-Read from the task's own config, so that it cannot say another thing than the command does. Only estimates ask for it.
+It is read from the task's own config, so it always agrees with the command. Only estimates use it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ SINGLE = ("inverter", "classifier")  # objectives with one view of each sample
 
 @dataclass(kw_only=True)
 class Work:
-    """What a task has to do."""
+    """The work of a task."""
 
     images: Counter[str] = field(default_factory=Counter)  # by kind (``dry_run.gflops``)
     decoded: float = 0.0  # pixels of JPEGs
@@ -57,7 +57,7 @@ class Work:
 
 
 def work_of(task: Task) -> Work:
-    """What a task has to do. Raises ValueError for a command that this does not know."""
+    """The work of a task. Raises ValueError for an unknown command."""
     if task.verb.name not in WORKS:
         raise ValueError(f"{task.verb.name}: of unknown work")
     return WORKS[task.verb.name](task)
@@ -174,7 +174,7 @@ def _forward(task: Task, size: int, images: float, mode: str = "forward") -> Cou
 
 
 def _probe(task: Task, config: LinearConfig) -> Work:
-    """A linear probe: every epoch anew where training images are cropped at random, once where not."""
+    """The work of a linear probe. The features are computed in every epoch if crops are random, else once."""
     preset = LINEAR[config.preset]
     train, test = images_of(config.dataset)
     epochs = 1

@@ -1,7 +1,7 @@
-"""What a lower folder asks of a higher one: the only imports of the tree that point up, made when they are first needed.
+"""The only imports of the tree that point up, from a lower folder to a higher one. They are made on first use.
 
-Training reads shards and no generator, and so do repair and verification; few of their verbs need one nevertheless. They ask
-here. ``REACHED`` is all that is found so. A lab that only got the shards lacks these verbs and nothing else.
+Training, repair and verification read shards and need no generator, except for a few verbs, which find it here. ``REACHED``
+lists all of them. A lab that only has the shards lacks these verbs and nothing else.
 """
 
 from __future__ import annotations
@@ -79,20 +79,20 @@ class Decoder(Protocol):
 
 
 def open_online(gen: str, **options: Any) -> OnlineSource:
-    """A source of pairs; the options are those of ``genrep.generate.sources.online.open_online``, and so are the errors."""
+    """Open a source of pairs. Options and errors are those of ``genrep.generate.sources.online.open_online``."""
     source: OnlineSource = _reach("open_online")(gen, **options)
     return source
 
 
 def open_decoder(gen: str, **options: Any) -> Decoder:
-    """A frozen generator as a function; options and errors are those of ``genrep.generate.sources.decoder.open_decoder``."""
+    """A frozen generator as a function. Options and errors are those of ``genrep.generate.sources.decoder.open_decoder``."""
     decoder: Decoder = _reach("open_decoder")(gen, **options)
     return decoder
 
 
 @config
 class RegenerationConfig:
-    """What a manifest does not tell, or what shall be otherwise; None leaves it to the manifest, or to the machine."""
+    """Settings that a manifest lacks or that replace its own. None takes the manifest's or the machine's value."""
 
     gen: str | None = setting(
         default=None,

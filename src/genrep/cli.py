@@ -184,7 +184,7 @@ class LazyGroup(Group):
         return list(self.summaries)
 
     def find_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of this name; None if there is none."""
+        """The command of this name, or None."""
         if cmd_name not in self.summaries:
             return None
         own = cmd_name.replace("-", "_")
@@ -304,7 +304,7 @@ def say(text: object) -> None:
 
 
 def say_leftovers(paths: Iterable[Path], needed: str = "to go on") -> None:
-    """Say on stderr what a finished run leaves that nothing needs any more, if it leaves such."""
+    """Name on stderr the files of a finished run that nothing needs any more, if there are any."""
     if (text := leftovers(paths, needed)) is not None:
         note(f"note: {text}")
 

@@ -1,7 +1,7 @@
-"""Digests of files' contents, each file read once while it stays as it is.
+"""Digests of files' contents. Each file is read once, until it changes.
 
 A digest is remembered under the file's path, size and times of change (``mtime_ns``, and ``ctime_ns``, which no program can
-set) in ``contents/`` of the cache folder: 32 bytes a file. Sets below ``WORTH_KEEPING`` bytes are read anew each time.
+set) in ``contents/`` of the cache folder: 32 bytes a file. Sets below ``WORTH_KEEPING`` bytes are read every time.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class GenRepError(Exception):
     def naming(cls, text: str, *values: object) -> Self:
         """An error about settings: in ``text``, ``{lr}`` is the setting ``lr`` and ``{}`` (``{!r}``, ``{:g}``) the next value.
 
-        Of a value that is an error or a ``phrase``, the settings are named in the same way.
+        If a value is an error or a ``phrase``, its settings are named in the same way.
 
         >>> error = ConfigError.naming("{lr} {}: wanted a positive number", -1)
         >>> str(error), error.in_shell()
@@ -132,7 +132,7 @@ def flag(name: str) -> str:
 
 
 class ConfigError(GenRepError, ValueError):
-    """A setting is not what it may be, or does not go with another. See ``genrep.settings``."""
+    """A setting has a wrong value, or does not go with another. See ``genrep.settings``."""
 
 
 class RecipeError(GenRepError):

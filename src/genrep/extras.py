@@ -23,7 +23,7 @@ FOR_USERS = {  # what lacks without it
 
 @cache
 def requirements() -> dict[str, tuple[str, ...]]:
-    """For each extra, ``""`` for what is always needed, the names of the packages it brings itself."""
+    """The packages that each extra adds. The key ``""`` has the base packages."""
     found: dict[str, list[str]] = {}
     for text in metadata.requires(DISTRIBUTION) or ():
         name = re.match(r"[A-Za-z0-9._-]+", text)

@@ -143,5 +143,5 @@ def upload(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
 
 
 def out_of_memory(batch_size: int) -> TrainingError:
-    """What a user may do about it."""
+    """Advice for a batch that does not fit in memory."""
     return TrainingError(f"the GPU's memory does not suffice for batches of {batch_size} images; give a smaller batch")

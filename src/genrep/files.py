@@ -71,7 +71,7 @@ CLUTTER = {".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini"}
 
 
 def is_clutter(name: str) -> bool:
-    """Whether a file of this name is what a file manager leaves in every folder that it shows, and means nothing."""
+    """Whether a file of this name is one that file managers leave in the folders that they show."""
     return name.casefold() in CLUTTER or name.startswith("._")
 
 
@@ -114,7 +114,7 @@ def lock(descriptor: int, kind: int, folder: Path) -> None:
 
 
 def _holder(descriptor: int) -> str:
-    """Who holds flock's lock on an open folder, as `` (process 12: command)``; empty where the system does not say."""
+    """The holder of the flock on an open folder, as `` (process 12: command)``; empty if the system does not tell."""
     status = os.fstat(descriptor)
     place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     try:
@@ -147,7 +147,7 @@ def locked_folder(folder: Path) -> Iterator[int]:
 
 @contextmanager
 def faults_named(path: Path) -> Iterator[None]:
-    """What is written to ``path`` within: a write that fails names no file by itself, and the error shall."""
+    """Add the file's name to failures of writes to ``path`` in the block, which do not name it by themselves."""
     try:
         yield
     except OSError as error:

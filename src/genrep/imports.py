@@ -1,4 +1,4 @@
-"""Modules imported when they are asked for: a package's names, and ``package.module:factory`` of anyone's own."""
+"""Modules imported on first use: a package's names, and a user's ``package.module:factory``."""
 
 from __future__ import annotations
 

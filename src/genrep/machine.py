@@ -1,4 +1,4 @@
-"""What the machine under a process is: cores, processor, memory. Linux and macOS answer such questions differently."""
+"""Facts of the machine: cores, processor, memory. Linux and macOS report them differently."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def cores() -> int:
 
 
 def restrict(numbers: Collection[int]) -> None:
-    """Let this process, and those that it starts from now on, use these cores alone; nothing on macOS."""
+    """Restrict this process, and those that it starts from now on, to these cores. Does nothing on macOS."""
     if sys.platform == "linux":
         os.sched_setaffinity(0, numbers)
 

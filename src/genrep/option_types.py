@@ -55,7 +55,7 @@ class NewFileType(PathType):
     """A file to be written at a command's end, whose folder is made then; refused at once where that could not be."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The path; fails for a folder, and below what is no folder or may not be written."""
+        """The path. Fails for a folder, and if its parent is not a writable folder."""
         path = super().convert(value, param, ctx)
         if path.is_dir():
             self.fail(f"{path}: is a folder; wanted a file's name", param, ctx)
@@ -85,7 +85,7 @@ class WholeNumber(click.types.IntParamType):
     """A whole number: ``1000000``, ``1_000_000`` or ``1e6``."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The number; fails for what is none."""
+        """The number. Fails for other text."""
         return _whole(self, value, param, ctx)
 
 
@@ -93,7 +93,7 @@ class IntRange(click.IntRange):
     """A ``WholeNumber`` from ``min`` to ``max``."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The number; fails for what is none, or out of range."""
+        """The number. Fails for other text, and for a number out of range."""
         return super().convert(_whole(self, value, param, ctx), param, ctx)
 
 
@@ -105,7 +105,7 @@ def _whole(kind: click.ParamType[Any], value: Any, param: click.Parameter | None
 
 
 class Parsed(click.types.StringParamType):
-    """Text that a function makes a value of; what it raises as ValueError is the error."""
+    """Text that a function turns into a value. The function's ValueError is the error."""
 
     def __init__(self, parse: Callable[[str], Any]) -> None:
         self.parse = parse
@@ -128,12 +128,12 @@ class ParsedPath(PathType):
         self.parse = parse
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """What the function makes of the path."""
+        """The function's value for the path."""
         return self.parse(super().convert(value, param, ctx))
 
 
 class Choice(click.Choice[str]):
-    """One of some names; a misspelt one is told the name that is like it."""
+    """One of several names. The error for a misspelt one suggests the closest."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The name; fails for another."""

@@ -50,7 +50,7 @@ class Progress:
             )
 
     def update(self, count: int, **facts: float | str) -> None:
-        """Add ``count`` to what is done; ``facts`` are shown beside it."""
+        """Add ``count`` to the finished items, and show ``facts`` beside the bar."""
         self.done += count
         if self.bar is not None:
             if shown := {**facts, **self._memory()}:

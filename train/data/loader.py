@@ -78,8 +78,8 @@ class PairLoader:
     ...     for batch in loader:      # every index once per epoch
     ...         batch["anchor"]       # (256, H, W, 3) uint8
 
-    Images are uint8 ``(B, H, W, 3)``, latents float32 ``(B, …)``, ``label`` and ``index`` int64 ``(B,)``. Every batch is
-    memory of its own: whoever keeps it keeps what it held.
+    Images are uint8 ``(B, H, W, 3)``, latents float32 ``(B, …)``, ``label`` and ``index`` int64 ``(B,)``. Every batch has
+    its own memory, so that a batch that is kept never changes.
 
     The order is a pure function of the datasets, the arguments and the epoch, and ranks share each step's samples between them.
     An iteration runs from the cursor to the end of the epoch and leaves the cursor at the next epoch's start, so that
@@ -101,10 +101,10 @@ class PairLoader:
         limit: train on this fraction of the samples, chosen by the seed.
         shuffle_window: for sets larger than memory, what may be in use at a time: shards, or bytes like ``"64GB"``
             (``window``). Of a mixture the first set's.
-        size: of whole pictures, see ``open_sets``.
+        size: the size that whole pictures are cut to, see ``open_sets``.
         crops: cut every image to one size as pixel views do (``outputs.Crops``), each out of its whole picture: ``anchor`` by
             view 0, ``positive`` by view 1, … With ``positive="anchor"`` the anchor by all views: ``(B, V, S, S, 3)``.
-        partial: take datasets of which shards are missing.
+        partial: accept datasets with missing shards.
         rank: this process's number. Its part of each step are consecutive samples of the step's ``batch_size``. The last step
             of an epoch is shared too, as evenly as can be, so that a rank's last batch may be short, or empty.
         world_size: how many processes there are.
@@ -113,7 +113,7 @@ class PairLoader:
         pin_memory: page-locked tensors, for asynchronous copies to a GPU.
 
     Raises:
-        DatasetError: a dataset is unfinished or damaged, or lacks a field; the sets' images differ in size.
+        DatasetError: a dataset is unfinished or damaged or lacks a field, or the sets' images differ in size.
         DataError: an image folder is empty.
         ValueError: an argument, named in the message.
     """
@@ -238,11 +238,11 @@ class PairLoader:
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """The cursor, and what it is a cursor into. The same on every rank."""
+        """The cursor, and the identity of the order that it is a position in. The same on every rank."""
         return {"epoch": self.epoch, "position": self.position, **self._identity()}
 
     def _identity(self) -> dict[str, Any]:
-        """What the order is a function of."""
+        """Everything that the order is a function of."""
         return {
             "dataset_id": self.sets.identity,
             "seed": self.seed,

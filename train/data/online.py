@@ -96,13 +96,13 @@ class OnlineLoader:
         """The cursor, and what it is a cursor into. The same on every rank.
 
         Raises:
-            GeneratorError: what was made up to here is not sane: nothing to resume from.
+            GeneratorError: an image made so far is faulty, so there is nothing to resume from.
         """
         self.source.check()
         return {"epoch": self.epoch, "position": self.position, **self._identity()}
 
     def _identity(self) -> dict[str, Any]:
-        """What samples, and the epochs that they fall into, are a function of."""
+        """Everything that the samples and their epochs are a function of."""
         return {
             "source": self.source.identity,
             "batch_size": self.batch_size,

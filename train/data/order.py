@@ -1,4 +1,4 @@
-"""In which order samples are seen: pure functions of (count, seed, epoch), from streams that NumPy's policy freezes.
+"""The order of samples: pure functions of (count, seed, epoch), from streams that NumPy's policy freezes.
 
 For sets larger than memory shards are shuffled, then the samples within a window of shards. At any time two windows are in use:
 the one that samples are drawn from, and the next, which is being read ahead from the disk in one go. Each is half of what the
@@ -125,7 +125,7 @@ def _windows(shard_bytes: NDArray[np.int64], window: Window | None, random: np.r
 
 
 def _budget(shard_bytes: NDArray[np.int64], window: Window | None) -> tuple[NDArray[np.int64], int | None]:
-    """What each shard counts, and what all in use may count together; None: anything."""
+    """The weight of each shard, and the total that may be in use; None means no limit."""
     window = parse_window(window)
     if window is None:
         return shard_bytes, None
@@ -143,7 +143,7 @@ def parse_window(window: Window | None) -> Window | None:
 
 
 class Advised(Protocol):
-    """What can be told which of its shards are wanted."""
+    """An object that can be told which of its shards are needed."""
 
     def will_need(self, shard: int) -> None: ...
     def done_with(self, shard: int) -> None: ...

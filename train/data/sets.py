@@ -58,7 +58,7 @@ class Sets:
 
     @property
     def shorter_side(self) -> int:
-        """Of the image in the middle, by this: the lower median, in pixels."""
+        """The lower median of the images' shorter sides, in pixels."""
         if self.shape != VARYING:
             return min(self.shape[:2])
         sides = np.concatenate([part.shorter_sides() for part in self.parts])
@@ -66,7 +66,7 @@ class Sets:
 
     @property
     def identity(self) -> str:
-        """Of the content: a dataset's id, or the ids of several joined by ``+``."""
+        """The identity of the content: a dataset's id, or the ids of several joined by ``+``."""
         return "+".join(part.identity for part in self.parts)
 
     @property
@@ -90,9 +90,9 @@ class Sets:
     def outputs(
         self, names: Sequence[str] | None, positive: str | None, crops: Crops | None = None
     ) -> list[BatchTensor]:
-        """What a batch holds: the named fields, or all. See ``PairLoader`` for ``positive`` and ``crops``.
+        """The outputs of a batch: the named fields, or all. See ``PairLoader`` for ``positive`` and ``crops``.
 
-        Raises DatasetError for a field that a set has not, and for latents whose shapes differ.
+        Raises DatasetError for a field that a set lacks, and for latents whose shapes differ.
         """
         if crops is None:
             self.require_one_shape()
@@ -201,7 +201,7 @@ def open_sets(data: Data | Sets, *, partial: bool = False, size: Size | None = N
 
     Args:
         data: one path or several: finished datasets, or folders of images.
-        partial: take datasets of which shards are missing.
+        partial: accept datasets with missing shards.
         size: height and width, or both in one, that whole pictures (an image folder's, and those of datasets whose images
             vary) are cropped and resized to. None: the size of the datasets beside them, or their own.
         whole: without a size leave pictures as they are, whatever is beside them: their parts will be asked for (``crops``).

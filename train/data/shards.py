@@ -43,7 +43,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """What a field of a sample is."""
+    """Type and shape of a field of a sample."""
 
     shape: tuple[int, ...]  # VARYING: each sample's image has a height and width of its own
     dtype: np.dtype[Any]
@@ -185,7 +185,7 @@ class Shards:
         return found[:, 0], found[:, 1]
 
     def shorter_sides(self) -> NDArray[np.integer[Any]]:
-        """Of each row's anchor. Shape: ``(len(self),)``."""
+        """Shorter sides of each row's anchor. Shape: ``(len(self),)``."""
         if self._sides is None or self._fitted is not None:
             return np.full(len(self), min(self.shape[:2]))
         return self._sides[:, 0].min(axis=1)

@@ -1,4 +1,4 @@
-"""What a training tells beside metrics.jsonl: TensorBoard, the alarm of a collapse, live kNN accuracy, its curves."""
+"""Records of a training beside metrics.jsonl: TensorBoard, the alarm for a collapse, live kNN accuracy, curves."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Board:
     """TensorBoard's file; without TensorBoard a line on stderr says so."""
 
     def __init__(self, folder: Path, after_step: int) -> None:
-        """What is there of later steps is repeated, and hidden."""
+        """Open the event file. Events of later steps will be repeated, so they are hidden."""
         self.writer: Any = None
         try:
             from torch.utils.tensorboard import SummaryWriter

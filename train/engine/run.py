@@ -65,7 +65,7 @@ def check_same_run(out: Path, plan: TrainingPlan, inventories: Sequence[Inventor
 
 
 def keep_inventories(out: Path, inventories: Sequence[Inventory]) -> None:
-    """Keep a record of the image folders that a run is trained on, to tell later what has changed in them."""
+    """Record the image folders that a run is trained on, so that a later error can say what has changed in them."""
     for k, one in enumerate(inventories):
         remember(out, _subject(k), one)
 
@@ -84,7 +84,7 @@ BEST_FILE = "encoder-best.safetensors"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """What a run left behind."""
+    """The result of a run."""
 
     encoder: Path
     plan: TrainingPlan
@@ -174,7 +174,7 @@ class Training(engine.Trainer):
         self.board: Board | None = None
 
     def begin(self, run: Run) -> None:
-        """Once it is known where the run stands: what it tells besides."""
+        """Open the further records, once the step that the run begins at is known."""
         plan = self.plan
         if not self.place.first:
             return

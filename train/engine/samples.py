@@ -1,4 +1,4 @@
-"""What a run trains on: stored samples, or samples made while it trains; the trainer sees no difference."""
+"""The samples of a run: stored ones, or ones made during training. The trainer sees no difference."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..data.shards import VARYING
 
 @dataclass(frozen=True, kw_only=True)
 class SampleFacts:
-    """What a run has to know of its samples."""
+    """The facts of its samples that a run needs."""
 
     identity: str  # of the content
     image_shape: tuple[int, int] | None  # height, width; None: images of several sizes, which the loader cuts to one

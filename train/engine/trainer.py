@@ -26,7 +26,7 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class EncoderTrainer:
-    """Owns what a step changes. Every random draw of a step is a function of (seed, epoch, index, view) or (seed, step)."""
+    """Owns the state that a step changes. Every random draw is a function of (seed, epoch, index, view) or (seed, step)."""
 
     def __init__(
         self, plan: TrainingPlan, facts: SampleFacts, processes: Processes, decode: Decoder | None = None

@@ -50,7 +50,7 @@ class TrainingPlan:
 
     @property
     def positive(self) -> str:
-        """What the second view is of; ``anchor`` where there is none."""
+        """The source of the second view; ``anchor`` if there is none."""
         assert self.config.positive is not None
         return self.config.positive
 
@@ -77,7 +77,7 @@ class TrainingPlan:
         )
 
     def encoder_facts(self) -> EncoderFacts:
-        """What the encoder's file says."""
+        """The facts for the encoder's file."""
         return EncoderFacts(arch=self.config.arch, stem=self.config.stem, size=self.crop, mean=self.mean, std=self.std)
 
     def settings(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class TrainingPlan:
         return {**vars(self.config), **{name: value for name, value in vars(self).items() if name != "config"}}
 
     def to_json(self) -> dict[str, Any]:
-        """What config.json holds."""
+        """The content of config.json."""
         value: dict[str, Any] = json.loads(json.dumps(self.settings(), default=str))
         value[VERSION] = RUN_VERSION
         weights = self.config.weights
@@ -177,7 +177,7 @@ def _objective_options(config: TrainConfig) -> dict[str, Any]:
 
 
 def _views(config: TrainConfig, facts: SampleFacts) -> tuple[str, int]:
-    """What the positive is, and how many images of each sample the network sees."""
+    """The kind of positive, and the number of images of each sample that the network sees."""
     from ..objectives import is_single_view
 
     if is_single_view(config.objective):

@@ -1,4 +1,4 @@
-"""What an encoder is trained to do: losses and the heads that they need, one module each.
+"""Training objectives: losses and the heads that they need, one module each.
 
     base.py        Objective (the interface), Setup (what one is built from), Output, Step (what DDP wraps)
     simclr.py dcl.py supcon.py simsiam.py byol.py nnclr.py negative_feature_transform.py

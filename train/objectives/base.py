@@ -19,7 +19,7 @@ Decoder = Callable[[Tensor, Tensor | None], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What objectives are built from: facts of the encoder, of the views and of the dataset."""
+    """The facts that objectives are built from: of the encoder, the views and the dataset."""
 
     encoder: nn.Module  # (N, 3, S, S) -> (N, width); not kept, but copied by those with a target network
     width: int
@@ -31,7 +31,7 @@ class Setup:
 
 
 class Output(NamedTuple):
-    """What a step returns; everything stays on the device."""
+    """The result of a step. Everything stays on the device."""
 
     loss: Tensor  # (), float32; this rank's: the mean over the ranks is the whole batch's
     metrics: dict[str, Tensor]  # (), detached, this rank's

@@ -27,7 +27,7 @@ def decoupled(views: Tensor, temperature: float, sigma: float | None = None) -> 
             views and E over the samples of all ranks: a weight, through which no gradient flows.
 
     Raises:
-        TrainingError: there is one sample only, and so no negative.
+        TrainingError: there is only one sample, and so no negative.
     """
     with full_precision(views):
         views = full(views)

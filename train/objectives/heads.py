@@ -1,4 +1,4 @@
-"""What an objective adds to an encoder: heads on top of it, its moving average, and a memory of past embeddings.
+"""The parts that an objective adds to an encoder: heads, a moving average, and a queue of past embeddings.
 
 Heads are multilayer perceptrons, and a classifier of the classes that a recipe uses. Averages and memories are the same on all
 ranks.

@@ -1,4 +1,4 @@
-"""What GenRep trains besides contrast: the inverter, the classifier, and the auto-encoder of its code.
+"""GenRep's objectives without contrast: the inverter, the classifier, and the autoencoder of its code.
 
 The inverter (GenRep, Tables 1 and 3-5) predicts an image's latent, the classifier (Table 6) its class; the auto-encoder latents
 whose images look like the input.

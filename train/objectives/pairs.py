@@ -1,4 +1,4 @@
-"""Similarities between images: rows are this rank's, columns are all ranks'; and what they tell of a training.
+"""Similarities between images, and metrics made of them. Rows are this rank's images, columns are all ranks'.
 
 Values of all ranks are gathered with gradients to the rank that each came from.
 """

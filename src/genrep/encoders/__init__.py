@@ -73,7 +73,7 @@ _LAZY = {
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderFacts:
-    """What one must know to build an encoder and to feed it."""
+    """The facts needed to build an encoder and to feed it images."""
 
     arch: str  # one of ARCHS; "package.module:factory" for anyone's own
     stem: str  # one of STEMS; "own" for anyone's own

@@ -29,10 +29,10 @@ _FACTS = ("size", "mean", "std")
 def open_factory(
     name: str, *, size: int | None, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
 ) -> LoadedEncoder:
-    """Import ``package.module:factory``, call it, and try what it returns on two images.
+    """Import ``package.module:factory``, call it, and test its result on two images.
 
     Raises:
-        WeightsError: it cannot be imported, raised, or its module does not turn (N, 3, H, W) into finite (N, D).
+        WeightsError: the factory cannot be imported or raised, or its module does not map (N, 3, H, W) to finite (N, D).
     """
     factory = find_factory(name, "encoder", "a module", WeightsError)
     try:

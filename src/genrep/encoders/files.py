@@ -55,17 +55,17 @@ def load_encoder(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
 ) -> LoadedEncoder:
-    """Read an encoder: ours, anyone's ResNet, or anyone's own.
+    """Read an encoder: ours, a ResNet's checkpoint, or the module of a factory.
 
     Args:
         source: a run's folder; its ``encoder.safetensors``; a checkpoint (``.pth``, ``.pt``, ``.tar``, ``.ckpt``, ``.bin``,
             ``.pkl``, ``.safetensors``) that holds a ResNet in one of the layouts of ``names.py``; an index of shards, or a
             folder that holds one of these under transformers' names; each with ``#PREFIX`` behind it to take that one of
             several networks; or ``package.module:factory`` (``factories.py``), the only one of these that runs code.
-        size, mean, std: of the images, instead of what the file says, or of 224 and ImageNet's where it says nothing.
+        size, mean, std: the images' size and normalisation. They replace the file's, or 224 and ImageNet's where it has none.
 
     Raises:
-        WeightsError: there is none, it is not finite, or not complete: nothing is ever left at its random initialisation.
+        WeightsError: the encoder is missing, not finite or incomplete. Nothing is ever left at its random initialisation.
     """
     path, network = file_and_network(source)
     if not path.exists() and _FACTORY.fullmatch(str(source)):
@@ -87,7 +87,7 @@ def load_encoder(
 
 
 def _read(path: Path) -> tuple[Any, dict[str, str], str]:
-    """What a file holds, its metadata where it has such, and a digest of it."""
+    """A file's content, its metadata if it has any, and its digest."""
     if path.name.endswith(INDEX):
         content, digest = read_index(path)
         return content, {}, digest
@@ -163,7 +163,7 @@ _SHOWN = 5
 
 
 def file_in(folder: Path) -> Path:
-    """The encoder's file in a folder, by the names that such files have. Raises WeightsError if there is none."""
+    """The encoder's file in a folder, found by the usual names. Raises WeightsError if there is none."""
     for name in _FILES:
         if (folder / name).exists():
             return folder / name

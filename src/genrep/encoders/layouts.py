@@ -1,7 +1,7 @@
-"""Where a checkpoint keeps its ResNet: anybody's layout becomes torchvision's, whole or not at all.
+"""Find the ResNet in a checkpoint of any layout and translate it to torchvision's, whole or not at all.
 
 ``genrep.state_dicts`` finds every network of the file and says which is meant, ``names.py`` translates its names. What stands
-beside the network (heads, queues, other networks, counters of profilers) is left out and told; a name within its stem or its
+beside the network (heads, queues, other networks, counters of profilers) is left out and named. A name within its stem or its
 layers that no ResNet has is refused, since it changes the network's function.
 """
 
@@ -47,11 +47,11 @@ def find_resnet(content: object, where: str, network: str | None = None) -> Foun
     Args:
         content: dictionaries, lists and pickled modules with tensors or arrays, nested as they like.
         where: the file, for messages.
-        network: which of several, by what stands before its names (or the last parts of that); None = the one that was
+        network: which of several, by the prefix of its names (or the last parts of that); None = the one that was
             trained, where a key encoder, a teacher or an average stands beside it.
 
     Raises:
-        WeightsError: there is none, it is not clear which, or some of its tensors are missing, unknown, of another shape or
+        WeightsError: there is no ResNet, the choice is not clear, or some of its tensors are missing, unknown, misshapen or
             not finite: nothing is ever left at its random initialisation.
     """
     tensors = flatten(content, where).tensors
@@ -168,14 +168,14 @@ def _fitted(state: Mapping[str, Tensor], unknown: Mapping[str, Tensor], where: s
 
 
 def _counters(arch: str, stem: str) -> dict[str, Tensor]:
-    """Of batch norms, all 0: files of PyTorch before 0.4.1 and frozen batch norms have none, and features need none."""
+    """Counters of batch norms, all 0. Files of PyTorch before 0.4.1 and frozen batch norms lack them; features need none."""
     return {name: torch.zeros((), dtype=torch.int64) for name in resnet_shapes(arch, stem) if name.endswith(_COUNTER)}
 
 
 def misfits_of(
     state: Mapping[str, Tensor], wanted: Mapping[str, torch.Size], *, optional: Iterable[str] = ()
 ) -> list[str]:
-    """What keeps a state from being exactly the wanted one: missing names, unknown names, other shapes."""
+    """The differences between a state and the wanted one: missing names, unknown names, other shapes."""
     missing = [f"{name} is missing" for name in wanted.keys() - state.keys() - set(optional)]
     unknown = [f"{label(name)} is unknown" for name in state.keys() - wanted.keys()]
     shapes = [

@@ -1,4 +1,4 @@
-"""An encoder that is ready to be used, and what is known about where it came from."""
+"""An encoder that is ready for use, and what is known about its origin."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def default_facts(arch: str, stem: str) -> EncoderFacts:
 def with_overrides(
     facts: EncoderFacts, *, size: int | None, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
 ) -> EncoderFacts:
-    """The facts with those that the caller knows better. Raises WeightsError for values that cannot be."""
+    """The facts, with the caller's values instead of the file's. Raises WeightsError for impossible values."""
     facts = replace(facts, size=facts.size if size is None else size, mean=mean or facts.mean, std=std or facts.std)
     _check_images(facts, "")
     return facts

@@ -120,7 +120,7 @@ _STEM_CALLED_CONV1: tuple[_Rename, ...] = (
 
 
 def torchvision_names(names: Mapping[str, Tensor], one: Candidate) -> dict[str, str]:
-    """torchvision's name of each of a candidate's own names; those that it has none for stay."""
+    """torchvision's name for each of a candidate's names. Names without a counterpart stay."""
     renames = [*_stages_of(one), *_BLOCKS]
     if one.layout == "nn.Sequential" and not one.folder:
         renames += _numbered_stem(names, one.first)
@@ -194,6 +194,6 @@ _REASONS = (
 
 
 def reason(unknown: Iterable[str]) -> str | None:
-    """What other network these names, which no plain ResNet has, are of."""
+    """The kind of network that has these names, which no plain ResNet has."""
     names = list(unknown)
     return next((what for pattern, what in _REASONS if any(pattern.search(name) for name in names)), None)

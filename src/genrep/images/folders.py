@@ -1,6 +1,6 @@
-"""What lies in an image folder: which files are images, in what order, what else is there; which folder holds a split.
+"""The contents of an image folder: its images and their order, its other files, and the folders of its splits.
 
-No file is opened. What could be two things is refused: a guess would be other images, silently.
+No file is opened. A folder that can be read in two ways is refused: a wrong guess would silently give other images.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def is_visible(name: str) -> bool:
 
 
 def entries_of(folder: Path) -> list[os.DirEntry[str]]:
-    """What is visible in a folder, sorted by name. Raises DataError if it cannot be listed."""
+    """The visible entries of a folder, sorted by name. Raises DataError if it cannot be listed."""
     try:
         with os.scandir(folder) as entries:
             return sorted((entry for entry in entries if is_visible(entry.name)), key=lambda entry: entry.name)
@@ -69,7 +69,7 @@ def subfolders(folder: Path) -> list[str]:
 
 @dataclass
 class PassedOver:
-    """What a walk met and did not take: for each kind how many, in how many folders, and the first."""
+    """The files that a walk skipped: for each kind their number, the number of folders, and the first one."""
 
     kinds: dict[str, tuple[int, int, str]] = field(default_factory=dict)
 
@@ -79,7 +79,7 @@ class PassedOver:
         self.kinds[kind] = (count + len(names), folders + 1, first)
 
     def join(self, other: PassedOver) -> None:
-        """What another walk passed over, too."""
+        """Add the files that another walk skipped."""
         for kind, (count, folders, first) in other.kinds.items():
             mine = self.kinds.get(kind, (0, 0, first))
             self.kinds[kind] = (mine[0] + count, mine[1] + folders, mine[2])
@@ -99,7 +99,7 @@ def walk(folder: Path, place: str, over: PassedOver) -> list[str]:
     Args:
         folder: where ``place`` lies.
         place: a folder in it. What is returned begins with its name.
-        over: gets what is passed over.
+        over: collects the files that are skipped.
 
     A folder that was reached before (through a link, perhaps to one above) is not read again.
 
@@ -145,7 +145,7 @@ def bare_images(folder: Path, over: PassedOver, *, but: str = "") -> list[str]:
 
 
 def no_images(folder: Path, over: PassedOver, what: str = "") -> DataError:
-    """The error for a folder without images, which says what is there instead."""
+    """The error for a folder without images. It says what the folder holds instead."""
     there = f"; found {over.words()}" if over.kinds else ""
     return DataError(f"{printable(str(folder))}: no images{what} ({', '.join(image_suffixes())}){there}")
 
@@ -174,7 +174,7 @@ def split_folders(folder: Path, split: str) -> list[Path]:
     """The folders that may hold a split, best first; ``folder`` itself, for ``train``, where no subfolder is a split's.
 
     Raises:
-        DataError: there is none, two are as good as each other, or a folder may be a split or a class.
+        DataError: no folder fits, two fit equally well, or a folder may be a split or a class.
     """
     there = subfolders(folder)
     splits = [name for name in there if name.lower() in _ALL]

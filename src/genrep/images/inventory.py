@@ -1,7 +1,7 @@
-"""What a set of labelled images holds: the name, label and content of each.
+"""The inventory of a set of labelled images: the name, label and content of each.
 
-Numbers and trainings know their data by its digest, which is the same wherever the files lie and whenever they were copied. A
-record of the inventory is kept beside what was made of the images, so that of another set it can be said what has changed.
+Results and trainings identify their data by its digest, which depends neither on the files' place nor on their times. The
+inventory is kept beside the results, so that a later error can say what has changed.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Inventory:
         )
 
     def changes(self, before: Inventory) -> str:
-        """What is other than in ``before``: ``labels of 3 images changed, 2 images added, e.g. a/1.png``; empty: nothing.
+        """The changes since ``before``: ``labels of 3 images changed, 2 images added, e.g. a/1.png``; empty if there are none.
 
         An image is known by its content, wherever it was moved to: another name is a new name, and perhaps a new label.
         """

@@ -1,6 +1,6 @@
-"""What a JPEG is before it is decoded: its size by its own markers, and how many scans it has.
+"""Facts of a JPEG before it is decoded: its size by its own markers, and its number of scans.
 
-Markers are read as libjpeg reads them, so that what is checked here is what the decoder will find; what makes libjpeg guess
+Markers are read as libjpeg reads them, so that the decoder finds what is checked here. A file that makes libjpeg guess
 is refused. A progressive JPEG may have thousands of scans in few bytes, each of which costs a pass over all coefficients.
 """
 
@@ -17,9 +17,9 @@ _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
 
 
 def frame_header(data: Any, size: int) -> tuple[int, int]:
-    """Of the JPEG in the first ``size`` bytes: ``height << 16 | width`` or ``NO_JPEG``; where scans lie that must be counted.
+    """``height << 16 | width`` of the JPEG in the first ``size`` bytes, or ``NO_JPEG``; and the place of scans to count.
 
-    The latter is 0 where a decoder reads one scan only. Plain enough for Numba, which compiles it for training: ``data``
+    The place is 0 if a decoder reads only one scan. The function is plain enough for Numba, which compiles it: ``data``
     is bytes, or an array of uint8.
     """
     if size < 4 or data[0] != 0xFF or data[1] != 0xD8:
@@ -63,7 +63,7 @@ def check_jpeg(data: bytes, height: int, width: int) -> None:
 
 
 def has_many_scans(data: bytes) -> bool:
-    """Whether a photo has more than ``MOST_SCANS``; what a phone appends behind the picture is not counted."""
+    """Whether a photo has more than ``MOST_SCANS`` scans. Data that a phone appends behind the picture do not count."""
     size, first = frame_header(data, len(data))
     if data.count(SCAN) <= MOST_SCANS or (size != NO_JPEG and not first):
         return False

@@ -62,7 +62,7 @@ class LabelledImages:
         return Image.fromarray(self.images[i])
 
     def where(self, i: int) -> str:
-        """What an error calls an image."""
+        """The name of an image in errors."""
         return self.paths[i] if self.paths is not None else f"image {i}"
 
     def is_gray(self) -> bool:
@@ -135,6 +135,6 @@ def load_folder(folder: Path, split: str, size: int | None) -> LabelledImages:
 
 
 def read_image(path: Path, size: int | None) -> NDArray[np.uint8]:
-    """An image as ``load_folder`` gives it. Shape: ``(H, W, 3)``. Raises DataError if it is none."""
+    """An image as ``load_folder`` gives it. Shape: ``(H, W, 3)``. Raises DataError if it cannot be read."""
     image = read_rgb(path)
     return np.asarray(image if size is None else fit(image, (size, size)))

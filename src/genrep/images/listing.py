@@ -86,7 +86,7 @@ def list_images(folder: Path, split: str, *, name: str | None = None, classes: S
         classes: only these, in this order. None: all; of a test split those that the training split has.
 
     Raises:
-        DataError: there is nothing to list, or it could be read in two ways: which, and the way out.
+        DataError: there is nothing to list, or the folder can be read in two ways. Names them and the way out.
     """
     if split not in SPLITS:
         raise DataError(f"split {split!r}: wanted one of {', '.join(SPLITS)}")
@@ -180,7 +180,7 @@ def _by_class(base: Path, there: list[str], wanted: list[str], train: Path | Non
 
 
 def _nested(base: Path, classes: Sequence[str], found: Found) -> list[str]:
-    """What to say of a set of one class whose images lie deeper: its folders may be the classes."""
+    """A hint about a set of one class whose images lie deeper: its folders may be the classes."""
     inner = _inner([name for name, _ in found]) if len(classes) == 1 else []
     if len(inner) < 2 or any(name.count("/") == 1 for name, _ in found):
         return []

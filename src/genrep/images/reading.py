@@ -40,13 +40,13 @@ class _NoRange(ValueError):
 
 
 def read_rgb(path: Path | str) -> Image:
-    """Open and decode an image file as RGB. Raises DataError if it is none: file and reason."""
+    """Open and decode an image file as RGB. Raises DataError with the file and reason if it cannot be read."""
     with opened(path) as image:
         return to_rgb(image)
 
 
 def read_size(path: Path | str) -> tuple[int, int]:
-    """Height and width of an image file, from its header. Raises DataError if it is none."""
+    """Height and width of an image file, from its header. Raises DataError if it cannot be read."""
     with opened(path) as image:
         return image.height, image.width
 

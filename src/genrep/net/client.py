@@ -53,7 +53,7 @@ def _unwrapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
 
 
 def ranks(host: str) -> list[int]:
-    """Of all addresses of a host; none if its name cannot be resolved here."""
+    """The ranks of all addresses of a host; none if its name cannot be resolved here."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
@@ -133,7 +133,7 @@ class HttpFolder:
 
 
 class HttpAnswer:
-    """What comes: ``start``, its first byte's place; ``total``, the whole file's size; ``validator``, which file it is."""
+    """An answer: ``start``, the place of its first byte; ``total``, the file's size; ``validator``, the file's version."""
 
     def __init__(self, response: http.client.HTTPResponse, offset: int | None, watch: Watch) -> None:
         self.response, self.watch = response, watch
@@ -294,7 +294,7 @@ class _Web(urllib.request.AbstractHTTPHandler):
 
 
 def judge(error: Exception, watch: Watch) -> Exception:
-    """What a failure of the network is: Lost or Refused. Its text names no address."""
+    """Classify a failure of the network as Lost or Refused. Its text names no address."""
     if isinstance(error, (Refused, Lost)):
         return error
     if watch.expired or isinstance(error, TimeoutError):

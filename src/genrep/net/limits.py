@@ -49,7 +49,7 @@ class Lost(Exception):
 
 
 class RangeRefused(Lost):
-    """The part that is here already is of no use: begin anew."""
+    """The part that is here already cannot be used: start over."""
 
 
 class Stopped(Exception):
@@ -65,7 +65,7 @@ class Stop:
         self._watches: set[Watch] = set()
 
     def set(self) -> None:
-        """Wake whoever waits, for the network too."""
+        """Wake all waiting threads, including those that wait for the network."""
         with self._lock:
             self._event.set()
             for watch in self._watches:
@@ -135,7 +135,7 @@ class Watch:
 
 
 class Patience:
-    """What is left of it for one file."""
+    """The patience that is left for one file."""
 
     def __init__(self, limits: Limits, stop: Stop) -> None:
         self.limits, self.stop = limits, stop

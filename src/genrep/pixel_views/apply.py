@@ -86,7 +86,7 @@ def apply_views(
 
 
 def _empty(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """Not initialised; on a CPU by NumPy, which asks for huge pages, and so saves most of the page faults."""
+    """An uninitialised tensor. On a CPU it comes from NumPy, whose huge pages save most of the page faults."""
     if device.type == "cpu":
         return torch.from_numpy(np.empty(shape, dtype=np.float32))
     return torch.empty(shape, device=device)

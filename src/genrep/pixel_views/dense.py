@@ -1,6 +1,6 @@
-"""Pixel views without data-dependent branches or writes: what a compiler can fuse, and what has a gradient.
+"""Pixel views without data-dependent branches or writes, so that a compiler can fuse them and gradients exist.
 
-Every image goes through every operation that its law has, with numbers that change nothing where it should not take part.
+Every image goes through every operation of its law. Where it takes no part, the operation's numbers change nothing.
 """
 
 from __future__ import annotations

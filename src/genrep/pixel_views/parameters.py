@@ -127,7 +127,7 @@ RAND = 9  # and on: two operations to a block
 
 @dataclass(frozen=True, kw_only=True)
 class ViewParameters:
-    """What happens to each of N images."""
+    """The parameters of the pixel view of each of N images."""
 
     views: PixelViews  # the law they were drawn from
     top: NDArray[np.int64]  # (N,) pixels

@@ -59,7 +59,7 @@ def posterize(x: Tensor, step: Tensor) -> Tensor:
 
 
 def solarize(x: Tensor, threshold: Tensor) -> Tensor:
-    """Invert what is not below the threshold."""
+    """Invert the values at or above the threshold."""
     return torch.where(x >= threshold, 255 - x, x)
 
 

@@ -63,7 +63,7 @@ def _operation(kind: NDArray[np.int64], sign: NDArray[np.int64], magnitude: int,
 
 
 def _matrices(kind: NDArray[np.int64], amount: Floats, size: int) -> Floats:
-    """Of the operations that move pixels; the identity for the others. Shape: ``(N,) -> (N, 2, 3)``."""
+    """Matrices of the operations that move pixels, and the identity for the others. Shape: ``(N,) -> (N, 2, 3)``."""
     found = np.repeat(IDENTITY[None], len(kind), axis=0)
     for axis, (shear, translate) in enumerate(((ra.SHEAR_X, ra.TRANSLATE_X), (ra.SHEAR_Y, ra.TRANSLATE_Y))):
         rows = kind == shear

@@ -34,7 +34,7 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def read_state(path: Path, device: torch.device) -> Any:
-    """What ``write_state`` wrote. Raises one of ``FAULTS``, or ResumeError for what is no regular file."""
+    """Read a state of ``write_state``. Raises one of ``FAULTS``, or ResumeError if it is not a regular file."""
     with open(open_regular(path, ResumeError, follow=True), "rb") as file:
         return torch.load(file, map_location=device, weights_only=True)
 
@@ -46,7 +46,7 @@ def reason_of(fault: Exception) -> str:
 
 @contextmanager
 def _own(path: Path, way: str) -> Iterator[None]:
-    """What goes wrong in the block is the checkpoint's fault. Raises ResumeError, with the ``way`` out."""
+    """Turn failures in the block into a ResumeError about the checkpoint, with the ``way`` out."""
     try:
         yield
     except FAULTS as error:
@@ -85,12 +85,12 @@ class Checkpoints:
 
     @contextmanager
     def open(self, device: torch.device) -> Iterator[dict[str, Any] | None]:
-        """The newest state, None if there is none. What goes wrong in the block is the file's fault.
+        """The newest state, or None. Failures in the block are reported as the file's.
 
-        A damaged state of a passing run is told of and not used: another run computes it again without being asked.
+        A damaged state of a passing run is reported and not used: the run computes it again without being asked.
 
         Raises:
-            ResumeError: it is of other settings (which) or of another version, or cannot be read; with the way out.
+            ResumeError: the state has other settings (named) or another version, or cannot be read. Says the way out.
         """
         if not self.path.exists():
             yield None

@@ -1,9 +1,9 @@
 """The loop of every long run: from its checkpoint, if there is one, to its last step.
 
-A kind of run is a ``Trainer``, what it asks of the loop a ``Course``. The engine does what all kinds need: it goes on from
-the checkpoint, writes config.json, lines of metrics and checkpoints, and draws pictures when they are due; it answers signals
-between two steps; it ends a training that has diverged before anything of it is written. Of several processes the first one
-writes.
+Each kind of run supplies a ``Trainer`` and a ``Course``, its demands on the loop. The engine does what all kinds need. It
+resumes from the checkpoint. It writes config.json, lines of metrics and checkpoints, and draws pictures when they are due. It
+answers signals between two steps. It ends a diverged training before anything of it is written. Of several processes, only
+the first writes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LOWER_RATE = phrase("try a lower {lr}")  # out of a training that has diverged
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """Of the steps since the last line of metrics."""
+    """The pace of the steps since the last line of metrics."""
 
     steps: int
     elapsed: float  # seconds
@@ -43,14 +43,14 @@ class Pace:
 
 
 class Trainer(Protocol):
-    """A kind of run: what a step changes, and what is told of it. Every draw of a step is a function of (seed, step)."""
+    """A kind of run: the state that a step changes, and its metrics. Every draw of a step is a function of (seed, step)."""
 
     step: int  # updates so far
     counts: str = "step"  # how errors count: in updates, or as ``position`` says
 
     @abstractmethod
     def train_step(self) -> Mapping[str, Tensor | float]:
-        """One update. Returns what it measured, scalars by name, of which a line of metrics holds the means."""
+        """Take one update. Returns the measured scalars by name; a line of metrics holds their means."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -62,10 +62,10 @@ class Trainer(Protocol):
 
     @abstractmethod
     def weights(self) -> Mapping[str, Tensor]:
-        """What must stay sane: weights and buffers by name."""
+        """The weights and buffers to check for divergence, by name."""
 
     def gradients(self) -> Mapping[str, Tensor]:
-        """Of the last step, if they are to be looked at."""
+        """The gradients of the last step, if they are to be checked."""
         return {}
 
     @property
@@ -87,15 +87,15 @@ class Trainer(Protocol):
         return
 
     def told(self, line: Line) -> None:
-        """A line that was written, for other places that tell of a run. In the first process only."""
+        """Receive a line that was written, for other records of the run. Called in the first process only."""
         return
 
     def after_step(self, run: Run) -> None:
-        """What is due after a step and its line, before a checkpoint."""
+        """Do what is due after a step and its line of metrics, before a checkpoint."""
         return
 
     def pictures(self) -> None:
-        """Draw, and keep, what is to be seen of the state of now; when a checkpoint is due by the course."""
+        """Draw and keep pictures of the present state. Called when the course says that a checkpoint is due."""
         return
 
     def close(self) -> None:
@@ -178,7 +178,7 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Of training until now; pictures are none."""
+        """Seconds of training so far, without the time for pictures."""
         return self.before + (time.monotonic() - self.since if self.at_work else 0.0)
 
     def go_on(self) -> None:
@@ -311,7 +311,7 @@ class Run:
 
 @contextmanager
 def memory_named(batch_size: int, way: Phrase = SMALLER) -> Iterator[None]:
-    """What does not fit in memory within is the batch's fault. Raises TrainingError, with the way out."""
+    """Turn a lack of memory in the block into a TrainingError about the batch, with the way out."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:

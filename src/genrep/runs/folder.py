@@ -17,7 +17,7 @@ CONFIG_FILE = "config.json"
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], names: Iterable[str] | None = None) -> str:
-    """The settings that differ, for a refusal; empty if none do. Of all names in alphabetical order, or of ``names``."""
+    """The settings that differ, for an error; empty if none do. Compares all names in alphabetical order, or ``names``."""
     compared = sorted(ours.keys() | theirs.keys()) if names is None else names
     return ", ".join(
         f"{name} {shown(theirs.get(name))} there, {ours.get(name)!r} asked for"
@@ -39,7 +39,7 @@ def write_config(out: Path, settings: Mapping[str, Any]) -> None:
 
 
 def made_with(device: torch.device) -> dict[str, Any]:
-    """On what a run runs."""
+    """Device, PyTorch version and number of threads of a run."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
         "device": str(device),

@@ -1,6 +1,6 @@
-"""metrics.jsonl: a JSON object per line, appended whole; what a crash cut off in the middle is left out.
+"""metrics.jsonl: one JSON object per line. Lines are appended whole; a line that a crash cut off is left out.
 
-One writer and one reader, and the means that a line holds. Who only reads lines waits for no torch.
+This module has the one writer, the one reader, and the means of a line. Reading lines does not import torch.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Line = dict[str, Any]
 
 
 def read_lines(path: Path, by: str = "step") -> list[Line]:
-    """The whole lines that count ``by`` this; none if there is no file. Raises DataError for what is no regular file."""
+    """The whole lines that count ``by`` this key; none if the file is missing. Raises DataError if it is not a regular file."""
     if not path.exists():
         return []
     lines = []
@@ -51,7 +51,7 @@ class Metrics:
         write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
     def write(self, line: Line) -> None:
-        """Append a line. JSON has no word for what is not finite: text stands in its place. An OSError names the file."""
+        """Append a line. Values that are not finite are written as text, since JSON has none. An OSError names the file."""
         told = {name: value if _has_form(value) else str(value) for name, value in line.items()}
         with faults_named(self.path), open(self.path, "a") as file:
             file.write(json.dumps(told) + "\n")
@@ -62,7 +62,7 @@ def _has_form(value: Any) -> bool:
 
 
 class Window:
-    """What was measured in the steps since the last line, in float64 on the device: a step never waits for it.
+    """The measurements since the last line, summed in float64 on the device, so that a step never waits for them.
 
     Each step's numbers are the means over the processes, which a checkpoint by the first one alone can then hold.
     """
