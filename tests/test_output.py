@@ -68,8 +68,7 @@ CASES = {
     "genrep-generate fit-filter": "--gen stylegan2_fashion --data fashion_mnist --root data --out {out} --dry-run",
     "genrep-generate fit-gan": "--data fashion_mnist --root data --out {out} --total-images 16 --batch-size 8 "
     "--snapshot-images 16 --z-dim 8 --w-dim 8 --channel-base 32 --channel-max 8",
-    "genrep-generate measure-gan": "--weights gan/generator.safetensors --data fashion_mnist --root data --num-images 100 "
-    "--out {out}.json",
+    "genrep-generate measure-gan": "--weights gan --data fashion_mnist --root data --num-images 100 --out {out}.json",
     "genrep-generate measure-delta": "navigator --anchors 16 --out {out}.json",
     "genrep-generate compare-navigator": "navigator --batches 2",
     "genrep-train": "--data shards --out {out} --epochs 1 --batch-size 16 --workers 1",

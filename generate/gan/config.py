@@ -86,7 +86,7 @@ class FitGanConfig:
 class MeasureGanConfig:
     """Settings of a comparison of a generator with the real images that it was trained on."""
 
-    weights: Path = setting(metavar="FILE", help="generator.safetensors of a fit-gan run.")
+    weights: Path = setting(metavar="FILE|RUN", help="generator.safetensors of a run of fit-gan, or the run's folder.")
     data: str = setting(metavar="NAME|DIR", help="Dataset that the generator was trained on.")
     root: Path | None = root()
     download: bool = download()

@@ -24,6 +24,7 @@ from genrep.seeding import derive
 
 from ..generators.base import Generator
 from ..pixels import to_uint8
+from ..weights.cache import GAN_WEIGHTS
 from ..weights.load import load_generator
 from .config import MeasureGanConfig
 
@@ -156,7 +157,8 @@ def measure_gan(config: MeasureGanConfig) -> dict[str, Any]:
     require_writable(config.out.parent)
     require_images(config.data)
     seed, device = config.seed, str(pick_device(config.device))
-    generator = load_generator(weights=config.weights, device=device)
+    weights = config.weights / GAN_WEIGHTS if config.weights.is_dir() else config.weights
+    generator = load_generator(weights=weights, device=device)
     train, test = (
         load_images(config.data, config.root, split, download=config.download) for split in ("train", "test")
     )
@@ -173,7 +175,7 @@ def measure_gan(config: MeasureGanConfig) -> dict[str, Any]:
         "num_images": config.num_images,
         "num_test_images": len(held_out),
         "seed": seed,
-        "weights_sha256": sha256_file(config.weights),
+        "weights_sha256": sha256_file(weights),
         "classifier_test_top1": _accuracy(
             network, held_out, torch.from_numpy(test.labels[: config.num_images]), device
         ),
