@@ -1,6 +1,6 @@
 """The dataset contract: what a folder of shards holds, how it is read, and how it is checked (docs/format.md).
 
-Importing this package imports neither torch nor ffcv, and nothing heavy before it is asked for.
+Importing this package imports neither torch nor ffcv, and nothing heavy before it is needed.
 
 Examples:
     >>> from genrep import datasets_manifest

@@ -1,11 +1,11 @@
-"""The structural check of an FFCV file, and reading single values out of a file that passed it.
+"""Check the structure of an FFCV file, and read single values from a file that passed.
 
 FFCV trusts its tables: a pointer outside the file, a wrong size or an unfinished file end in wrong images, a heap
 overflow or a segmentation fault (reference: docs/format.md, "Why the tables are checked"). So nothing is handed to FFCV
-before it passed here. This module neither imports ffcv nor maps the file: it reads the tables, whose size is bounded
+before it has passed here. This module neither imports ffcv nor maps the file: it reads the tables, whose size is bounded
 first, and compares them with the manifest's field table.
 
-Every pointer of the records is held against the allocation table: used once, inside its page, none overlapping.
+Every pointer in the records is compared with the allocation table: each is used once and inside its page; none overlap.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def check_pointers(
 
 
 def _check_rows(table: NDArray[Any], page_size: int, pages_start: int, pages_end: int) -> None:
-    """Each row by itself; after this no sum of a pointer and a size can overflow."""
+    """Check each row by itself; after this no sum of a pointer and a size can overflow."""
     pointers, sizes = table["ptr"], table["size"]
     wrong = (pointers < pages_start) | (pointers >= pages_end)
     if wrong.any():

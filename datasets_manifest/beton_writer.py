@@ -1,8 +1,8 @@
 """One FFCV file, written sample after sample: the bytes of FFCV 1.0.2's DatasetWriter with one worker.
 
 FFCV's writer forks processes, waits for ever when a sample raises, and writes under the final name. This one needs no FFCV.
-It streams: of a file's content it holds one batch and the tables (24 bytes a stored value, and a record a sample). What goes
-wrong is raised, and nothing has the file's name before the whole of it is on disk.
+It streams: it holds one batch of a file's content and the tables (24 bytes per stored value, a record per sample). Errors
+are raised, and nothing has the file's name before the whole file is on disk.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from . import layout
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MAX_FIELD_NAME = 16  # bytes; FFCV cuts longer names without a word
+MAX_FIELD_NAME = 16  # bytes; FFCV cuts longer names silently
 ZEROS = bytes(1 << 20)
 
 
@@ -51,7 +51,7 @@ class BetonWriter:
 
     Raises:
         DatasetError: a field's name is longer than FFCV keeps.
-        OSError: of the disk, and it names the file.
+        OSError: the disk failed; names the file.
     """
 
     def __init__(self, path: Path, fields: Sequence[dict[str, Any]], count: int, page: int) -> None:
@@ -115,7 +115,7 @@ class BetonWriter:
         self.written += count
 
     def _place(self, values: list[Any], sizes: NDArray[np.int64]) -> None:
-        """Write a batch's values: all of a sample into one page, into the next where it does not fit this one."""
+        """Write a batch's values. All of a sample goes into one page: the next one if it does not fit into this one."""
         ends, done = np.cumsum(sizes.sum(axis=1)), 0
         while done < len(ends):
             before = int(ends[done - 1]) if done else 0
@@ -147,7 +147,7 @@ class BetonWriter:
         self._left -= int(ends[-1])
 
     def _close_page(self, following: Sequence[tuple[Any, int]] = ()) -> None:
-        """Fill up the open page: as FFCV with what fits of the sample that goes to the next one, then with zeros."""
+        """Fill up the open page as FFCV does: with what fits of the next page's first sample, then with zeros."""
         left = self._left
         for value, size in following:
             if size > left:
@@ -184,7 +184,7 @@ class BetonWriter:
         return layout.HEADER.pack(layout.VERSION, len(self.fields), self.page, self.count, table_start)
 
     def _write(self, data: Any) -> None:
-        """All of it: the system may take less at a time."""
+        """Write all bytes: the system may take fewer at a time."""
         rest = memoryview(data)
         while rest:
             rest = rest[self._file.write(rest) :]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_OPEN_SHARDS = 64
-EXIF = re.compile(rb"\xff\xe1..Exif", re.DOTALL)  # in a picture's coded data 0xff is never followed by 0xe1
+EXIF = re.compile(rb"\xff\xe1..Exif", re.DOTALL)  # in an image's coded data 0xff is never followed by 0xe1
 
 
 def open_dataset(folder: Path | str) -> Dataset:
@@ -71,7 +71,7 @@ class Dataset:
         return Dataset, (self.folder,)
 
     def _beton(self, k: int) -> Beton:
-        """Shard ``k``, kept open; the least recently used one is let go beyond MAX_OPEN_SHARDS."""
+        """Shard ``k``, kept open; beyond MAX_OPEN_SHARDS the least recently used one is closed."""
         with self._lock:
             beton = self._open.pop(k, None)
             if beton is None:

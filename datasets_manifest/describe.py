@@ -1,4 +1,4 @@
-"""A manifest in words, for ``genrep-manifest show``. Whatever strings it holds, what is printed is printable."""
+"""Describe a manifest for ``genrep-manifest show``. All output is printable, whatever strings the manifest holds."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def contact_sheets(source: str | Path) -> list[str]:
 
 
 def summary(source: str | Path, manifest: Manifest) -> dict[str, Any]:
-    """What the manifest implies without saying it: for ``show --json``."""
+    """Facts that follow from the manifest, for ``show --json``."""
     return {
         "folder": str(source),
         "pairs": manifest.num_pairs,
@@ -50,7 +50,7 @@ def summary(source: str | Path, manifest: Manifest) -> dict[str, Any]:
 
 
 def facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    """Name and value of everything that the manifest says, as it stands there: who prints it cuts and escapes it.
+    """Name and value of everything in the manifest, unchanged: the caller must cut and escape them.
 
     The recipe and the build facts have an entry per value, nested keys dotted.
     """

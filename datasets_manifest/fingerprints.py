@@ -1,4 +1,4 @@
-"""A shard's images in 2 KB: thumbnails of a few pairs, to see on another device whether the same images were made.
+"""Fingerprints: 2 KB of thumbnails per shard, which show whether another device made the same images.
 
 Two kinds of device round differently: most images come out within a level of each other, and no digest of the bytes can
 say so. A mean over an eighth of the picture's sides moves by far less than a level then, and by tens in another picture.
@@ -24,24 +24,27 @@ if TYPE_CHECKING:
 
 PAIRS = 4  # of a shard
 ALL_THUMBNAILS = 20_000  # pairs of a whole dataset, at most: manifests of very many shards stay readable
-MAX_LEVELS, MEAN_LEVELS = 8, 1.0  # by which fingerprints of the same images may differ: any value, and on average
+MAX_LEVELS, MEAN_LEVELS = (
+    8,
+    1.0,
+)  # levels by which fingerprints of the same images may differ: any value, and on average
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """By how many levels (of 255) two fingerprints' values differ."""
+    """Levels (of 255) by which the values of two fingerprints differ."""
 
     largest: int
     mean: float
 
     @property
     def within_tolerance(self) -> bool:
-        """Are these the same images, up to a device's rounding and a decoder's?"""
+        """Whether these are the same images, up to the rounding of a device and a decoder."""
         return self.largest <= MAX_LEVELS and self.mean <= MEAN_LEVELS
 
 
 def chosen_indices(first_index: int, count: int, num_shards: int) -> list[int]:
-    """The pairs of a shard that are looked at, ascending: pseudo-random, fixed; none where the dataset has too many shards."""
+    """The pairs of a shard that are compared, ascending, pseudo-random but fixed; none if the dataset has too many shards."""
     pairs = min(PAIRS, ALL_THUMBNAILS // num_shards)
     return sorted({first_index + derive("fingerprint", first_index, k) % count for k in range(pairs)})
 

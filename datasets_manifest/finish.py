@@ -1,4 +1,4 @@
-"""The last step of a build: contact sheet, card and manifest, as soon as all shards are there. Needs no generator.
+"""The last step of a build: contact sheet, card and manifest, once all shards are there. Needs no generator.
 
 Several processes, perhaps on several machines, build one folder together. Locks on single bytes of ``recipe.json`` say who
 writes what: they leave no file, die with the process, and most network filesystems carry them.
@@ -68,7 +68,7 @@ class FolderLocks:
 
     @contextmanager
     def shard(self, number: int) -> Iterator[bool]:
-        """Try to be the only writer of a shard; yields whether that is so."""
+        """Try to lock a shard for writing; yields whether this worked."""
         taken = self._set(fcntl.F_WRLCK, FIRST_SHARD_BYTE + number, wait=False)
         try:
             yield taken
@@ -78,7 +78,7 @@ class FolderLocks:
 
     @contextmanager
     def manifest(self) -> Iterator[None]:
-        """Be the only one who finishes the dataset; waits for others, who take seconds."""
+        """Lock the finishing of the dataset; waits for other processes, which take seconds."""
         self._set(fcntl.F_WRLCK, MANIFEST_BYTE, wait=True)
         try:
             yield
@@ -113,7 +113,7 @@ def finish(folder: Path, *, known: Manifest | None = None, facts: Mapping[str, A
     are. ``facts`` are added to a new manifest's ``build``.
 
     Raises:
-        DatasetError: shards are missing (how many, which), or the folder is no build's.
+        DatasetError: shards are missing (says how many and which), or the folder is not that of a build.
     """
     recipe, build = read_plan(folder)
     with FolderLocks(folder / RECIPE_NAME) as locks, locks.manifest():
@@ -199,7 +199,7 @@ def done_shard(folder: Path, recipe: dict[str, Any], number: int) -> Shard | Non
 
 
 def gathered(shards: list[Shard]) -> dict[str, Any]:
-    """What the shards' records say of their making, each different value once."""
+    """The facts in the shards' records about how they were made, each different value once."""
     # A fact like any other: it may be whatever JSON a record holds.
     seconds = [shard.facts["seconds"] for shard in shards if type(shard.facts.get("seconds")) in (int, float)]
     gathered: dict[str, Any] = {"seconds": round(float(sum(seconds)), 3)}
@@ -239,7 +239,7 @@ def write_contact_sheet(folder: Path, fields: list[dict[str, Any]], shard: Shard
 
 
 def _tile(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """A picture as it is; one of another size made smaller, if it must be, and centred on white."""
+    """The image unchanged; one of another size is reduced if needed and centred on white."""
     from PIL import Image
 
     if image.shape[:2] == (height, width):

@@ -1,4 +1,4 @@
-"""FFCV's file layout (format version 2), written down from a field table: no ffcv needed to know where everything lies.
+"""FFCV's file layout (format version 2), computed from a field table without ffcv.
 
     header 24 B | a descriptor of 1041 B per field | a record per sample | zeros to a page's boundary
     | data pages | allocation table, 24 B per stored image or latent, to the end of the file
@@ -41,7 +41,7 @@ def varies(field: dict[str, Any]) -> bool:
 
 
 def largest_shape(field: dict[str, Any]) -> list[int]:
-    """[height, width, 3] of a field's images; where they vary, what none exceeds. Of a latent, its shape."""
+    """[height, width, 3] of a field's images, or the largest of each if they vary; the shape of a latent."""
     return list(field[MAX_SHAPE if varies(field) else "shape"])
 
 

@@ -1,4 +1,4 @@
-"""What manifest.json and the shard jsons must be, checked to the letter (docs/format.md draws them).
+"""The schema of manifest.json and of the shard jsons, checked strictly (docs/format.md describes them).
 
 The functions take parsed JSON (``strict_json``) and raise ManifestError; ``where`` is the file that the line names.
 """
@@ -101,7 +101,7 @@ def _field_names(num_positives: int) -> tuple[list[str], list[str]]:
 
 
 def check_manifest(value: Any, where: str) -> None:
-    """Refuse whatever is not a manifest of this schema version, whole and consistent in itself."""
+    """Refuse anything but a complete, consistent manifest of this schema version."""
     if not isinstance(value, dict):
         raise ManifestError(f"{where} is {shown(value)}, wanted an object")
     version = value.get("schema_version")
@@ -124,7 +124,7 @@ def check_manifest(value: Any, where: str) -> None:
 
 
 def check_shard(value: Any, where: str) -> None:
-    """Refuse whatever is not the description of one shard; keys beyond the prescribed ones are facts of its making."""
+    """Refuse anything but the description of one shard; extra keys are facts about how it was made."""
     want_object(value, where, SHARD_KEYS, open_ended=True)
     name = value["name"]
     if not isinstance(name, str) or not SHARD_NAME.fullmatch(name):

@@ -1,4 +1,4 @@
-"""What ``verify`` looks at in one shard's file, level by level. Everything is read through one descriptor, opened once."""
+"""The checks of ``verify`` on one shard's file, level by level. Everything is read through one descriptor, opened once."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ Report = Callable[[int], None]
 
 
 class CheckStopped(Exception):
-    """Nobody wants to know any more."""
+    """The result is no longer wanted."""
 
 
 class Footprint:
-    """What looking at a dataset's shards takes: of what is large, several at a time would take much memory."""
+    """Memory that checking a dataset's shards takes. Large pieces are checked one at a time, to bound it."""
 
     def __init__(self, manifest: Manifest) -> None:
         self.record = layout.record_dtype(manifest.fields).itemsize
@@ -46,7 +46,7 @@ class Footprint:
         return shard.count * self.row > LARGE
 
     def large_records(self, shard: Shard) -> bool:
-        """Whether even what remains is much."""
+        """Whether even the remaining memory is large."""
         return shard.count * self.record > KEPT
 
 
@@ -69,7 +69,7 @@ def open_shard(folder: Path, manifest: Manifest, shard: Shard) -> Beton:
 
 
 def sha256_of(beton: Beton, report: Report, stop: Event) -> str:
-    """Hex sha256 of an open shard's bytes. Raises DatasetError if there are more of them than there were, OSError, Stopped."""
+    """Hex sha256 of an open shard's bytes. Raises DatasetError if the file has grown, OSError, Stopped."""
     os.posix_fadvise(beton.descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
     digest = hashlib.sha256()
     buffer = bytearray(BLOCK)
@@ -117,7 +117,7 @@ def content_faults(beton: Beton, manifest: Manifest, shard: Shard, report: Repor
 
 
 def _fingerprint_faults(beton: Beton, fingerprint: dict[str, Any]) -> Iterator[str]:
-    """What is wrong with a shard's images beside its fingerprint."""
+    """What is wrong with a shard's images, compared with its fingerprint."""
     found = difference_from(beton, fingerprint)
     if found is None:
         yield "its fingerprint is not of this dataset's images"

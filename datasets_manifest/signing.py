@@ -1,4 +1,4 @@
-"""Detached signatures of a dataset, in minisign's format: who vouches for the manifest, and so for every shard in it.
+"""Detached signatures of a dataset, in minisign's format. They vouch for the manifest, and so for every shard in it.
 
 The manifest holds the sha256 of each shard; whoever signs it signs them all. ``minisign -V`` reads these signatures as they
 are, without this package:
@@ -36,7 +36,7 @@ TRUSTED = "genrep dataset "  # what the signed comment begins with; the manifest
 
 @config
 class SignConfig:
-    """What to sign, with what."""
+    """What to sign, and with which key."""
 
     folder: Path
     key: Path  # a secret key of minisign or ``new_key``
@@ -109,13 +109,13 @@ def sign(config: SignConfig, ask: Callable[[], str] | None = None) -> str:
 
 
 def verify_signature(folder: Path, public_key: str | Path) -> str:
-    """Check that whoever holds the secret half of ``public_key`` signed the folder's manifest as it is; returns its digest.
+    """Check that the holder of ``public_key``'s secret half signed the folder's manifest as it is; returns its digest.
 
-    ``public_key``: its text (RW...), or a file (minisign.pub). The shards are not looked at: ``verify`` holds them
-    against the manifest.
+    ``public_key``: its text (RW...), or a file (minisign.pub). The shards are not read: ``verify`` compares them
+    with the manifest.
 
     Raises:
-        DatasetError: no signature, one by another key, one of another manifest, or a key that is none; one line.
+        DatasetError: no signature, one by another key, one of another manifest, or something that is not a key; one line.
     """
     minisign = _library()
     public = read_public_key(public_key)

@@ -83,7 +83,7 @@ def _constant(text: str) -> float:
 
 
 def _check_tree(value: Any, where: str) -> None:
-    """Refuse what later steps could not stand: deep nesting (recursion) and lone surrogates (no UTF-8 form)."""
+    """Refuse what would break later steps: deep nesting (recursion) and lone surrogates (no UTF-8 form)."""
     level = [value]
     for _ in range(MAX_DEPTH + 1):
         below: list[Any] = []
@@ -131,7 +131,7 @@ def want_list(value: Any, where: str) -> list[Any]:
 
 
 def want_integer(value: Any, where: str, low: int = 0, high: int = MAX_INTEGER) -> int:
-    """An integer from ``low`` to ``high``; true and 1.0 are none."""
+    """An integer from ``low`` to ``high``; true and 1.0 are refused."""
     if type(value) is not int or not low <= value <= high:
         raise ManifestError(f"{where} is {shown(value)}, wanted an integer from {low} to {high}")
     return value

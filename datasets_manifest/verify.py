@@ -1,4 +1,4 @@
-"""Is a dataset folder what its manifest says? Three levels, each including those before it.
+"""Check a dataset folder against its manifest, at three levels, each of which includes those before it.
 
 quick  the manifest; every file there, of the stated size, regular, none besides; the shards' jsons; FFCV's tables
 bytes  + the sha256 of every shard
@@ -28,8 +28,8 @@ from .schema import MAX_SHARDS
 from .shard_checks import CheckStopped, Footprint, content_faults, open_shard, sha256_of
 
 LEVELS = ("quick", "bytes", "full")
-MAX_KEY = 60  # characters of a stranger's key that are told
-AHEAD = 16  # shards per thread that are begun before the first of them is told
+MAX_KEY = 60  # characters of a stranger's key that are shown
+AHEAD = 16  # shards per thread that are begun before the first of them is reported
 
 OnProgress = Callable[[int, int], None]
 
@@ -56,8 +56,8 @@ def verify(
 ) -> list[Problem]:
     """Check a dataset folder and return everything that is wrong with it: an empty list for a good one.
 
-    ``on_progress(done, total)`` hears of bytes read so far and in all (levels bytes and full). ``jobs`` shards are read at
-    a time, by threads. ``partial``: shards that are missing are no problem. A shard whose tables are wrong is not read
+    ``on_progress(done, total)`` gets the bytes read so far and in all (levels bytes and full). ``jobs`` shards are read at
+    a time, by threads. ``partial``: missing shards are not a problem. A shard whose tables are wrong is not read
     further. Raises ValueError for an unknown level, and nothing for what lies in the folder.
     """
     folder = dataset_folder(folder)
@@ -88,7 +88,7 @@ def require_valid(
 
 
 def verify_shard(folder: Path, manifest: Manifest, shard: Shard, level: str = "bytes") -> list[Problem]:
-    """What is wrong with one file that is said to be a shard of ``manifest``; the json beside it is not looked at."""
+    """What is wrong with one file that should be a shard of ``manifest``; the json beside it is not read."""
     return list(_Check(folder, manifest, level, None, partial=False).shard_problems(shard))
 
 
@@ -98,7 +98,7 @@ def _check_level(level: str) -> None:
 
 
 class _Check:
-    """One pass over a folder. Its shards may be looked at by several threads."""
+    """One pass over a folder. Several threads may check its shards."""
 
     def __init__(
         self, folder: Path, manifest: Manifest, level: str, on_progress: OnProgress | None, *, partial: bool
@@ -187,7 +187,7 @@ def _reason(error: Exception, path: Path) -> str:
 
 
 def _record_problems(folder: Path, shard: Shard) -> Iterator[Problem]:
-    """The json beside a shard says what the manifest says."""
+    """Check that the json beside a shard agrees with the manifest."""
     path = folder / shard.record_name
     try:
         record = read_shard_record(path)
@@ -210,7 +210,7 @@ MAX_ENTRIES = 2 * MAX_SHARDS + 1000  # of a folder: the shards, their records, a
 
 
 def strays(folder: Path, manifest: Manifest) -> Iterator[str]:
-    """A line for each entry that does not belong there; the shards and their records are looked at elsewhere."""
+    """A line for each entry that does not belong there; the shards and their records are checked elsewhere."""
     known = {shard.name for shard in manifest.shards} | {shard.record_name for shard in manifest.shards}
     try:
         with os.scandir(folder) as entries:
@@ -240,7 +240,7 @@ def refuse_inside(out: Path, folder: Path, *, itself: bool) -> None:
 
 
 def clutter(folder: Path) -> list[str]:
-    """Names of the files that a file manager has left there, sorted: nothing to anybody, and no strays."""
+    """Names of the files that a file manager has left there, sorted. They do not matter and are not strays."""
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in islice(entries, MAX_ENTRIES) if _is_clutter(entry))
 

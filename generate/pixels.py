@@ -21,7 +21,7 @@ DEFAULT_JPEG = "jpeg:90:444"  # measured in docs/encoding.md
 
 
 def framed(images: Tensor, crop: tuple[int, int, int, int] | None, resize: tuple[int, int] | None = None) -> Tensor:
-    """The part of a network's output that a recipe keeps, then shrunk to its size (bilinear, antialiased); differentiable.
+    """Crop a network's output and shrink it (bilinear, antialiased) as the recipe says; differentiable.
 
     Shape: ``(B, 3, H, W) -> (B, 3, h, w)``.
     """

@@ -1,4 +1,4 @@
-"""What a dataset says of itself: README.md as Hugging Face reads it, and croissant.json.
+"""Write a dataset's card: README.md as Hugging Face reads it, and croissant.json.
 
 >>> from genrep.datasets_manifest.cards import CardConfig, write_card
 >>> write_card(CardConfig(folder=Path("shards"))).written
@@ -45,17 +45,17 @@ class CardConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CardReport:
-    """What became of README.md and croissant.json."""
+    """What was done with README.md and croissant.json."""
 
     written: tuple[str, ...]
     kept: tuple[str, ...]  # edited by somebody, and left alone
 
 
 def write_card(config: CardConfig, manifest: Manifest | None = None) -> CardReport:
-    """Write README.md and croissant.json, functions of the manifest alone: the same bytes whenever it is called.
+    """Write README.md and croissant.json. They depend on the manifest alone, so their bytes are always the same.
 
     A file that is there and that this function did not write, or that was edited since, is left alone unless ``force``.
-    ``manifest``: of a build that has not written it yet; None = the folder's.
+    ``manifest``: that of a build that has not written it yet; None = the folder's.
 
     Raises:
         DatasetError: no finished dataset there, or a link or folder by the name of one of the files.
@@ -88,7 +88,7 @@ def card_files(manifest: Manifest, manifest_bytes: bytes) -> dict[str, bytes]:
 
 
 def _written_here(there: dict[str, bytes | None]) -> set[str]:
-    """Which of the files are as this module left them, as the card's last line tells."""
+    """The files that are unchanged since this module wrote them, according to the card's last line."""
     found = MARKED.fullmatch(there[CARD_NAME] or b"")
     if found is None:
         return set()
@@ -97,7 +97,7 @@ def _written_here(there: dict[str, bytes | None]) -> set[str]:
 
 
 def _manifest_bytes(manifest: Manifest) -> bytes:
-    """What ``write_manifest`` is going to write."""
+    """The bytes that ``write_manifest`` will write."""
     text = json.dumps(manifest.to_json(), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
     return text.encode() + b"\n"
 

@@ -1,4 +1,4 @@
-"""croissant.json: the dataset in the words of Croissant 1.0 and its RAI extension (JSON-LD of MLCommons).
+"""croissant.json: the dataset described in Croissant 1.0 and its RAI extension (JSON-LD of MLCommons).
 
 https://docs.mlcommons.org/croissant/docs/croissant-spec.html, https://docs.mlcommons.org/croissant/docs/croissant-rai-spec.html
 """
@@ -15,7 +15,7 @@ from .readme import subject
 
 VOCABULARY = "http://mlcommons.org/croissant/"
 # fmt: off
-NAMES = (  # of Croissant's properties, which stand in the standard context
+NAMES = (  # properties of Croissant in the standard context
     "citeAs", "column", "equivalentProperty", "extract", "field", "fileProperty", "fileObject", "fileSet", "format",
     "includes", "isLiveDataset", "jsonPath", "key", "md5", "parentField", "path", "recordSet", "references", "regex",
     "repeated", "replace", "samplingRate", "separator", "source", "subField", "transform",
@@ -39,7 +39,7 @@ SHARD_COLUMNS |= {"sha256": "sc:Text", "latents_sha256": "sc:Text"}
 
 
 def croissant(manifest: Manifest, manifest_bytes: bytes) -> dict[str, Any]:
-    """The JSON-LD object. ``manifest_bytes``: of the manifest's file, whose sha256 stands in it."""
+    """The JSON-LD object. ``manifest_bytes``: the manifest's file, whose sha256 it states."""
     found = risks(manifest)
     licence = text_at(manifest.build, "licence")
     kind = "Real images" if is_real(manifest) else "Generated images"
@@ -138,7 +138,7 @@ def _shard_field(name: str, kind: str) -> dict[str, Any]:
 
 
 def _inline(name: str, description: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """A set of records that stand in the file itself."""
+    """A set of records inside the file itself."""
     columns = [
         {
             "@type": "cr:Field",

@@ -1,6 +1,6 @@
-"""What cards tell of a dataset: whose it is, how to cite it, its biases, risks and limits, as far as its manifest tells.
+"""Facts for cards, from the manifest: the licence, how to cite the dataset, its biases, risks and limits.
 
-The licence is in the names of Hugging Face and SPDX. A stranger's values inside Markdown and YAML are always one line, never
+The licence has the names of Hugging Face and SPDX. A stranger's values inside Markdown and YAML are always one line, never
 markup.
 """
 
@@ -19,7 +19,7 @@ MAX_TEXT = 300  # characters of a value
 
 
 def look(value: Any, *keys: str) -> Any:
-    """What lies under nested keys of the open parts of a manifest; None where there is no such thing."""
+    """The value under nested keys of the open parts of a manifest; None if there is none."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value
@@ -67,7 +67,7 @@ SPDX = {  # Hugging Face's name: SPDX's
 }
 LINKS = {
     "NVIDIA Source Code License-NC": "https://nvlabs.github.io/stylegan2/license.html"
-}  # of others, by how they begin
+}  # of other licences, by how their names begin
 MAX_NAME = 60
 
 
@@ -84,7 +84,7 @@ def header_lines(licence: str | None) -> list[str]:
 
 
 def licence_address(licence: str) -> str | None:
-    """Where the text of a well-known licence is."""
+    """The address of the text of a well-known licence."""
     known = _known(licence)
     if known is not None:
         return f"https://spdx.org/licenses/{SPDX[known]}.html"
@@ -222,7 +222,7 @@ OWN_GAN = (
 
 @dataclass(frozen=True, kw_only=True)
 class Risks:
-    """Sentences by kind; ours alone, no text of the manifest."""
+    """Sentences by kind, all of them ours: none quotes the manifest."""
 
     training_data: str  # what the generator was trained on
     biases: list[str]

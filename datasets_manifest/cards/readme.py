@@ -1,4 +1,4 @@
-"""The text of README.md: a YAML header for Hugging Face's hub, then what a reader must know before using the dataset."""
+"""The text of README.md: a YAML header for the Hugging Face Hub, then what to know before using the dataset."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..manifest import Manifest
 from .facts import bibtex, code, header_lines, is_real, licence_address, line, look, quoted, references, risks, text_at
 
 MAX_CLASSES = 100  # names shown
-SIZES = {  # Hugging Face's words, by the least number that is too many
+SIZES = {  # Hugging Face's size categories, by the first number above each
     10**3: "n<1K",
     10**4: "1K<n<10K",
     10**5: "10K<n<100K",
@@ -37,7 +37,7 @@ def subject(manifest: Manifest) -> str:
 
 
 def readme_text(manifest: Manifest) -> str:
-    """The whole card but its last line. A function of the manifest alone."""
+    """The whole card except its last line. It depends on the manifest alone."""
     parts = (
         *_header(manifest),
         "",

@@ -1,4 +1,4 @@
-"""The datasets that there are: a JSON file each, added by pull request (docs/format.md, "The catalogue").
+"""The catalogue of datasets: one JSON file each, added by pull request (docs/format.md, "The catalogue").
 
 >>> from genrep.datasets_manifest.catalogue import find
 >>> find("fashion-gaussian").make["gen"]
@@ -20,7 +20,7 @@ from ..strict_json import parse_json, want_integer, want_list, want_object, want
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 KEYS = frozenset({"title", "licence", "num_pairs", "bytes", "image", "id", "digest", "make", "urls"})
-MAKE = frozenset({"gen", "num_pairs"})  # what an entry's command needs at least
+MAKE = frozenset({"gen", "num_pairs"})  # keys that an entry's command needs
 OPTIONS = MAKE | {"views", "seed", "classes", "truncation", "num_positives", "encoding", "shard_size"}
 SCHEMES = ("https://", "http://", "s3://", "gs://", "hf://")
 
@@ -42,7 +42,7 @@ class Entry:
 
     @property
     def command(self) -> str:
-        """What makes it here; empty if nothing does."""
+        """The command that makes it here; empty if none does."""
         options = (f"--{key.replace('_', '-')} {value}" for key, value in self.make.items())
         return f"genrep-generate dataset {' '.join(options)}" if self.make else ""
 

@@ -32,7 +32,7 @@ MAX_STATE_BYTES = 64 << 20
 
 @config
 class ExportConfig:
-    """What to export, as what, and where to."""
+    """Settings of ``genrep-manifest export``."""
 
     folder: Path = setting(argument=True, metavar="DIR", parse=dataset_folder)
     format: str = setting(choices=FORMATS, help="Format to write.")
@@ -56,13 +56,13 @@ class ExportReport:
 
 
 def export(config: ExportConfig) -> ExportReport:
-    """Write a dataset in another format. An export that was cut short goes on where it was; the bytes are the same.
+    """Convert a dataset to another format. An interrupted export is resumed; the bytes are the same.
 
-    JPEG images are passed through as they are stored, others become PNG files. ``out`` gets an ``export.json``
-    (``.export.json`` beside tars) that says what it is of: recipe, licence, classes, digest.
+    JPEG images are copied as stored, others become PNG files. ``out`` gets an ``export.json``
+    (``.export.json`` beside tars) with the recipe, licence, classes and digest of the dataset.
 
     Raises:
-        DatasetError: no finished dataset, a shard that is missing or damaged (see ``verify``), or pyarrow is not there.
+        DatasetError: no finished dataset, a shard that is missing or damaged (see ``verify``), or pyarrow is not installed.
         ResumeError: ``out`` holds something else.
         OSError: the disk is full, names the file.
     """
@@ -81,7 +81,7 @@ def export(config: ExportConfig) -> ExportReport:
 
 
 def _write(config: ExportConfig, manifest: Manifest, writer: Format, todo: list[int]) -> int:
-    """Write the units that are not there; returns the number of samples."""
+    """Write the missing units; returns the number of samples."""
     ranges = {unit: writer.range(unit) for unit in todo}
     total = sum(stop - start for start, stop in ranges.values())
     written = 0
@@ -96,13 +96,13 @@ def _write(config: ExportConfig, manifest: Manifest, writer: Format, todo: list[
 
 
 def _state(config: ExportConfig, manifest: Manifest, writer: Format) -> dict[str, Any]:
-    """What ``export.json`` says of a finished export."""
+    """The content of ``export.json`` for a finished export."""
     dataset = {key: getattr(manifest, key) for key in ("id", "digest", "recipe", "classes", "build")}
     return {"format": config.format, "per_file": writer.per_unit, "pairs": manifest.num_pairs, "dataset": dataset}
 
 
 def _claim(out: Path, state: dict[str, Any], name: str) -> bool:
-    """Make an empty folder this export's, or find that it is; returns whether it was complete. Raises ResumeError."""
+    """Claim an empty folder for this export, or see that it is claimed; returns whether it was complete. Raises ResumeError."""
     path = out / name
     names = (name, *sorted({kind.state_name for kind in FORMATS.values()} - {name}))
     present = next((out / other for other in names if os.path.lexists(out / other)), None)

@@ -1,4 +1,4 @@
-"""How each format is written: a dataset is cut into units, each of which is written whole, in any order of time.
+"""Writers for each format. A dataset is cut into units, each of which is written whole, in any order.
 
 A sample's images become files: PNG of raw pixels, the stored bytes of JPEGs.
 """
@@ -41,14 +41,14 @@ class Sample:
 
 
 def suffix(manifest: Manifest) -> str:
-    """How the names of image files end: ``.png`` or ``.jpg``."""
+    """The suffix of image files: ``.png`` or ``.jpg``."""
     return ".jpg" if layout.is_jpeg(manifest.image_fields[0]) else ".png"
 
 
 def samples(folder: Path, manifest: Manifest, start: int, stop: int, *, images: bool = True) -> Iterator[Sample]:
     """Samples ``start`` to ``stop - 1``, in order. Raises DatasetError for a shard that is missing or damaged.
 
-    Without ``images`` these are not read, and the samples hold none.
+    Without ``images`` no images are read, and the samples hold none.
     """
     for shard in manifest.shards:
         first, last = max(start, shard.first_index), min(stop, shard.first_index + shard.count)
@@ -86,7 +86,7 @@ def png(image: NDArray[np.uint8]) -> bytes:
 
 
 def _jpeg(beton: Beton, i: int, name: str) -> bytes:
-    """The stored bytes, unchanged; only their header is looked at: the size is the field's, and there is no EXIF data."""
+    """The stored bytes, unchanged. Only the header is checked: the size must be the field's, without EXIF data."""
     from PIL.JpegImagePlugin import JpegImageFile
 
     data = beton.read(i, name).tobytes()
@@ -139,7 +139,7 @@ class Format(ABC):
         """Write the unit. Raises OSError that names a file, DatasetError of ``samples``."""
 
     def finish(self, samples: Iterator[Sample]) -> None:  # noqa: B027
-        """Write what stands beside the units, of all samples without their images."""
+        """Write the files beside the units, which cover all samples without their images."""
 
     def file_count(self) -> int:
         """Files that hold the samples."""
@@ -199,7 +199,7 @@ class FolderFormat(Format):
     """A subfolder per image field and unit; beside them a line of JSON per sample, and ``z_anchor.npy``, … of all samples."""
 
     def default_per_unit(self) -> int:
-        """Few enough for any file browser."""
+        """Samples per folder: few enough for any file browser."""
         return FILES_PER_FOLDER
 
     def _names(self) -> list[str]:

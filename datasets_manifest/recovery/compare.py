@@ -1,4 +1,4 @@
-"""How much two datasets are the same, as their manifests say."""
+"""Compare two datasets by their manifests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_VALUE = 60  # characters
 
 @dataclass(frozen=True, kw_only=True)
 class ShardSameness:
-    """How much a shard is another one."""
+    """How far two shards are the same."""
 
     name: str
     level: str  # of SAMENESS
@@ -59,13 +59,13 @@ def shard_sameness(one: Shard, other: Shard) -> ShardSameness:
 
 
 def weakest(shards: list[ShardSameness]) -> str:
-    """The sameness of a whole: that of its least same shard."""
+    """The sameness of a dataset: that of its least similar shard."""
     return max((shard.level for shard in shards), key=SAMENESS.index)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """In what two datasets differ: (key, there, here) for the recipe, the tables and the build."""
+    """How two datasets differ: (key, there, here) for the recipe, the tables and the build."""
 
     recipe: list[tuple[str, Any, Any]]
     tables: list[tuple[str, Any, Any]]  # fields and classes
@@ -75,7 +75,7 @@ class Comparison:
 
     @property
     def same_bytes(self) -> bool:
-        """Is every shard the same, byte for byte, and what it is said to be?"""
+        """Whether every shard, and its description, is the same byte for byte."""
         return not (self.recipe or self.tables or any(self.only)) and weakest(self.shards) == BYTES
 
     def lines(self) -> Iterator[str]:

@@ -1,6 +1,6 @@
-"""A dataset looked at from all sides: files, signature, and a sample made again; what was found, in words and as a report.
+"""Examine a dataset: files, signature and a regenerated sample. The result is text and a report.
 
-The sample is a few pairs made again and compared with what the shards hold.
+The sample is a few pairs that are generated again and compared with those in the shards.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from ..beton import Beton
 
 
-MEAN_LEVELS = 2.0  # by which an image that was made again may differ on average: rounding, and what JPEG makes of it
+MEAN_LEVELS = 2.0  # mean difference that rounding, and JPEG after it, may make in a regenerated image
 
 
 @config
 class SampleConfig:
-    """Which pairs are compared, and how they are made."""
+    """Which pairs are compared, and how they are regenerated."""
 
     folder: Path
     count: int
@@ -49,7 +49,7 @@ class SampleConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleReport:
-    """What came of it."""
+    """The result of the comparison."""
 
     seed: int
     indices: list[int]
@@ -172,7 +172,7 @@ class ExamineConfig:
     making: RegenerationConfig = field(default_factory=RegenerationConfig)
 
     def __post_init__(self) -> None:
-        """What goes together. Raises ConfigError."""
+        """Check that the settings fit together. Raises ConfigError."""
         if self.regenerate and self.level != "full":
             raise ConfigError.naming("{regenerate} {}: requires {level} full", self.regenerate)
 
@@ -231,7 +231,7 @@ class Examination:
 
 
 def examine(config: ExamineConfig) -> Examination:
-    """Verify a dataset folder, its signature where one is asked for, and a sample of pairs where no problem was found."""
+    """Verify a dataset folder, its signature if one is required, and a sample of pairs if no problem was found."""
     folder = config.folder
     started = time.monotonic()
     with _ProgressBar(f"verifying {folder.name}") as bar:
@@ -257,7 +257,7 @@ def examine(config: ExamineConfig) -> Examination:
 
 
 def _signature(folder: Path, signer: str, problems: list[Problem]) -> dict[str, Any]:
-    """What the report says of the signature; a fault is added to ``problems``."""
+    """The report's entry on the signature; a fault is added to ``problems``."""
     from ..signing import verify_signature
 
     fault = None
@@ -279,7 +279,7 @@ class _ProgressBar:
         self.progress: Progress | None = None
 
     def report(self, done: int, total: int) -> None:
-        """Hear of bytes so far and in all."""
+        """Receive the bytes read so far and in all."""
         if self.progress is None:
             self.progress = Progress(total, "byte", self.label)
         self.progress.update(done - self.done)

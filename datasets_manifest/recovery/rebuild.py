@@ -1,4 +1,4 @@
-"""A whole dataset made again from its manifest, and how much it is the same."""
+"""Rebuild a whole dataset from its manifest, and report how far it is the same."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class RebuildConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RebuildReport:
-    """What was made, and how much it is what it shall be."""
+    """What was rebuilt, and how far it is the same as the original."""
 
     folder: Path
     manifest: Manifest  # of the new folder; the given one where every byte is the same
@@ -44,7 +44,7 @@ class RebuildReport:
 
     @property
     def level(self) -> str:
-        """Of the least same shard."""
+        """The sameness of the least similar shard."""
         return weakest(self.shards)
 
     def lines(self) -> Iterator[str]:
@@ -71,15 +71,15 @@ class RebuildReport:
 
 
 def rebuild(config: RebuildConfig) -> RebuildReport:
-    """Make a dataset again in ``out``, or go on where an earlier call stopped.
+    """Rebuild a dataset in ``out``, or resume an earlier call.
 
-    The bytes of every shard are read, be it new or found in ``out``; what an unfinished ``out`` holds damaged is made again.
-    Where every shard has the manifest's sha256 the given manifest is written, so that the folder is the given one. Else the
-    new one names the given one's digest and the sameness that was reached under ``build.rebuilt_from``.
+    The bytes of every shard are read, new or found in ``out``; damaged shards in an unfinished ``out`` are rebuilt.
+    If every shard has the manifest's sha256, the given manifest is written, so that the folder equals the original. Otherwise
+    a new manifest states the original's digest and the sameness reached, under ``build.rebuilt_from``.
 
     Raises:
-        GenRepError: it cannot be made here; or a shard's latents, or its images, are not those of the manifest: then no
-            manifest is written. Or ``out`` was finished before, and a shard there has gone or changed since.
+        GenRepError: the dataset cannot be made here; a shard's latents or images are not those of the manifest, in which case
+            no manifest is written; or ``out`` was finished before, and a shard has since disappeared or changed.
     """
     given = load_manifest(config.source)
     require_writable(config.out)
@@ -129,7 +129,7 @@ def _made(config: RebuildConfig, given: Manifest) -> list[Shard]:
 
 
 def _drop_damaged(out: Path, given: Manifest) -> set[str]:
-    """Remove the shards of this dataset's build that are not what their records say; returns the names of those that are."""
+    """Remove this build's shards that do not match their records; returns the names of those that do."""
     if not _is_of(out, given):
         return set()  # nothing is there, or it is for the builder to refuse
     with locked_folder(out):
@@ -151,7 +151,7 @@ def _is_of(out: Path, given: Manifest) -> bool:
 
 
 def _faults(out: Path, manifest: Manifest, shards: list[Shard]) -> list[Problem]:
-    """The first fault of each shard whose file is not what is said of it: every byte is read."""
+    """The first fault of each shard whose file does not match its record. Every byte is read."""
     faults = []
     with Progress(sum(shard.bytes for shard in shards), "byte", f"reading {out}") as progress:
         for shard in shards:

@@ -1,8 +1,8 @@
-"""The bad and missing shards of a dataset, made or fetched again: those and nothing else, to the same sha256.
+"""Regenerate or fetch the bad and missing shards of a dataset, and nothing else, to the same sha256.
 
-What is made again is made in a scratch folder inside the dataset's (a rename must not leave the file system) and looked at
-there; only what is right takes its place. What is fetched lands as a pull's shards do. A killed repair leaves that folder, a
-pull's or a temporary file: ``verify`` names it, and the next repair, from anywhere, removes it. The manifest is written last.
+Shards are regenerated in a scratch folder inside the dataset's (a rename must not leave the file system) and checked there;
+only correct ones replace the old. Fetched shards arrive as in a pull. A killed repair leaves the scratch folder, a pull's
+folder or a temporary file: ``verify`` names it, and the next repair removes it. The manifest is written last.
 """
 
 from __future__ import annotations
@@ -95,12 +95,12 @@ class RepairReport:
 
 
 def repair(config: RepairConfig) -> RepairReport:
-    """Bring a dataset folder to what its manifest says, as far as that can be done here.
+    """Make a dataset folder match its manifest, as far as that can be done here.
 
     Raises:
         DatasetError: the folder or its manifest is missing or damaged.
         ResumeError: another process is at work in the folder.
-        GenRepError: the shards cannot be made or fetched here; nothing was changed then.
+        GenRepError: the shards cannot be made or fetched here; nothing was changed.
     """
     folder = config.folder
     manifest = read_manifest(folder)
@@ -147,7 +147,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _refuse_hidden_links(folder: Path) -> None:
-    """Whatever is written here is first written under a hidden name, which a stranger may have led elsewhere."""
+    """Refuse hidden links: files are first written under hidden names, which a stranger may have linked elsewhere."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(".") and entry.is_symlink():
@@ -181,7 +181,7 @@ def _shards_of(manifest: Manifest, problems: list[Problem], *, record: bool) -> 
 
 
 def _renew(config: RepairConfig, manifest: Manifest, bad: list[Shard]) -> tuple[list[Shard], list[Shard], list[str]]:
-    """Get shards and put those in place that are right: the same, accepted ones, and a line for each that is not."""
+    """Get shards and install the correct ones. Returns those that are the same, accepted ones, and a line for each refused."""
     if config.source is not None:
         return (*_fetch(config.source, config.folder, manifest, bad), [])
     scratch = config.folder / SCRATCH
@@ -216,14 +216,14 @@ def _install(
             accepted.append(replace(made, facts={**made.facts, "replaces": shard.sha256}))
         else:
             refused.append(f"{shard.name}: {reason}")
-    for shard in accepted:  # last, and together: from here to the new manifest the folder agrees with neither
+    for shard in accepted:  # last, and together: until the new manifest is written the folder agrees with neither
         os.replace(scratch / shard.name, config.folder / shard.name)
     fsync_folder(config.folder)
     return repaired, accepted, refused
 
 
 def _why_not(wanted: Shard, made: Shard, config: RepairConfig) -> str | None:
-    """Why a shard of other bytes is not taken; None if it is."""
+    """The reason to refuse a shard with other bytes; None to accept it."""
     found = shard_sameness(wanted, made)
     if found.level == FINGERPRINTS and config.accept_fingerprints:
         return None
@@ -238,7 +238,7 @@ def _why_not(wanted: Shard, made: Shard, config: RepairConfig) -> str | None:
 
 
 def _making(shard: Shard) -> str:
-    """On what a shard was made."""
+    """The device and versions that a shard was made with."""
     packages = shard.facts.get("packages")
     torch = packages.get("torch", "unknown") if isinstance(packages, dict) else "unknown"
     return (

@@ -1,9 +1,9 @@
-"""Datasets on their way: from and to folders, web servers, object stores and the Hugging Face Hub.
+"""Transfer datasets from and to folders, web servers, object stores and the Hugging Face Hub.
 
     source (genrep.net, stores.py) ──► fetch.py: a shard at a time, resumed, checked, renamed ──► pull.py: the whole folder
     folder ──► push.py ──► a folder (as pull), a store (upload.py) or the Hub (hub.py)
 
-Nothing that comes is believed before its sha256 is the manifest's, and the manifest is read under a bound first.
+No data is trusted before its sha256 matches the manifest, which is read first and under a size limit.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def is_address(source: str) -> bool:
-    """Is this an address (``scheme://…``) and no path?"""
+    """Whether a text is an address (``scheme://…``) and not a path."""
     return ADDRESS.match(source) is not None
 
 

@@ -1,7 +1,7 @@
-"""Shards on their way into a folder: each resumed where it stopped, checked as it lands, and only then given its name.
+"""Fetch shards into a folder. Each is resumed where it stopped, checked on arrival, and only then given its name.
 
-What is under way lies in ``.genrep-pull`` inside the folder: the parts, and a note per part (what it is of). It vanishes when
-all is done. Shards that are there already are read again: nothing that lies in the folder is believed about them.
+Partial files lie in ``.genrep-pull`` inside the folder, each with a note of its source; the folder is removed at the end.
+Shards that are already there are read again: no record in the folder is trusted about them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def fetch_shards(
     jobs: int = JOBS,
     limits: Limits | None = None,
 ) -> int:
-    """Fetch shards into a dataset folder, over what is there under their names; returns the bytes that came.
+    """Fetch shards into a dataset folder, replacing files of their names; returns the bytes received.
 
     Args:
         source: any place that ``pull`` takes.
@@ -51,7 +51,7 @@ def fetch_shards(
         limits: patience with the network.
 
     Raises:
-        DatasetError: a shard could not be had with the manifest's sha256; those that were are in place.
+        DatasetError: a shard could not be fetched with the manifest's sha256; the others are in place.
     """
     manifest = manifest or read_manifest(folder)
     known = {shard.name: shard for shard in manifest.shards}
@@ -88,7 +88,7 @@ class Fetch:
             )
 
     def run(self, shards: Sequence[Shard], jobs: int) -> None:
-        """Fetch those that are not there yet. Raises DatasetError with what ended it; what came stays."""
+        """Fetch the missing shards. Raises DatasetError with the cause if this fails; what has arrived stays."""
         coming = sum(shard.bytes for shard in shards if not self._has_size(shard))
         here = sum(self._part_size(shard) for shard in shards)
         if coming - here > (free := shutil.disk_usage(self.folder).free):
@@ -119,7 +119,7 @@ class Fetch:
                 raise error
 
     def clear(self) -> None:
-        """Leave no trace of the work."""
+        """Remove all traces of the work."""
         shutil.rmtree(self.hidden, ignore_errors=True)
 
     def _has_size(self, shard: Shard) -> bool:
@@ -166,7 +166,7 @@ class Fetch:
         self._write_record(shard)
 
     def _fill(self, shard: Shard, part: Path, patience: Patience) -> None:
-        """Make the part as long as the shard, in as many attempts as get further."""
+        """Complete the part, in as many attempts as make progress."""
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         try:
             while (size := os.lseek(descriptor, 0, os.SEEK_END)) != shard.bytes:
@@ -187,7 +187,7 @@ class Fetch:
         size = os.lseek(descriptor, 0, os.SEEK_END)
         owner = hashlib.sha256(self.source.where.encode()).hexdigest()
         noted = _read_note(part)
-        if size and noted[0] != owner:  # from another place, or nobody knows whence
+        if size and noted[0] != owner:  # from another source, or an unknown one
             size = self._cut(descriptor, size, 0)
         answer = self.source.open(shard.name, size, noted[1] if size else None)
         try:
@@ -239,7 +239,7 @@ def _note_path(part: Path) -> Path:
 
 
 def _read_note(part: Path) -> tuple[str | None, str | None]:
-    """Where a part came from, and of which content it is."""
+    """The source of a part, and which content it belongs to."""
     try:
         owner, validator = json.loads(_note_path(part).read_bytes())
     except (OSError, ValueError, TypeError, RecursionError):

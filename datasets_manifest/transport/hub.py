@@ -86,7 +86,7 @@ def check_advice(manifest: Manifest, num_files: int) -> list[str]:
 def push_to_hub(folder: Path, manifest: Manifest, names: Sequence[str], url: str, limits: Limits) -> tuple[int, int]:
     """Publish a dataset folder that was checked; returns the bytes that were sent and the files that were there.
 
-    ``names``: its files, the manifest last. A repository that does not exist yet is made, private. Shards go in commits
+    ``names``: its files, the manifest last. A repository that does not exist yet is created as private. Shards go in commits
     of a few, the rest and the manifest in the last. Raises DatasetError and ResumeError.
     """
     place, api = hub_place(url), _api(url)
@@ -116,7 +116,7 @@ def _api(url: str) -> Any:
 
 
 def _asked(call: Any) -> Any:
-    """What the Hub answers. Raises Refused or Lost."""
+    """Call the Hub and return its answer. Raises Refused or Lost."""
     try:
         return call()
     except (Refused, Lost):

@@ -1,4 +1,4 @@
-"""``pull``: a dataset from wherever it is, by address or published name, into a folder, whole or in part, and nothing else."""
+"""``pull``: fetch a dataset, by address or published name, into a folder, whole or in part."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Wanted:
 
 
 def resolve(text: str, digest: str | None = None) -> Wanted:
-    """Addresses of what a user names; a folder with the name of a published dataset is written ``./NAME``.
+    """The addresses of a dataset that a user names; a folder that has a published dataset's name is written ``./NAME``.
 
     ``digest`` is what the user wants of the manifest; the catalogue's must be the same. Raises DatasetError.
     """
@@ -85,7 +85,7 @@ def parse_shards(text: str) -> tuple[int, ...]:
 
 @config
 class TransferLimits(Limits):
-    """How patient a transfer is, as commands are told it."""
+    """The patience of a transfer, as options of commands."""
 
     timeout: float = setting(
         default=Limits.timeout,
@@ -110,7 +110,7 @@ def jobs_setting() -> Any:
 
 @config
 class PullConfig:
-    """What to fetch, and where to."""
+    """Settings of ``genrep-manifest pull``."""
 
     source: str = setting(argument=True, metavar="URL|NAME|DIR")
     out: Path = setting(metavar="DIR", help="Folder to fetch the dataset into.")
@@ -132,7 +132,7 @@ class PullConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PullReport:
-    """What came of it."""
+    """The result of a pull."""
 
     manifest: Manifest
     shards: int  # of those asked for, which now are all there
@@ -147,10 +147,10 @@ class PullReport:
 
 
 def pull(config: PullConfig) -> PullReport:
-    """Fetch a dataset. A pull that was cut short goes on where it was.
+    """Fetch a dataset, or resume an interrupted pull.
 
     Raises:
-        DatasetError: the dataset cannot be had, or is not what its manifest or ``digest`` says; one line.
+        DatasetError: the dataset cannot be fetched, or does not match its manifest or ``digest``; one line.
         ResumeError: ``out`` holds another dataset, lies inside the source, or another process is at work there.
     """
     stop = Stop()
@@ -247,7 +247,7 @@ def _chosen(manifest: Manifest, numbers: Sequence[int] | None) -> list[Shard]:
 
 
 def _refuse_other(folder: Path, manifest: Manifest) -> None:
-    """Raises ResumeError where the folder is at home to anything but this dataset."""
+    """Raises ResumeError if the folder holds anything but this dataset."""
     for path in (folder / MANIFEST_NAME, folder / HIDDEN / MANIFEST_NAME):
         with suppress(ManifestError):  # a damaged one is renewed
             other = read_manifest_file(path)
@@ -270,7 +270,7 @@ def _refuse_other(folder: Path, manifest: Manifest) -> None:
 
 
 def _difference(other: Manifest, manifest: Manifest) -> str:
-    """What tells two datasets apart, in a few words."""
+    """The difference of two datasets, in a few words."""
     one, two = other.to_json(), manifest.to_json()
     what = "recipe" if other.id != manifest.id else ""
     if what:
@@ -281,7 +281,7 @@ def _difference(other: Manifest, manifest: Manifest) -> str:
 
 
 def _fetch_extras(fetch: Fetch, limits: Limits, stop: Stop) -> list[str]:
-    """What else belongs to a dataset folder, where the source has it; returns what was not taken, and why."""
+    """Fetch the other files of a dataset folder, if the source has them; returns those that were refused, and why."""
     left_out = []
     for name in EXTRAS:
         path = fetch.folder / name

@@ -1,4 +1,4 @@
-"""``push``: a finished dataset folder to where others get it: shards first, the manifest last."""
+"""``push``: publish a finished dataset folder, shards first and the manifest last."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .stores import local_path, scheme_of
 
 @config
 class PushConfig:
-    """What to send, and where to."""
+    """Settings of ``genrep-manifest push``."""
 
     folder: Path = setting(argument=True, metavar="DIR", parse=dataset_folder)
     target: str = setting(argument=True, metavar="URL|DIR")
@@ -28,7 +28,7 @@ class PushConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PushReport:
-    """What came of it."""
+    """The result of a push."""
 
     manifest: Manifest
     kept: int  # shards (files, on the Hub) that were there before
@@ -38,7 +38,7 @@ class PushReport:
 
 
 def push(config: PushConfig) -> PushReport:
-    """Send a dataset. What is there already is not sent again; a push that was cut short goes on where it was.
+    """Send a dataset, or resume an interrupted push. Files that are already there are not sent again.
 
     The folder is checked (``verify`` level quick, and the sha256 of every shard that is read).
 

@@ -1,4 +1,4 @@
-"""Datasets in folders and in object stores, read as those on web servers are; and which kind of place a text names."""
+"""Datasets in folders and object stores, read through the same interface as those on web servers."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Answer(Protocol):
     validator: str | None  # of this very content, where the source has such a thing
 
     def read(self, size: int) -> bytes:
-        """Up to ``size`` of the next bytes; none at the end, be it too early."""
+        """Up to ``size`` of the next bytes; none at the end, even if it comes too early."""
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close it."""
 
 
 class Store(Protocol):
@@ -230,7 +230,7 @@ def open_store(text: str) -> tuple[Any, str]:
 
 
 def asked(call: Callable[[], Result]) -> Result:
-    """What a store answers. Raises Missing, Refused or Lost: its packages raise whatever they like."""
+    """Call a store and return its answer. Raises Missing, Refused or Lost, whatever its package raises."""
     try:
         return call()
     except FileNotFoundError:

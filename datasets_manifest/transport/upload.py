@@ -1,4 +1,4 @@
-"""A dataset folder to an object store, or another place that fsspec can write to.
+"""Send a dataset folder to an object store, or another place that fsspec can write to.
 
 A shard's record is sent after the shard, so a record there vouches for its shard: what an interrupted push left is told
 from what is still to come without reading the store's shards again.
@@ -70,7 +70,7 @@ class MultipartUpload:
         self.system.invalidate_cache(self.path)
 
     def abort(self) -> None:
-        """Leave nothing of it, as far as the store allows."""
+        """Abort the upload and remove its parts, as far as the store allows."""
         self._abort(self.id)
 
     def _send(self, number: int, data: bytes) -> str:
@@ -129,7 +129,7 @@ class MultipartUpload:
         return os.pread(self.descriptor, self.length, (number - 1) * self.length)
 
     def _call(self, method: str, **options: Any) -> Any:
-        """Something with this upload."""
+        """Make a request about this upload."""
         try:
             return self._ask(method, **self.target, UploadId=self.id, **options)
         except Missing:
@@ -309,7 +309,7 @@ class _Push:
         self.system.mv(target, final)
 
     def _abandon(self, file: Any, target: str) -> None:
-        """Leave nothing of a file: closing it would publish a part."""
+        """Discard a file: closing it would publish a part."""
         with suppress(Exception):
             if hasattr(file, "discard"):
                 file.discard()

@@ -32,7 +32,7 @@ from .run import ALL, BuildReport, Events, Rank, events_of, part_of, run_build, 
 from .shard import Job
 
 PROBE_SECONDS = 10.0
-PROBE_IMAGES = 32  # of each view, to see what JPEG makes of them
+PROBE_IMAGES = 32  # images per view that are encoded to estimate the size of a JPEG
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class BuildEstimate:
 
     @property
     def seconds(self) -> float:
-        """Of the whole build on this machine."""
+        """Seconds that the whole build takes on this machine."""
         return self.num_pairs / self.pairs_per_s
 
 
@@ -56,7 +56,7 @@ class _Probe:
     """What the pipeline did in PROBE_SECONDS."""
 
     pairs_per_s: float
-    shards: list[ShardRecord]  # those that it finished
+    shards: list[ShardRecord]  # the shards that it finished
 
 
 def estimate(job: Job, source: Source, make_events: Callable[[Job], Events]) -> BuildEstimate:
@@ -91,14 +91,14 @@ def _probe(events: Events, num_shards: int) -> _Probe:
             if first and now - first >= PROBE_SECONDS:
                 break
     finally:
-        close = getattr(running, "close", None)  # a generator's: stops the processes, removes temporary files
+        close = getattr(running, "close", None)  # closing the iterator stops the processes and removes temporary files
         if close is not None:
             close()
     return _Probe(pairs_per_s=pairs / (last - first) if pairs else float("inf"), shards=shards)
 
 
 def _bytes(plan: BuildPlan, source: Source, made: list[ShardRecord]) -> float:
-    """Of all shards: what those of the same length came to that were made, else what the plan tells."""
+    """Bytes of all shards: measured on finished shards of the same length, otherwise as the plan estimates."""
     encoding = plan.fields[0]["encoding"]
     jpegs = 0.0 if encoding == "raw" else _jpeg_bytes(plan, source, encoding)
 
@@ -112,7 +112,7 @@ def _bytes(plan: BuildPlan, source: Source, made: list[ShardRecord]) -> float:
 
 
 def _jpeg_bytes(plan: BuildPlan, source: Source, encoding: str) -> float:
-    """Of a pair's images, on average over the first pairs."""
+    """Mean JPEG bytes of the images of a pair, measured on the first pairs."""
     batch = next(iter(source.batches(0, min(PROBE_IMAGES, plan.num_pairs))))
     sizes = (len(stored_image(image, encoding)) for view in batch.images for image in view)
     return sum(sizes) / len(batch.indices)
@@ -138,7 +138,7 @@ def build_dataset(config: BuildConfig) -> BuildReport:
 
 
 def _warn_of_still_positives(build: _Build) -> None:
-    """Say on stderr if a learned view makes the anchor again. Of a filter's pairs nothing is known before a whole block."""
+    """Warn on stderr if a learned view repeats the anchor; filtered pairs, known only block by block, are not checked."""
     view, plan = resolve_views(build.config, build.recipe), build.job.plan
     there = (build.job.out / MANIFEST_NAME).exists()
     if there or build.config.filter is not None or not plan.recipe["num_positives"] or not is_learned(view):

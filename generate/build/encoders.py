@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from ..sources.base import LaunchSource, PendingBatch
 
 SLOTS = 3  # batches in flight per encoder: one being encoded, one waiting, one being filled
-IN_FLIGHT = 2  # batches under way on the device
-MAX_ENCODERS = 8  # that one generating process feeds; more do not encode faster than a GPU makes images
+IN_FLIGHT = 2  # batches in progress on the device
+MAX_ENCODERS = 8  # most encoders per generating process; more do not help, since the GPU makes images no faster
 
 
 class _Slots:
@@ -86,7 +86,7 @@ def _array_fields(fields: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _encoder_main(job: Job, batch_size: int, connection: Connection) -> None:
-    """An encoder process: write the shards that the parent begins, until it says None or is gone."""
+    """Run an encoder process: write the shards that the parent begins, until it sends None or exits."""
     with reporting(job.out, connection):
         descriptor = multiprocessing.reduction.recv_handle(connection)
         slots = _Slots(descriptor, job.plan.fields, batch_size)
@@ -99,7 +99,7 @@ def _encoder_main(job: Job, batch_size: int, connection: Connection) -> None:
 
 
 def _encode_shard(job: Job, connection: Connection, slots: _Slots, number: int, ours: bool, batch_size: int) -> None:
-    """Answer ``("shard", record)``: of a shard found done, None for one that another process builds, or our own."""
+    """Answer ``("shard", record)``. The record is of a shard found done or built here; None = another builds it."""
     found = done_shard(job.out, job.plan.recipe, number) if ours else None
     if not ours or found is not None:
         connection.send(("shard", found))

@@ -32,7 +32,7 @@ MAX_NAMED = 3
 
 @dataclass(frozen=True, kw_only=True)
 class _Images:
-    """What both kinds of real images come down to."""
+    """What both kinds of real images, named datasets and folders, are reduced to."""
 
     opener: OpenSource
     source: dict[str, Any]  # for the recipe: what the images are
@@ -156,7 +156,7 @@ def _files(config: FolderConfig, processes: int) -> _Images:
 
 
 def _stored_shapes(shapes: NDArray[np.int64], config: FolderConfig, base: Path) -> NDArray[np.int64]:
-    """Height and width of the stored images, of those of the files. Raises DataError if these differ, and no option says."""
+    """Height and width of the stored images, from those of the files. Raises DataError if they differ and no option decides."""
     shape = config.shape()
     if shape is not None:
         return np.array([shape], dtype=np.int64)

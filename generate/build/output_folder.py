@@ -25,13 +25,13 @@ MAX_NAMED_DIFFERENCES = 5
 
 @contextmanager
 def claimed_folder(out: Path, plan: BuildPlan, *, shared: bool) -> Iterator[None]:
-    """Make ``out`` this plan's folder, or find that it is, and be at work in it until the end of the block.
+    """Claim ``out`` for this plan, or see that it is claimed for it, and hold its lock until the end of the block.
 
     ``shared``: other processes of the same build (parts, ranks) may be at work in it too. Otherwise a second run is refused;
     worker processes hold the lock as well, so that a killed run's last workers keep a new run out until they are gone.
 
     Raises:
-        ResumeError: it holds another recipe's shards, things that are no dataset, or another run at work.
+        ResumeError: it holds another recipe's shards, files of something else, or a run in progress.
     """
     if not shared:
         with locked_folder(out) as descriptor:
@@ -71,7 +71,7 @@ def claimed_plan(folder: Path, plan: BuildPlan) -> BuildPlan:
 
 
 def refuse_strangers(folder: Path) -> None:
-    """Raise ResumeError if the folder holds anything that no build of ours begins with."""
+    """Raise ResumeError if the folder holds files that no build of genrep starts from."""
     if (folder / RECIPE_NAME).exists():
         return
     others = sorted(

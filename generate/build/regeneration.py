@@ -1,4 +1,4 @@
-"""A manifest's recipe followed again: whole shards, or single pairs. What is made is the recipe's, or nothing is made.
+"""Follow a manifest's recipe again, for whole shards or single pairs. The result is exactly the recipe's, or an error.
 
 A manifest may be a stranger's. Its recipe is data: it names a generator by a name that this package knows, or by one that
 the user gives; the weights that are read must have the digest that it states; and the plan that comes of it must be the
@@ -37,7 +37,7 @@ from .shard import Job, remove_leftovers
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MAX_BATCH, MAX_THREADS = 4096, 256  # that a manifest's word is taken for
+MAX_BATCH, MAX_THREADS = 4096, 256  # settings that are taken from a manifest
 
 
 def build_shards(manifest: dict[str, Any], numbers: Sequence[int], out: Path, config: RegenerationConfig) -> None:
@@ -83,13 +83,13 @@ def _stored(plan: BuildPlan, batch: Batch, row: int) -> dict[str, NDArray[np.uin
 
 @dataclass(frozen=True, kw_only=True)
 class _OpenAgain:
-    """Opens the source of what is made again, in any process."""
+    """Opens the source of the regenerated pairs, in any process."""
 
     build: BuildConfig
     recipe: Recipe
     plan: BuildPlan
     device: str
-    sizes: tuple[int, ...]  # of the batches, by shard
+    sizes: tuple[int, ...]  # batch size, by shard
 
     def __call__(self) -> _AsRecorded:
         loaded = open_generator(self.recipe, self.build.weights, self.device, self.build.generator_options())
@@ -111,7 +111,7 @@ class _AsRecorded:
 
     @property
     def batch_size(self) -> int:
-        """Of the batches that are made now."""
+        """Size of the batches that are being made."""
         return self.inner.batch_size
 
     def set_batch_size(self, size: int) -> None:
@@ -132,7 +132,7 @@ class _AsRecorded:
         return self.inner.launch(indices)
 
     def halve_batch(self) -> None:
-        """Never asked for: a size that does not fit is said."""
+        """Never called: a batch size that does not fit in memory is an error here."""
         raise AssertionError
 
 
@@ -154,7 +154,7 @@ class _Again:
 
     @classmethod
     def of(cls, manifest: dict[str, Any], config: RegenerationConfig) -> _Again:
-        """Resolve. Raises RecipeError, WeightsError: it is not followed to the letter here."""
+        """Resolve the recipe. Raises RecipeError or WeightsError if it cannot be followed exactly here."""
         recipe = recipe_of(manifest["recipe"], config)
         device = str(pick_device(_device(manifest["shards"], config.device), RecipeError))
         threads = _number(manifest["shards"][0].get("threads"), MAX_THREADS) or 1
@@ -169,7 +169,7 @@ class _Again:
             raise RecipeError("its fields are not those that its recipe makes")
         facts = dict(plan.facts)
         if facts.get("page_size") != manifest["build"].get("page_size"):
-            facts.pop("page_size", None)  # of a version that gave all shards the usual page
+            facts.pop("page_size", None)  # written by a version that gave all shards the usual page
         plan = replace(plan, classes=tuple(manifest["classes"]), facts=facts)
         usual = largest_batch(device, plan)
         sizes = tuple(
@@ -208,5 +208,5 @@ def _device(shards: list[dict[str, Any]], wanted: str) -> str:
 
 
 def _number(value: Any, most: int) -> int | None:
-    """A stranger's number if it is one that is sensible."""
+    """The stranger's number if it is sensible, otherwise None."""
     return value if type(value) is int and 1 <= value <= most else None

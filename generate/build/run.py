@@ -1,6 +1,6 @@
-"""Build what is open of a plan, with progress; then finish the dataset if nothing is open any more.
+"""Build the open shards of a plan, with progress, then finish the dataset once none is open.
 
-Which of the open shards are this call's: all, those of an array job's part, or the next of torchrun's counter. Ranks of
+A call builds all open shards, those of an array job's part, or the next ones of torchrun's counter. Ranks of
 torchrun take the next shard from one counter, so that a slow GPU delays nobody.
 """
 
@@ -40,7 +40,7 @@ ALL = Share(shared=False, numbers=iter)
 
 
 def part_of(k: int, n: int) -> Share:
-    """The shards i = k (mod n), of an array job's part k of n."""
+    """The shards i = k (mod n) that part k of n of an array job builds."""
     return Share(shared=True, numbers=lambda todo: iter([number for number in todo if number % n == k]))
 
 
@@ -100,10 +100,10 @@ class BuildReport:
     """What a build did."""
 
     folder: Path
-    manifest: Manifest | None  # None: shards are open that other parts or processes build
+    manifest: Manifest | None  # None while other parts or processes still build shards
     done_shards: int
     num_shards: int
-    built_pairs: int  # by this call; 0 if the work was found done
+    built_pairs: int  # built by this call; 0 if everything was already done
     seconds: float
 
     @property
@@ -116,7 +116,7 @@ Events = Callable[[Iterator[int]], Iterator[Event]]
 
 
 def events_of(job: Job, source: Callable[[], LaunchSource], processes: int, encoders: int) -> Events:
-    """The way of building with so many processes of each kind.
+    """The events of a build with these numbers of processes.
 
     Args:
         source: opens the source in this process, which other processes do by themselves.
@@ -154,7 +154,7 @@ def run_build(job: Job, events: Events, share: Share = ALL) -> BuildReport:
 
 
 def _require_whole(job: Job, manifest: Manifest) -> None:
-    """Raises DatasetError if a shard of a finished dataset is gone since: repairing is another command's work."""
+    """Raises DatasetError if a shard of a finished dataset has since disappeared: genrep-manifest repair restores it."""
     there = {shard.name for shard in done_shards(job.out, job.plan.recipe)}
     gone = [shard.name for shard in manifest.shards if shard.name not in there]
     if gone:
@@ -180,7 +180,7 @@ def _report(job: Job, manifest: Manifest | None, done: int, built_pairs: int, se
 
 
 def _build_open_shards(job: Job, events: Events, share: Share) -> int:
-    """Build what is not done; on any way out, say how far it got. Returns the number of pairs that were built."""
+    """Build the open shards and, however it ends, say how far it got. Returns the number of pairs built."""
     plan = job.plan
     found = {record.name: record for record in done_shards(job.out, plan.recipe)}
     before = sum(record.count for record in found.values())

@@ -31,7 +31,7 @@ Event = tuple[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What every process of a build is told."""
+    """What every process of a build needs to know."""
 
     out: Path
     plan: BuildPlan
@@ -42,7 +42,7 @@ class Job:
 
 
 def build_shard(job: Job, source: Source, number: int) -> Iterator[Event]:
-    """Build one shard, or find that it is done, or that another process is at it.
+    """Build one shard, unless it is done or another process is building it.
 
     Yields ``("pairs", count)`` for each batch (negative for a return to the shard's start), then ``("shard", record)``, with
     None in the last case.
@@ -134,7 +134,7 @@ def record_shard(job: Job, number: int, digests: dict[str, Any], batch_size: int
 
 
 def remove_leftovers(out: Path) -> None:
-    """Remove what killed processes left of shards that nobody writes now."""
+    """Remove the leftovers of killed processes for shards that nobody is writing."""
     with FolderLocks(out / RECIPE_NAME) as locks:
         for path in out.glob(".shard-*.tmp"):
             number = path.name[len(".shard-") :].partition(".")[0]
@@ -146,7 +146,7 @@ def remove_leftovers(out: Path) -> None:
 
 
 def making(job: Job) -> dict[str, Any]:
-    """On what, and with what, this process makes shards: what their bytes may depend on."""
+    """Device, threads and package versions of this process: everything that the bytes of a shard may depend on."""
     packages = {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
     if any(map(is_jpeg, job.plan.fields)):
         packages["jpeg"] = jpeg_encoder()

@@ -1,6 +1,6 @@
-"""Building shards: in this process, or in worker processes that each take the next open one.
+"""Build shards in this process, or in worker processes that each take the next open shard.
 
-Workers are asked and heard through pipes, noticed when they die, and gone when the building ends.
+The parent talks to workers through pipes, notices when one dies, and ends them when the build ends.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ JOIN_SECONDS = 10.0
 
 @contextmanager
 def reporting(out: Path, connection: Connection) -> Iterator[None]:
-    """Around the work of a member's process: what goes wrong in it is told to the parent.
+    """Context of a member's work: errors in it are sent to the parent.
 
     The folder's lock is held meanwhile: a new run waits until a killed run's last processes are gone.
     """
@@ -54,7 +54,7 @@ def reporting(out: Path, connection: Connection) -> Iterator[None]:
 
 @dataclass
 class Member:
-    """A process, our end of its pipe, and the shard that it is at."""
+    """A process, our end of its pipe, and the shard that it is building."""
 
     process: Any
     connection: Connection
@@ -82,20 +82,20 @@ class WorkerProcesses(Generic[M]):
         return process, ours
 
     def ready(self, timeout: float | None = None) -> list[M]:
-        """Members that have said something; waits for one, at most ``timeout`` seconds."""
+        """Members that have sent a message; waits for one, at most ``timeout`` seconds."""
         waiting = multiprocessing.connection.wait([member.connection for member in self.members], timeout)
         return [member for member in self.members if member.connection in waiting]
 
     def send(self, member: M, message: object) -> None:
-        """Tell a member something. Raises GeneratorError if it died without saying why."""
+        """Send a member a message. Raises GeneratorError if it died without sending its error."""
         try:
             member.connection.send(message)
         except (BrokenPipeError, ConnectionResetError):
-            if not member.connection.poll():  # it may have said why before it went
+            if not member.connection.poll():  # it may have sent its error before it died
                 raise self._death(member) from None
 
     def receive(self, member: M) -> tuple[str, Any]:
-        """What a member says. Raises its error if that is one, GeneratorError if it died."""
+        """Receive a member's message. Raises the error that it sent, or GeneratorError if it died."""
         try:
             kind, value = member.connection.recv()
         except (EOFError, ConnectionResetError):
@@ -105,7 +105,7 @@ class WorkerProcesses(Generic[M]):
         return kind, value
 
     def give(self, member: M, shard: int | None) -> None:
-        """Give a member its next shard; None lets it go."""
+        """Give a member its next shard; None ends it."""
         member.shard = shard
         self.send(member, shard)
         if shard is None:
@@ -119,7 +119,7 @@ class WorkerProcesses(Generic[M]):
         return GeneratorError(f"{self.name} process died {at} (exit code {member.process.exitcode})")
 
     def stop(self) -> None:
-        """End those that are left."""
+        """End the remaining members."""
         for member in self.members:
             member.process.terminate()
         for member in self.members:
@@ -132,7 +132,7 @@ class WorkerProcesses(Generic[M]):
 
 
 def _worker_main(job: Job, connection: Connection) -> None:
-    """A worker process: build the shards that the parent names, until it says None or is gone."""
+    """Run a worker process: build the shards that the parent names, until it sends None or exits."""
     with reporting(job.out, connection):
         source = job.open_source()
         connection.send(("ready", None))

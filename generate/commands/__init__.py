@@ -1,1 +1,1 @@
-"""The commands of genrep-generate, a module each kind. Heavy imports happen inside them, so that --help is instant."""
+"""The commands of genrep-generate, one module per kind. Heavy imports are inside them, so that --help is instant."""

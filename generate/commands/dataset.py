@@ -73,7 +73,7 @@ def from_folder(config: FolderConfig) -> None:
 
 
 def show_build(report: BuildReport, unit: str = "pair") -> None:
-    """Tell what a build did, in pairs or images."""
+    """Print what a build did, in pairs or images."""
     manifest = report.manifest
     facts = {
         "folder": report.folder,

@@ -1,6 +1,6 @@
 """Learning through a frozen generator: walks, navigators, and a filter's discriminator.
 
-config.py                what each run is asked for
+config.py                settings of each run
 frozen.py                the frozen generator with its anchors, and what the runs share
 steering.py              fit-steer: directions that shift, zoom, turn and colour (GenRep section 3.2); steering_targets.py
                          what they should do, steering_measure.py what they do

@@ -52,7 +52,7 @@ def seed(help: str = "Seed of the run.", **said: Any) -> Any:
 
 @config
 class SteerConfig:
-    """Settings of a fit of walks; lengths are counted in samples, of which each is one z with one composed transform.
+    """Settings of a fit of walks; lengths are counted in samples; a sample is one z with one composed transform.
 
     The defaults are GenRep's (Jahanian et al. 2022, section 3.2 and the released code).
     """
@@ -86,12 +86,12 @@ class SteerConfig:
 POLICIES = {name: PIXEL_VIEWS[name] for name in ("simclr", "no-color", "no-crop", "none")}  # differentiable ones
 WALKS = ("mlp", "linear")
 INITS = ("torch", "small")
-# What a preset changes of NavigatorConfig's defaults, which are COP-Gen's.
+# What each preset changes in the defaults of NavigatorConfig, which are those of COP-Gen.
 PRESETS: dict[str, dict[str, Any]] = {
     "cop-gen": {},
     "hl": {
         "init": "small",
-        "lr_walk": 1e-5,  # of walks of the whole latent or of several chunks
+        "lr_walk": 1e-5,  # for walks of the whole latent or of several chunks
         "lr_f": 3e-5,
         "batch_size": 64,
         "samples": 120_000,
@@ -220,7 +220,7 @@ class NavigatorConfig:
 
 
 def _moves_one_part(options: dict[str, Any]) -> bool:
-    """Whether T moves one chunk of the latent, or one group of layers, as opposed to several chunks or all of it."""
+    """Whether T moves a single chunk or a single group of layers, not several chunks or the whole latent."""
     if options.get("layers") is not None:
         return True
     first, _, last = str(options.get("chunks", "-")).partition("-")
@@ -228,7 +228,7 @@ def _moves_one_part(options: dict[str, Any]) -> bool:
 
 
 def check_parts(chunks: str | None, layers: str | None) -> None:
-    """See whether a walk of chunks of the latent or of W layers is of ranges of one of the two. Raises ConfigError."""
+    """Check that at most one of ``chunks`` and ``layers`` is given, and that it is a range. Raises ConfigError."""
     if chunks is not None and layers is not None:
         raise ConfigError.naming("{chunks} {} and {layers} {}: give one of the two", chunks, layers)
     for name, text in (("chunks", chunks), ("layers", layers)):

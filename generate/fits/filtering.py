@@ -1,4 +1,4 @@
-"""``fit-filter`` (HL): a discriminator of real and generated images, whose favourites are kept.
+"""``fit-filter`` (HL): a discriminator of real and generated images, by whose score generated images are kept.
 
 Every draw of a step is a function of (seed, number of the image).
 

@@ -1,7 +1,7 @@
-"""What a filter's discriminator is shown, and how well it tells apart what it has not seen.
+"""The images that a filter's discriminator is shown, and how well it classifies images that it has not seen.
 
-Real and generated images of one shape, as the uint8 images of a dataset. Real images of a named set are in memory; those of a
-folder are decoded when their turn comes.
+Real and generated images have one shape and are uint8, as in a dataset. Real images of a named set are in memory; those of a
+folder are decoded when they are needed.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ class RealSet(Protocol):
 
     name: str
     licence: str
-    sha256: str  # what the images are: of the pixels, or of the files' names, sizes and times of change
+    sha256: str  # digest of the pixels, or of the files' names, sizes and modification times
 
     def __len__(self) -> int: ...
 
     def expect(self, rows: Ints) -> None:
-        """Say what ``read`` will be asked for next, so that it need not wait."""
+        """Announce the next rows that ``read`` will be asked for, so that they can be prepared."""
 
     def read(self, rows: Ints) -> Tensor:
-        """Some of them. Shape: ``(B,) -> (B, H, W, 3)`` uint8, on the CPU."""
+        """The images with these numbers. Shape: ``(B,) -> (B, H, W, 3)`` uint8, on the CPU."""
 
 
 class InMemory:
-    """Images that are pixels already."""
+    """Images that are already in memory."""
 
     def __init__(self, real: LabelledImages) -> None:
         self.name, self.licence = real.name, real.licence
@@ -73,7 +73,7 @@ class InMemory:
 
 
 class InFiles:
-    """Image files, of which only those are decoded that are asked for, by a thread for each core."""
+    """Image files, decoded only when asked for, with one thread per core."""
 
     licence = "unknown"
 
@@ -108,7 +108,7 @@ class InFiles:
         return image
 
 
-HELD_OUT = 1000  # images of each kind that are scored in the end, at most; a tenth of the real ones if these are fewer
+HELD_OUT = 1000  # most images of each kind that are scored at the end; at most a tenth of the real ones
 
 
 def open_for_filter(config: FilterConfig, device: torch.device) -> FrozenGenerator:
@@ -151,7 +151,7 @@ def load_real(config: FilterConfig, shape: tuple[int, int]) -> RealSet:
 
 
 class Material:
-    """What a discriminator is shown: image number i of each kind is a pure function of (seed, i)."""
+    """The images that a discriminator is shown. Image i of each kind is a pure function of (seed, i)."""
 
     def __init__(self, source: FrozenGenerator, real: RealSet, seed: int) -> None:
         self.source, self.images, self.seed = source, real, seed
@@ -160,7 +160,7 @@ class Material:
         self.held_out, self.shown = np.sort(order[:held]), np.sort(order[held:])
 
     def expect_real(self, numbers: NDArray[np.int64]) -> None:
-        """Say what ``real`` will be asked for next, so that it need not wait. Shape: ``(B,)``."""
+        """Announce the next numbers that ``real`` will be asked for, so that they can be prepared. Shape: ``(B,)``."""
         self.images.expect(self._rows(numbers))
 
     def real(self, numbers: NDArray[np.int64]) -> Tensor:
@@ -193,7 +193,7 @@ class Material:
         return to_uint8(images, source.recipe.uint8, source.recipe.crop, source.recipe.resize)
 
 
-@lru_cache(maxsize=2)  # drawing that of a million images takes as long as a step
+@lru_cache(maxsize=2)  # the order of a million images takes as long to draw as a training step
 def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     return np.random.default_rng(derive("filter-order", seed, epoch)).permutation(count)
 
@@ -203,7 +203,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """Log-odds of being real, of real and of generated images that were not trained on; N of each."""
+    """Log-odds of being real for N real and N generated images that were not trained on."""
 
     real: NDArray[np.float64]  # (N,)
     generated: NDArray[np.float64]  # (N,), number i is of held-out latent i

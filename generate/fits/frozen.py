@@ -1,4 +1,4 @@
-"""What all fits share: the frozen generator with its anchors, the folder that a fit is at work in, times on the device."""
+"""What all fits share: the frozen generator and its anchors, the lock on the run's folder, and timing on the device."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Anchors:
-    """A batch of latents and what the generator gets beside them."""
+    """A batch of latents with the conditions that the generator gets."""
 
     z: Tensor  # (B, dim)
     y: Tensor | None  # (B,) classes, or rows of instance features
@@ -48,8 +48,8 @@ class FrozenGenerator:
     latent: LatentSpec
     conditions: Conditions
     device: torch.device
-    digest: str | None  # of the generator's weights
-    features_digest: str | None = None  # of the instance features (IC-GAN)
+    digest: str | None  # digest of the generator's weights
+    features_digest: str | None = None  # digest of the instance features (IC-GAN)
 
     def anchors(self, seed: int, indices: NDArray[np.int64]) -> Anchors:
         """The anchors with these numbers; classes are drawn evenly, each from its own stream."""
@@ -69,11 +69,11 @@ class FrozenGenerator:
         return self.generator.synthesize(anchors.z, anchors.y)
 
     def to_pixels(self, images: Tensor) -> Tensor:
-        """As the recipe crops and shrinks them, in [0, 1]. Shape: ``(B, 3, H, W) -> (B, 3, h, w)`` float32, differentiable."""
+        """Crop and shrink by the recipe, to [0, 1]. Shape: ``(B, 3, H, W) -> (B, 3, h, w)`` float32, differentiable."""
         return framed(images, self.recipe.crop, self.recipe.resize).float().add(1).div(2).clamp(0, 1)
 
     def identity(self) -> dict[str, Any]:
-        """What of it a run's settings hold, beside the latent law: digests, and how images become pixels."""
+        """What a run's identity holds of the generator besides the latent law: digests, and how images become pixels."""
         facts: dict[str, Any] = {"generator": self.digest, "features": self.features_digest}
         return {**facts, "resize": list(self.recipe.resize)} if self.recipe.resize else facts
 
@@ -125,7 +125,7 @@ def open_frozen(
 
 @contextmanager
 def at_work(out: Path, device: torch.device, batch_size: int) -> Iterator[None]:
-    """Hold a fit's folder alone; a batch that does not fit in memory is named.
+    """Hold the lock of a fit's folder, and name the batch size if a batch does not fit in memory.
 
     A generator's own noise comes from torch's stream, which each step seeds; the caller's is left as it was.
     """

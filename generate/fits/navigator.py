@@ -36,8 +36,10 @@ from .navigator_scope import PixelPolicy, Scope, change_of_fit, make_scope
 from .pictures import STRIP_COLUMNS, evenly, save_strip
 
 FACTS_FILE, STRIP_FILE, WALKS = "navigator.json", "strip.png", "walks"
-WAY = phrase("try a lower {lr_f} or {lr_walk}")  # out of a training that has diverged
-FALLEN = 0.95  # of the loss to stop at: a window below this counts as the first fall, noise on the way down does not
+WAY = phrase("try a lower {lr_f} or {lr_walk}")  # advice for a training that has diverged
+FALLEN = (
+    0.95  # a window below this fraction of the stopping loss counts as the first fall; noise on the way down does not
+)
 BETAS = (0.5, 0.999)
 
 
@@ -83,7 +85,7 @@ class StopRule:
         self.lowest, self.last = min(self.lowest, loss_f), loss_f
 
     def met(self, value: float | None) -> bool:
-        """Whether a run that stops at ``value`` stops here."""
+        """Whether a run with the stopping loss ``value`` stops here."""
         return value is not None and self.lowest < FALLEN * value <= value <= self.last < math.inf
 
 
@@ -96,7 +98,7 @@ def build_estimator(config: NavigatorConfig) -> nn.Sequential:
 
 
 def build_policy(config: NavigatorConfig, source: FrozenGenerator) -> PixelPolicy:
-    """T_x of a run, with its own streams."""
+    """The pixel views T_x of a run, with random streams of their own."""
     shorter = min(source.pixel_shape)
     size = min(config.crop or shorter, shorter)
     return PixelPolicy(views=POLICIES[config.pixel_views], size=size, seed=derive("navigator-views", config.seed))
@@ -104,7 +106,7 @@ def build_policy(config: NavigatorConfig, source: FrozenGenerator) -> PixelPolic
 
 @torch.no_grad()
 def measured(loss_f: Tensor, loss_t: Tensor, shift: Tensor) -> dict[str, Tensor]:
-    """What a step tells of the game. Shapes: ``(), (), (B, F)``."""
+    """What a step reports: the losses and how far T goes. Shapes: ``(), (), (B, F)``."""
     shift = shift.double()
     distance = torch.linalg.vector_norm(shift, dim=1)
     return {
@@ -118,7 +120,7 @@ def measured(loss_f: Tensor, loss_t: Tensor, shift: Tensor) -> dict[str, Tensor]
 
 
 def summary(means: Mapping[str, float]) -> dict[str, float]:
-    """From means over a window to what a line says: a deviation in the place of the mean square."""
+    """Turn means over a window into a metrics line: the mean square becomes a standard deviation."""
     said = {name: value for name, value in means.items() if name not in ("shift_square", "distance_max")}
     variance = means["shift_square"] - means["shift_mean"] ** 2
     return {**said, "shift_std": max(variance, 0.0) ** 0.5, "distance_max": means["distance_max"]}
@@ -199,7 +201,7 @@ class NavigatorTrainer(Trainer):
         return loss.detach()
 
     def _judge(self, views: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of the f of now, and its gradient at the views."""
+        """The loss of the current f, and its gradient at the views."""
         views.requires_grad_()
         self.estimator.requires_grad_(False)
         loss = self.loss(views, labels)
@@ -257,7 +259,7 @@ class NavigatorTrainer(Trainer):
         }
 
     def pictures(self) -> None:
-        """T of now, and a strip of all its states so far."""
+        """Save the current T, and a strip of all its states so far."""
         folder = self.config.out / WALKS
         folder.mkdir(exist_ok=True)
         save_walk(folder / f"walk-{self.samples:09d}.safetensors", self.walk, self.facts())
@@ -266,7 +268,7 @@ class NavigatorTrainer(Trainer):
         save_strip(self.config.out / STRIP_FILE, self.source, self.scope, shown, self.config.seed)
 
     def facts(self) -> WalkFacts:
-        """What T's file says."""
+        """The metadata of T's file."""
         return WalkFacts(
             chunks=self.config.chunks or "",
             layers=self.config.layers or "",

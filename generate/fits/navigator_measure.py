@@ -1,4 +1,4 @@
-"""How far a navigator goes, and whether f follows it: δ over the generator's law, InfoNCE against random walks as long."""
+"""Measure how far a navigator moves latents (δ), and its InfoNCE against random walks of the same length."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def compare_run(config: CompareConfig) -> dict[str, Any]:
     same function.
 
     Raises:
-        WeightsError: the folder is not that of a run, or the file is no navigator.
+        WeightsError: the folder is not that of a run, or the file is not a navigator.
     """
     where = pick_device(config.device)
     trained, state = _read(config.run)
@@ -167,7 +167,7 @@ class Moments:
 
 @dataclass
 class _Row:
-    """One walk under measurement: δ of all that it moves, then of each chunk of it."""
+    """One walk being measured: δ of everything that it moves, then of each of its chunks."""
 
     loaded: LoadedWalk
     latent: LatentSpec
@@ -208,7 +208,7 @@ def measure_delta(config: DeltaConfig) -> dict[str, Any]:
     it was written. Latent i is that of pair i of a dataset of the same seed.
 
     Raises:
-        WeightsError: a file is no navigator, or states no latent law and no ``gen`` is given.
+        WeightsError: a file is not a navigator, or states no latent law and no ``gen`` is given.
         RecipeError: there is no such generator, or a walk does not fit its latent.
     """
     require_writable(config.out.parent)

@@ -1,4 +1,4 @@
-"""What a navigator moves and what is seen of it: the part of the latent, T_x of float images, and the change of pixels."""
+"""What a navigator moves and what f sees: the part of the latent, T_x of float images, and the change of pixels."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Scope:
         return self.stop - self.start
 
     def part(self, z: Tensor) -> Tensor:
-        """What T gets. Shape: ``(B, dim of z) -> (B, F)``."""
+        """The components of z that T gets. Shape: ``(B, dim of z) -> (B, F)``."""
         return z[:, self.start : self.stop]
 
     def move(self, z: Tensor, shift: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ def styles(generator: Any, z: Tensor, y: Tensor | None) -> Tensor:
 
 
 def chunk_scope(latent: LatentSpec, chunks: str | None, name: str) -> Scope:
-    """The components of a range of chunks, all without one. Raises RecipeError if the latent of ``name`` has none such."""
+    """The scope of a range of chunks; all of z without one. Raises RecipeError if the latent of ``name`` lacks them."""
     if not chunks:
         return Scope(start=0, stop=latent.dim)
     if not latent.chunks:
@@ -82,7 +82,7 @@ def chunk_scope(latent: LatentSpec, chunks: str | None, name: str) -> Scope:
 
 
 def _range(setting: str, text: str, count: int) -> tuple[int, int]:
-    """A setting's range within what the generator has. Raises RecipeError."""
+    """Read a setting's range, within the number that the generator has. Raises RecipeError."""
     try:
         return check_range(text, count, "", setting)
     except RecipeError as error:
@@ -139,7 +139,7 @@ FIT_ANCHORS = 32
 
 @torch.no_grad()
 def change_of_fit(source: FrozenGenerator, scope: Scope, walk: Walk, seed: int) -> float:
-    """``mean_change`` of T on anchors of its own, as a recipe makes pixels of images."""
+    """``mean_change`` of T on anchors drawn for it, with images turned into pixels as the recipe says."""
     anchors = source.anchors(derive("navigator-change", seed), np.arange(FIT_ANCHORS, dtype=np.int64))
     recipe = source.recipe
     images = source.images(anchors), scope.positives(source, anchors, walk.to(source.device)(scope.part(anchors.z)))

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 CELL = 64  # pixels: smaller images are enlarged to this
 LINE = 16  # pixels, of a line of text
 GAP = 2
-WALK_ANCHORS, WALK_COLUMNS = 3, 7  # of the sheet of walks: a column is a strength
-STRIP_ROWS, STRIP_COLUMNS = 8, 12  # anchors; states of T, at most
+WALK_ANCHORS, WALK_COLUMNS = 3, 7  # of the sheet of walks, with a strength per column
+STRIP_ROWS, STRIP_COLUMNS = 8, 12  # number of anchors; most states of T
 FILTER_COLUMNS, FILTER_ROWS, FILTER_CELL, FILTER_WIDTH = 16, 4, 48, 420  # the last two in pixels: least sides
-BATCH = 16  # images that are made again at a time
-PANEL, MARGIN, PER_ROW = 200, 46, 4  # of curves
+BATCH = 16  # images per forward pass
+PANEL, MARGIN, PER_ROW = 200, 46, 4  # of the picture of curves
 MEASURED, WANTED, AXIS = (200, 60, 40), (150, 150, 150), (210, 210, 210)
 
 
@@ -153,7 +153,7 @@ def save_strip(path: Path, source: FrozenGenerator, scope: Scope, walks: Sequenc
 
 
 def evenly(items: Sequence[Path], most: int) -> list[Path]:
-    """At most ``most`` of the items, the first and the last among them."""
+    """At most ``most`` of the items, evenly spaced, including the first and the last."""
     places = np.unique(np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int))
     return [items[i] for i in places]
 

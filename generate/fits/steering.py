@@ -2,7 +2,7 @@
 
 Every random draw of a step is a function of (seed, number of the sample), so a resumed run goes on as if it had not stopped.
 
-A run's folder: config.json · metrics.jsonl · checkpoint.pt · walks.png (the picture of now) · effects.json and effects.png ·
+A run's folder: config.json · metrics.jsonl · checkpoint.pt · walks.png (the current walks) · effects.json and effects.png ·
 walks.safetensors and walks.json (last: the result, and how it came to be).
 """
 
@@ -59,7 +59,7 @@ class SteerTrainer(Trainer):
     def train_step(self) -> dict[str, Tensor]:
         """One step of Adam on a batch of composed transforms.
 
-        Measured beside the loss: ``loss_still``, that of walks of length zero, and the known part of the target's pixels.
+        Also reports ``loss_still``, the loss of walks of length zero, and ``known``, the known fraction of pixels.
         """
         seed, batch = self.config.seed, self.config.batch_size
         indices = np.arange(self.samples, self.samples + batch, dtype=np.int64)
@@ -76,7 +76,9 @@ class SteerTrainer(Trainer):
         with self.watch.section("G"):
             torch.manual_seed(noise)
             loss = masked_error(frames(self.source, z + alphas @ self.walks, y), target, mask)
-            torch.autograd.backward(loss, inputs=[self.walks])  # a generator that is not frozen gathers no gradients
+            torch.autograd.backward(
+                loss, inputs=[self.walks]
+            )  # only the walks: a generator that is not frozen must not accumulate gradients
         self.optimiser.step()
         self.step += 1
         return {"loss": loss.detach(), "loss_still": still, "known": mask.float().mean()}
@@ -114,7 +116,7 @@ class SteerTrainer(Trainer):
         }
 
     def pictures(self) -> None:
-        """The walks of now."""
+        """Save a picture of the current walks."""
         save_sheet(self.config.out / SHEET_FILE, self.source, self.walks, self.config.seed)
 
 
@@ -189,7 +191,7 @@ def _export(trainer: SteerTrainer, run: Run) -> SteerResult:
 
 
 def _measure(trainer: SteerTrainer) -> list[Curve]:
-    """What the walks do, as numbers and as a plot."""
+    """Measure the effects of the walks; write them as JSON and as a plot."""
     config = trainer.config
     if not config.measure_images:
         return []
@@ -202,6 +204,6 @@ def _measure(trainer: SteerTrainer) -> list[Curve]:
 
 
 def by_name(walks: Tensor) -> dict[str, NDArray[np.float32]]:
-    """As their file has them. Shape: ``(8, d)``, a row for each of ROWS, to ``(d,)`` each, and ``(d, 3)`` for color."""
+    """The walks in their file's form. Shape: ``(8, d)``, a row per ROWS, to ``(d,)`` each, and ``(d, 3)`` for color."""
     rows = walks.detach().float().cpu().numpy()
     return {**{name: rows[i] for i, name in enumerate(ROWS[: COLOR.start])}, "color": rows[COLOR].T}

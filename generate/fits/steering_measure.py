@@ -47,7 +47,7 @@ class Curve:
     """Effects of one walk (of the three of colour together where images are gray) over its strengths."""
 
     name: str
-    unit: str  # of alphas, and of effects except rotate_3d's
+    unit: str  # unit of the alphas, and of all effects except rotate_3d's
     alphas: tuple[float, ...]
     effects: tuple[float, ...]  # of the walk
     targets: tuple[float, ...]  # of the transform that it was learned from
@@ -69,7 +69,7 @@ class Curve:
 def measure_walks(
     source: FrozenGenerator, walks: Tensor, *, images: int, seed: int, points: int = POINTS, batch: int = BATCH
 ) -> list[Curve]:
-    """Measure each walk alone on the same anchors. Shape: walks ``(8, d)``. Nothing but sums is kept between batches."""
+    """Measure each walk alone on the same anchors. Shape: walks ``(8, d)``. Only sums are kept between batches."""
     seed, walks = derive("steer-measure", seed), walks.to(source.device)
     rows = directions(is_gray(source, seed))
     names = [(walk, name) for walk in rows for name in MEASURES.get(walk, (walk,))]
@@ -83,7 +83,7 @@ def measure_walks(
         before = describe(content_weights(first, border), first.mean(dim=(2, 3)))
         for walk in rows:
             for j, step in enumerate(steps[walk]):
-                # One walk alone at one strength; of the generated images and of the wanted ones the same moments.
+                # One walk at one strength: the generated and the wanted images get the same measurements.
                 alphas = torch.zeros(len(z), len(ROWS), device=source.device)
                 alphas[:, rows[walk]] = step
                 moved = frames(source, z + alphas @ walks, y)
@@ -107,7 +107,7 @@ def measure_walks(
 
 
 def directions(gray: bool) -> dict[str, slice]:
-    """What is shown and measured: a name and its rows of the walks; colours together where channels cannot differ."""
+    """The walks that are shown and measured, as a name and rows; the colours are one where channels cannot differ."""
     single = {name: slice(i, i + 1) for i, name in enumerate(ROWS)}
     if not gray:
         return single
@@ -116,7 +116,7 @@ def directions(gray: bool) -> dict[str, slice]:
 
 @torch.no_grad()
 def is_gray(source: FrozenGenerator, seed: int) -> bool:
-    """Whether the three channels of the generator's images are one."""
+    """Whether the three channels of the generator's images are equal."""
     images = frames(source, *anchors(source, seed, np.arange(4, dtype=np.int64)))
     return bool((images == images[:, :1]).all())
 
@@ -166,7 +166,7 @@ def content_weights(images: Tensor, border: Tensor) -> Tensor:
 
 
 def _wanted(before: Content, alphas: Tensor) -> Content:
-    """Content of T(G(z), α), nothing being beyond the frame."""
+    """Content of T(G(z), α); beyond the frame there is none."""
     return describe(_warp_weights(before.weights, alphas), before.color + alphas[:, COLOR])
 
 
@@ -216,7 +216,7 @@ def _contributions(name: str, before: Content, after: Content) -> Tensor:
 
 
 def _effect(name: str, total: complex, images: int) -> float:
-    """From a sum of contributions to the number that a person reads."""
+    """Turn a sum of contributions into the effect that a person reads."""
     if name == "rotate_2d":
         return math.degrees(cmath.phase(total)) / 2 if total else 0.0
     mean = total.real / images

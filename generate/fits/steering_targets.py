@@ -1,4 +1,4 @@
-"""What steering shows and wants: anchors, the strengths α that transforms are drawn with, and images as they should become.
+"""Inputs and targets of steering: anchors, the strengths α of the transforms, and the transformed images.
 
 A sample's strengths are one row of eight numbers, one per walk (colour has three), in the "graph" scale of the released
 code: the latent moves by ``row @ walks``. ``UNITS`` leads back to pixels, degrees and factors.
@@ -42,7 +42,7 @@ MAX_COLOR = 0.5  # added to values in [-1, 1]
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """How the strength of one walk is said: ``value = gain * α``, or ``exp α`` for a factor."""
+    """The unit of a walk's strength: ``value = gain * α``, or ``exp α`` for a factor."""
 
     name: str
     largest: float  # α of the strongest transform that walks are learned with; the weakest is its negative
@@ -50,7 +50,7 @@ class Unit:
     factor: bool = False
 
     def say(self, alpha: float) -> float:
-        """The value that a person reads."""
+        """The value in the unit that a person reads."""
         return math.exp(alpha) if self.factor else self.gain * alpha
 
 
@@ -87,7 +87,7 @@ def draw_alphas(seed: int, indices: NDArray[np.int64]) -> NDArray[np.float32]:
 
 
 def _grid(u: NDArray[np.floating[Any]], steps: int) -> NDArray[np.floating[Any]]:
-    """From uniforms to -1, ... 0, ... 1 with ``steps`` steps on each side, all equally likely."""
+    """Map uniforms to -1, ... 0, ... 1 with ``steps`` steps on each side, all equally likely."""
     return (np.floor(u * (2 * steps + 1)) - steps) / steps
 
 
@@ -104,12 +104,12 @@ def anchors(source: FrozenGenerator, seed: int, indices: NDArray[np.int64]) -> t
 
 
 def frames(source: FrozenGenerator, z: Tensor, y: Tensor | None) -> Tensor:
-    """Images as the recipe crops and shrinks them: nothing is learned of padding. Shape: ``(B, d) -> (B, 3, h, w)`` float32."""
+    """Images as the recipe crops and shrinks them, without padding. Shape: ``(B, d) -> (B, 3, h, w)`` float32."""
     return framed(source.generator.synthesize(z, y), source.recipe.crop, source.recipe.resize).float()
 
 
 def warp(images: Tensor, alphas: Tensor) -> tuple[Tensor, Tensor]:
-    """``T(x, α)`` and where it is known.
+    """``T(x, α)`` and the mask of its known pixels.
 
     A target's pixel is known if every transform of the chain found it inside its own input: what one of them moved out of
     the frame stays lost, whatever comes later (no mask is ever reset). Inside means between the middles of the border

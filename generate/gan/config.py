@@ -71,7 +71,7 @@ class FitGanConfig:
     )
     seed: int = seed("Seed of the run.")
     device: str = device()
-    snapshot_images: int = setting(  # and a line of progress
+    snapshot_images: int = setting(  # also the interval of progress lines
         default=50_000, least=1, metavar="N", help="Images between checkpoints; each also writes a sheet of samples."
     )
 

@@ -17,7 +17,7 @@ from ..generators.stylegan2 import ops
 from ..generators.stylegan2.networks import MappingNetwork, StyleGAN2Config
 from ..generators.stylegan2.ops import Dense
 
-TARGET_SIGN = 0.6  # of E[sign(D(real))]
+TARGET_SIGN = 0.6  # target of E[sign(D(real))]
 FULL_RANGE_IMAGES = 500_000  # images after which p could have gone from 0 to 1
 
 

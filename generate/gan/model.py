@@ -1,4 +1,4 @@
-"""A StyleGAN2 being learned: its networks, and what a step does to them.
+"""A StyleGAN2 in training: its networks and its training step.
 
 A step is non-saturating loss, lazy R1, adaptive augmentation, and an exponential moving average of the weights
 (Karras et al. 2020). Every random draw of a step is a function of (seed, step).
@@ -27,7 +27,7 @@ from .discriminator import Discriminator, adjust_probability, augment
 from .real import RealImages
 
 NETWORKS = ("generator", "average", "discriminator")
-WAY = phrase("try a lower {lr}")  # out of a training that has diverged
+WAY = phrase("try a lower {lr}")  # advice for a training that has diverged
 ADA_INTERVAL = 4  # steps between two adjustments of the augmentation probability
 
 
@@ -80,7 +80,7 @@ class Gan:
     def _start_from(self, states: dict[str, dict[str, Tensor]]) -> None:
         """Take another run's weights wherever a tensor has the same name and shape.
 
-        A conditional network has its convolutions from an unconditional one then.
+        This gives a conditional network the convolutions of an unconditional one.
         """
         for name, network in self.networks.items():
             ours = network.state_dict()
@@ -91,7 +91,7 @@ class Gan:
 
     @property
     def networks(self) -> nn.ModuleDict:
-        """All three by name."""
+        """The three networks by name."""
         return nn.ModuleDict({name: getattr(self, name) for name in NETWORKS})
 
     @property
@@ -198,7 +198,7 @@ class Gan:
 
 
 def read_networks(path: Path, device: torch.device) -> dict[str, dict[str, Tensor]]:
-    """The networks' states in another run's checkpoint. Raises WeightsError if it is none of fit-gan."""
+    """The networks' states in another run's checkpoint. Raises WeightsError if it is not a checkpoint of fit-gan."""
     try:
         state = read_state(path, device)
         whole = state.get("trainer", state)  # older files hold them at the top

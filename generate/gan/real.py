@@ -44,5 +44,5 @@ class RealImages:
         return images, self.one_hot(self.labels[rows])
 
     def classes(self, count: int) -> Tensor | None:
-        """Of so many images drawn from all, for as many generated ones."""
+        """Classes of ``count`` randomly drawn real images, for as many generated ones."""
         return self.one_hot(self.labels[torch.randint(len(self.labels), (count,))])

@@ -1,4 +1,4 @@
-"""``fit-gan``: a StyleGAN2 of one's own; at its end fp16 safetensors with a json of facts.
+"""``fit-gan``: train a StyleGAN2; the result is an fp16 safetensors file with a JSON file of facts.
 
 A run's folder: config.json · metrics.jsonl · checkpoint.pt · samples-<images>.png · generator.safetensors and generator.json.
 """
@@ -78,7 +78,7 @@ class GanTrainer(Trainer):
         self.step = self.gan.step
 
     def line(self, means: dict[str, float], pace: Pace) -> Line:
-        """Losses, and what ADA does."""
+        """The line of metrics: losses, and the state of ADA."""
         return {"images": self.gan.images_seen, "seconds": pace.seconds, "augment_p": self.gan.augment_p, **means}
 
     @torch.no_grad()
@@ -127,7 +127,7 @@ def fit_gan(config: FitGanConfig, data: LabelledImages) -> Path:
 
 
 def check_run(config: FitGanConfig) -> None:
-    """See whether the folder can be this run's. Its checkpoint has the last word, when it is read.
+    """Check that the folder is free or holds this run. The checkpoint is checked again when it is read.
 
     Raises:
         ResumeError: ``out`` cannot be written, or holds a run with other settings.
@@ -160,7 +160,7 @@ def export_generator(trainer: GanTrainer, data: LabelledImages, seconds: float) 
         for name, tensor in gan.average.state_dict().items()
         if not name.endswith("resample_filter")
     }
-    check_training(config.out, gan.images_seen, state, way=WAY, unit="image")  # what is beyond fp16 too
+    check_training(config.out, gan.images_seen, state, way=WAY, unit="image")  # also what is beyond the range of fp16
     write_atomic(path, safetensors_bytes(state, {"family": "stylegan2"}))
     facts = {
         "family": "stylegan2",

@@ -1,7 +1,7 @@
 """The generator families that genrep can run, a module or a folder each.
 
-base.py      what all others know of a generator; probe.py: whether one keeps to it
-families.py  which there are, and anyone's own
+base.py      the protocol of a generator; probe.py: checks that a generator keeps to it
+families.py  the known families, and a user's own generator
 found_network.py      where a weights file keeps a generator
 instance_features.py  what an IC-GAN is conditioned on
 """

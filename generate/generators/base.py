@@ -1,6 +1,6 @@
-"""What the rest of genrep knows of a generator: latents in, images out; and its weights in the one form that the rest reads.
+"""The interface of a generator (latents in, images out), and its weights in the one form that the rest of genrep reads.
 
-A checkpoint is named tensors, and the facts that leave no trace in them.
+A checkpoint is named tensors, plus the facts that cannot be read off them.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class LatentSpec:
         return (z * self.scale).astype(np.float32)
 
     def to_json(self) -> dict[str, Any]:
-        """The law as it stands in a recipe."""
+        """The law in the form of a recipe."""
         return {
             "shape": [self.dim],
             "chunks": list(self.chunks or (self.dim,)),
@@ -81,7 +81,7 @@ class LatentSpec:
 class Generator(Protocol):
     """A black box that turns latents into images; write your own in ten lines (see README.md).
 
-    Anyone's own may also have ``allow_range = True``: its images are right though none of their values is negative.
+    A generator of your own may set ``allow_range = True``: its images are correct although no value is negative.
     """
 
     latent: LatentSpec
@@ -111,7 +111,7 @@ class Checkpoint:
     family: str
     tensors: dict[str, Tensor]
     config: dict[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()  # where in its file it was found, and what of the file is left out
+    notes: tuple[str, ...] = ()  # where in its file the network was found, and which tensors were left out
 
     def digest(self) -> str:
         """Hex sha256 over names, shapes, dtypes and little-endian bytes, in order of name: the same from any container."""
@@ -136,7 +136,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors (floating point ones as float32) and metadata of a safetensors file. Raises WeightsError if it is none."""
+    """Tensors (floating point ones as float32) and metadata of a safetensors file. Raises WeightsError if it is not one."""
     state, metadata = tensor_files.read_safetensors(path, f"weights {path}")
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}, metadata
 

@@ -1,6 +1,6 @@
-"""The generators that are known: the families, what each must offer, and anyone's own ``package.module:factory``.
+"""The known families of generators, what each must offer, and a user's own ``package.module:factory``.
 
-One's own is found, called, and looked at before it is trusted with a dataset.
+A user's own generator is found, called and checked before it is used for a dataset.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Family(Protocol):
 
     OPTIONS: frozenset[
         str
-    ]  # that ``open_checkpoint`` takes; a module may also have BACKBONES, families that its files may be of
+    ]  # options of ``open_checkpoint``; a module may also have BACKBONES, families that its files may belong to
 
     def find(self, folder: Path) -> Path | None:
         """The weights file in a folder that its authors publish or their training writes; None if there is none."""
@@ -69,7 +69,7 @@ def family(name: str) -> Family:
 
 
 def options_before(name: str) -> frozenset[str]:
-    """The options that a family may take as long as its weights were not seen: also those of what it may turn out to be."""
+    """The options that a family may take before its weights are read: its own and those of its possible backbones."""
     module: Any = family(name)
     return frozenset[str](module.OPTIONS).union(*(family(other).OPTIONS for other in getattr(module, "BACKBONES", ())))
 
@@ -90,7 +90,7 @@ def open_module(name: str, device: str | torch.device) -> Generator:
         generator: Generator = factory(device=device) if takes_device else factory()
     except GenRepError:
         raise
-    except Exception as error:  # whatever a stranger's factory raises is theirs to mend, in one line
+    except Exception as error:  # whatever the factory raises is reported in one line, for its author to fix
         raise GeneratorError.naming("{gen} {}: the factory raised {}: {}", name, type(error).__name__, error) from error
     check_attributes(generator, name)
     _freeze(generator)

@@ -32,7 +32,7 @@ from genrep.state_dicts import (
 class FoundNetwork:
     """A network of the file under its own names."""
 
-    tensors: dict[str, Tensor]  # without counters and other things that take no part
+    tensors: dict[str, Tensor]  # without counters and other tensors that the function does not use
     modules: dict[str, Mapping[str, Any]]  # its pickled modules' attributes, by what stands before their tensors' names
     prefix: str
     paths: dict[str, str]  # the full names in the file
@@ -49,7 +49,7 @@ class FoundNetwork:
             around = "".join(f"{part}." for part in around.rstrip(".").split(".")[:-1])
 
     def notes(self, used: Iterable[str]) -> tuple[str, ...]:
-        """What is to be said: where it was found, and what is left out. ``used``: what was taken, by own or full names."""
+        """Notes: where the network was found, and what was left out. ``used``: the tensors taken, by own or full names."""
         taken = {self.paths.get(name, name) for name in used}
         idle = {path for name, path in self.paths.items() if IDLE.search(name)}
         rest = grouped((name for name in self.content.tensors if name not in taken | idle), self.prefix)
@@ -63,10 +63,10 @@ def find_network(
 ) -> FoundNetwork | None:
     """The generator that has one of these names (with ``every``: all of them); None if there is none.
 
-    Of several the averaged one is meant, or the one that the user names (``network``: its prefix, or the last parts of it).
+    Of several it is the averaged one, or the one that the user names (``network``: its prefix, or the last parts of it).
 
     Raises:
-        WeightsError: it is not clear which, or a training's file has only the one that is not averaged.
+        WeightsError: it is not clear which, or a training checkpoint has only the one that is not averaged.
         NoSuchNetwork: there are some, but none of the user's name.
     """
     if not isinstance(content, Mapping) and not hasattr(content, "state"):

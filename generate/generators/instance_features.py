@@ -32,7 +32,7 @@ class InstanceFeatures:
     labels: Tensor | None = None  # (N,) int64, the classes of the instances
 
     def digest(self) -> str:
-        """Hex sha256 over the normalised rows and the labels: what identity is made of."""
+        """Hex sha256 over the normalised rows and the labels: part of the dataset's identity."""
         digest = hashlib.sha256(f"{tuple(self.features.shape)}".encode())
         digest.update(self.features.detach().cpu().numpy().astype("<f4").tobytes())
         if self.labels is not None:
@@ -47,7 +47,7 @@ def load_features(source: Source) -> InstanceFeatures:
     """Rows from an array ``(N, d)``, a mapping with ``features`` (and ``labels``), or a file that holds either.
 
     Files: ``.npy`` (an array, or the mapping with ``instance_features`` that IC-GAN publishes), ``.npz``, ``.safetensors``,
-    ``.pt``. Nothing that a file names is run. Rows are divided by their L2 norm.
+    ``.pt``. No code in a file is run. Rows are divided by their L2 norm.
 
     Raises:
         DataError: there is no such file, it holds no features, or a row cannot be normalised (zero, NaN, infinite).

@@ -1,4 +1,4 @@
-"""Is what a generator returns what the protocol promises? One line for each thing that it can get wrong."""
+"""Check that a generator returns what the protocol promises, with a one-line error for each possible fault."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-FIRST, CHUNK, ENOUGH = 2, 8, 64  # images: of every probe; then at a time, and in all, where no value was negative
-VALUES = 1 << 12  # that are kept of a batch of these
+FIRST, CHUNK, ENOUGH = 2, 8, 64  # images in every probe; then, if no value was negative, per batch and in all
+VALUES = 1 << 12  # values kept from a batch of these
 ROUNDING = 0.02  # below 0 that images in [0, 1] may get by filters and number formats
-OVERSHOOT = 1.5  # a generator in [-1, 1] that gets here gets below 0 too
+OVERSHOOT = 1.5  # a generator in [-1, 1] that reaches this also goes below 0
 HALF, NEAR_ZERO = 0.5, 0.1  # images in [0, 1] exceed the one, and a hundredth of their values is below the other
 MEND = "if its range is {range}, return {formula}; if it is right, set allow_range = True on the generator"
 MEND_OF_UNIT = MEND.format(range="that", formula="2x - 1")
-LARGEST_VALUE = 100.0  # of a sane image; published networks overshoot [-1, 1], seeded random weights reach 17
+LARGEST_VALUE = 100.0  # in a sane image; published networks overshoot [-1, 1], seeded random weights reach 17
 
 
 def check_images(images: object, z: Tensor, generator: Generator, where: str | Phrase) -> Tensor:
@@ -65,7 +65,7 @@ def require_sane(largest: Tensor, named: Callable[[int], str | Phrase]) -> None:
 
 
 def probe(generator: Generator, name: str, device: str | torch.device) -> None:
-    """A few latents through a generator that nobody knows yet, before a dataset is begun.
+    """Probe an unknown generator with a few latents before a dataset is begun.
 
     Raises:
         GeneratorError: it raised, or its images have another shape, kind, device or range than promised.
@@ -147,10 +147,10 @@ def _check_range(generator: Generator, images: Tensor, device: str | torch.devic
 
 
 def require_gradient(generator: Generator, name: str, device: str | torch.device) -> None:
-    """What is learned through a generator (walks, navigators) needs the images' gradient with respect to z.
+    """Check that images have a gradient with respect to z, which fits of walks and navigators need.
 
     Raises:
-        GeneratorError: it does not arrive.
+        GeneratorError: there is no gradient, or it is not finite.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""What settings and a recipe come to: the plan of a dataset, whose recipe is the identity.
+"""Plans: settings and a recipe become the plan of a dataset, whose resolved recipe is its identity.
 
 config.py      settings of ``dataset`` and ``from-folder``
 resolve.py     settings, a recipe and its generator become a plan; the way back: a manifest's recipe, which may be a

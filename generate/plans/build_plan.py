@@ -28,9 +28,11 @@ from genrep.option_types import whole_number
 
 DEFAULT_SHARD_BYTES = 512_000_000
 DEFAULT_MIN_SHARDS = 16
-JPEG_BYTES_PER_PIXEL = 0.5  # assumed where bytes of a shard become pairs, so that these follow from the recipe alone
-JPEG_TABLES = 4096  # bytes: what a JPEG has beside its picture, at most
-MAX_SHARDS = 50_000  # a manifest holds some 700 bytes of each, and readers take at most 64 MB
+JPEG_BYTES_PER_PIXEL = (
+    0.5  # assumed when a shard size in bytes becomes pairs, so that the number follows from the recipe alone
+)
+JPEG_TABLES = 4096  # most bytes of a JPEG besides its picture
+MAX_SHARDS = 50_000  # a manifest holds about 700 bytes per shard, and readers accept at most 64 MB
 UNITS = {"KB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
 
 
@@ -51,7 +53,7 @@ class BuildPlan:
     fields: list[dict[str, Any]]  # the manifest's field table
     classes: tuple[str, ...]  # names of the labels
     facts: dict[str, Any] = field(default_factory=dict)  # for the manifest's build: licence, where weights came from
-    largest_sample: int | None = None  # bytes of the largest sample's raw images where these vary in size
+    largest_sample: int | None = None  # bytes of the largest sample's raw images, if they vary in size
 
     @property
     def id(self) -> str:
@@ -65,7 +67,7 @@ class BuildPlan:
 
     @property
     def unit(self) -> str:
-        """What is counted: pairs of a generator, or real images."""
+        """The unit of counting: pairs of a generator, or real images."""
         return "image" if "source" in self.recipe else "pair"
 
     @property

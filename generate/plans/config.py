@@ -1,4 +1,4 @@
-"""The settings of a build: of pairs of a generator (``dataset``), or of real images (``from-folder``)."""
+"""The settings of a build, from a generator (``dataset``) or from real images (``from-folder``)."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class BuildConfig:
         help="Encoding of the images: raw pixels, or JPEG of quality Q, with :444 at full colour resolution.  "
         "[default: raw up to 64 pixels, jpeg:90:444 above]",
     )
-    # From here on: how, not what. None of it changes a latent.
+    # The settings below decide how pairs are made, not which: none changes a latent.
     batch_size: int | None = setting(
         default=None,
         least=1,
@@ -180,7 +180,7 @@ def parse_part(text: str | None) -> tuple[int, int]:
 
 @config
 class FolderConfig:
-    """Settings of ``genrep-generate from-folder``: what to make shards of, and how large its images shall be."""
+    """Settings of ``genrep-generate from-folder``: which images to read, and how large to store them."""
 
     data: str = setting(argument=True, metavar="DIR|NAME", help="An image folder, or the name of a set.")
     out: Path = setting(metavar="DIR", help="Folder of the dataset.")
@@ -219,7 +219,7 @@ class FolderConfig:
         help="Size of a shard, such as 4096 (images) or 512MB.  [default: at least 16 shards, at most 512 MB each]",
     )
     strict: bool = setting(default=False, help="Stop at an unreadable image instead of listing it in unreadable.jsonl.")
-    # From here on: how, not what.
+    # The settings below decide how the dataset is made, not what it holds.
     processes: int | None = setting(
         default=None, least=1, help="Processes that read and encode images.  [default: one per core]"
     )
@@ -245,7 +245,7 @@ class FolderConfig:
             )
 
     def shape(self) -> tuple[int, int] | None:
-        """(height, width) of ``size``. Raises RecipeError if it is none."""
+        """(height, width) of ``size``. Raises RecipeError if it is not a size."""
         if self.size is None:
             return None
         from genrep.datasets_manifest.schema import MAX_SIDE

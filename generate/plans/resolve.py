@@ -1,4 +1,4 @@
-"""From settings, a recipe and its generator to the plan of a build; and from a manifest's recipe back to them.
+"""Resolve settings, a recipe and its generator into the plan of a build, and a manifest's recipe back into them.
 
 A manifest's resolved recipe may be a stranger's.
 """
@@ -41,7 +41,7 @@ def resolve_filter(config: BuildConfig) -> FilterSpec | None:
 
 
 def check_options(config: BuildConfig) -> None:
-    """Find what is wrong with a build's options whatever the generator: before its weights are downloaded and read.
+    """Check the options of a build that do not depend on the generator, before its weights are downloaded and read.
 
     Raises:
         RecipeError, WeightsError: there is no such view, filter, class, encoding, shard size, part or file.
@@ -61,7 +61,7 @@ def check_options(config: BuildConfig) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Resolved:
-    """All that options, a recipe and its generator come to."""
+    """Everything that the options, a recipe and its generator resolve to."""
 
     views: View
     latent: LatentSpec
@@ -104,7 +104,7 @@ def make_plan(config: BuildConfig, recipe: Recipe, loaded: LoadedGenerator) -> B
 
 
 def _resolve(config: BuildConfig, recipe: Recipe, generator: Generator) -> _Resolved:
-    """Decide what is left open, and see that it goes together. Raises RecipeError."""
+    """Fill in what is left open, and check that it fits together. Raises RecipeError."""
     views, latent = resolve_views(config, recipe), latent_spec(recipe, generator.latent)
     shape = framed_shape(recipe, generator.image_shape)
     encoding = config.encoding or recipe.encoding or default_encoding(*shape)
@@ -128,7 +128,7 @@ def _resolve(config: BuildConfig, recipe: Recipe, generator: Generator) -> _Reso
 
 
 def _identity(config: BuildConfig, recipe: Recipe, loaded: LoadedGenerator, found: _Resolved) -> dict[str, Any]:
-    """What pair i is a function of, besides the seed and i: the dataset's identity is made of it, so no key may change."""
+    """Everything besides the seed and i that pair i depends on. It is the dataset's identity, so no key may change."""
     options = {**recipe.options, **config.generator_options()}
     if "features" in options:
         options["features"] = loaded.features_digest
@@ -160,7 +160,7 @@ def _identity(config: BuildConfig, recipe: Recipe, loaded: LoadedGenerator, foun
 
 
 def _facts(recipe: Recipe, loaded: LoadedGenerator, found: _Resolved) -> dict[str, Any]:
-    """For the manifest's ``build``: where files came from, and under which licence."""
+    """The part of the manifest's ``build`` about files: where they came from, and under which licence."""
     files = (*found.views.files(), *(found.filtering.files() if found.filtering is not None else ()))
     return {
         "weights": {key: value for key, value in loaded.weights_facts.items() if key != "classes"},
@@ -170,7 +170,7 @@ def _facts(recipe: Recipe, loaded: LoadedGenerator, found: _Resolved) -> dict[st
 
 
 def _with_own_classes(recipe: Recipe, loaded: LoadedGenerator) -> Recipe:
-    """The recipe with the class names of a generator of one's own, where its weights come with such."""
+    """The recipe with the class names that the weights of a user's own generator bring, if any."""
     own = tuple(loaded.weights_facts.get("classes", ()))
     return replace(recipe, class_names=own) if own and len(own) == class_count(loaded.generator) else recipe
 
@@ -185,7 +185,7 @@ def class_names(recipe: Recipe, selection: ClassSelection, count: int) -> tuple[
     return tuple(names.get(number, str(number)) for number in range(count))
 
 
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # of a recipe: downloads lie in a folder of this name
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # of a recipe, whose downloads are in a folder of this name
 MAX_TEXT = 500  # characters of an error that may quote a stranger
 
 
@@ -214,7 +214,7 @@ def recipe_of(resolved: dict[str, Any], config: RegenerationConfig) -> Recipe:
 
 @contextmanager
 def recipes_faults() -> Iterator[None]:
-    """A recipe is a stranger's data, of any types: what that leads to is its fault."""
+    """Report errors of any kind as faults of the recipe, which is a stranger's data and may hold any types."""
     try:
         yield
     except (RecipeError, ConfigError) as error:
@@ -224,13 +224,13 @@ def recipes_faults() -> Iterator[None]:
 
 
 def short(text: str) -> str:
-    """What may hold a stranger's text, safe to print."""
+    """Make text that may be a stranger's safe to print."""
     text = text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 3]}..."
     return text if text.isprintable() else ascii(text)
 
 
 def draw_one(build: BuildConfig, recipe: Recipe, loaded: LoadedGenerator) -> None:
-    """Draw a positive's latent: a learned view says now if its file was not given."""
+    """Draw a positive's latent, so that a learned view reports a missing file now."""
     views, latent = resolve_views(build, recipe), latent_spec(recipe, loaded.generator.latent)
     first = np.zeros(1, dtype=np.int64)
     views.transform(latent.sample(build.seed, first), latent, Draw(seed=build.seed, indices=first))
@@ -263,7 +263,7 @@ def _options(resolved: dict[str, Any]) -> dict[str, Any]:
 
 
 def _views(table: Any) -> View:
-    """A manifest's views, which name no file: what they learned is stated by its digest, and found by the user's --views."""
+    """A manifest's views. They name no file: a learned view states a digest, and the user's --views gives the file."""
     return view_from_json(table, "the manifest's views", strangers=True)
 
 

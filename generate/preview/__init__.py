@@ -1,8 +1,8 @@
 """Pictures of latent views: anchors and their positives on one sheet, as a dataset would hold them.
 
-config.py   what a preview is asked for
+config.py   settings of a preview
 panels.py   which views, each of which becomes a group of columns, and their latents
-sheet.py    where everything lies, how words break, the drawing
+sheet.py    layout, line breaks and drawing
 run.py      from settings to pixels and a PNG
 """
 

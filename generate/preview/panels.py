@@ -23,7 +23,7 @@ from .config import PreviewConfig
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# What --compare shows if the generator admits it: the random views of GenRep and HL.
+# What --compare shows if the generator supports it: the random views of GenRep and HL.
 COMPARED = (
     "genrep-gaussian",
     "genrep-gaussian-conditional",
@@ -48,7 +48,7 @@ class Panel:
 def make_panels(
     config: PreviewConfig, recipe: Recipe, generator: Generator, latent: LatentSpec
 ) -> tuple[tuple[Panel, ...], tuple[RecipeError, ...]]:
-    """The panels of a sheet, from left to right; and why views were left out that are not for this generator.
+    """The panels of a sheet from left to right, and why other views do not fit this generator.
 
     Raises:
         RecipeError: a view cannot be read; none is left that has positives and is for this generator; or ``--chunks each``
@@ -88,7 +88,7 @@ def _admitted(panels: list[Panel], latent: LatentSpec, facts: GeneratorFacts) ->
 
 
 def _compared(panels: list[Panel], latent: LatentSpec, facts: GeneratorFacts) -> list[Panel]:
-    """The usual views that the generator admits and the sheet does not show yet."""
+    """The papers' views that the generator supports and the sheet does not show yet."""
     found: list[Panel] = []
     for text in COMPARED:
         view = parse_view(text)

@@ -1,4 +1,4 @@
-"""``genrep-generate preview``: from settings to a PNG, of images as a dataset has them before their encoding."""
+"""``genrep-generate preview``: settings become a PNG that shows images as a dataset has them before encoding."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Preview:
     layout: SheetLayout  # where in the sheet
     anchors: NDArray[np.float32]  # (A, d)
     shown: tuple[Shown, ...]  # from left to right
-    left_out: tuple[RecipeError, ...] = ()  # views that are not for this generator, and why
+    left_out: tuple[RecipeError, ...] = ()  # views that do not fit this generator, and why
 
 
 def preview_views(config: PreviewConfig) -> Preview:
@@ -123,7 +123,7 @@ def _draw(
 
 
 def show_distance(distance: float) -> str:
-    """Three digits of it, or all that it has before the point."""
+    """The number with three digits, or all of those before the point."""
     return f"{distance:.0f}" if distance >= 100 else f"{distance:.3g}"
 
 

@@ -1,7 +1,7 @@
-"""A sheet of images and words: where everything lies, how words break, and the drawing.
+"""A sheet of images and text: layout, line breaks and drawing.
 
-A row per anchor: the anchor, then the panels' positives. Panels that do not fit beside each other go to bands below each
-other, which show the anchors again.
+A row per anchor: the anchor, then the panels' positives. Panels that do not fit side by side go into bands, one below
+the other, each of which repeats the anchors.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MARGIN = 14
 GAP = 4  # between tiles
 PANEL_GAP = 18  # between panels
 SMALL = 64  # pixels: images up to this are enlarged
-TILE = 96  # pixels that they are enlarged to, about, and that large images are not reduced below without need
+TILE = 96  # pixels, about: small images are enlarged to this, and large ones reduced no further than needed
 SIZE = 13  # pixels of a letter
 LINE = 17  # pixels from one line to the next
 BREAKS = re.compile(r"(?<=[\s:,;+])(?![\s:,;+])|(?<=[-_/])(?=[a-z])")
@@ -94,7 +94,7 @@ def make_layout(
         headings: of each panel, paragraph by paragraph.
         num_columns: of each panel.
         num_rows: anchors.
-        title: over all of it.
+        title: shown above everything.
         most_columns: positives side by side; None = as many as fit without reducing small images, or large ones to less
             than ``TILE`` pixels.
     """
@@ -215,7 +215,7 @@ def fit(image: NDArray[np.uint8], tile: tuple[int, int]) -> Image.Image:
 
 @cache
 def font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own, of a size that is read without effort."""
+    """Pillow's own font, in a legible size."""
     return ImageFont.load_default(size=SIZE)
 
 

@@ -1,1 +1,1 @@
-"""What a dataset shall be: recipes, as TOML files (recipe.py reads them), and conditions (conditions.py)."""
+"""Recipes describe a dataset: TOML files, which recipe.py reads, and conditions (conditions.py)."""

@@ -1,4 +1,4 @@
-"""What a generator is told besides the latent: nothing, a class, or a row of instance features; balanced over the pairs.
+"""What a generator gets besides the latent: nothing, a class or a row of instance features, balanced over the pairs.
 
 Which classes: ``--classes all | 0-99 | 3,7,10-12 | imagenet100 | FILE``. A file has one class per line: its number, then
 anything; tab-separated, the last column is its name. Lines that are empty or begin with ``#`` do not count. Presets are such
@@ -45,7 +45,7 @@ class Conditions:
 
 
 def class_count(generator: Generator) -> int:
-    """Number of classes that labels can name; for a generator conditioned on instances, those of its rows."""
+    """Number of classes that labels can name; for a generator conditioned on instances, the classes of its rows."""
     instances: Any = getattr(generator, "instances", None)
     if instances is None:
         return generator.num_classes
@@ -120,7 +120,7 @@ def select_classes(text: str, count: int) -> ClassSelection:
 
 
 def check_classes(text: str) -> None:
-    """Find what is wrong with ``--classes`` whatever the generator: its form, or the file that it names.
+    """Check ``--classes`` as far as possible without the generator: its form, or the file that it names.
 
     Raises:
         RecipeError: as ``select_classes``.

@@ -1,4 +1,4 @@
-"""Recipes: what a generator's images become when they are a dataset.
+"""Recipes: how a generator's images become a dataset.
 
 A recipe is a TOML file (``generate/recipes/*.toml`` ship with the package), or anyone's own ``package.module:factory``.
 """
@@ -144,7 +144,7 @@ def _parse(data: bytes, name: str, folder: Path | None, where: str) -> Recipe:
 
 
 def _family_options(generator: dict[str, Any]) -> dict[str, str]:
-    """The options of the recipe's family that are none of all families'. Asks the family only about keys that need it."""
+    """The options of the recipe's family beyond those of all families. Asks the family only about keys that need it."""
     from ..generators.families import FAMILIES, family
 
     name = generator.get("family")

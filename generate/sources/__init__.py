@@ -1,4 +1,4 @@
-"""Samples of an index range, and generators to learn through.
+"""Sources of samples by index range, and generators to train through.
 
 base.py      what a source is
 pairs.py     pairs of a generator; filtered.py: pairs that a filter keeps

@@ -1,4 +1,4 @@
-"""What shards are made from: anything that gives the samples of an index range, batch by batch."""
+"""Sources: anything that gives the samples of an index range, batch by batch. Shards are made from them."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Batch:
 
 
 class Source(Protocol):
-    """Gives the samples of any index range; the same ones whoever asks."""
+    """Gives the samples of any index range, always the same ones."""
 
     @property
     def batch_size(self) -> int:
-        """Samples of a batch, but for the last."""
+        """Samples per batch, except the last."""
         ...
 
     def batches(self, first: int, count: int) -> Iterator[Batch]:
@@ -47,10 +47,10 @@ class Source(Protocol):
 
 
 class PendingBatch(Protocol):
-    """A batch that the device is at work on."""
+    """A batch in progress on the device."""
 
     def result(self) -> Batch:
-        """Wait for the batch and look at its values."""
+        """Wait for the batch and check its values."""
         ...
 
 
@@ -62,11 +62,11 @@ class LaunchSource(Source, Protocol):
         ...
 
     def launch(self, indices: NDArray[np.int64]) -> PendingBatch:
-        """Begin the batch of these pairs on the device."""
+        """Start the batch of these pairs on the device."""
         ...
 
     def set_batch_size(self, size: int) -> None:
-        """Make batches of this size from now on: what was begun stays."""
+        """Make batches of this size from now on; batches in progress stay as they are."""
         ...
 
 
@@ -74,7 +74,7 @@ class OpenSource(Protocol):
     """Opens a source in the process that calls it; travels to worker processes."""
 
     def __call__(self) -> Source:
-        """The source, ready to be asked."""
+        """Open the source."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""A generator to learn through: latents in, images out, gradients back."""
+"""A generator that can be trained through: latents in, images out, gradients back."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def open_decoder(
     """A recipe's generator, frozen, as a differentiable function of latents.
 
     Raises:
-        RecipeError: no such generator, or one that is told more than a class.
+        RecipeError: no such generator, or one that is conditioned on more than a class.
         WeightsError: its weights are missing, damaged or of another kind.
         GeneratorError: its images carry no gradient back to the latents.
     """

@@ -1,4 +1,4 @@
-"""Pairs through a filter: candidates are judged block by block, and pair i is made of the candidate that it fell to."""
+"""Filtered pairs: candidates are scored block by block, and each pair is made from one of those that are kept."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from ..views.filters import Filter
     from .pairs import PairSource
 
-LARGEST_CANDIDATES = 64  # that are made and judged at a time
-CANDIDATE_PIXELS = 1 << 22  # of them together, at most: 64 images of 256x256, 16 of 512x512
+LARGEST_CANDIDATES = 64  # candidates that are made and scored at a time
+CANDIDATE_PIXELS = 1 << 22  # most pixels of these together: 64 images of 256x256, 16 of 512x512
 MAX_REMEMBERED = 1024  # blocks whose choice is kept: a few KB each, so that shards that share one judge it once
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Judging:
-    """A block that the device is at work on."""
+    """A block in progress on the device."""
 
     candidates: NDArray[np.int64]  # (M,)
     log_odds: Tensor  # (M,), on their way to the host
@@ -41,7 +41,7 @@ class _Judging:
 
 
 class FilteredSource:
-    """Gives the pairs of a source whose anchors a filter likes; a ``Source`` like the one that it wraps.
+    """Gives the pairs of a source whose anchors a filter scores highest; a ``Source`` like the one that it wraps.
 
     Only the anchor is judged: a positive follows its anchor. The images that are judged are made in batches of one size and one
     content per block, whatever ``batch_size`` says, and judged in the same batches in evaluation mode: neither the size of a
@@ -54,7 +54,7 @@ class FilteredSource:
         height, width = source.generator.image_shape
         self.candidate_batch = max(1, min(LARGEST_CANDIDATES, CANDIDATE_PIXELS // (height * width)))
         self.copier = Copier(source.device)  # a stream beside that of the pairs: scores do not queue behind images
-        self.too_many_candidates = False  # it was they that the device could not hold
+        self.too_many_candidates = False  # whether it was the candidates that did not fit on the device
         self.begun: dict[int, _Judging] = {}
         self.chosen: dict[int, NDArray[np.int64]] = {}  # by block: the candidate of each of its pairs
 
@@ -134,7 +134,7 @@ class FilteredSource:
         return self.chosen[block]
 
     def _begin(self, block: int) -> None:
-        """Put the candidates of a block on the device's list, unless that has been done."""
+        """Queue the candidates of a block on the device, unless that has been done."""
         import torch
 
         if block in self.chosen or block in self.begun:
@@ -189,7 +189,7 @@ class FilteredSource:
 
 
 class _Numbered:
-    """A batch that the device is at work on, whose candidates get the numbers of their pairs."""
+    """A batch in progress on the device, whose candidates get the numbers of their pairs."""
 
     def __init__(self, pending: Pending, indices: NDArray[np.int64]) -> None:
         self.pending, self.indices = pending, indices
@@ -202,7 +202,7 @@ class _Numbered:
 
 @contextmanager
 def _numbers_of_candidates() -> Iterator[None]:
-    """A fault of the wrapped source names indices that are candidates': say so."""
+    """Add to an error of the wrapped source that the indices it names are those of candidates."""
     try:
         yield
     except OutOfMemoryError:

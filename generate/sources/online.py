@@ -1,4 +1,4 @@
-"""Batches of pairs from a generator, on its device: samples of a dataset that is never written."""
+"""Batches of pairs from a generator, on its device: the samples of a dataset that is never written."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Latents:
 
         self.pairs, self.choice = pairs, choice
         self.on_gpu = pairs.device.type == "cuda"
-        # Candidates are made beside what the caller's stream does, and nobody but the thread waits for their scores.
+        # Candidates are made while the caller's stream works, and only this thread waits for their scores.
         self.stream: torch.cuda.Stream | None = None
         if self.on_gpu and choice is not None:
             self.stream = torch.cuda.Stream(pairs.device)
@@ -86,7 +86,7 @@ class Latents:
         )
 
     def ahead(self, batches: Iterable[NDArray[np.int64]], views: tuple[int, ...]) -> Generator[Inputs, None, None]:
-        """The inputs of one batch after another, of which a thread draws the next ones meanwhile."""
+        """The inputs of one batch after another; a thread draws the next ones meanwhile."""
         pending: deque[Future[Inputs]] = deque()
         coming = iter(batches)
         with ThreadPoolExecutor(1, thread_name_prefix="online-latents") as pool:
@@ -132,14 +132,14 @@ def open_online(
     """A source of the pairs that ``genrep-generate dataset`` would make of the same options.
 
     Args:
-        filter: a discriminator of ``fit-filter``, of whose candidates the better half is kept; or ``keep=PART,weights=FILE``.
+        filter: a discriminator of ``fit-filter``, which keeps the better half of the candidates; or ``keep=PART,weights=FILE``.
         device: the trainer's; a torch device.
         others: as in ``BuildConfig``. None leaves the choice to the recipe.
 
     Raises:
         RecipeError: no such generator, or options that contradict each other or it.
         WeightsError: its weights, or the filter's, are missing, damaged or of another kind.
-        GeneratorError: someone's own generator is not what the protocol asks for.
+        GeneratorError: a user's own generator does not follow the protocol.
     """
     import torch
 
@@ -186,7 +186,7 @@ class DevicePairs(PairSource):
             return self._launch_view(z[0], z[view] if view else None, y, inputs.indices)
 
     def upload(self, values: Tensor) -> Tensor:
-        """On the device, once what it has to do before is done; the host does not wait."""
+        """The tensor on the device, in the order of its stream; the host does not wait."""
         return values.to(self.device, non_blocking=True)
 
 
@@ -250,7 +250,7 @@ class GeneratedSource:
         and ``label`` int64 ``(B,)`` (-1 = none) lie on the device; ``index`` int64 ``(B,)`` lies in host memory, where pixel
         views draw by it. An image that ``fields`` (None: all) does not name is not made.
 
-        Values are looked at when the device has them, without waiting: on a GPU a fault ends a later batch, or ``check``.
+        Values are checked once the device has them, without waiting: on a GPU a fault ends a later batch, or ``check``.
 
         Raises:
             RecipeError: there is no such field.
@@ -264,7 +264,7 @@ class GeneratedSource:
                 yield self._make(inputs, names, shown)
 
     def check(self, wait: bool = True) -> None:
-        """Look at the values of the images made so far; without ``wait`` only of those that the device has done.
+        """Check the values of the images made so far; without ``wait``, only of those that the device has finished.
 
         Raises:
             GeneratorError: see ``batches``.

@@ -1,7 +1,7 @@
-"""The source of a build's pairs, put together: a generator, its views, and the filter around them if there is one.
+"""Put together the source of a build's pairs: a generator, its views and, if there is one, the filter around them.
 
-Where a view was learned, its first pairs tell whether it can be seen: a positive that rounds to its anchor's pixels is no
-second view.
+The first pairs of a learned view are checked for a visible change: a positive that rounds to its anchor's pixels is no second
+view.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from ..views.filters import FilterSpec
 
 
-LARGEST_BATCH = {"cpu": 64, "cuda": 256}  # that --batch-size auto begins with; beyond it nothing gets faster
+LARGEST_BATCH = {"cpu": 64, "cuda": 256}  # first try of --batch-size auto; larger batches are no faster
 
 
 def largest_batch(device: str, plan: BuildPlan) -> int:
-    """What ``--batch-size auto`` begins with: no more than a shard, since a short batch is padded."""
+    """The first try of ``--batch-size auto``: no more than a shard, since a short batch is padded."""
     return min(LARGEST_BATCH["cuda" if device.startswith("cuda") else "cpu"], int(plan.recipe["pairs_per_shard"]))
 
 
@@ -52,7 +52,7 @@ class OpenPairs:
     device: str
 
     def __call__(self) -> LaunchSource:
-        """Load the generator and be ready."""
+        """Load the generator and open the source."""
         recipe = load_recipe(self.config.gen)
         loaded = open_generator(recipe, self.config.weights, self.device, self.config.generator_options())
         return self.around(recipe, loaded.generator)
@@ -68,7 +68,7 @@ class OpenPairs:
         return through_filter(pairs, resolve_filter(self.config)) or pairs
 
     def batch_size(self) -> int:
-        """What was asked for; with ``auto`` the first try."""
+        """The batch size that was given; with ``auto`` the first try."""
         return self.config.batch_size or largest_batch(self.device, self.plan)
 
 
@@ -82,7 +82,7 @@ def mean_change(anchors: NDArray[np.uint8], positives: NDArray[np.uint8]) -> flo
 
 
 def is_learned(view: View) -> bool:
-    """Whether it is a navigator, or is made of views of which one is."""
+    """Whether the view is a navigator, or contains one."""
     if isinstance(view, HierarchicalView):
         return any(is_learned(part) for _, part in view.moved)
     if isinstance(view, MixView):
@@ -101,7 +101,7 @@ def change_of_build(source: LaunchSource, num_pairs: int) -> float:
 
 
 def warning(change: float) -> str | None:
-    """What to say of positives that pixels do not tell from their anchors; None where they do."""
+    """A warning if the pixels of positives hardly differ from their anchors'; None if they differ."""
     if change >= LEAST_CHANGE:
         return None
     return (

@@ -102,7 +102,7 @@ class PairSource:
         return Pending(batch, views, f"generator {self.recipe.name}", self.copier.event())
 
     def _padded(self, values: NDArray[Any]) -> Tensor:
-        """On the device, the last row repeated to the full batch: the last bit of a sum depends on a batch's shape."""
+        """Move rows to the device and repeat the last up to the full batch, whose shape decides the last bit of sums."""
         from genrep.devices import to_device
 
         pad = self.batch_size - len(values)
@@ -129,7 +129,7 @@ class PairSource:
 
 
 class Pending:
-    """A batch that the device is at work on."""
+    """A batch in progress on the device."""
 
     def __init__(
         self, batch: Batch, views: list[tuple[Tensor, Tensor]], where: str, done: torch.cuda.Event | None
@@ -137,7 +137,7 @@ class Pending:
         self.batch, self.views, self.where, self.done = batch, views, where, done
 
     def result(self) -> Batch:
-        """Wait, look at the values, and give the batch.
+        """Wait, check the values, and return the batch.
 
         Raises:
             GeneratorError: an image is not finite or far out of range; names the pair.
@@ -173,7 +173,7 @@ class Copier:
         return host
 
     def event(self) -> torch.cuda.Event | None:
-        """Passes when all copies so far are done; None where nothing is to be waited for."""
+        """An event that passes when all copies so far are done; None if there is nothing to wait for."""
         import torch
 
         if self.stream is None:
@@ -185,11 +185,11 @@ class Copier:
 
 @contextmanager
 def synthesis_faults(raised: str | Phrase, out_of_memory: Phrase) -> Iterator[None]:
-    """Call a generator inside, without gradients: its own errors become ours.
+    """Context for calling a generator without gradients; its errors become ours.
 
     Args:
-        raised: what a line about an error of the generator begins with.
-        out_of_memory: what is said where the device cannot hold the batch.
+        raised: how the line about an error of the generator begins.
+        out_of_memory: the message if the device cannot hold the batch.
 
     Raises:
         OutOfMemoryError, GeneratorError: see above.
@@ -208,7 +208,7 @@ def synthesis_faults(raised: str | Phrase, out_of_memory: Phrase) -> Iterator[No
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Did this allocation fail for want of memory, on a GPU or in torch's CPU allocator?"""
+    """Whether an allocation failed for lack of memory, on a GPU or in torch's CPU allocator."""
     import torch
 
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):

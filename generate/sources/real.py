@@ -1,4 +1,4 @@
-"""Real images: a census of their files, of which only readable ones get a number, and their pixels by that number."""
+"""Real images: a census numbers the readable files, and a source gives their pixels by number."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ class FileSource:
 
 @dataclass(frozen=True, kw_only=True)
 class Fitting:
-    """What becomes of an image: cut and resized to ``shape`` by ``fit``, or kept whole by ``whole_shapes``."""
+    """How an image is stored: cut and resized to ``shape`` by ``fit``, or kept whole by ``whole_shapes``."""
 
     shape: tuple[int, int] | None = None
     crop: str = "center"
     shorter_side: int | None = None
 
     def __call__(self, image: Image) -> Image:
-        """The image that is stored."""
+        """The image as stored."""
         from PIL.Image import Resampling
 
         if self.shorter_side is None:
@@ -147,7 +147,7 @@ CHUNK = 128  # files that a process looks at between two messages
 
 @dataclass(frozen=True, kw_only=True)
 class Census:
-    """What is known of a listing's files."""
+    """The facts that a census finds about a listing's files."""
 
     readable: NDArray[np.bool_]  # (N,)
     digest: str  # sha256 over name and bytes of every readable file: identity
@@ -155,7 +155,7 @@ class Census:
 
 
 def take_census(listing: Listing, out: Path, processes: int) -> tuple[Census, list[tuple[str, str]]]:
-    """Look at every file, or find in ``out`` that an earlier call has done so for the same files.
+    """Read every file, unless ``out`` holds the census of an earlier call for the same files.
 
     Returns the census, and name and reason of every unreadable file (empty if the census was found).
     """
@@ -209,7 +209,7 @@ def _look_at_one(path: Path) -> Row:
             shape = (image.height, image.width)
             image.draft("RGB", (max(image.width // 8, 1), max(image.height // 8, 1)))
             to_rgb(image)
-    except UnknownRange:  # no damage, which is skipped: all its like would be missing
+    except UnknownRange:  # not damage, which is skipped: all files of this kind would be missing
         raise
     except DataError as error:
         return (0, 0), content, str(error).removeprefix(f"{printable(str(path))}: ")

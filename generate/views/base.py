@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Draw:
-    """Where the positives of a batch draw from: pair ``indices`` (B,) and positive number ``k`` under ``seed``."""
+    """The random streams of a batch's positives: pair ``indices`` (B,) and positive number ``k`` under ``seed``."""
 
     seed: int
     indices: NDArray[np.int64]
@@ -45,13 +45,13 @@ class Draw:
         return replace(self, seed=seeding.derive("view", self.seed, *names))
 
     def rows(self, rows: NDArray[np.int64]) -> Draw:
-        """Some of the pairs; they draw what they would have drawn among all."""
+        """Some of the pairs, which draw the same numbers as among all."""
         return replace(self, indices=self.indices[rows])
 
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorFacts:
-    """What a view has to know of a generator besides its latent."""
+    """What a view needs to know about a generator besides its latent."""
 
     num_classes: int = 0  # 0 = unconditional
     num_layers: int = 0  # W inputs of the synthesis network, 0 = there is no W
@@ -81,12 +81,12 @@ class View:
 
     @property
     def needs_classes(self) -> bool:
-        """Is the class all that a positive shares with its anchor?"""
+        """Whether the class is all that a positive shares with its anchor."""
         return False
 
     @property
     def w_groups(self) -> tuple[tuple[int, int], ...]:
-        """First and last W layer of each group that a z' of its own goes to; empty: one z' for the whole network."""
+        """First and last W layer of each group with a z' of its own; empty: one z' for the whole network."""
         return ()
 
     def transform(self, z: NDArray[np.float32], latent: LatentSpec, draw: Draw) -> NDArray[np.float32]:
@@ -101,7 +101,7 @@ class View:
         return (len(self.w_groups), latent.dim) if self.w_groups else (latent.dim,)
 
     def check(self, latent: LatentSpec, generator: GeneratorFacts) -> None:
-        """Raises RecipeError, in one line, if this view cannot be taken of such a generator."""
+        """Raises RecipeError, in one line, if this view does not work with such a generator."""
         if self.needs_classes and generator.num_classes == 0:
             raise RecipeError.naming(
                 "{views} {}: needs a class-conditional generator, this one has no classes", self.name
@@ -112,7 +112,7 @@ class View:
         return ()
 
     def to_json(self) -> dict[str, Any]:
-        """The view as it stands in a recipe: all that its positives depend on; null stands for infinity."""
+        """The view in the form of a recipe: everything that its positives depend on; null stands for infinity."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         infinite = {key for key, value in values.items() if isinstance(value, float) and math.isinf(value)}
         return {"name": self.name, **{key: None if key in infinite else value for key, value in values.items()}}
@@ -122,7 +122,7 @@ class View:
 
 
 def parse_range(text: str, where: str | Phrase) -> tuple[int, int]:
-    """First and last number of a range. Raises RecipeError, whose line ``where`` begins, if it is none."""
+    """First and last number of a range. Raises RecipeError, whose line begins with ``where``, if it is not a range."""
     return check_range(text, None, where, "")
 
 
@@ -130,7 +130,7 @@ def check_range(text: str, count: int | None, where: str | Phrase, what: str) ->
     """First and last number of a range within ``count`` (None: any). ``where`` begins the error's line.
 
     Raises:
-        RecipeError: it is no range, or it goes beyond what there is.
+        RecipeError: it is not a range, or it goes beyond ``count``.
     """
     match = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", text, flags=re.ASCII)
     if match is None or int(match[1]) > int(match[2] or match[1]):

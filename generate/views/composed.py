@@ -1,4 +1,4 @@
-"""Views made of views: one for each part of the latent or of the network, or one of several by chance."""
+"""Views made of other views: one for each part of the latent or of the network, or one of several at random."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class HierarchicalView(View):
             view.check(_part_latent(latent, part) if self.over == "chunks" else latent, generator)
 
     def _check_learned(self, part: Part, view: View) -> None:
-        """What was learned for certain chunks or layers moves these."""
+        """Check that a view learned for certain chunks or layers is used for these."""
         for_layers, for_chunks = view.w_groups, view.record["chunks"] if isinstance(view, NavigatorView) else ""
         place = (part.first, part.last)
         if for_layers and (self.over == "chunks" or for_layers != (place,)):
@@ -127,7 +127,7 @@ def _components(latent: LatentSpec, part: Part) -> tuple[int, int]:
 
 
 def _part_latent(latent: LatentSpec, part: Part) -> LatentSpec:
-    """The law of a part of z, as a latent of its own."""
+    """The law of a part of z, as a latent."""
     start, stop = _components(latent, part)
     return replace(latent, dim=stop - start, chunks=())
 

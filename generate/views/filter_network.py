@@ -1,4 +1,4 @@
-"""The discriminator of a filter, how real an image looks once its fine detail is blurred away; and its file.
+"""The discriminator of a filter, which scores how real an image looks after its fine detail is blurred, and its file.
 
 The file is safetensors with keys ``convs.{l}.weight``, ``convs.{l}.bias``, ``out.weight`` and ``out.bias``, all float32.
 Metadata, all of them strings: ``genrep`` = ``filter/1``; ``height`` and ``width`` of the images that it scores; and how it
@@ -28,7 +28,7 @@ FILTER_FILE = "filter.safetensors"
 MAX_SIDE = 8192  # pixels
 BLUR_RADIUS, BLUR_SIGMA = 2, 1.5  # pixels: a 5x5 kernel (HL)
 MIN_SIDE = 4  # pixels of an image: reflection at its border needs more than the radius
-SLOPE = 0.2  # of leaky ReLU
+SLOPE = 0.2  # slope of leaky ReLU
 FIRST_WIDTH, LARGEST_WIDTH = 16, 256  # channels
 
 
@@ -63,7 +63,7 @@ class Scorer(nn.Module):
         return self.out(x.flatten(1))[:, 0]
 
     def prepare(self, levels: Tensor) -> Tensor:
-        """What the network sees. Shape: ``(B, H, W, 3)`` uint8 -> ``(B, 3, H, W)`` float32."""
+        """The input of the network. Shape: ``(B, H, W, 3)`` uint8 -> ``(B, 3, H, W)`` float32."""
         x = levels.permute(0, 3, 1, 2).float() / 255
         x = F.conv2d(F.pad(x, (BLUR_RADIUS,) * 4, mode="reflect"), self.kernel, groups=3)
         return (x - self.mean) / self.std
@@ -112,7 +112,7 @@ def discriminator_loss(on_real: Tensor, on_generated: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class FilterFacts:
-    """What a file says of its discriminator besides the numbers."""
+    """Metadata of a discriminator's file."""
 
     gen: str = ""
     data: str = ""
@@ -140,7 +140,7 @@ def load_filter(path: Path) -> LoadedFilter:
     """Read a discriminator from its file, or from the run folder that holds it.
 
     Raises:
-        WeightsError: there is none, or the file is not a complete filter.
+        WeightsError: there is no file, or it is not a complete filter.
     """
     if path.is_dir():
         path = path / FILTER_FILE

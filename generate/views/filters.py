@@ -1,4 +1,4 @@
-"""``--filter keep=0.5,weights=FILE``: what it judges with, what of it stands in a recipe, and which candidates become pairs.
+"""``--filter keep=0.5,weights=FILE``: its scorer, its form in a recipe, and which candidates become pairs.
 
 Candidates compete in fixed blocks, so that pair i is a function of the recipe and i alone.
 
@@ -87,7 +87,7 @@ class Blocks:
 
 
 class Filter:
-    """A discriminator on a device, and the part that it keeps. The caller's discriminator stays where it is."""
+    """A discriminator on a device, and the fraction that it keeps. The caller's discriminator stays where it is."""
 
     def __init__(self, *, keep: float, scorer: Scorer, device: torch.device) -> None:
         import torch
@@ -97,7 +97,7 @@ class Filter:
         self.scorer = self.scorer.to(device).to(memory_format=torch.channels_last)
 
     def log_odds(self, levels: Tensor) -> Tensor:
-        """Of being real: the score before the sigmoid, which would round the best ones to 1.
+        """Log-odds of being real: the score before the sigmoid, which would round the best ones to 1.
 
         Shape: ``(B, H, W, 3)`` uint8 -> ``(B,)`` float32.
         """
@@ -110,7 +110,7 @@ class Filter:
 
 @dataclass(frozen=True, kw_only=True)
 class FilterSpec:
-    """A filter as it was asked for; its file is read when it is first needed."""
+    """A filter as given by the user; its file is read when it is first needed."""
 
     keep: float  # part of the candidates that is kept
     weights: Path  # file, or run folder of fit-filter
@@ -127,7 +127,7 @@ class FilterSpec:
         return load_filter(self.weights)
 
     def check(self, shape: tuple[int, int], conditions: int) -> None:
-        """Can images of a shape (height, width) be filtered, whose pairs take so many conditions in turn?
+        """Check that images of a shape (height, width) with this number of conditions can be filtered.
 
         Raises:
             RecipeError: the filter is for images of another shape, or ``keep`` would drop nothing.
@@ -157,7 +157,7 @@ class FilterSpec:
             )
 
     def blocks(self, conditions: int) -> Blocks:
-        """The blocks of a dataset whose pairs take so many conditions in turn; 0 or 1 = none."""
+        """The blocks of a dataset whose pairs take this number of conditions in turn; 0 or 1 = none."""
         return Blocks(keep=self.keep, conditions=max(1, conditions))
 
     def open(self, device: torch.device) -> Filter:
@@ -169,7 +169,7 @@ class FilterSpec:
         return (ViewFile(digest=self.loaded.digest, path=self.loaded.path, sha256=self.loaded.sha256),)
 
     def to_json(self) -> dict[str, Any]:
-        """The filter as it stands in a recipe: all that the choice of pairs depends on. Reads the file."""
+        """The filter in the form of a recipe: everything that the choice of pairs depends on. Reads the file."""
         return {"keep": self.keep, "weights": self.loaded.digest, "block": BLOCK}
 
 
@@ -177,7 +177,7 @@ def parse_filter(text: str) -> FilterSpec:
     """Read ``keep=0.5,weights=FILE``, in any order; ``keep`` is HL's half if it is not given.
 
     Raises:
-        RecipeError: an unknown or repeated key, no weights, or a part that is no number inside (0, 1).
+        RecipeError: an unknown or repeated key, no weights, or a fraction that is not a number inside (0, 1).
     """
     values: dict[str, str] = {}
     for item in text.split(","):

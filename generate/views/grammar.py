@@ -1,4 +1,4 @@
-"""How a view is written: ``name:key=value,...`` on the command line, a table in a recipe, or a preset's name.
+"""The grammar of views: ``name:key=value,...`` on the command line, a table in a recipe, or a preset's name.
 
 gaussian:std=.2,truncation=2                  a view and its numbers
 hl-random-bigbigan                            a preset
@@ -30,14 +30,14 @@ def _gaussian(std: float, truncation: float | None = 2.0) -> dict[str, Any]:
     return {"name": "gaussian", "std": std, "truncation": truncation}
 
 
-# The papers' views by name; each stands in the recipe in full.
+# The papers' views by name; a recipe holds each in full.
 PRESETS: dict[str, dict[str, Any]] = {
     # GenRep: BigBiGAN's best deviation, BigGAN-deep's, and what its scripts do to StyleGAN2's cars and call angular.
     "genrep-gaussian": _gaussian(0.2),
     "genrep-gaussian-conditional": _gaussian(1.0),
     "genrep-gaussian-car": _gaussian(0.25, None),
     "genrep-angular": {"name": "angular", "std": 1.0, "law": "sum"},
-    # HL, hierarchical latents: its paper's numbers, which its released configuration has otherwise.
+    # HL, hierarchical latents: the numbers of its paper; its released configuration has others.
     "hl-random-bigbigan": {
         "name": "hierarchical",
         "over": "chunks",
@@ -79,10 +79,10 @@ MAX_DEPTH = 4  # of views in views
 
 @dataclass(frozen=True, kw_only=True)
 class _Place:
-    """Where a table stands, for its errors and its files."""
+    """Where a table comes from, for its errors and its files."""
 
     where: str | Phrase
-    folder: Path | None  # that relative paths begin at
+    folder: Path | None  # the folder that relative paths start from
     paths: Mapping[str, Path]  # of learned parameters, by digest
     strangers: bool  # it names no file of this machine
     depth: int = 0
@@ -121,7 +121,7 @@ def view_from_json(
 
 
 def _table(text: str, where: str | Phrase) -> dict[str, Any]:
-    """The table that a short string stands for; numbers are read, all else stays text."""
+    """The table that a short string stands for; numbers are parsed, everything else stays text."""
     name, _, rest = text.partition(":")
     if not rest and name in PRESETS:
         return PRESETS[name]
@@ -260,7 +260,7 @@ def _check_keys(name: str, values: dict[str, Any], known: set[str], where: str |
 
 
 def _number(key: str, item: Any, where: str | Phrase) -> float:
-    """Raises RecipeError for what is no number, NaN included."""
+    """Raises RecipeError for anything but a number; NaN is refused too."""
     try:
         number = float(item) if isinstance(item, (int, float)) and not isinstance(item, bool) else math.nan
     except OverflowError:
@@ -271,7 +271,7 @@ def _number(key: str, item: Any, where: str | Phrase) -> float:
 
 
 def _read_number(key: str, text: str, where: str | Phrase) -> float:
-    """Raises RecipeError for a text that is no number."""
+    """Raises RecipeError for text that is not a number."""
     try:
         number = float(text)
     except ValueError:

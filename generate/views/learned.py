@@ -1,7 +1,7 @@
-"""Views whose parameters were learned and lie in a file: steered walks and navigators.
+"""Views whose parameters were learned and are read from a file: steered walks and navigators.
 
-The recipe holds the sha256 of the file's tensors and whatever else the positives depend on, never the file's place. The
-file is read when it is first needed; a view rebuilt from a recipe stands for itself without one until it shall draw.
+The recipe holds the sha256 of the file's tensors and whatever else the positives depend on, never the file's path. The
+file is read when it is first needed; a view rebuilt from a recipe needs none until it draws.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LearnedView(View):
-    """Base of both: ``digest`` alone states the parameters, the field ``file_key`` says where they are."""
+    """Base of both views: ``digest`` identifies the parameters, the field ``file_key`` says where they are."""
 
     file_key: ClassVar[str]
     digest: str = ""
 
     def learned_facts(self) -> dict[str, Any]:
-        """What the file says; reads it."""
+        """The facts in the file; reads it."""
         raise NotImplementedError
 
     def files(self) -> tuple[ViewFile, ...]:
@@ -142,7 +142,7 @@ class _Network:
     """T in NumPy: weights ``(in, out)`` and biases of its layers."""
 
     layers: tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]
-    limit: float  # of the norm of T(z); infinite = no constraint
+    limit: float  # largest norm of T(z); infinite = no constraint
     facts: dict[str, Any]
     file: ViewFile
 

@@ -28,7 +28,7 @@ from .base import parse_range
 FORMAT = "navigator/1"
 NAVIGATOR_FILE = "navigator.safetensors"
 ACTIVATIONS = ("relu", "none")
-ROUNDING = 1e-6  # of δ, kept free so that float32 cannot round T(z) out of the ball
+ROUNDING = 1e-6  # fraction of δ kept free, so that float32 cannot round T(z) out of the ball
 SMALL_WEIGHT_STD, SMALL_BIAS = 0.01, 0.001  # HL: T(z) starts near 0
 
 
@@ -85,7 +85,7 @@ def new_walk(
 
 @dataclass(frozen=True, kw_only=True)
 class WalkFacts:
-    """What a file says of its T besides the numbers."""
+    """Metadata of T's file."""
 
     chunks: str = ""
     layers: str = ""
@@ -127,7 +127,7 @@ def load_walk(path: Path) -> LoadedWalk:
     """Read T from its file, or from the run folder that holds it.
 
     Raises:
-        WeightsError: there is none, or the file is not a complete navigator.
+        WeightsError: there is no file, or it is not a complete navigator.
     """
     if path.is_dir():
         path = path / NAVIGATOR_FILE

@@ -1,4 +1,4 @@
-"""Views that are laws of random numbers: nothing to learn, nothing to load."""
+"""Views that are random laws: nothing to learn, nothing to load."""
 
 from __future__ import annotations
 

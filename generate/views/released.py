@@ -48,7 +48,7 @@ INERT = ("Linear", "ReLU", "Sequential", "NonlinearWalk", "LinearWalk", "Nonline
 def import_walk(path: Path, out: Path, *, chunks: str = "", layers: str = "") -> Path:
     """Convert a released walk or navigator to the safetensors file of ``steered`` or ``navigator``; returns ``out``.
 
-    ``chunks`` ("1-5") and ``layers`` say what of the latent or of the W layers a navigator was learned for.
+    ``chunks`` ("1-5") and ``layers`` name the chunks of the latent or the W layers that a navigator was trained for.
 
     Raises:
         WeightsError: the file cannot be read, or holds neither.
@@ -86,7 +86,7 @@ def _array(value: Any, path: Path, name: str) -> np.ndarray[Any, np.dtype[np.flo
 
 
 def _walk(value: Any, name: str, path: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """One of GenRep's composed walks, (1, d) or (1, d, 3), as ours."""
+    """Convert one of GenRep's composed walks, (1, d) or (1, d, 3), to our form."""
     walk = _array(value, path, name)
     wanted = 3 if WALKS[name].strengths > 1 else 2
     if walk.ndim != wanted or walk.shape[0] != 1:

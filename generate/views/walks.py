@@ -92,7 +92,7 @@ def load_walks(path: Path) -> LoadedWalks:
     """Read a file of walks, or the one in a folder.
 
     Raises:
-        WeightsError: there is none, or it is not a file of walks.
+        WeightsError: there is no file, or it is not a file of walks.
     """
     from ..generators.base import Checkpoint, read_safetensors
 

@@ -1,4 +1,4 @@
-"""Gzipped tar archives of strangers, unpacked where they can do no harm."""
+"""Unpack gzipped tar archives of strangers safely."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHUNK = 1 << 20
 
 
 class _Bounded:
-    """A decompressed stream that ends in ValueError where it gets out of proportion."""
+    """A decompressed stream that raises ValueError when it grows out of proportion."""
 
     def __init__(self, stream: gzip.GzipFile, limit: int) -> None:
         self.stream, self.limit = stream, limit
@@ -43,7 +43,7 @@ class _Bounded:
 
 
 def is_archive(path: Path) -> bool:
-    """Whether it is compressed by gzip, as the published archives of weights are. Raises OSError."""
+    """Whether a file is compressed by gzip, as the published archives of weights are. Raises OSError."""
     with open(path, "rb", opener=regular) as file:
         return file.read(2) == b"\x1f\x8b"
 
@@ -51,10 +51,11 @@ def is_archive(path: Path) -> bool:
 def extract(archive: Path, folder: Path) -> None:
     """Unpack a .tar.gz into an empty folder.
 
-    Only plain files and folders, below ``folder``, none twice, in sane number and size; owners, modes and times are ours.
+    Accepts only regular files and folders below ``folder``, each once, in sane number and size. Owners, modes and times are
+    ours.
 
     Raises:
-        WeightsError: it is damaged, or holds anything else; ``folder`` may then hold some of it.
+        WeightsError: it is damaged, or holds anything else; ``folder`` may then hold part of it.
     """
     limit = FREE_BYTES + MAX_RATIO * archive.stat().st_size
     try:

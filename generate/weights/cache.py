@@ -2,11 +2,10 @@
 
     $GENREP_HOME, else $XDG_CACHE_HOME/genrep, else ~/.cache/genrep (genrep.files)
       weights/<recipe>/FILE              a download, with FILE.facts.json beside it
-      converted/<key>.safetensors .json  what became of a weights file (conversion.py)
+      converted/<key>.safetensors .json  a converted weights file (conversion.py)
 
-Everything in it can be removed at any time, and an administrator may fill it and make it read-only. The facts tell whence a
-file came, under which licence, and its sha256. Where nobody publishes a sha256, the one of the first use is what later uses
-are held to.
+Everything in it can be removed at any time, and an administrator may fill it and make it read-only. The facts state
+where a file came from, its licence and its sha256. Where nobody publishes a sha256, later uses must match that of the first.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from genrep.untrusted import read_bounded
 
 
 def cache_folder() -> Path:
-    """The cache, which need not exist. Raises WeightsError if there is no telling where it would be."""
+    """The cache, which need not exist. Raises WeightsError if its place cannot be determined."""
     try:
         return home()
     except (RuntimeError, OSError) as error:  # a user without home, "~nobody", a current folder that is gone
@@ -34,13 +33,13 @@ def cache_folder() -> Path:
 
 
 def weights_folder(recipe_name: str) -> Path:
-    """Where the downloads of a recipe lie; need not exist."""
+    """The folder for the downloads of a recipe; need not exist."""
     inner = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in recipe_name).lstrip(".")
     return cache_folder() / "weights" / (inner or "_")
 
 
 def converted_folder() -> Path:
-    """Where converted weights lie; need not exist."""
+    """The folder for converted weights; need not exist."""
     return cache_folder() / "converted"
 
 
@@ -127,9 +126,9 @@ def write_record(path: Path, *, source: str, licence: str) -> dict[str, str]:
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """The recorded facts of a weights file, if they are of this very content; else those of a local file.
+    """The recorded facts of a weights file if they match its content, otherwise those of a local file.
 
-    Of weights of fit-gan also ``name`` and ``data`` (what they were trained on), and ``classes`` of a conditional network.
+    Weights of fit-gan also have ``name`` and ``data`` (what they were trained on), and ``classes`` of a conditional network.
     """
     digest = digest_file(path)
     record = None
@@ -143,7 +142,7 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def _of_own_gan(path: Path, digest: str) -> dict[str, Any] | None:
-    """What generator.json beside the weights of a fit-gan run says, if it is of this very content."""
+    """The facts in generator.json beside the weights of a fit-gan run, if they match its content."""
     try:
         facts = json.loads(read_bounded(path.with_name(GAN_FACTS), MAX_GAN_FACTS, WeightsError, follow=True))
         if facts["sha256"] != digest:

@@ -1,6 +1,6 @@
-"""The single place where weights of any format become a ``Checkpoint``, once: what comes out is kept in the cache.
+"""The single place where weights of any format become a ``Checkpoint``. The result is kept in the cache.
 
-A converted file is named by a digest of all that it follows from: the source's name and sha256, those of the settings beside
+A converted file is named by a digest of everything it depends on: the source's name and sha256, those of the settings beside
 it, the family that was asked for, and CONVERSION. It is ``<key>.safetensors``, and ``<key>.json`` with the facts, written last.
 A pair that is incomplete or damaged counts as absent, and so does all of it where the cache cannot be read or written.
 """
@@ -30,7 +30,7 @@ from ..generators.base import Checkpoint, checkpoint_from_safetensors, read_safe
 from .archive import extract, is_archive
 from .cache import converted_folder, describe, digest_file, publish, writable
 
-CONVERSION = 1  # to be raised whenever a family's ``recognise`` makes something else of a file that it knew before
+CONVERSION = 1  # raise this whenever a family's ``recognise`` converts a known file differently than before
 NEIGHBOURS = ("*config.json", "state_dict*.pth")  # what families read beside the weights
 _FAULTS = (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
 
@@ -102,7 +102,7 @@ def _neighbours(path: Path) -> dict[str, str]:
 
 
 def _first(folder: Path, family: str | None, read: Callable[[Path, str | None], T]) -> T:
-    """What ``read`` makes of the weights file of a folder; of several, the first that is one."""
+    """The result of ``read`` for the weights file of a folder; of several, the first that is one."""
     fault = None
     try:
         for file in _candidates(folder, family):
@@ -117,7 +117,7 @@ def _first(folder: Path, family: str | None, read: Callable[[Path, str | None], 
 
 
 def _candidates(folder: Path, family: str | None) -> Iterator[Path]:
-    """The file that ``family`` finds; otherwise, to use or to name it, what others find."""
+    """The file that ``family`` finds, otherwise the files that other families find, to use or to name."""
     found = None if family is None else families.family(family).find(folder)
     if found is not None:
         yield found
@@ -131,7 +131,7 @@ def _candidates(folder: Path, family: str | None) -> Iterator[Path]:
 
 
 def _convert_archive(path: Path, family: str | None, network: str | None, folder: Path | None) -> Checkpoint:
-    """Of the weights file in a .tar.gz, which is unpacked into ``folder`` (None: the system's) for that time only."""
+    """The checkpoint in a .tar.gz, which is unpacked into ``folder`` (None: the system's) for that time only."""
     try:
         unpacked = tempfile.TemporaryDirectory(prefix=".unpacked-", dir=folder, ignore_cleanup_errors=True)
     except OSError as error:
@@ -198,7 +198,7 @@ def _content(path: Path) -> object:
 
 
 def _recognise(name: str, content: object, path: Path, *, named: bool, network: str | None) -> Checkpoint | None:
-    """What a family makes of a file, with its config as it will come from the cache."""
+    """The checkpoint that a family reads from a file, with its config as it will come from the cache."""
     try:
         found = families.family(name).recognise(content, path, named=named, network=network)
         if found is None:
@@ -213,7 +213,7 @@ def _recognise(name: str, content: object, path: Path, *, named: bool, network: 
 
 
 def _outline(content: object) -> str:
-    """In some words what a file holds that nobody knows."""
+    """Describe the content of an unknown file in a few words."""
     if not isinstance(content, Mapping):
         return f"an object of type {one_line(str(getattr(content, 'name', type(content).__name__)))}"
     names = ", ".join(one_line(str(key))[:40] for key in list(content)[:4])
@@ -258,7 +258,7 @@ def save_converted(folder: Path, key: str, checkpoint: Checkpoint, facts: dict[s
 
 @contextmanager
 def workshop() -> Iterator[Path | None]:
-    """Hold the cache's folder alone, swept of what killed processes left; yields None where it cannot be written.
+    """Lock the cache's folder and sweep it of leftovers of killed processes; yields None if it cannot be written.
 
     One process converts at a time: each may need several times the file's size in memory.
     """
@@ -291,7 +291,7 @@ def _lock(descriptor: int) -> bool:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what was left unfinished; nobody else is at work here."""
+    """Remove unfinished files; no other process is working here."""
     for leftover in folder.glob(".*"):
         with suppress(OSError):
             if leftover.is_dir() and not leftover.is_symlink():

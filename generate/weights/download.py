@@ -1,7 +1,7 @@
 """Downloads that survive a bad network, a kill and a second process, and are whole or absent.
 
-The part of a download that is there is hidden beside its place, locked by the one who writes it, with notes of what it is of:
-``.NAME.part`` and ``.NAME.part.json`` (address, ETag, date, length) outlive a kill, for the next run.
+A partial download is a hidden file beside its target, locked by its writer, with notes of its source. ``.NAME.part`` and
+``.NAME.part.json`` (address, ETag, date, length) outlive a kill, for the next run.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STALLED = 300.0  # seconds after which a download of another process that does n
 
 @dataclass(frozen=True, kw_only=True)
 class Notes:
-    """What a part is of."""
+    """The source of a part."""
 
     url: str
     etag: str | None  # a strong one
@@ -42,7 +42,7 @@ class Notes:
 
     @property
     def validator(self) -> str | None:
-        """For If-Range: what tells whether the file is still the same."""
+        """For If-Range: the value that identifies the file's content."""
         return self.etag or self.modified
 
 
@@ -76,11 +76,11 @@ class PartFile:
         return os.pread(self.descriptor, size, 0)
 
     def note(self, notes: Notes) -> None:
-        """Write down what the part is of."""
+        """Write down the source of the part."""
         publish(_notes_beside(self.path), json.dumps(asdict(notes)).encode())
 
     def notes(self) -> Notes | None:
-        """What an earlier run noted; None if that is missing or damaged."""
+        """The notes of an earlier run; None if they are missing or damaged."""
         try:
             notes = Notes(**read_object(_notes_beside(self.path), WeightsError))
         except (WeightsError, TypeError):
@@ -89,18 +89,18 @@ class PartFile:
         return notes if all(text is None or isinstance(text, str) for text in texts) else None
 
     def forget(self) -> None:
-        """Make it a part of nothing."""
+        """Forget the source, so that nobody resumes this part."""
         _notes_beside(self.path).unlink(missing_ok=True)
         self.cut(0)
 
     def discard(self) -> None:
-        """Leave no trace of it."""
+        """Remove the part and its notes."""
         _discard(self.path)
 
 
 @contextmanager
 def open_part(target: Path, *, tell: bool) -> Iterator[PartFile | None]:
-    """Be the only one who downloads ``target``; yields None once it is there, perhaps after waiting for another process.
+    """Lock the download of ``target``; yields None once the file is there, perhaps after waiting for another process.
 
     Raises OSError, or WeightsError if the other process gets nowhere.
     """
@@ -176,12 +176,12 @@ class FileFacts:
 
 
 def is_url(text: object) -> bool:
-    """Whether it is an address that ``download`` takes."""
+    """Whether a text is an address that ``download`` accepts."""
     return isinstance(text, str) and text.partition("://")[0].lower() in SCHEMES
 
 
 def file_name(url: str) -> str:
-    """The name under which an address publishes its file. Raises WeightsError if that is no name for a file here."""
+    """The name under which an address publishes its file. Raises WeightsError if that cannot be a file's name here."""
     try:
         name = unquote(urlsplit(url).path.rpartition("/")[2], errors="strict")
     except ValueError:
@@ -250,7 +250,7 @@ def _found(url: str, path: Path, wanted: str | None) -> FileFacts:
 
 
 def _finish(url: str, path: Path, part: PartFile, wanted: str | None, resumed: int) -> FileFacts:
-    """Check what came, and give it its name."""
+    """Check the file, and give it its final name."""
     os.fsync(part.descriptor)
     size, found = part.size, digest_file(part.path)
     if size == 0:
@@ -323,7 +323,7 @@ class _Transfer:
         self.resumed = start if self.resumed is None else min(start, self.resumed)
 
     def _receive(self, answer: HttpAnswer, total: int | None) -> None:
-        """Write what comes. Raises Lost if it ends early, Refused if it does not end."""
+        """Write the response. Raises Lost if it ends early, Refused if it is too long."""
         size = self.part.size
         with ExitStack() as stack:
             bar = stack.enter_context(Progress(total or 0, "byte", self.label, initial=size)) if self.label else None
@@ -343,7 +343,7 @@ class _Transfer:
 
 
 def _notes(url: str, answer: HttpAnswer, notes: Notes | None) -> Notes:
-    """What comes is of. Raises RangeRefused for the rest of another file than the one that was begun."""
+    """The source of a response. Raises RangeRefused for the rest of another file than the one that was begun."""
     if answer.start == 0 or notes is None:
         return Notes(url=url, etag=answer.etag, modified=answer.modified, total=answer.total)
     total = notes.total if answer.total is None else answer.total

@@ -25,8 +25,8 @@ class LoadedGenerator:
     """A generator with the facts of its weights."""
 
     generator: Generator
-    weights_digest: str | None  # sha256 over the converted tensors: what identity is made of
-    config: dict[str, Any] = field(default_factory=dict)  # of the checkpoint: what leaves no trace in the tensors
+    weights_digest: str | None  # sha256 over the converted tensors, part of the dataset's identity
+    config: dict[str, Any] = field(default_factory=dict)  # of the checkpoint: facts that cannot be read off the tensors
     features_digest: str | None = None  # of the instance features, for the families that take them
     weights_facts: dict[str, Any] = field(default_factory=dict)  # file, its sha256, source, licence
 
@@ -43,8 +43,8 @@ def load_generator(
 
     Args:
         gen: see above.
-        weights: a file or folder to read instead of the recipe's own; with ``gen=None`` its family is recognised. Of several
-            networks in one file ``FILE#NETWORK`` takes that one, by what stands before its tensors' names.
+        weights: a file or folder to read instead of the recipe's own; with ``gen=None`` its family is recognised.
+            ``FILE#NETWORK`` chooses one of several networks in a file, by the prefix of its tensors' names.
         device: torch device.
         options: of the family, overriding the recipe's: ``truncation`` (psi of StyleGAN2, default 1; the statistics of
             BigGAN-deep), ``truncation_cutoff``, ``noise`` ("const", "none", "random"), ``conv_clamp``, ``features``
@@ -53,7 +53,7 @@ def load_generator(
     Raises:
         RecipeError: no such generator or option.
         WeightsError: the weights are missing, damaged or of another kind.
-        GeneratorError: someone's own generator is not what the protocol asks for.
+        GeneratorError: a user's own generator does not follow the protocol.
     """
     from ..recipes.recipe import latent_spec, load_recipe
 

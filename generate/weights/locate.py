@@ -49,13 +49,13 @@ class LocatedWeights:
 def locate(recipe: Recipe, weights: str | Path | None = None) -> LocatedWeights:
     """The weights of a recipe, or ``weights`` (a file, a folder or a URL) in their place; downloads what is not there.
 
-    Behind a ``#`` in either stands which of several networks in the file is meant.
+    A ``#`` in either is followed by the name of one of several networks in the file.
 
-    A published sha256 is held to. Without one the first use's is recorded beside the download and held to.
+    The file must have the published sha256. Without one, that of the first use is recorded beside the download and must stay.
 
     Raises:
-        RecipeError: a recipe whose weights are not of a form that is known.
-        WeightsError: there are none, they cannot be had, or are other ones than recorded.
+        RecipeError: the weights of the recipe are not of a known form.
+        WeightsError: there are no weights, they cannot be fetched, or they differ from those recorded.
     """
     _check(recipe)
     if weights is not None:
@@ -72,10 +72,10 @@ def locate(recipe: Recipe, weights: str | Path | None = None) -> LocatedWeights:
 
 
 def get_weights(name: str, out: Path | None = None) -> Path:
-    """Bring the weights of the recipe ``name`` into the folder ``out``, or into the cache; returns the file.
+    """Put the weights of the recipe ``name`` into the folder ``out``, or into the cache; returns the file.
 
-    What ships with the package, or beside the recipe's file, is copied. Facts lie beside it in FILE.facts.json. An archive
-    stays packed: ``--weights`` takes it as it is.
+    Weights that ship with the package, or lie beside the recipe's file, are copied. Their facts are in FILE.facts.json. An
+    archive stays packed: ``--weights`` accepts it as it is.
 
     Raises:
         RecipeError: there is no such recipe.
@@ -162,7 +162,7 @@ def _fetch_all(recipe: Recipe, folder: Path) -> LocatedWeights:
 
 
 def _fetch(address: str, folder: Path, *, sha256: str | None, licence: str) -> LocatedWeights:
-    """One file: found there, or downloaded; either way it must be the one published, or else the one recorded."""
+    """One file, found there or downloaded. It must be the published one or, failing that, the recorded one."""
     url, _, network = address.partition("#")
     path = folder / file_name(url)
     record = read_record(path)

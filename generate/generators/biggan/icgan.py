@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..instance_features import Source
 
 OPTIONS: frozenset[str] = frozenset({"features"})
-BACKBONES = ("stylegan2",)  # its files may be of that family
+BACKBONES = ("stylegan2",)  # its files may belong to that family
 ROWS_AT_ONCE = 4096
 
 

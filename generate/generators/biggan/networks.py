@@ -1,6 +1,6 @@
-"""The generator of BigGAN (Brock et al. 2019, appendix B, figure 15) for inference, with all that is constant folded in.
+"""The generator of BigGAN (Brock et al. 2019, appendix B, figure 15) for inference, with all constants folded in.
 
-Against the graph as published: weights are divided by their spectral norms once; batch norm's statistics, the gains' and
+Differences from the published graph: weights are divided by their spectral norms once; batch norm's statistics, the gains' and
 biases' linear layers and the bias of the convolution in front of it are one affine map of the condition; nearest upsampling and
 the 3x3 convolution behind it are one transposed convolution (4 instead of 9 products per output); the skip's 1x1
 convolution runs before the upsampling, with which it commutes; the first feature map is made in channels-last order.
@@ -226,7 +226,7 @@ class BigGANBase:
         self.image_shape = (self.layout.resolution, self.layout.resolution)
 
     def check_latents(self, z: Tensor) -> None:
-        """Raises GeneratorError for z of a wrong shape. What a chunked z has too much is ignored, as in the original."""
+        """Raises GeneratorError for z of a wrong shape. Extra components of a chunked z are ignored, as in the original."""
         wide_enough = z.dim() == 2 and (
             z.shape[1] >= self.latent.dim if self.layout.hierarchical else z.shape[1] == self.latent.dim
         )

@@ -25,7 +25,7 @@ OUTPUT_BN_EPS = 1e-5  # the output's BN is built without the option that sets th
 
 
 class Misfit(Exception):
-    """Tensors or settings that are not a generator's; the message does not say of which file."""
+    """Tensors or settings do not belong to a generator; the message does not name the file."""
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def naming(where: str) -> Iterator[None]:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What the function depends on besides the tensors. None: as the tensors' shapes say."""
+    """Settings of the network that are not in its tensors; None = inferred from the tensors' shapes."""
 
     bn_eps: float = 1e-5
     sn_eps: float = 1e-6
@@ -48,7 +48,7 @@ class Settings:
     instance_conditional: bool | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As a checkpoint's config."""
+        """The settings in the form of a checkpoint's config."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     @classmethod
@@ -97,7 +97,7 @@ class NetworkSizes:
 
     @property
     def condition_width(self) -> int:
-        """Width of what every block is told besides its chunk of z."""
+        """Width of a block's condition besides its chunk of z."""
         return self.class_width + self.feature_width
 
 
@@ -200,7 +200,7 @@ def _conditioning(state: Mapping[str, Tensor], gain: Tensor, z_width: int, setti
         features = state["shared_feat.weight"].shape[0] if "shared_feat.weight" in state else 0
         fits = [
             (hierarchical, by_class, by_instance)
-            for hierarchical in (True, False)  # the published ones are hierarchical: a doubt is settled that way
+            for hierarchical in (True, False)  # the published ones are hierarchical, which decides in doubt
             for by_class, by_instance in ((False, True), (True, True), (True, False))
             if (classes or not by_class) and (features or not by_instance)
             if gain.shape[1] == hierarchical * z_width + by_class * classes + by_instance * features

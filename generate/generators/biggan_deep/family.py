@@ -1,6 +1,6 @@
 """BigGAN-deep (Brock et al. 2019) as Hugging Face publishes it: ``pytorch_model.bin`` with a config beside it.
 
-Everything is folded that a fixed truncation allows. What depends on neither z nor y is computed once: spectral norms, batch
+The truncation is fixed, so everything that depends on neither z nor y is computed once: spectral norms, batch
 statistics, biases.
 """
 
@@ -35,7 +35,7 @@ def upsampling(weight: Tensor) -> Tensor:
 
     It costs 4/9 of the multiplications. Shape: ``(O, I, 3, 3) -> (I, O, 4, 4)``.
     """
-    taps = weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])  # of the 3 that each of the 4 sums
+    taps = weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])  # which of the 3 taps each of the 4 sums
     return torch.einsum("ar,oirs,bs->ioab", taps, weight, taps)
 
 

@@ -32,7 +32,7 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True)
 class Structure:
-    """Everything that the network is built from but the values of its tensors."""
+    """Everything that the network is built from, except the values of its tensors."""
 
     z_dim: int
     class_dim: int
@@ -189,7 +189,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def compare(config: Mapping[str, Any], structure: Structure, path: Path) -> None:
-    """Raise WeightsError where a config contradicts the weights beside it: it is that of another file."""
+    """Raise WeightsError if a config contradicts the weights beside it, so that it belongs to another file."""
     found: dict[str, Any] = {
         "layers": [
             [block.in_channels // structure.width, block.out_channels // structure.width] for block in structure.blocks
