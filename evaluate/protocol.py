@@ -154,7 +154,7 @@ class Protocol(ABC, Generic[Config, Images]):
         self.config = config
         self.path = path or config.out / f"{self.name}.json"
 
-    # What a protocol says
+    # Every protocol defines these
 
     @abstractmethod
     def load(self) -> tuple[Images, Images]:
@@ -173,7 +173,7 @@ class Protocol(ABC, Generic[Config, Images]):
     def figures(self) -> Entry:
         """Measure: metric, unit, value and n (test images), and what else the entry shall say."""
 
-    # What a protocol may say
+    # A protocol may override these
 
     def check(self) -> None:
         """Raise a GenRepError if it is known already that it cannot be measured; before anything is opened."""
@@ -197,11 +197,11 @@ class Protocol(ABC, Generic[Config, Images]):
         """Where the run is kept."""
         return None
 
-    # What all do alike
+    # The common part
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Those asked for."""
+        """The seeds asked for."""
         config: Any = self.config
         return config.seeds if hasattr(config, "seeds") else (config.seed,)
 

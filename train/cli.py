@@ -77,7 +77,7 @@ def command(context: click.Context, /, preset: str | None, dry_run: bool, **give
 
 
 def _with_preset(context: click.Context, preset: str | None, options: dict[str, Any]) -> dict[str, Any]:
-    """The options, with the preset's in the places of those that the command line does not give."""
+    """The options, with the preset's values for those that the command line does not give."""
     if preset is None:
         return options
     given = {name for name in options if context.get_parameter_source(name) is not ParameterSource.DEFAULT}

@@ -1,4 +1,4 @@
-"""What a run of ``genrep-train`` is asked for. engine/training_plan.py resolves it against the dataset and the machine."""
+"""Settings of ``genrep-train``. engine/training_plan.py resolves them against the dataset and the machine."""
 
 from __future__ import annotations
 
@@ -294,7 +294,7 @@ class TrainConfig:
         return replace(PIXEL_VIEWS[self.pixel_views], centre=self.centre)
 
     def objective_options(self) -> dict[str, Any]:
-        """Those of ``OBJECTIVE_OPTIONS`` that were given."""
+        """The ``OBJECTIVE_OPTIONS`` that were given."""
         return {name: getattr(self, name) for name in OBJECTIVE_OPTIONS if getattr(self, name) is not None}
 
 
@@ -320,7 +320,7 @@ def _check_window(window: str) -> None:
 
 
 def _check_together(config: TrainConfig) -> None:
-    """Settings that need or exclude each other."""
+    """Check settings that need or exclude each other."""
     naming = ConfigError.naming
     if config.epochs is not None and config.steps is not None:
         raise naming("{epochs} {} and {steps} {}: give one of the two", config.epochs, config.steps)
@@ -341,7 +341,7 @@ def _check_together(config: TrainConfig) -> None:
 
 
 def _check_online(config: TrainConfig) -> None:
-    """What images that are made while a run trains need and exclude."""
+    """Check what images made during training need and exclude."""
     for name in ("gen", "steps_per_epoch"):
         if getattr(config, name) is None:
             raise ConfigError.naming(f"{{online}}: requires {{{name}}}")

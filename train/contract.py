@@ -1,8 +1,8 @@
-"""What a run's folder holds for others: ``config.json`` and ``metrics.jsonl``, a contract with a version.
+"""The format of a run's folder for its readers: ``config.json`` and ``metrics.jsonl``, a contract with a version.
 
 ``config.json`` is an object: the resolved settings by their names, facts of samples and machine, and ``version``, the integer
-1; where it lacks, 1 is meant. ``metrics.jsonl`` has an object with ``step`` per line, the last of which may be cut off. Reports
-read both by ``read_run`` and know no more of a run. Importing this waits for no torch.
+1; if it is missing, it is 1. ``metrics.jsonl`` has an object with ``step`` per line; the last line may be cut off. Reports
+read both by ``read_run`` and know no more of a run. Importing this module does not import torch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from genrep.untrusted import content_faults, read_bounded, shown
 RUN_VERSION = 1
 VERSION = "version"
 CONFIG_FILE = "config.json"
-# Settings that a resumed run may change: where things are, how fast they are read, how often they are told.
+# Settings that a resumed run may change: places of files, speed of reading, intervals of records.
 FREE = (
     *(VERSION, "data", "out", "weights", "device", "compile", "workers", "log_every"),
     *("checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "collapse_std", "collapse_steps", "processes"),
@@ -40,7 +40,7 @@ class TrainedRun:
 
     @property
     def method(self) -> dict[str, Any]:
-        """The settings that decide what a run becomes, besides its samples and its seed."""
+        """The settings that determine a run, except its samples and its seed."""
         return {name: item for name, item in (self.settings or {}).items() if name not in (*FREE, *CIRCUMSTANCES)}
 
 

@@ -50,7 +50,7 @@ class Finetuning(ImagesProtocol[FinetuneConfig]):
         config, whole = self.config, self.train
         rows, split = self._choose(whole)
         self.train = whole.take(rows, split)
-        # What the seed chooses from, so that results of several seeds are one row; a list has one choice.
+        # The set that the seed chooses from, so that results of several seeds are one row. A list leaves no choice.
         self.source = whole if config.subset is None else self.train
         self.transform = self._transform()
         self.augmentation = Augmentation(scale=VISSL.crop_scale, size=self.transform.crop)

@@ -90,7 +90,7 @@ class Heads:
         return torch.addmm(bias.flatten(), x, weight.flatten(0, 1).T).view(len(x), *bias.shape)
 
     def _normalised(self, features: Tensor) -> Tensor:
-        """By the batch's own statistics, which the running ones follow."""
+        """Features normalised by the batch's own statistics, which the running ones follow."""
         variance, mean = torch.var_mean(features, dim=0, correction=0)
         count = len(features)
         self.running["mean"].lerp_(mean, BATCH_NORM_MOMENTUM)

@@ -25,7 +25,7 @@ class Features:
         return len(self.labels)
 
     def to(self, device: torch.device) -> Features:
-        """On the device if half of its free memory holds the features; else as it is."""
+        """The features on the device if they fit in half of its free memory; else unchanged."""
         if device.type == "cuda" and self.features.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
             return self
         return Features(features=self.features.to(device), labels=self.labels.to(device))

@@ -86,7 +86,7 @@ class HeadsTrainer(Trainer):
         return [HeadCurve(lr=lr, scores=tuple(row[g] for row in self.scores)) for g, lr in enumerate(self.lrs)]
 
     def weights(self) -> Mapping[str, Tensor]:
-        """None: they are as large as features are small, and what has diverged is seen by its outputs."""
+        """None. A probe's weights grow as features shrink, so divergence is seen by the outputs instead."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:

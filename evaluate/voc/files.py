@@ -141,7 +141,7 @@ def read_annotation(path: Path) -> tuple[tuple[int, int] | None, list[Annotated]
 
     Raises:
         DataError: as ``read_xml``, or the root is another element, an object has no name, or its box lacks a coordinate or has
-            one that is no finite number. The message names the file.
+            one that is not a finite number. The message names the file.
     """
     root = read_xml(path)
     if root.tag != "annotation":
@@ -204,7 +204,7 @@ def read_list(root: Path, split: str) -> list[ListLine]:
     """The images of a split, in the order of its list.
 
     Raises:
-        DataError: there is no such list, it is no text or empty, a line means no annotation, or two the same.
+        DataError: the list is missing, not text, or empty; a line has no annotation; or two lines have the same one.
     """
     path = root / "ImageSets/Main" / f"{split}.txt"
     where = printable(str(path))

@@ -32,7 +32,7 @@ Counters = dict[str, Callable[[], float]]
 
 @dataclass(frozen=True, kw_only=True)
 class Taken:
-    """By a number of pairs."""
+    """The cost of a number of pairs."""
 
     pairs: int
     wall: float  # seconds
@@ -47,7 +47,7 @@ def codecarbon_installed() -> bool:
 
 
 def energy_counters(device: str) -> Counters:
-    """Those that this machine has, by name: joules since an arbitrary moment."""
+    """The energy counters of this machine, by name: joules since an arbitrary moment."""
     counter = nvml_counter(device) if device.startswith("cuda") else None
     found = {} if counter is None else {"GPU": counter}
     packages = [path / "energy_uj" for path in Path(POWERCAP).glob("intel-rapl:*") if path.name.count(":") == 1]

@@ -212,5 +212,5 @@ WAYS: tuple[Callable[[Path, int, Study], Iterable[Any]], ...] = (png, ffcv, ours
 
 
 def ffcv_installed() -> bool:
-    """Whether FFCV itself is there, the one way that is no part of this project's requirements."""
+    """Whether FFCV itself is installed, the one loader that this project does not require."""
     return importlib.util.find_spec("ffcv") is not None

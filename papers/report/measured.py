@@ -174,7 +174,7 @@ class ResultGroup:
 
     @property
     def quantities(self) -> list[str]:
-        """Those that any entry has; the result first."""
+        """The quantities that any entry has, the result first."""
         every = [one.quantities for entries in self.entries.values() for one in entries]
         return list(dict.fromkeys(name for quantities in every for name in quantities))
 
@@ -252,7 +252,7 @@ def _agrees(one: Measured, wanted: dict[str, Any]) -> bool:
 
 
 def _mean(parts: list[Measured], datasets: list[str]) -> Measured:
-    """As an entry whose protocol is what the parts' have in common."""
+    """The mean of the parts as an entry. Its protocol has the entries that all parts share."""
     first = parts[0].entry
     protocol = {
         name: value

@@ -183,12 +183,12 @@ class RunFacts:
 
     @property
     def config(self) -> Mapping[str, Any] | None:
-        """Its settings; None: no training's folder."""
+        """The run's settings; None if the folder is not a training's."""
         return self.run.settings
 
     @property
     def lines(self) -> tuple[Mapping[str, Any], ...]:
-        """Its curves."""
+        """The run's curves."""
         return self.run.lines
 
     @property

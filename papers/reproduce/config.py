@@ -108,7 +108,7 @@ class ReproduceConfig:
 
     @property
     def all_seeds(self) -> tuple[int, ...]:
-        """Those asked for, else the scale's."""
+        """The seeds asked for, else the scale's."""
         return self.seeds or read_scale(self.scale).seeds
 
     @property

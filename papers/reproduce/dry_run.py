@@ -153,7 +153,7 @@ class _Times:
 
 
 def _on_stated(hardware: Hardware, todo: list[Task]) -> _Times:
-    """As the hardware would take."""
+    """The times that the stated hardware would take."""
     works = {task.id: work_of(task) for task in todo}
     kinds = {kind for work in works.values() for kind in work.images}
     hardware.check(kinds)
@@ -166,7 +166,7 @@ def _on_stated(hardware: Hardware, todo: list[Task]) -> _Times:
 
 
 def _on_this(config: ReproduceConfig, todo: list[Task]) -> _Times:
-    """As this machine took, or another one that was measured."""
+    """The times by measurements of this machine, or of another one."""
     slot = find_slots(config.device, config.jobs)[0]
     estimates = Estimates(config.out.resolve(), slot)
     of = {task.id: estimates.of(task) for task in todo}
@@ -313,7 +313,7 @@ class Hardware:
 
 
 def known_hardware() -> dict[str, Hardware]:
-    """By name."""
+    """The known hardware by name."""
     content = tomllib.loads((files(__package__) / HARDWARE_FILE).read_text(encoding="utf-8"))
     return {name: Hardware(**value) for name, value in content.items()}
 

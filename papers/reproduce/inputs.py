@@ -80,7 +80,7 @@ class InputPlanner:
     # Generators
 
     def _generator(self, spec: RowSpec) -> str:
-        """Its name."""
+        """The generator's name."""
         if not self.scale.reduced:
             return spec.generator
         conditional = is_conditional(spec.generator) or "unconditional" not in self.stand_in
@@ -133,7 +133,7 @@ class InputPlanner:
             return {"shorter_side": self.scale.real_size}
         return {"size": "x".join(map(str, image_shape(spec.generator)))}
 
-    # What is learned before
+    # Fits that come before
 
     def fit(self, spec: RowSpec, name: str) -> Task:
         """A fit of ``fits.toml`` through the row's generator."""

@@ -128,7 +128,7 @@ class Estimates:
         return statistics.median(rates) * task.units if rates else None
 
     def of(self, task: Task) -> TimeEstimate:
-        """By what was finished here, else by what we measured."""
+        """The time by tasks finished here, else by our own measurements."""
         if (seconds := self.seconds(task)) is not None:
             return TimeEstimate(seconds=seconds)
         if (rate := self.shipped.get(task.kin)) is not None:

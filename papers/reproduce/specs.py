@@ -196,7 +196,7 @@ def known_encoders(table: str, scale: str) -> tuple[str, ...]:
 
 
 def usable_generators(table: str, scale: str) -> tuple[str, ...]:
-    """Those whose weights a table at a scale would use. Raises ValueError as ``read_table``."""
+    """The generators whose weights a table at a scale would use. Raises ValueError as ``read_table``."""
     spec, how = read_table(table, scale), read_scale(scale)
     if not how.reduced:
         return tuple(dict.fromkeys(row.generator for row in spec.rows if row.generator))

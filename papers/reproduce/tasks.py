@@ -366,7 +366,7 @@ def all_tasks(goals: Iterable[Task]) -> list[Task]:
 
 
 def open_tasks(goals: Iterable[Task], out: Path) -> list[Task]:
-    """Those that are left to do: what no open task needs is not made again."""
+    """The tasks that are left to do. A task that no open task needs is not among them."""
     found: dict[str, Task] = {}
 
     def visit(task: Task) -> None:

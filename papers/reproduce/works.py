@@ -33,7 +33,7 @@ IMAGES = {
     "fashion_mnist": (60_000, 10_000),
 }
 LATENT_BYTES, RAW_UP_TO = 4 * 512, 64  # of a latent, at most; pixels of a side
-# Of a pixel, at quality 90 with all of the chroma: .4 to .7 at 128 px, .2 at 512 px (docs/encoding.md).
+# Bytes per pixel at quality 90 with full chroma: .4 to .7 at 128 px, .2 at 512 px (docs/encoding.md).
 JPEG_BYTES = 0.5
 PHOTO = 400 * 350  # pixels of ImageNet's photos, in the mean
 WIDER = 4 / 3  # longer over shorter side of a photo

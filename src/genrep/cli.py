@@ -39,7 +39,7 @@ TRACEBACK_VARIABLE = "GENREP_TRACEBACK"  # set to see where an unexpected error 
 
 
 class Output:
-    """What ``--json`` and ``--quiet`` ask of this process until the command ends."""
+    """The settings of ``--json`` and ``--quiet`` in this process, until the command ends."""
 
     def __init__(self) -> None:
         self.write: Callable[[str], object] | None = None  # where the result of --json goes; None: lines are wanted

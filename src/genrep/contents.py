@@ -97,7 +97,7 @@ def _digest_file(path: str) -> bytes:
 
 
 def _store(paths: Sequence[str]) -> Path | None:
-    """The file that remembers the digests of these paths' folder; None: there is no home for it."""
+    """The file that remembers the digests of these paths' folder; None if there is no cache folder."""
     base = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
     try:
         return home() / "contents" / f"{digest_bytes(base.encode(errors='surrogateescape')).hex()}.bin"

@@ -34,7 +34,7 @@ def requirements() -> dict[str, tuple[str, ...]]:
 
 
 def missing(extra: str) -> Iterator[str]:
-    """Those packages of an extra that are not installed."""
+    """The packages of an extra that are not installed."""
     for name in requirements().get(extra, ()):
         try:
             metadata.version(name)

@@ -160,7 +160,7 @@ def write_atomic(path: Path, data: bytes, *, shared: bool = False) -> None:
     """Write ``path`` so that a reader, or a crash at any moment, sees the old content or the new, never a part.
 
     Args:
-        shared: other processes, here or on other machines, may be writing the same path: each by a temporary name of its own.
+        shared: other processes, here or on other machines, may write the same path. Each uses its own temporary name.
             Else a crash leaves at most the one name, which the next call uses again.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp" if shared else f".{path.name}.tmp")

@@ -146,7 +146,7 @@ class Choice(click.Choice[str]):
 def offering(
     names: Callable[[], Iterable[str]],
 ) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
-    """What completes an option that takes one of these names, or else a path: its ``shell_complete``."""
+    """A ``shell_complete`` for an option that takes one of these names, or else a path."""
 
     def complete(context: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         # Names last: click's script for bash forgets what stands before a file. It offers files where no name fits.

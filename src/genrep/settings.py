@@ -22,8 +22,8 @@ How to: the config, and the command that takes it. ::
 
 ``KnnConfig(k=0)`` says ``k 0: wanted at least 1`` in a ``ConfigError``; a command says ``--k 0: …``, with exit status 2.
 ``options`` and ``from_options`` are the two halves of ``configured``, for commands that do more in between. Settings that
-several configs share are functions that return ``setting(…)``. What only a run finds out is a ``TrainingError.naming(…)`` or
-the like. Configs must import neither torch nor ffcv: ``--help`` waits for them.
+several configs share are functions that return ``setting(…)``. A fault found only during a run is a
+``TrainingError.naming(…)`` or the like. Configs must import neither torch nor ffcv: ``--help`` waits for them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ MOST_SEED = 2**63 - 1
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What a field's declaration says beside its type and default."""
+    """The part of a field's declaration beside its type and default."""
 
     help: str | None = None  # what it is, and its unit
     metavar: str | None = None  # the unit of a number, the shape of a text
@@ -78,7 +78,7 @@ class Setting:
         object.__setattr__(self, "flags", (self.flags,) if isinstance(self.flags, str) else self.flags)
 
     def in_range(self, number: float) -> bool:
-        """Whether a number is within the bounds; what is not finite never is."""
+        """Whether a number is within the bounds. A number that is not finite never is."""
         return (
             abs(number) < float("inf")
             and (self.least is None or number >= self.least)
@@ -88,7 +88,7 @@ class Setting:
         )
 
     def range_text(self, whole: bool) -> str:
-        """What numbers are wanted: ``at least 1``, ``0 to below 1``."""
+        """The allowed numbers in words: ``at least 1``, ``0 to below 1``."""
         low = [_number(self.least)] if self.least is not None else []
         low += [f"above {_number(self.above)}"] if self.above is not None else []
         high = [_number(self.most)] if self.most is not None else []
@@ -107,9 +107,9 @@ class Setting:
 
 
 def setting(*, default: Any = dataclasses.MISSING, **said: Any) -> Any:
-    """A config's field that is an option as well; ``said`` is what ``Setting`` takes. The type comes from the annotation.
+    """A config's field that is also an option. ``said`` takes the arguments of ``Setting``. The annotation gives the type.
 
-    Without a ``default`` the option is required. Of the defaults None, False and () are not shown: there ``help`` says what
+    Without a ``default`` the option is required. The defaults None, False and () are not shown; for these, ``help`` says what
     happens.
     """
     return dataclasses.field(default=default, metadata={"setting": Setting(**said)})
@@ -244,7 +244,7 @@ def _documentation(config: Any) -> Iterable[str]:
 
 
 def flags_of(config: type) -> dict[str, str]:
-    """What the command line calls a config's settings: an option's name, an argument's metavar."""
+    """The names of a config's settings on the command line: an option's name, an argument's metavar."""
     return {name: _flag(name, said) for name, said in _declared(config).items()}
 
 
@@ -260,9 +260,9 @@ def _declared(config: Any) -> dict[str, Setting]:
 
 
 def options(config: type, *names: str, without: Iterable[str] = (), defaults: bool = True) -> Decorator:
-    """Decorator: the options of a config's settings, all in the order of its fields or those that are named.
+    """Decorator: the options of a config's settings, either all in the order of its fields or only the named ones.
 
-    A failure of the function is told with the options' names in the places of its settings'.
+    If the function fails, its error names options in the places of settings.
     Without ``defaults``, an option that is not given is None: a preset stands between it and the setting's own default.
     """
 
@@ -350,10 +350,10 @@ def _range(kind: Any, said: Setting) -> Any:
 
 
 def from_options(config: Callable[..., T], values: Mapping[str, Any]) -> T:
-    """The config of a command's values, of which others than its settings are passed over.
+    """The config of a command's values. Values that are not its settings are ignored.
 
     Raises:
-        click.UsageError: a setting is not what it may be; names the option.
+        click.UsageError: a setting has a wrong value; names the option.
     """
     fields: dict[str, Any] = {one.name: one for one in dataclasses.fields(config)}  # type: ignore[arg-type]
     given = {name: value for name, value in values.items() if name in fields}

@@ -53,7 +53,7 @@ _GROUPS = 30  # lines of tensors that are left out, each told with its name
 
 @dataclass(frozen=True)
 class CheckpointContent:
-    """What a checkpoint holds. ``modules``: the attributes of pickled modules, by what stands before their tensors' names;
+    """The content of a checkpoint. ``modules``: the attributes of pickled modules, by the prefix of their tensors' names;
     ``classes``: what made them, by the same.
     """
 
@@ -69,7 +69,7 @@ class NoSuchNetwork(WeightsError):
 def flatten(content: object, where: str) -> CheckpointContent:
     """Every tensor, and array of numbers, by its dotted name. Each container is visited once: none can hold itself.
 
-    Raises WeightsError if it is no container, or a name is endless or stands for two tensors.
+    Raises WeightsError if it is not a container, or a name is endless or stands for two tensors.
     """
     if not isinstance(content, Mapping) and module_attributes(content) is None:
         kind = getattr(content, "name", type(content).__name__)
@@ -106,7 +106,7 @@ def flatten(content: object, where: str) -> CheckpointContent:
 
 
 def module_attributes(value: object) -> dict[str, Any] | None:
-    """The ``__dict__`` of a pickled module, whoever its class is; None if it is no module."""
+    """The ``__dict__`` of a pickled module of any class; None if it is not a module."""
     if not isinstance(value, Opaque):
         return None
     fields = value.state
@@ -136,7 +136,7 @@ def bare(name: str) -> str:
 
 
 def split(name: str, count: int) -> tuple[str, str] | None:
-    """What stands before a name's last ``count`` parts that no wrapper added, and these; None if it has fewer."""
+    """The prefix of a name's last ``count`` parts that no wrapper added, and those parts; None if it has fewer."""
     parts = name.split(".")
     kept: list[str] = []
     while parts and len(kept) < count:
@@ -149,7 +149,7 @@ def split(name: str, count: int) -> tuple[str, str] | None:
 
 
 def prefixes(names: Iterable[str], mark: str) -> list[str]:
-    """What stands before the name ``mark`` wherever it is found."""
+    """The prefixes of the name ``mark`` wherever it is found."""
     count = mark.count(".") + 1
     found = (split(name, count) for name in names if name.endswith(mark.rpartition(".")[2]))
     return list(dict.fromkeys(one[0] for one in found if one is not None and one[1] == mark))
@@ -197,7 +197,7 @@ def pick(
 
     Raises:
         WeightsError: it is not clear which.
-        NoSuchNetwork: the choice is none of them.
+        NoSuchNetwork: the choice is not among them.
     """
     if choice is not None:
         return _chosen(found, choice, where, what)

@@ -1,4 +1,4 @@
-"""safetensors files: written so that their bytes are a function of their content, read as if a stranger had written them."""
+"""safetensors files. Their bytes are a function of their content; reading trusts nothing in them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def is_safetensors(path: Path) -> bool:
 
 
 def read_safetensors(path: Path, where: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors as the file has them, and its metadata. Raises WeightsError, which begins with ``where``, if it is none."""
+    """The file's tensors and metadata. Raises WeightsError, which begins with ``where``, if it is not a safetensors file."""
     from safetensors import SafetensorError, safe_open
 
     metadata = _metadata(path, where)
@@ -43,7 +43,7 @@ def read_safetensors(path: Path, where: str) -> tuple[dict[str, Tensor], dict[st
 
 
 def _metadata(path: Path, where: str) -> dict[str, str]:
-    """Of the header, whose length is bounded before it is read."""
+    """The metadata in the header, whose length is bounded before it is read."""
     descriptor = open_regular(path, WeightsError, follow=True)
     try:
         size = int.from_bytes(read_at(descriptor, _START, 0), "little")

@@ -1,7 +1,7 @@
-"""What a stranger may have prepared: files to open, their content to parse, names to show.
+"""Safe handling of files from strangers: opening them, parsing their content, showing their names.
 
-Regular files only, never a link, a pipe or a device; no more than a stated number of bytes; whatever a parser raises about
-content becomes the caller's error; and every name or value reaches a terminal escaped and cut.
+Only regular files are opened, never a link, a pipe or a device. At most a stated number of bytes is read. Any failure of a
+parser becomes the caller's error. Every name or value reaches a terminal escaped and cut.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .errors import DatasetError, GenRepError, Phrase, phrase
 
 # O_NONBLOCK: opening a pipe that nobody writes to would otherwise wait for ever. It changes nothing for regular files.
 FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-# What parsers raise about content that they cannot take, beside an error of their own.
+# Errors that parsers raise about content that they cannot take, besides their own.
 CONTENT_FAULTS = (
     ArithmeticError,
     AttributeError,
@@ -155,7 +155,7 @@ def label(name: object, length: int = 80) -> str:
 
 
 def line(text: str, length: int = 2000) -> str:
-    """A stranger's text as a line of its own: what cannot be printed is escaped, spaces stay, and it is cut at ``length``."""
+    """A stranger's text as one line. Unprintable characters are escaped, spaces stay, and it is cut at ``length``."""
     escaped = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[: length + 1])
     return escaped if len(escaped) <= length else escaped[: length - 3] + "..."
 

@@ -1,4 +1,4 @@
-"""What FFCV's own ``Loader`` needs to read our shards. The one place that imports ffcv."""
+"""Pipelines with which FFCV's own ``Loader`` reads our shards. The only module that imports ffcv."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A folder of image files as a set of anchors: the real baseline, without converting it first.
 
-Every visit reads and decodes the file anew, in the loader's threads: tens of times the work of a dataset's JPEG, for
-which ``genrep-generate from-folder`` makes the same pixels once. It is meant for trying out, and for sets that are seen once.
+Every visit reads and decodes the file again, in the loader's threads. That is tens of times the work of a dataset's JPEG;
+``genrep-generate from-folder`` makes the same pixels once. This is meant for trials, and for sets that are seen once.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ def _by_simplejpeg() -> Callable[..., int]:
 
 @cache
 def _frame_fault() -> Callable[..., int]:
-    """``frame_fault(address, bytes, height, width)``: what is wrong with the JPEG that lies there, by its markers."""
+    """``frame_fault(address, bytes, height, width)``: the fault of the JPEG at that address, by its markers."""
     view, read_header = _bytes_at(), _compiled(frame_header)
 
     def frame_fault(address, size, height, width):  # type: ignore[no-untyped-def]

@@ -26,7 +26,7 @@ TORCH = {np.dtype(np.uint8): torch.uint8, np.dtype(np.float32): torch.float32, n
 
 
 class Buffers:
-    """Tensors of up to ``rows`` samples of one shape, used again only when nobody holds one any more. Safe to use from threads.
+    """Tensors of up to ``rows`` samples of one shape, reused only when nothing refers to them. Safe to use from threads.
 
     FFCV's loader fills the same few buffers in turns, whoever still looks at them. Fresh memory for each batch is safe, but the
     system hands out large blocks page by page, zeroed: half the time of copying raw images. Here a block comes back when the
@@ -100,7 +100,7 @@ class PairLoader:
             (``mixture``): positions, and so ``index``, are the first one's.
         limit: train on this fraction of the samples, chosen by the seed.
         shuffle_window: for sets larger than memory, what may be in use at a time: shards, or bytes like ``"64GB"``
-            (``window``). Of a mixture the first set's.
+            (``window``). In a mixture, it applies to the first set.
         size: the size that whole pictures are cut to, see ``open_sets``.
         crops: cut every image to one size as pixel views do (``outputs.Crops``), each out of its whole picture: ``anchor`` by
             view 0, ``positive`` by view 1, … With ``positive="anchor"`` the anchor by all views: ``(B, V, S, S, 3)``.

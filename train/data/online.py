@@ -31,7 +31,7 @@ class OnlineLoader:
     Args:
         source: see ``genrep.across.open_online``.
         batch_size: samples of a step, over all ranks; a multiple of ``world_size``.
-        steps_per_epoch: steps after which an epoch is said to be over.
+        steps_per_epoch: steps that count as an epoch.
         fields: those to make; None: all. Positives that are not among them are not generated.
         positive: as in ``PairLoader``: ``stored`` and ``random`` are the first of an anchor's positives (no sample comes
             twice, so that every positive is new), ``all`` all K, shapes ``(B, K, …)``; ``anchor``: none are generated.

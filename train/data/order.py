@@ -150,7 +150,7 @@ class Advised(Protocol):
 
 
 class ReadAhead:
-    """Has the present window and the next read into memory, in a thread of its own, and lets go of the earlier ones."""
+    """Reads the present window and the next into memory in its own thread, and releases the earlier ones."""
 
     def __init__(self, data: Advised, order: Order, position: int) -> None:
         self.data, self.order = data, order

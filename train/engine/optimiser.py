@@ -84,7 +84,7 @@ class LARS(Optimizer):
 
 
 def _trust_ratios(params: list[torch.Tensor], gradients: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
-    """On the device, so that nothing waits for it."""
+    """The trust ratios, kept on the device so that nothing waits for them."""
     weight_norms, gradient_norms = torch._foreach_norm(params), torch._foreach_norm(gradients)
     return [
         torch.where((w > 0) & (g > 0), TRUST * w / g, torch.ones_like(w)) for w, g in zip(weight_norms, gradient_norms)

@@ -240,7 +240,7 @@ class Training(engine.Trainer):
         return self.trainer.module.state_dict()
 
     def gradients(self) -> Mapping[str, Tensor]:
-        """None with a scaler, which finds gradients that overflow, and leaves out their step."""
+        """The gradients; None with a scaler, which skips steps whose gradients overflow."""
         return {} if self.trainer.scaler.is_enabled() else gradients([self.trainer.module])
 
     def state_dict(self) -> dict[str, Any]:

@@ -146,6 +146,6 @@ class Queue(nn.Module):
         rows, self.waiting = gather(torch.cat(self.waiting)), []
         size = len(self.entries)
         places = (self.position + torch.arange(len(rows), device=rows.device)) % size
-        # Of more rows than there is room for, the last ones stay.
+        # If there are more rows than room, only the last ones stay.
         self.entries.index_copy_(0, places[-size:], rows[-size:].to(self.entries.dtype))
         self.position.add_(len(rows)).remainder_(size)

@@ -187,7 +187,7 @@ def read_index(path: Path) -> tuple[dict[str, Any], str]:
     """The tensors of all shards that an index names, and a digest of the index and of every shard.
 
     Raises:
-        WeightsError: it is no index, names a file elsewhere than beside it, or a shard lacks what the index says it holds.
+        WeightsError: the file is not an index, names a file in another folder, or a shard lacks a tensor that the index lists.
     """
     where = printable(str(path))
     text = read_bounded(path, _LARGEST_INDEX, WeightsError, follow=True)

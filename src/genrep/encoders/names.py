@@ -1,4 +1,4 @@
-"""By which names others keep a ResNet, and torchvision's names of them.
+"""The names of a ResNet's tensors in other libraries, and torchvision's names for them.
 
 torchvision, timm, Barlow Twins    conv1 bn1 layer1.0.conv1 layer1.0.downsample.0
 GenRep, COP-Gen, SupContrast       stem.0 stem.1, or conv1 bn1; layer1.0.shortcut.0

@@ -20,7 +20,7 @@ NAMES = {"train": (("train",),), "test": (("test",), ("val", "valid", "validatio
 _ALL = {name for kinds in NAMES.values() for names in kinds for name in names}
 # torchvision's IMG_EXTENSIONS, and what else Pillow reads of photos and the web; in any case.
 _ALWAYS = (".jpg", ".jpeg", ".jfif", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
-# What systems leave in folders, beside names that begin with a dot (.DS_Store, ._photo.jpg, .ipynb_checkpoints).
+# Files that systems leave in folders, besides names that begin with a dot (.DS_Store, ._photo.jpg, .ipynb_checkpoints).
 _LEFT_BY_SYSTEMS = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")
 
 
@@ -163,7 +163,7 @@ def _suffix(name: str) -> str:
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
-    """Why an entry is no image, in words that follow a count."""
+    """Why an entry is not an image, in words that follow a count."""
     suffix = _suffix(entry.name)
     if suffix in image_suffixes():
         return "broken links" if entry.is_symlink() and not os.path.exists(entry.path) else "pipes or devices"
@@ -203,7 +203,7 @@ def has_split(folder: Path, name: str) -> bool:
 
 
 def split_names(names: list[str]) -> list[str]:
-    """Those that are names of splits, each split once."""
+    """The names that are splits, each split once."""
     return list({name.lower(): name for name in names if name.lower() in _ALL}.values())
 
 

@@ -1,4 +1,4 @@
-"""What stops a transfer: failures that another try may mend or not, how long to wait, and everybody's end when one fails."""
+"""Limits of a transfer: failures that a retry may or may not mend, waiting times, and the end of all threads if one fails."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Refused(Exception):
 
 
 class Missing(Refused):
-    """There is no such file, or none for us."""
+    """The file does not exist, or may not be read."""
 
 
 class Lost(Exception):
@@ -87,7 +87,7 @@ class Stop:
             self._watches.add(watch)
 
     def discard(self, watch: Watch) -> None:
-        """It is over."""
+        """Stop watching a transfer that is over."""
         with self._lock:
             self._watches.discard(watch)
 

@@ -12,7 +12,7 @@ from .parameters import OP_CONTRAST, OP_HUE, OP_SATURATION, ViewParameters
 # Columns.
 TOP, LEFT, HEIGHT, WIDTH, FLIP, GRAYSCALE, SIGMA = range(7)
 MEAN, STD, AFFINE = 7, 10, 13  # of three channels each; a 2x3 matrix, row by row
-# What a place of the jitter does, four times.
+# The parameters of one step of the jitter, four times.
 PLACES, FACTOR, OF_GRAY, OF_MEAN, SIXTHS = 19, 0, 1, 2, 3
 PER_PLACE = 4
 # What an operation of RandAugment does, as often as there are: a 2x3 matrix, then a number (or flag) for each kind.

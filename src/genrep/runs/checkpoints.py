@@ -22,7 +22,7 @@ from .folder import differences, refuse_another
 CHECKPOINT_FILE = "checkpoint.pt"
 PASSING_FOLDER = "checkpoints"
 FORMAT = "run/1"  # raised where a state's parts change: an older file is then refused in one line
-# What a damaged or foreign file raises, while it is read or while its content is looked at.
+# Errors that a damaged or foreign file raises while it is read or its content is checked.
 FAULTS = (OSError, *CONTENT_FAULTS, pickle.UnpicklingError)
 
 

@@ -38,7 +38,7 @@ class Processes:
         return self.rank == 0
 
     def first_does(self, function: Callable[[], Result]) -> Result:
-        """What ``function`` returns in the first process, in all of them; it runs there only, before the others go on.
+        """Run ``function`` in the first process only, before the others go on. Returns its result in all processes.
 
         Raises what it raises, everywhere: a GenRepError as it is, anything else as a TrainingError.
         """

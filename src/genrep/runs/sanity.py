@@ -21,7 +21,7 @@ VARIANCE = "running_var"  # of batch norm
 
 
 def absurdity(tensors: Mapping[str, Tensor], largest: float = LARGEST) -> str | None:
-    """What is wrong with the first tensor that cannot have been learned, as ``a value of NAME is …``; None if all can.
+    """The fault of the first tensor that cannot have been learned, as ``a value of NAME is …``; None if there is none.
 
     Floating-point tensors on one device, which is waited for once. None may hold a value that is not finite or of a magnitude
     above ``largest`` (variances of batch norm: ``LARGEST_VARIANCE``), and no variance is below 0.

@@ -22,7 +22,7 @@ LAUNCHED = "TORCHELASTIC_RUN_ID"  # set by torchrun
 
 @dataclass
 class Requests:
-    """What signals have asked for since it was last looked at."""
+    """The requests of signals since the last look."""
 
     checkpoint: bool = False  # SIGUSR1: write one and go on
     stop: signal.Signals | None = None  # SIGTERM or SIGINT: write one and end
@@ -34,9 +34,9 @@ class Requests:
 
 @contextmanager
 def requests() -> Iterator[Requests]:
-    """Listen to SIGUSR1, SIGTERM and SIGINT. Another one that is no echo does what it did before, at once.
+    """Listen to SIGUSR1, SIGTERM and SIGINT. A second signal that is not an echo has its former effect at once.
 
-    In a thread other than the main one, where Python allows no handlers, nothing is ever asked for.
+    Python allows no handlers outside the main thread. There, nothing is ever requested.
     """
     found = Requests()
     if threading.current_thread() is not threading.main_thread():

@@ -137,7 +137,7 @@ def _entry(table: memoryview) -> tuple[str, _Member, int]:
 
 
 def _wide(extra: memoryview, *numbers: int) -> tuple[int, ...]:
-    """The numbers, those that did not fit in 32 bits from the extra field."""
+    """The numbers. Those that did not fit in 32 bits come from the extra field."""
     found = list(numbers)
     while len(extra) >= 4:
         kind, length = struct.unpack("<HH", extra[:4])

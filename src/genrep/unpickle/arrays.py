@@ -56,7 +56,7 @@ def set_state(limits: ReadingLimits, array: NDArray[Any], state: Any) -> None:
         raise Malformed("its pickle has an array without shape and data")
     shape, dtype, fortran, content = state[-4:]
     if shape == () and isinstance(content, list) and len(content) == 1 and _of_objects(dtype):
-        # What numpy.save makes of a dictionary. The one object was read by us: it is as inert as all others.
+        # numpy.save writes a dictionary in this form. We read its one object ourselves, so it is as inert as all others.
         array.__setstate__((1, (), np.dtype(object), False, content))  # type: ignore[arg-type]
         return
     flat = _flat(limits, content, dtype, shape)
@@ -188,7 +188,7 @@ def rebuild_typed(
     dtype: Any,
     metadata: Any = None,
 ) -> Tensor:
-    """``torch._utils._rebuild_tensor_v3``: the storage is of bytes, the dtype is told."""
+    """``torch._utils._rebuild_tensor_v3``: the storage holds bytes, and the dtype is an argument."""
     found = _TYPED.get(dtype.name) if isinstance(dtype, Global) else None
     if found is None or not isinstance(storage, Tensor) or storage.dtype != torch.uint8 or storage.dim() != 1:
         raise Malformed(f"it has a tensor of {show(dtype.name if isinstance(dtype, Global) else dtype)}")

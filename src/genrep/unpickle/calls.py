@@ -22,7 +22,7 @@ def call(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
-    """What the call of a name amounts to: nothing is looked up but in ``known``, the table below and what is added to it."""
+    """The result of calling a name. Names are looked up only in ``known``: the table below and additions to it."""
     if isinstance(function, Opaque):
         return Opaque("<call>", (function, args), kwargs)
     if not isinstance(function, Global):
@@ -39,7 +39,7 @@ def call(
 
 
 def build(limits: ReadingLimits, target: Any, state: Any) -> None:
-    """What BUILD does to an object: an array takes its shape and data, a record keeps the state."""
+    """Apply BUILD to an object: an array takes its shape and data, a record keeps the state."""
     if isinstance(target, Opaque):
         target.state = state
     elif isinstance(target, np.ndarray):

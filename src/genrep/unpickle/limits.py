@@ -1,6 +1,6 @@
-"""What a file may cost to read, so that a small hostile one cannot take all memory or time.
+"""Bounds on the cost of reading a file, so that a small hostile one cannot take all memory or time.
 
-Operations, bytes, keys whose hashes the file can choose, and how deep and how large an object is to those who walk through it.
+They count operations, bytes, keys whose hashes the file can choose, and the depth and size of an object when it is walked.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ class Machine:
             raise Malformed(f"its pickle is damaged at byte {at} ({type(error).__name__})") from None
 
     def marked(self) -> list[Any]:
-        """What was pushed since the last mark, taken off the stack."""
+        """Pop everything pushed since the last mark."""
         items = self.stack
         self.stack = self.below.pop()
         return items

@@ -23,7 +23,7 @@ _ONNX = re.compile(rb"\x08[\x01-\x1f](?:\x12[\x00-\x7f][\x20-\x7e]|:|\x42)")  # 
 
 
 def read_file(path: Path) -> Any:
-    """The object in a pickle (protocols 0 to 5) or in a checkpoint of torch (zip or older), with no code of it run.
+    """Read the object in a pickle (protocols 0 to 5) or in a checkpoint of torch (zip or older) without running its code.
 
     Dictionaries, ordered or EasyDict -> dict; tensors and parameters -> torch.Tensor (CPU, no gradient, dtype kept;
     those that shared a storage still do); a bare storage -> 1-D tensor; arrays -> np.ndarray; NumPy's scalars ->

@@ -1,4 +1,4 @@
-"""What a pickle names but we neither import nor call."""
+"""Records for names in a pickle, which we neither import nor call."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def read_legacy(data: memoryview, limits: ReadingLimits) -> Any:
 
 @dataclass
 class _Legacy:
-    """What follows the magic number: version, system, object, keys of storages, then each storage's count and data."""
+    """The parts after the magic number: version, system, object, keys of storages, then each storage's count and data."""
 
     cursor: Cursor
     limits: ReadingLimits
