@@ -170,7 +170,7 @@ class _Check:
             yield problem(reason=_reason(error, self.folder / shard.name))
 
     def _alone(self, large: bool) -> AbstractContextManager[object]:
-        """Of what is large, one at a time."""
+        """Hold the turn for a large piece: one at a time."""
         return self.large if large else nullcontext()
 
     def _report(self, count: int) -> None:

@@ -116,7 +116,7 @@ def _record_sets(manifest: Manifest) -> list[dict[str, Any]]:
         _inline(
             "fields",
             "What a sample in a shard consists of; shapes are height, width, channels for images"
-            f"{', the greatest: each image has a size of its own' if varies(manifest.image_fields[0]) else ''}.",
+            f"{', the largest: each image has a size of its own' if varies(manifest.image_fields[0]) else ''}.",
             [{"name": field["name"], "kind": field["kind"], **_shape(field)} for field in manifest.fields],
         ),
     ]

@@ -149,7 +149,7 @@ def references(manifest: Manifest) -> list[str]:
 
 
 FACES = (
-    "FFHQ: 70,000 photographs of faces that people had put on Flickr under licences that allow reuse. Nobody in them was "
+    "FFHQ: 70,000 photographs of faces, published on Flickr under licences that allow reuse. The people in them were not "
     "asked, and ages, skin tones, hair and accessories are those of that site's users"
 )
 IMAGENET = (
@@ -158,11 +158,11 @@ IMAGENET = (
 )
 COCO = "COCO: photographs from Flickr of everyday scenes, many of which show people who were not asked"
 LSUN = (
-    "one category of LSUN: photographs that were found by web searches and labelled half automatically; rights in them "
-    "stay with their owners"
+    "one category of LSUN: photographs found by web searches and labelled semi-automatically; their owners keep the "
+    "rights in them"
 )
 FASHION = (
-    "Fashion-MNIST: 60,000 gray product pictures of garments of one shop, 28x28 pixels; no people can be told in them"
+    "Fashion-MNIST: 60,000 gray product pictures of one shop's garments, 28x28 pixels; nobody can be recognised in them"
 )
 TRAINING_DATA = {  # by how the address of the weights begins
     "package:stylegan2_fashion": FASHION,
@@ -182,41 +182,39 @@ INHERITED = (
     "A generator shows the world as its training images do: what was photographed, by whom and where, what was left out, "
     "and how it was labelled. Nothing here measures or corrects that, and generators can exaggerate it."
 )
-NARROWER = (
-    "Generated images cover less than the training images did: rare things are drawn seldom, badly or not at all."
-)
+NARROWER = "Generated images cover less than the training images: rare things appear seldom, badly drawn or not at all."
 COPIES = (
-    "A generator may reproduce training images, or parts of them, nearly as they were. Nobody has searched this dataset "
-    "for such copies; where there are any, the rights of those who made the photographs and of those in them hold."
+    "A generator may reproduce training images, or parts of them, almost unchanged. Nobody has searched this dataset for "
+    "such copies. Copies remain subject to the rights of the photographers and of the people shown."
 )
 NO_EVIDENCE = (
-    "These are no photographs. They must not be presented as pictures of real people, places, things or events; objects in "
-    "them may be impossible."
+    "These are not photographs. They must not be presented as pictures of real people, places, things or events. They may "
+    "show impossible objects."
 )
 PEOPLE = (
-    "Where the training images show people, these images may show faces and bodies, of nobody in particular but perhaps "
-    "like somebody. Do not try to recognise anyone in them."
+    "If the training images show people, these images may show faces and bodies. They belong to nobody in particular but "
+    "may resemble real people. Do not try to recognise anyone in them."
 )
 PAIRS = (
-    "Anchor and positive are meant to show one thing, because their latents are close. Nobody has looked at them: the "
-    "farther a view moves a latent, the more often class or identity change with it."
+    "Anchor and positive are meant to show the same thing, because their latents are close. Nobody has checked them: the "
+    "farther a view moves a latent, the more often the class or the identity changes with it."
 )
 REAL = (
-    "These are real images, re-encoded. Their biases, and the rights of those who made them and of those in them, are those "
-    "of the source; this program knows only the licence that stands above."
+    "These are real images, re-encoded. They carry the biases of their source, and the rights of those who made them and of "
+    "the people shown. This program knows only the licence stated above."
 )
 USES = "Contrastive and other self-supervised learning of visual representations, and research on it."
 MISUSES = (
-    "Not meant for: recognising people; decisions about people; a test set in place of real images; training further "
-    "generators without saying so, since errors and gaps add up."
+    "Not meant for recognising people, for decisions about people, as a test set in place of real images, or for training "
+    "further generators without saying so, since errors and gaps add up."
 )
 IMPACT = "Representations learned from these images carry their biases into whatever uses them."
-MISTAKEN = "Generated images are easily taken for photographs once they leave this folder; pass them on with this card."
+MISTAKEN = "Generated images are easily mistaken for photographs outside this folder, so pass them on with this card."
 
 
 OWN_GAN = (
-    "The generator was trained on the images that are named above by whoever trained it; their biases, and the rights of "
-    "those who made them and of those in them, are those of that source."
+    "The generator was trained on the images that its author names above. It carries their biases, and they remain subject to "
+    "the rights of those who made them and of the people shown."
 )
 
 
@@ -246,7 +244,11 @@ def training_data(manifest: Manifest) -> str | None:
 def risks(manifest: Manifest) -> Risks:
     """Everything that the card warns of."""
     encoded = manifest.image_fields[0]["encoding"]
-    limits = [f"The images are stored as JPEG ({encoded}): small errors everywhere."] if encoded != "raw" else []
+    limits = (
+        [f"The images are stored as JPEG ({encoded}), which causes small errors everywhere."]
+        if encoded != "raw"
+        else []
+    )
     if is_real(manifest):
         return Risks(training_data="", biases=[REAL], personal=[REAL], limits=limits, uses=[USES], impact=IMPACT)
     found = training_data(manifest)
@@ -272,7 +274,7 @@ def _variety(manifest: Manifest) -> str:
     psi = look(manifest.recipe, "generator", "options", "truncation")
     cut = look(manifest.recipe, "latent", "truncation")
     ways = [f"psi = {psi}"] if _number(psi) and psi < 1 else []
-    ways += [f"latents beyond {cut} standard deviations drawn anew"] if _number(cut) else []
+    ways += [f"latents beyond {cut} standard deviations redrawn"] if _number(cut) else []
     return f"{NARROWER} Truncation ({', '.join(ways)}) narrows them further." if ways else NARROWER
 
 

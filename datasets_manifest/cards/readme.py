@@ -77,13 +77,13 @@ def _header(manifest: Manifest) -> list[str]:
 def _summary(manifest: Manifest) -> list[str]:
     size = shape_in_words(manifest.image_fields[0]).removesuffix(" x 3")
     positives = manifest.num_positives
-    kind = "Real images" if is_real(manifest) else "Generated images, no photographs"
+    kind = "Real images" if is_real(manifest) else "Generated images, not photographs"
     each = f"anchors, each with {positives} positive{'s' if positives > 1 else ''}" if positives else "images"
     return [
         f"# {code(subject(manifest))}",
         "",
-        f"{kind}: {manifest.num_pairs:,} {each}, {size} pixels, in {len(manifest.shards)} FFCV shards of "
-        f"{manifest.num_bytes:,} bytes together.",
+        f"{kind}: {manifest.num_pairs:,} {each}, {size} pixels, in {len(manifest.shards)} FFCV shards with "
+        f"{manifest.num_bytes:,} bytes in total.",
         "",
         "![The first samples](contact-sheet.png)",
         "",
@@ -102,7 +102,7 @@ def _contents(manifest: Manifest) -> list[str]:
                 _meaning(field["name"]),
             )
         )
-    lines = ["## What it holds", "", *_table(("field", "kind", "shape", "stored as", "meaning"), rows), ""]
+    lines = ["## Contents", "", *_table(("field", "kind", "shape", "stored as", "meaning"), rows), ""]
     if manifest.classes:
         shown = ", ".join(code(name) for name in manifest.classes[:MAX_CLASSES])
         more = len(manifest.classes) - MAX_CLASSES
@@ -112,10 +112,10 @@ def _contents(manifest: Manifest) -> list[str]:
 
 def _meaning(name: str) -> str:
     if name.startswith("z_"):
-        return "the latent that the generator drew it from"
+        return "the latent that the generator made it from"
     words = {
         "anchor": "the image",
-        "label": "position in the classes, or -1",
+        "label": "position in the list of classes, or -1 for none",
         "index": "the sample's number",
         "row": "the row of the instance features that it was made with",
     }
@@ -127,8 +127,8 @@ def _use(manifest: Manifest) -> list[str]:
         "## How to use it",
         "",
         "```sh",
-        "genrep-manifest verify DIR                           # every byte, against the manifest",
-        "genrep-manifest export DIR --format folder --out OUT # or webdataset, or parquet: without FFCV",
+        "genrep-manifest verify DIR                           # checks every byte against the manifest",
+        "genrep-manifest export DIR --format folder --out OUT # or webdataset or parquet; needs no FFCV",
         "genrep-train --data DIR --out RUN",
         "```",
         "",
@@ -138,9 +138,9 @@ def _use(manifest: Manifest) -> list[str]:
         f'datasets_manifest.open("DIR")[0]  # {{"anchor": uint8 array, ..., "index": 0}}; {manifest.num_pairs} of them',
         "```",
         "",
-        f"Its identity is the id {code(manifest.id)}, its content the digest {code(manifest.digest)}. `manifest.json` holds "
-        "the sha256 of every shard, `croissant.json` repeats them. Neither this page nor `croissant.json` is covered by the "
-        "digest.",
+        f"The id {code(manifest.id)} identifies the recipe, the digest {code(manifest.digest)} the content. `manifest.json` "
+        "holds the sha256 of every shard, and `croissant.json` repeats them. The digest covers neither this page nor "
+        "`croissant.json`.",
         "",
     ]
 
@@ -169,18 +169,18 @@ def _making(manifest: Manifest) -> list[str]:
         ("versions", look(build, "packages")),
     ]
     rows = [(name, code(value)) for name, value in wanted if value is not None]
-    again = [] if is_real(manifest) else ["`genrep-manifest rebuild manifest.json --out DIR` makes it again.", ""]
+    again = [] if is_real(manifest) else ["`genrep-manifest rebuild manifest.json --out DIR` rebuilds it.", ""]
     return ["## How it was made", "", *_table(("what", "value"), rows), "", *again]
 
 
 def _licence(manifest: Manifest) -> list[str]:
     licence = text_at(manifest.build, "licence")
     if licence is None:
-        return ["## Licence", "", "None is stated.", ""]
+        return ["## Licence", "", "No licence is stated.", ""]
     address = licence_address(licence)
     link = f" ([text]({address}))" if address else ""
     whose = "the source's" if is_real(manifest) else "that of the generator's weights"
-    return ["## Licence", "", f"{code(licence)}{link}, {whose} as whoever built the dataset stated it.", ""]
+    return ["## Licence", "", f"{code(licence)}{link}, {whose} as stated by the builder of the dataset.", ""]
 
 
 def _risks(manifest: Manifest) -> list[str]:
@@ -208,7 +208,7 @@ def _citation(manifest: Manifest) -> list[str]:
         bibtex(manifest, subject(manifest)),
         "```",
         "",
-        "It stands on:",
+        "It builds on:",
         "",
         *papers,
         "",

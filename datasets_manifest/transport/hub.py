@@ -37,7 +37,7 @@ class HubPlace:
     folder: str  # inside the repository; empty = its root
 
     def path(self, name: str) -> str:
-        """Of a file, in the repository."""
+        """The path of a file in the repository."""
         return f"{self.folder}/{name}".lstrip("/")
 
 

@@ -236,7 +236,7 @@ class _Push:
         self._send(shard.name, shard)
 
     def _send_parts(self, shard: Shard) -> None:
-        """What was sent stays in the store, unless it is not the manifest's shard."""
+        """Keep what was sent in the store, unless it is not the manifest's shard."""
         told, path = 0, f"{self.root}/{shard.name}"
         descriptor = open_regular(self.folder / shard.name)
         try:

@@ -102,7 +102,7 @@ FORMAT = "genrep-generator/1"
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What a weights file of any format becomes.
+    """The content of a weights file of any format.
 
     ``tensors``: the network's parameters and buffers under the names of our modules, on the CPU, floating point ones as
     float32. ``config``: JSON values that the network's function depends on and that cannot be read off the tensors.

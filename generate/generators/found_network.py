@@ -1,4 +1,4 @@
-"""Where a weights file keeps a generator: below whatever prefix, in whatever container (``genrep.state_dicts``)."""
+"""Find the generator in a weights file, below any prefix and in any container (``genrep.state_dicts``)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a build will do, resolved before anything is written: the manifest's recipe, the shards' index ranges, and their sizes.
+"""The plan of a build, resolved before anything is written: the manifest's recipe, the shards' index ranges, and their sizes.
 
 FFCV writes whole pages only (``genrep.datasets_manifest.layout``): a shard's size follows from that of its page.
 """

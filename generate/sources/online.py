@@ -39,7 +39,7 @@ BATCHES_AHEAD = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """Of one batch of pairs, in host memory: page-locked where a GPU will fetch them."""
+    """The inputs of one batch of pairs, in host memory, page-locked if a GPU will fetch them."""
 
     indices: NDArray[np.int64]  # (B,)
     labels: Tensor  # (B,) int64

@@ -1,4 +1,4 @@
-"""What a latent view is, where it draws from, which chunks or layers it moves, and the images of its latents.
+"""The base of latent views: their random streams, the chunks or layers they move, and the images of their latents.
 
 At the end the sums that all views use: every rounding of theirs is the same in any batch and on any processor. Only
 elementwise +, -, *, / and sqrt of NumPy are used, which IEEE 754 rounds exactly. A matrix product (or NumPy's own sum) picks

@@ -94,7 +94,7 @@ MAX_GAN_FACTS = 1 << 20  # bytes
 
 
 def record_path(path: Path) -> Path:
-    """Of the facts of a weights file."""
+    """The path of the facts of a weights file."""
     return path.with_name(path.name + SUFFIX)
 
 

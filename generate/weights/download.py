@@ -54,7 +54,7 @@ class PartFile:
 
     @staticmethod
     def place(target: Path) -> Path:
-        """Of the part of a file."""
+        """The path of the part of a file."""
         return target.with_name(f".{target.name}.part")
 
     @property
@@ -167,7 +167,7 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # a part that is of no use the
 
 @dataclass(frozen=True, kw_only=True)
 class FileFacts:
-    """Of a file that is there."""
+    """The facts of a file that is there."""
 
     sha256: str
     bytes: int

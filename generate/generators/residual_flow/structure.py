@@ -38,7 +38,7 @@ MAX_WRAPPERS = 8  # one in another
 
 
 def find_training(content: object) -> Mapping[str, Any] | None:
-    """What the training writes, ``{"state_dict": ..., "ema": ..., "args": ...}`` or a state dict of it, in any container."""
+    """A training's file, ``{"state_dict": ..., "ema": ..., "args": ...}`` or a state dict of it, in any container."""
     left, seen = [content], set()
     for one in left:  # which grows
         if not isinstance(one, Mapping) or id(one) in seen:

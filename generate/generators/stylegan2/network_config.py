@@ -1,4 +1,4 @@
-"""What fixes the function of a set of StyleGAN2 weights, and how it is read off the weights."""
+"""The settings that fix the function of StyleGAN2 weights, and how they are read off the weights."""
 
 from __future__ import annotations
 

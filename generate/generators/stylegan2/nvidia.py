@@ -272,7 +272,7 @@ def _convert(name: str, value: Tensor) -> dict[str, Tensor]:
 
 
 def _config(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Of the arguments that change the function without a trace in the variables; the networks ignore all they do not know."""
+    """The config of arguments that change the function but do not show in the variables; the networks ignore unknown ones."""
 
     def argument(name: str, default: object) -> Any:
         value = arguments.get(name, default)

@@ -132,7 +132,7 @@ def test_truncation_and_filters_are_told_as_biases(described: Described, rewrite
         del value["recipe"]["filter"]
 
     rewrite(folder, truncate)
-    assert "Truncation (psi = 0.7, latents beyond 2.0 standard deviations drawn anew) narrows" in card(folder)
+    assert "Truncation (psi = 0.7, latents beyond 2.0 standard deviations redrawn) narrows" in card(folder)
     assert "A filter kept only" not in card(folder)
 
 

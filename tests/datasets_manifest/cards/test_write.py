@@ -75,7 +75,7 @@ def test_what_somebody_edited_is_kept(raw: Path, capsys: Capture) -> None:
     assert files(raw) == first | {"README.md": edited}
     assert invoke(cli.group, ["card", str(raw)]) == 1
     _, err = capsys.readouterr()
-    wanted = f"{raw}: README.md: edited, or not written by this command; --force replaces"
+    wanted = f"{raw}: README.md: edited, or not written by this command; --force overwrites"
     assert err == f"Error: genrep-manifest: {wanted}\n"
     assert invoke(cli.group, ["card", str(raw), "--force"]) == 0
     assert files(raw) == first
