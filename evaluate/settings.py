@@ -159,8 +159,8 @@ class KnnConfig(EncoderChoice):
         default=None,
         least=1,
         metavar="PIXELS",
-        help="Resize the shorter side to this and crop the central square.  [default: for image folders, what "
-        "the encoder was trained at]",
+        help="Resize the shorter side to this and crop the central square.  [default: what the encoder was "
+        "trained at, for photos and image folders; small sets stay as stored]",
     )
     out: Path = setting(metavar="DIR", help="Folder whose knn.json receives the result.")
     k: int = setting(default=KNN_NEIGHBOURS, least=1, help="Number of nearest neighbours that vote.")

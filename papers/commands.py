@@ -26,6 +26,9 @@ def reproduce_command(dry_run: bool, **values: Any) -> int:
     again resumes where the last one stopped. A task that fails does not stop the tasks that do not need it. The report is
     written to OUT/TABLE-SCALE/.
 
+    The papers are GenRep (Jahanian et al. 2022), COP-Gen (Li et al. 2022) and HL (Hierarchical-Latent Generative Models Are
+    Robust View Generators for Contrastive Representation Learning).
+
     \b
     TABLE: genrep-table1 to -table6, genrep-fig5, -fig6, -fig8, -fig9, genrep-appd, cop-gen-table1 to -table5,
     cop-gen-linear-walk, hl-table1 to -table4, hl-fig3, hl-fig5, hl-fig6, hl-fig7

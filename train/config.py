@@ -208,7 +208,13 @@ class TrainConfig:
         "positives drawn anew each epoch, or all of them as further views.  [default: stored; anchor if "
         "the dataset stores no positives]",
     )
-    pixel_views: str = setting(default="simclr", choices=PIXEL_VIEWS, help="Pixel augmentations of all views.")
+    pixel_views: str = setting(
+        default="simclr",
+        choices=PIXEL_VIEWS,
+        help="Pixel augmentations of all views. simclr: random crop, flip, colour jitter, grayscale; "
+        "no-color: crop and flip; no-crop: simclr without crop; simclr-blur: simclr and blur; infomin: "
+        "InfoMin's; mnist: small rotations, shifts and zooms; none: no augmentation.",
+    )
     crop: int | None = setting(
         default=None,
         least=1,
@@ -232,7 +238,7 @@ class TrainConfig:
         "natively, else fp32.",
     )
     compile: bool = setting(
-        default=False, negatable=True, help="Compile the encoder, and on a GPU the pixel views.  [default: no]"
+        default=False, negatable=True, help="Compile the encoder and, on a GPU, the pixel views.  [default: no]"
     )
     sync_batchnorm: bool = setting(
         default=False,

@@ -101,11 +101,11 @@ _PRESETS: dict[str, tuple[str, Settings]] = {
         {"objective": "simclr", **_GENREP, **_INFO_NCE, **_IN1K},
     ),
     "genrep-in1k-conditional": (
-        "GenRep, class-conditional on 1.3 M anchors (Table 3), as the paper says it",
+        "GenRep, class-conditional on 1.3 M anchors (Table 3), as the paper has it",
         {"objective": "supcon", **_GENREP, **_INFO_NCE, **_IN1K},
     ),
     "genrep-in1k-conditional-released": (
-        "the same at the rate of the released encoder",
+        "GenRep, the same with the learning rate of the released encoder",
         {"objective": "supcon", **_GENREP, **_INFO_NCE, **_IN1K, "lr": 0.01},  # paths_to_models.md
     ),
     "genrep-in1k-inverter": (
@@ -147,10 +147,10 @@ _PRESETS: dict[str, tuple[str, Settings]] = {
             "target_schedule": "constant",
         },
     ),
-    "small-simclr": ("embedded generator, latent and pixel views", {"objective": "simclr", **_SMALL}),
-    "small-supcon": ("embedded class-conditional generator", {"objective": "supcon", **_SMALL}),
+    "small-simclr": ("ours, for stylegan2_fashion: SimCLR", {"objective": "simclr", **_SMALL}),
+    "small-supcon": ("ours, for stylegan2_fashion_cond: SupCon", {"objective": "supcon", **_SMALL}),
     "small-simsiam": (
-        "embedded generator, without negatives",
+        "ours, for stylegan2_fashion: SimSiam",
         {**_HL, **_SIMSIAM, "arch": "resnet18", "batch_size": 256, "warmup_epochs": 0, "epochs": 20, "crop": 32}
         | {"pixel_views": "simclr", "sync_batchnorm": False},
     ),

@@ -162,8 +162,8 @@ class LinearConfig(EncoderChoice):
         default=None,
         least=1,
         metavar="PIXELS",
-        help="Resize the shorter side to this.  [default: the preset's; frozen on image folders: what the "
-        "encoder was trained at]",
+        help="Resize the shorter side to this.  [default: the preset's; frozen: what the encoder was trained "
+        "at, for photos and image folders]",
     )
     crop: int | None = setting(
         default=None,
