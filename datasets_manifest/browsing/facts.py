@@ -6,13 +6,15 @@ import json
 from html import escape
 from itertools import islice
 
+from genrep.look.pages import section
+
 from ..cards.facts import is_real, licence_address, line, look, text_at
 from ..describe import facts
 from ..layout import varies
 from ..manifest import Manifest
 from .distances import MAX_PARTS
 from .gather import Gathered
-from .markup import MAX_NAME, fold, note, noun, rows, section, size_of, text
+from .markup import MAX_NAME, fold, note, noun, rows, size_of, text
 
 MAX_CLASSES = 1000  # that are listed
 MAX_FACTS = 500

@@ -19,14 +19,6 @@ def text(value: object, length: int = MAX_VALUE) -> str:
     return f"<bdi>{escape(label(value, length))}</bdi>"
 
 
-def section(name: str, title: str, *body: str) -> str:
-    """A landmark with a heading."""
-    inner = "\n".join(part for part in body if part)
-    return (
-        f'<section id="{name}" aria-labelledby="{name}-title">\n<h2 id="{name}-title">{title}</h2>\n{inner}\n</section>'
-    )
-
-
 def note(*sentences: str) -> str:
     """A quiet paragraph."""
     return f'<p class="note">{" ".join(sentence for sentence in sentences if sentence)}</p>'

@@ -6,8 +6,6 @@ policy names the one style and the one script by their digests, so that markup w
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from html import escape
 from importlib.resources import files
@@ -15,6 +13,7 @@ from typing import Any
 
 from genrep import __version__
 from genrep.files import size_text
+from genrep.look.pages import head, jumps, page_style
 from genrep.untrusted import label
 
 from ..cards.facts import is_real, text_at
@@ -27,18 +26,13 @@ from .markup import MAX_NAME, MAX_VALUE, noun, size_of, text
 from .pictures import Sheets
 from .sections import card_section, distances_section, has_distances, load_section, pairs_section
 
-ICON = (
-    "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'><rect x='1' y='1' width='9' height='9' rx='2' "
-    "fill='#0b5cad'/><rect x='6' y='6' width='9' height='9' rx='2' fill='#e08a2e'/></svg>"
-)
-
 
 def page(found: Gathered, sheets: Sheets) -> bytes:
     """The whole page."""
-    style, script = _resource("page.css"), _resource("page.js")
+    style, script = page_style(_resource("page.css")), _resource("page.js")
     title = escape(label(subject(found.manifest), MAX_VALUE))
     parts = [
-        _head(title, style, script),
+        head(f"{title} - genrep dataset", style, script),
         '<body>\n<a class="skip" href="#pairs">Skip to the pictures</a>\n<div class="page">',
         _header(found, title),
         '<main>\n<div class="layout">',
@@ -60,15 +54,6 @@ def page(found: Gathered, sheets: Sheets) -> bytes:
     return "\n".join(part for part in parts if part).encode()
 
 
-def policy(style: str, script: str) -> str:
-    """What the page may do: show the pictures that it holds, with this style and this script."""
-    digests = [base64.b64encode(hashlib.sha256(source.encode()).digest()).decode() for source in (style, script)]
-    return (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{digests[0]}'; script-src 'sha256-{digests[1]}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
 def _resource(name: str) -> str:
     return (files(__package__) / name).read_text(encoding="utf-8")
 
@@ -77,21 +62,6 @@ def _json(value: Any) -> str:
     """JSON that ends no element and begins none."""
     written = json.dumps(value, separators=(",", ":"), allow_nan=False)
     return written.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _head(title: str, style: str, script: str) -> str:
-    icon = base64.b64encode(ICON.encode()).decode()
-    return "\n".join(
-        (
-            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{policy(style, script)}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            '<meta name="color-scheme" content="light dark">\n<meta name="referrer" content="no-referrer">',
-            f"<title>{title} - genrep dataset</title>",
-            f'<link rel="icon" href="data:image/svg+xml;base64,{icon}">',
-            f"<style>{style}</style>\n</head>",
-        )
-    )
 
 
 def _header(found: Gathered, title: str) -> str:
@@ -109,7 +79,7 @@ def _header(found: Gathered, title: str) -> str:
     ]
     numbers += [(f"{classes:,}", "classes" if classes > 1 else "class")] if classes else []
     numbers.append((text(licence, 40) if licence else "none stated", "licence"))
-    jumps = [
+    ways = [
         ("pairs", f"{what.capitalize()}s"),
         ("facts", "Facts"),
         *([("classes", "Classes")] if has_classes(found) else []),
@@ -118,11 +88,10 @@ def _header(found: Gathered, title: str) -> str:
         ("card", "Limits and citation"),
     ]
     items = "\n".join(f"<li><b>{value}</b><span>{name}</span></li>" for value, name in numbers)
-    links = "\n".join(f'<a href="#{name}">{words}</a>' for name, words in jumps)
     kind = "Real images" if is_real(manifest) else "Generated images"
     return (
         f'<header>\n<p class="kind">{kind} · {text(found.source)}</p>\n<h1>{title}</h1>\n'
-        f'<ul class="headline">\n{items}\n</ul>\n<nav class="jumps" aria-label="On this page">\n{links}\n</nav>\n</header>'
+        f'<ul class="headline">\n{items}\n</ul>\n{jumps(ways)}\n</header>'
     )
 
 

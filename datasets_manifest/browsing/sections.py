@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from html import escape
 
+from genrep.look.pages import section
 from genrep.untrusted import label
 
 from ..cards.facts import bibtex, references, risks
@@ -15,7 +16,7 @@ from .charts import histograms
 from .differences import series_of
 from .distances import MAX_SERIES, Series, mixed
 from .gather import Gathered
-from .markup import MAX_NAME, fold, note, noun, points, section
+from .markup import MAX_NAME, fold, note, noun, points
 from .pictures import Sheets
 from .snippets import snippets
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from genrep.errors import DataError
+from genrep.look.colours import Theme
+from genrep.look.plots import draw, line_style, plain, plots_installed
 
 from ..report.page import Block, Heading, Paragraph, Picture, Table
-from ..report.plots import figure_png, plots_installed
 from ..report.rows import read_object
 from ..report.write import NO_PLOTS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PICTURE = "report-timing.png"
 NAMES = {
@@ -47,7 +51,9 @@ def timing_blocks(path: Path) -> tuple[list[Block], list[Picture]]:
         if not plots_installed():
             return [*said, table, Paragraph(NO_PLOTS)], []
         picture = Picture(
-            name=PICTURE, png=_draw(sizes, panels), alt="HL's Figure 3: " + ", ".join(map(_title, panels))
+            name=PICTURE,
+            plot=draw(lambda theme: _figure(sizes, panels, theme)),
+            alt="HL's Figure 3: " + ", ".join(map(_title, panels)),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path}: wanted what figure3 writes ({type(error).__name__}: {error})") from error
@@ -90,7 +96,7 @@ def _table(sizes: Sizes) -> Table:
     return Table(head=head, rows=rows, right=[name != "" for name in head])
 
 
-def _draw(sizes: Sizes, panels: list[str]) -> bytes:
+def _figure(sizes: Sizes, panels: list[str], theme: Theme) -> Figure:
     """A panel for each quantity, a line for each way, over the batch size."""
     from matplotlib.figure import Figure
 
@@ -98,19 +104,19 @@ def _draw(sizes: Sizes, panels: list[str]) -> bytes:
     every = figure.subplots(1, len(panels), squeeze=False)[0]
     ways = dict.fromkeys(way for rows in sizes.values() for way in rows)
     for axes, name in zip(every, panels):
-        for way in ways:
+        for number, way in enumerate(ways):
             points = [
                 (size, _number(rows[way][name])) for size, rows in sorted(sizes.items()) if name in rows.get(way, {})
             ]
-            axes.plot(*zip(*points), marker="o", linewidth=1.2, label=NAMES.get(way, way).replace("$", r"\$"))
+            look = line_style(theme, number, 1)
+            axes.plot(*zip(*points), label=plain(NAMES.get(way, way)), **look)
         axes.set_xscale("log", base=2)
         axes.set_xticks(sorted(sizes), [str(size) for size in sorted(sizes)])
         axes.set_xlabel("batch size of a device")
-        axes.set_title(_title(name), fontsize="medium")
+        axes.set_title(_title(name))
         axes.set_ylim(bottom=0)
-        axes.grid(alpha=0.3)
-    every[0].legend(fontsize="small")
-    return figure_png(figure)
+    every[0].legend()
+    return figure
 
 
 def _number(value: Any) -> float:

@@ -1,12 +1,17 @@
-"""A page of headings, paragraphs, tables and pictures, as Markdown and as HTML that needs nothing besides itself."""
+"""A page of headings, paragraphs, tables and pictures, as Markdown and as HTML that needs nothing besides itself.
+
+The HTML looks like the page of a dataset (``genrep.look.pages``). Its plots follow the reader's choice of light or dark.
+"""
 
 from __future__ import annotations
 
-import base64
 import html
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from genrep.look.pages import address, head, jumps, page_style, section
+from genrep.look.plots import Plot
 
 
 @dataclass(frozen=True)
@@ -38,14 +43,16 @@ class Table:
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     right: Sequence[bool] = ()  # of each column
+    their_columns: Sequence[bool] = ()  # which of them hold what others published
+    their_rows: Sequence[bool] = ()  # likewise
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG file and a description of what it shows."""
+    """A plot and a description of what it shows."""
 
-    name: str  # of the file
-    png: bytes
+    name: str  # of the file of its light version
+    plot: Plot
     alt: str
 
 
@@ -67,18 +74,6 @@ class Code:
 Block = Heading | Paragraph | BulletList | Table | Picture | Fold | Code
 _MARKDOWN = re.compile(r"[\\`*\[\]<|~&]|(?<!\w)_|_(?!\w)")
 _LINE_START = re.compile(r"^(\d*)([-+#>=.)])")  # what would make a line a list, a title or a quotation
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-_STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 75rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse; margin: .8rem 0; display: block; overflow-x: auto }
-th, td { padding: .25rem .7rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top }
-th { border-bottom: 2px solid #888 }
-.r { text-align: right; font-variant-numeric: tabular-nums }
-td.r { white-space: nowrap }
-img { max-width: 100%; height: auto }
-summary { cursor: pointer }
-dt { font-weight: 600 }
-"""
 
 
 def to_markdown(title: str, blocks: Sequence[Block]) -> str:
@@ -87,14 +82,39 @@ def to_markdown(title: str, blocks: Sequence[Block]) -> str:
 
 
 def to_html(title: str, blocks: Sequence[Block]) -> str:
-    """The page; pictures are in it."""
-    body = "\n".join([f"<h1>{_ht(title)}</h1>", *(_HTML[type(block)](block) for block in blocks)])
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width">\n'
-        f"<title>{_ht(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
-    )
+    """The page; pictures are in it. Each heading of level 2 begins a section."""
+    before, parts = _parts(blocks)
+    said = [f'<p class="note">{_ht(block.text)}</p>' for block in before if isinstance(block, Paragraph)]
+    shown = [_HTML[type(block)](block) for block in before if not isinstance(block, Paragraph)]
+    ways = [(f"part-{number}", _ht(heading.text)) for number, (heading, _) in enumerate(parts, 1)]
+    sections = [
+        section(name, words, *(_HTML[type(block)](block) for block in inside))
+        for (name, words), (_, inside) in zip(ways, parts)
+    ]
+    lines = [
+        head(_ht(title), page_style()),
+        '<body>\n<a class="skip" href="#main">Skip to the results</a>\n<div class="page report">',
+        f'<header>\n<p class="kind">Report</p>\n<h1>{_ht(title)}</h1>',
+        *said,
+        jumps(ways) if len(ways) > 1 else "",
+        '</header>\n<main id="main">',
+        *(['<section aria-label="In short">', *shown, "</section>"] if shown else []),
+        *sections,
+        "</main>\n</div>\n</body>\n</html>\n",
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def _parts(blocks: Sequence[Block]) -> tuple[list[Block], list[tuple[Heading, list[Block]]]]:
+    """What stands before the first heading of level 2, and what follows each."""
+    before: list[Block] = []
+    parts: list[tuple[Heading, list[Block]]] = []
+    for block in blocks:
+        if isinstance(block, Heading) and block.level == 2:
+            parts.append((block, []))
+        else:
+            (parts[-1][1] if parts else before).append(block)
+    return before, parts
 
 
 def _one_line(text: str) -> str:
@@ -115,29 +135,42 @@ def _ht(text: str) -> str:
     return html.escape(_one_line(text))
 
 
-def _aligned(table: Table) -> list[bool]:
-    return [*table.right, *[False] * (len(table.head) - len(table.right))]
+def _marked(marks: Sequence[bool], count: int) -> list[bool]:
+    return [*marks, *[False] * (count - len(marks))]
 
 
 def _md_table(table: Table) -> str:
-    rule = ["---:" if right else "---" for right in _aligned(table)]
+    rule = ["---:" if right else "---" for right in _marked(table.right, len(table.head))]
     rows = [[_md(cell) for cell in row] for row in (table.head, *table.rows)]
     return "\n".join("| " + " | ".join(row) + " |" for row in (rows[0], rule, *rows[1:]))
 
 
 def _html_table(table: Table) -> str:
-    marks = [' class="r"' if right else "" for right in _aligned(table)]
+    count = len(table.head)
+    columns = list(zip(_marked(table.right, count), _marked(table.their_columns, count)))
+    classes = [" ".join(["r"] * right + ["theirs"] * theirs) for right, theirs in columns]
+    marks = [f' class="{names}"' if names else "" for names in classes]
 
-    def line(row: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}{mark}>{_ht(cell)}</{tag}>" for mark, cell in zip(marks, row)) + "</tr>"
+    def line(row: Sequence[str], tag: str, theirs: bool = False) -> str:
+        cells = "".join(f"<{tag}{mark}>{_ht(cell)}</{tag.split()[0]}>" for mark, cell in zip(marks, row))
+        return f'<tr class="theirs">{cells}</tr>' if theirs else f"<tr>{cells}</tr>"
 
-    body = "\n".join(line(row, "td") for row in table.rows)
-    return f"<table>\n<thead>\n{line(table.head, 'th')}\n</thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+    body = "\n".join(
+        line(row, "td", theirs) for row, theirs in zip(table.rows, _marked(table.their_rows, len(table.rows)))
+    )
+    first = line(table.head, 'th scope="col"')
+    return (
+        '<div class="table" tabindex="0" role="group" aria-label="Table">\n<table>\n'
+        f"<thead>\n{first}\n</thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>"
+    )
 
 
 def _html_picture(picture: Picture) -> str:
-    data = base64.b64encode(picture.png).decode()
-    return f'<p><img src="data:image/png;base64,{data}" alt="{_ht(picture.alt)}"></p>'
+    return (
+        '<div class="plot"><picture>'
+        f'<source media="(prefers-color-scheme: dark)" srcset="{address(picture.plot.dark)}">'
+        f'<img src="{address(picture.plot.light)}" alt="{_ht(picture.alt)}"></picture></div>'
+    )
 
 
 def _md_fold(fold: Fold) -> str:
@@ -147,7 +180,7 @@ def _md_fold(fold: Fold) -> str:
 
 def _html_fold(fold: Fold) -> str:
     items = "".join(f"<dt>{_ht(name)}</dt><dd>{_ht(value)}</dd>" for name, value in fold.items)
-    return f"<details>\n<summary>{_ht(fold.title)}</summary>\n<dl>{items}</dl>\n</details>"
+    return f'<details>\n<summary>{_ht(fold.title)}</summary>\n<dl class="wide">{items}</dl>\n</details>'
 
 
 def _lines(text: str) -> str:
@@ -172,10 +205,14 @@ _MD: dict[type, Callable[..., str]] = {
 }
 _HTML: dict[type, Callable[..., str]] = {
     Heading: lambda block: f"<h{block.level}>{_ht(block.text)}</h{block.level}>",
-    Paragraph: lambda block: f"<p>{_ht(block.text)}</p>",
-    BulletList: lambda block: "<ul>" + "".join(f"<li>{_ht(item)}</li>" for item in block.items) + "</ul>",
+    Paragraph: lambda block: f'<p class="essay">{_ht(block.text)}</p>',
+    BulletList: lambda block: (
+        '<ul class="points">' + "".join(f"<li>{_ht(item)}</li>" for item in block.items) + "</ul>"
+    ),
     Table: _html_table,
     Picture: _html_picture,
     Fold: _html_fold,
-    Code: lambda block: f"<pre>{html.escape(_lines(block.text))}</pre>",
+    Code: lambda block: (
+        f'<pre tabindex="0" role="group" aria-label="Printed lines">{html.escape(_lines(block.text))}</pre>'
+    ),
 }

@@ -5,17 +5,16 @@ Runs differ in one setting: σ of their views, samples, epochs, or the share of 
 
 from __future__ import annotations
 
-import importlib.util
-import io
 import json
 import math
 import textwrap
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from genrep.files import digest_json
+from genrep.look.colours import Theme
+from genrep.look.plots import Plot, draw, line_style, plain
 
 from .measured import Measured, ResultGroup, Stats, differences, stats_of
 from .papers import Published, published
@@ -35,8 +34,6 @@ PANELS = {
     "alignment": "alignment",
     "uniformity": "uniformity",
 }
-STYLES = ("-", "--", ":", "-.")
-COLOURS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,18 +222,17 @@ def _curves(places: dict[str, Place], group: ResultGroup) -> tuple[PlottedCurve,
     return tuple(curves)
 
 
-def plots_installed() -> bool:
-    """Whether matplotlib is there."""
-    return importlib.util.find_spec("matplotlib") is not None
-
-
 def has_curves(rows: Sequence[RowData]) -> bool:
     """Whether any run recorded its training."""
     return any(_points(run.lines, name) for row in rows for run in row.runs for name in PANELS)
 
 
-def draw_curves(rows: Sequence[RowData]) -> bytes:
-    """A panel for each metric that any run recorded, a line for each run; runs of a row share a colour."""
+def draw_curves(rows: Sequence[RowData]) -> Plot:
+    """A panel for each metric that any run recorded, a line for each run; runs of a row look alike."""
+    return draw(lambda theme: _curves_figure(rows, theme))
+
+
+def _curves_figure(rows: Sequence[RowData], theme: Theme) -> Figure:
     from matplotlib.figure import Figure
 
     named = [name for name in PANELS if any(_points(run.lines, name) for row in rows for run in row.runs)]
@@ -253,14 +249,13 @@ def draw_curves(rows: Sequence[RowData]) -> bytes:
         for number, row in enumerate(shown):
             for points in (_points(run.lines, name) for run in row.runs):
                 if points:
-                    style = {"color": f"C{number % COLOURS}", "linestyle": STYLES[number // COLOURS % len(STYLES)]}
-                    (line,) = axes.plot(*zip(*points), marker="." if len(points) < 20 else None, linewidth=1.2, **style)
+                    (line,) = axes.plot(*zip(*points), **line_style(theme, number, len(points)))
                     handles.setdefault(row.name, line)
-        axes.set_title(PANELS[name], fontsize="medium")
+        axes.set_title(PANELS[name])
         axes.set_xlabel("step")
-    names = [_plain(name) for name in handles]
-    figure.legend(list(handles.values()), names, loc="outside lower center", ncols=columns, fontsize="small")
-    return figure_png(figure)
+    names = [plain(name) for name in handles]
+    figure.legend(list(handles.values()), names, loc="outside lower center", ncols=columns)
+    return figure
 
 
 def _points(lines: Sequence[Mapping[str, Any]], name: str) -> list[tuple[int, float]]:
@@ -271,43 +266,46 @@ def _points(lines: Sequence[Mapping[str, Any]], name: str) -> list[tuple[int, fl
     ]
 
 
-def draw_sweep(sweep: Sweep, title: str) -> bytes:
+def draw_sweep(sweep: Sweep, title: str) -> Plot:
     """Our curves; the papers' in the same panel where the protocol is the same, else in panels of their own."""
+    return draw(lambda theme: _sweep_figure(sweep, title, theme))
+
+
+def _sweep_figure(sweep: Sweep, title: str, theme: Theme) -> Figure:
     from matplotlib.figure import Figure
 
     same, others = _published(sweep)
     figure = Figure(figsize=(5.2 * (1 + len(others)), 3.8), layout="constrained")
     panels = figure.subplots(1, 1 + len(others), squeeze=False)[0]
     quantity, unit = sweep.group.quantities[0], str(sweep.group.first.get("unit", ""))
-    for curve in sweep.curves:
-        _draw_curve(panels[0], curve.points, curve.label or "ours")
+    for number, curve in enumerate(sweep.curves):
+        _draw_curve(panels[0], curve, line_style(theme, number, 1))
+    theirs = {"color": theme.quiet, "linestyle": ":", "marker": "s", "markerfacecolor": theme.ground}
     for label, line in same.items():
-        panels[0].plot(*zip(*line), "s--", color="0.5", label=_plain(label))
-    panels[0].set_title(textwrap.fill(_plain(title), 60), fontsize="medium")
-    panels[0].set_ylabel(_plain(f"{quantity} ({unit})" if unit else quantity))
+        panels[0].plot(*zip(*line), **theirs, label=plain(label))
+    panels[0].set_title(textwrap.fill(plain(title), 60))
+    panels[0].set_ylabel(plain(f"{quantity} ({unit})" if unit else quantity))
     if len(sweep.curves) > 1 or sweep.curves[0].label or same:
-        panels[0].legend(fontsize="small")
+        panels[0].legend()
     for axes, (label, line) in zip(panels[1:], others.items()):
-        axes.plot(*zip(*line), "s--", color="0.5")
-        axes.set_title(_plain(label), fontsize="medium")
+        axes.plot(*zip(*line), **theirs)
+        axes.set_title(plain(label))
         axes.set_ylabel("top-1 (percent)")
     for axes in panels:
         axes.set_xlabel(sweep.kind.axis)
-        axes.grid(alpha=0.3)
         if sweep.kind.log:
             axes.set_xscale("log")
-    return figure_png(figure)
+    return figure
 
 
-def _draw_curve(axes: Any, points: Sequence[tuple[float, Stats]], label: str) -> None:
-    x = [x for x, _ in points]
+def _draw_curve(axes: Any, curve: PlottedCurve, look: dict[str, Any]) -> None:
+    stats = [stats for _, stats in curve.points]
     axes.errorbar(
-        x,
-        [stats.mean for _, stats in points],
-        yerr=[stats.std or 0.0 for _, stats in points] if any(stats.std for _, stats in points) else None,
-        marker="o",
-        capsize=3,
-        label=_plain(label),
+        [x for x, _ in curve.points],
+        [one.mean for one in stats],
+        yerr=[one.std or 0.0 for one in stats] if any(one.std for one in stats) else None,
+        label=plain(curve.label or "ours"),
+        **look,
     )
 
 
@@ -328,18 +326,3 @@ def _published(sweep: Sweep) -> tuple[dict[str, list[tuple[float, float]]], dict
             label = f"published: {one.paper}, {one.table}\n{one.column}, {one.protocol.name}"
             others.setdefault(label, []).append((one.x, one.value))
     return same, others
-
-
-def _plain(text: str) -> str:
-    """Text that matplotlib shows as it is: no formula, and no name that it leaves out of legends."""
-    text = text.replace("$", r"\$")
-    return f" {text}" if text.startswith("_") else text
-
-
-def figure_png(figure: Figure) -> bytes:
-    """The same bytes for the same figure: without the version of matplotlib."""
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in letters that the font has not
-        figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-    return buffer.getvalue()

@@ -13,12 +13,13 @@ from genrep.errors import DataError
 from genrep.evaluate.results import DATA
 from genrep.extras import install
 from genrep.files import locked_folder, write_atomic, write_json
+from genrep.look.plots import plots_installed
 
 from .config import ReportConfig
 from .measured import ResultGroup, Stats, differences, grouped, other_data, suite_means
 from .page import Block, BulletList, Fold, Heading, Paragraph, Picture, Table, to_html, to_markdown
 from .papers import Published, published
-from .plots import Sweep, draw_curves, draw_sweep, find_sweeps, has_curves, plots_installed, published_of
+from .plots import Sweep, draw_curves, draw_sweep, find_sweeps, has_curves, published_of
 from .rows import RowData, duration, encoders_table, every, read_row
 
 UNITS = {"percent": "%"}
@@ -85,11 +86,14 @@ def _group_table(rows: Sequence[RowData], group: ResultGroup, beside: Sequence[P
             own = [one for one in beside if one.key in row.row.published]
             lines.append([row.name, *_ours(group, row.name), *_cells(own, columns), *_cost(group, row.name)])
     said = {key for row in rows if row.name in group.entries for key in row.row.published}
-    for key in dict.fromkeys(one.key for one in beside if one.key not in said):
+    beside_only = list(dict.fromkeys(one.key for one in beside if one.key not in said))
+    for key in beside_only:
         own = [one for one in beside if one.key == key]
         blank = [""] * (len(group.quantities) + 1)
         lines.append([f"published: {own[0].row} ({own[0].what})", *blank, *_cells(own, columns), "", ""])
-    return Table(head=head, rows=lines, right=right)
+    theirs = ["published" in name for name in head]
+    their_rows = [False] * (len(lines) - len(beside_only)) + [True] * len(beside_only)
+    return Table(head=head, rows=lines, right=right, their_columns=theirs, their_rows=their_rows)
 
 
 def _ours(group: ResultGroup, row: str) -> list[str]:
@@ -217,7 +221,7 @@ def write_report(config: ReportConfig) -> ReportResult:
     blocks = _blocks(config, rows, groups, sweeps, notes, pictures)
     with locked_folder(config.out):
         for picture in pictures:
-            write_atomic(config.out / picture.name, picture.png)
+            write_atomic(config.out / picture.name, picture.plot.light)
         measured = [{"row": row.name, "results": [one.entry for one in row.measured]} for row in rows]
         write_json(config.out / RESULTS_FILE, measured)
         write_atomic(config.out / MARKDOWN_FILE, to_markdown(config.title, blocks).encode())
@@ -263,14 +267,14 @@ def _blocks(
         for number, sweep in enumerate(sweeps, 1):
             title, what = sweep.kind.title, called[sweep.group.digest]
             picture = Picture(
-                name=f"report-{sweep.kind.name}-{number}.png", png=draw_sweep(sweep, what), alt=f"{title}: {what}"
+                name=f"report-{sweep.kind.name}-{number}.png", plot=draw_sweep(sweep, what), alt=f"{title}: {what}"
             )
             blocks += [*([] if Heading(title) in blocks else [Heading(title)]), picture]
             pictures.append(picture)
             shown += published_of(sweep)
     blocks += [Heading("Encoders"), encoders_table(list(rows))]
     if plots_installed() and has_curves(rows):
-        pictures.append(Picture(name="report-curves.png", png=draw_curves(rows), alt="Training curves"))
+        pictures.append(Picture(name="report-curves.png", plot=draw_curves(rows), alt="Training curves"))
         blocks += [Heading("Training"), pictures[-1]]
     blocks += [*protocol_blocks(groups), *source_blocks(shown)]
     return blocks + ([Heading("Notes"), BulletList(notes)] if notes else [])

@@ -207,7 +207,7 @@ def _timing_page(plan: TablePlan, task: Task, out: Path, folder: Path) -> Path |
     blocks += [*timing, Code((out / task.folder / task.final).read_text(errors="replace"))]
     with locked_folder(folder):
         for picture in pictures:
-            write_atomic(folder / picture.name, picture.png)
+            write_atomic(folder / picture.name, picture.plot.light)
         write_atomic(folder / MARKDOWN_FILE, to_markdown(plan.title, blocks).encode())
         write_atomic(folder / HTML_FILE, to_html(plan.title, blocks).encode())
     return folder / MARKDOWN_FILE

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -17,11 +16,16 @@ from genrep.files import write_atomic
 from genrep.images.labelled import LabelledImages, MissingDataset
 from genrep.images.sets import is_small, load_images
 from genrep.knn import knn_top1
+from genrep.look.colours import LIGHT, Theme
+from genrep.look.plots import draw_as, line_style, plots_installed
 from genrep.progress import note
 from genrep.runs.metrics import METRICS_FILE, Line, read_lines
 from genrep.runs.sanity import diverged
 
 from .training_plan import TrainingPlan
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Board:
@@ -81,6 +85,7 @@ class Alarms:
 
 
 CURVES_FILE = "curves.png"
+TITLES = {"lr": "learning rate", "embedding_std": "relative std", "knn_top1": "kNN top-1 (%)"}
 PANELS = (("loss",), ("lr",), ("embedding_std", "alignment", "uniformity", "accuracy"), ("knn_top1",))
 
 
@@ -89,30 +94,32 @@ def draw_curves(out: Path) -> None:
 
     Needs matplotlib; without it a line on stderr says so.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
+    if not plots_installed():
         note(f"matplotlib is not installed: no {CURVES_FILE}; the curves are in {METRICS_FILE}; {install('plots')}")
         return
     lines = read_lines(out / METRICS_FILE)
+    write_atomic(out / CURVES_FILE, draw_as(LIGHT, lambda theme: _curves_figure(lines, theme)))
+
+
+def _curves_figure(lines: list[Line], theme: Theme) -> Figure:
+    from matplotlib.figure import Figure
+
     panels = [names for names in PANELS if any(name in line for line in lines for name in names)]
-    figure = Figure(figsize=(4 * len(panels), 3), layout="constrained")
+    figure = Figure(figsize=(4.2 * len(panels), 3.2), layout="constrained")
     for axes, names in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
-        for name in names:
-            _draw(axes, name, lines)
+        for number, name in enumerate(names):
+            points = [(line["step"], line[name]) for line in lines if isinstance(line.get(name), (int, float))]
+            if points:
+                axes.plot(*zip(*points), label=_said(name), **line_style(theme, number, len(points)))
         axes.set_xlabel("step")
-        axes.set_title(names[0].replace("_", " ") if len(names) == 1 else "embeddings")
+        axes.set_title(_said(names[0]) if len(names) == 1 else "embeddings")
         if len(names) > 1:
-            axes.legend(fontsize="small")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    write_atomic(out / CURVES_FILE, buffer.getvalue())
+            axes.legend()
+    return figure
 
 
-def _draw(axes: Any, name: str, lines: list[Line]) -> None:
-    points = [(line["step"], line[name]) for line in lines if isinstance(line.get(name), (int, float))]
-    if points:
-        axes.plot(*zip(*points), label=name.replace("_", " "), marker="." if len(points) < 30 else None)
+def _said(name: str) -> str:
+    return TITLES.get(name, name.replace("_", " "))
 
 
 MOST_TRAINING_IMAGES = 50_000  # in the table that neighbours come from: a signal, not a result

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import io
 import json
 import re
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from genrep.papers.report import ReportConfig, ReportResult, Row, write_report
 from genrep.papers.report.config import rows_of
@@ -175,17 +178,57 @@ class Page(HTMLParser):
         self.text += data
 
 
+def data_of(address: str | None) -> bytes:
+    assert address is not None and address.startswith("data:image/png;base64,")
+    return base64.b64decode(address.partition(",")[2])
+
+
 def test_the_html_holds_its_pictures_and_needs_nothing_else(work) -> None:
     result = report(work, *(row(work.run(f"std{std}", 60, sets=(work.gaussian(std),))) for std in (0.1, 0.2)))
-    page = Page(result.html.read_text())
-    pictures = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
-    assert [base64.b64decode(str(one).removeprefix("data:image/png;base64,")) for one in pictures] == [
-        path.read_bytes() for path in result.pictures
-    ]
-    assert not {"script", "link", "iframe", "a"} & {tag for tag, _ in page.tags}
-    assert not re.search(r"url\(|@import", result.html.read_text())
+    text = result.html.read_text()
+    page = Page(text)
+    pictures = [data_of(attributes["src"]) for tag, attributes in page.tags if tag == "img"]
+    assert pictures == [path.read_bytes() for path in result.pictures]
+    names = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    for tag, attributes in page.tags:
+        assert not any(name.startswith("on") or name in ("style", "action") for name in attributes)
+        assert tag not in ("script", "iframe", "object", "base", "form")
+        assert (attributes.get("href") or "#").startswith("data:image/svg+xml" if tag == "link" else "#")
+        assert tag != "a" or str(attributes["href"]).removeprefix("#") in names
+    assert not re.search(r"url\(|@import", text)
     markdown = result.markdown.read_text()
     assert [name in markdown for name in ("](report-std-1.png)", "](report-curves.png)")] == [True, True]
+
+
+def test_plots_follow_the_readers_choice_of_light_or_dark(work) -> None:
+    result = report(work, *(row(work.run(f"std{std}", 60, sets=(work.gaussian(std),))) for std in (0.1, 0.2)))
+    page = Page(result.html.read_text())
+    sources = [attributes for tag, attributes in page.tags if tag == "source"]
+    assert len(sources) == len(result.pictures) == 2
+    for source, path in zip(sources, result.pictures):
+        assert source["media"] == "(prefers-color-scheme: dark)"
+        with Image.open(path) as light, Image.open(io.BytesIO(data_of(source["srcset"]))) as dark:
+            assert light.size == dark.size
+            grounds = [picture.convert("RGB").getpixel((0, 0)) for picture in (light, dark)]
+        assert grounds == [(255, 255, 255), (23, 27, 32)]
+
+
+def test_the_policy_names_the_one_style(work) -> None:
+    text = report(work, row(work.results("one", work.entry(60.0)))).html.read_text()
+    (style,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)
+    assert policy is not None and policy[1] == (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def test_what_others_published_is_set_apart(work) -> None:
+    mine = work.results("mine", work.entry(60.0, dataset="imagenet100", protocol=work.genrep))
+    text = report(work, row(mine, published=("genrep-table4/gauss",))).html.read_text()
+    assert re.search(r'<td class="r theirs">61\.52</td>', text) and '<td class="r">60.00</td>' in text
+    theirs = re.findall(r'<tr class="theirs"><td>([^<]*)</td>', text)
+    assert theirs and all(name.startswith("published: ") for name in theirs)
 
 
 def test_text_of_files_stays_text(work, tables_of) -> None:
@@ -197,7 +240,8 @@ def test_text_of_files_stays_text(work, tables_of) -> None:
     page = Page(result.html.read_text())
     assert {tag for tag, _ in page.tags} <= {
         *("html", "head", "meta", "title", "style", "body", "h1", "h2", "h3", "p", "table", "thead", "tbody", "tr"),
-        *("th", "td", "ul", "li", "details", "summary", "dl", "dt", "dd", "img"),
+        *("th", "td", "ul", "li", "details", "summary", "dl", "dt", "dd", "img", "picture", "source"),
+        *("link", "a", "div", "header", "nav", "main", "section"),
     }
     assert page.text.count("<script>alert(1)</script> | [x](javascript:y) # $\\frac{ ~~`") >= 6
     markdown = result.markdown.read_text()

@@ -26,7 +26,8 @@ def test_accuracy_over_sigma(work) -> None:
     values = {0.4: 62.0, 0.1: 60.0, 0.2: 63.0}
     (found,) = sweeps(*(work.run(f"std{std}", value, sets=(work.gaussian(std),)) for std, value in values.items()))
     assert found.kind.name == "std" and points(found) == [(0.1, 60.0), (0.2, 63.0), (0.4, 62.0)]
-    assert draw_sweep(found, "σ $x$ 汉").startswith(b"\x89PNG")
+    drawn = draw_sweep(found, "σ $x$ 汉")
+    assert drawn.light.startswith(b"\x89PNG") and drawn.dark.startswith(b"\x89PNG")
 
 
 def test_seeds_of_a_row_are_one_point_with_a_deviation(work) -> None:
