@@ -329,7 +329,7 @@ def _check_together(config: TrainConfig) -> None:
     """Check settings that need or exclude each other."""
     naming = ConfigError.naming
     if config.epochs is not None and config.steps is not None:
-        raise naming("{epochs} {} and {steps} {}: give one of the two", config.epochs, config.steps)
+        raise naming("{epochs} {} and {steps} {}: give only one of the two", config.epochs, config.steps)
     if not config.folders and not config.online:
         raise naming("{data}: wanted a dataset, or {online} with {gen}")
     for name in _STORED_ONLY if config.online else _ONLINE_ONLY:

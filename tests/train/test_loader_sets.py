@@ -86,7 +86,7 @@ def without(folder: Path, to: Path, *shards: int) -> Path:
 def test_a_partial_dataset_only_if_told(dataset: MakeDataset, tmp_path: Path) -> None:
     part = without(dataset(), tmp_path / "part", 1)
     with pytest.raises(
-        DatasetError, match=r"part: shard-00001\.beton missing; a set of 3 shards is read in part only if"
+        DatasetError, match=r"part: shard-00001\.beton missing of 3 shards; wanted all, or partial to read"
     ):
         PairLoader(part, batch_size=4)
     loader = PairLoader(part, batch_size=4, partial=True)
@@ -139,7 +139,7 @@ def test_stored_and_anchor_leave_the_other_positives_out(dataset: MakeDataset) -
         PairLoader(dataset(), batch_size=8, positive="both")
     with pytest.raises(ValueError, match="positive='anchor': the field 'positive' is not read"):
         PairLoader(dataset(), batch_size=8, positive="anchor", fields=("anchor", "positive"))
-    with pytest.raises(DatasetError, match=r"1 positives an anchor, another set has 3; positive='all' wants"):
+    with pytest.raises(DatasetError, match=r"1 positives per anchor, another set has 3; positive='all' requires"):
         PairLoader([dataset(), dataset(positives=3)], batch_size=8, positive="all", fields=("positive",))
 
 

@@ -128,7 +128,7 @@ def test_a_positive_that_is_not_stored(dataset: MakeDataset) -> None:
         ({"lr_floor": 1.5}, r"--lr-floor 1.5: wanted 0 to 1"),
         ({"accumulate": 0}, r"--accumulate 0: wanted at least 1"),
         ({"pixel_views": "x"}, r"--pixel-views 'x': wanted one of simclr"),
-        ({"epochs": 1, "steps": 1}, r"--epochs 1 and --steps 1: give one of the two"),
+        ({"epochs": 1, "steps": 1}, r"--epochs 1 and --steps 1: give only one of the two"),
         ({"batch_size": 1}, r"--batch-size 1: wanted at least 2"),
         ({"lr": float("nan")}, r"--lr nan: wanted a positive number"),
         ({"weight_decay": -1.0}, r"--weight-decay -1.0: wanted"),

@@ -133,8 +133,8 @@ class Sets:
             return (stored,)
         if part.num_positives not in (0, self.num_positives):
             raise DatasetError(
-                f"{part.where}: {part.num_positives} positives an anchor, another set has {self.num_positives}; "
-                "positive='all' wants as many in each"
+                f"{part.where}: {part.num_positives} positives per anchor, another set has {self.num_positives}; "
+                "positive='all' requires the same number in each"
             )
         return tuple((one,) for one in (stored if part.num_positives else stored * self.num_positives))
 

@@ -253,8 +253,11 @@ def _present(folder: Path, manifest: Manifest, partial: bool) -> list[Shard]:
     if missing and not partial:
         more = f" and {len(missing) - MAX_NAMED} more" if len(missing) > MAX_NAMED else ""
         named = f"{', '.join(missing[:MAX_NAMED])}{more}"
-        raise DatasetError(
-            f"{folder}: {named} missing; a set of {len(manifest.shards)} shards is read in part only if told so"
+        raise DatasetError.naming(
+            "{}: {} missing of {} shards; wanted all, or {partial} to read the rest",
+            folder,
+            named,
+            len(manifest.shards),
         )
     if len(missing) == len(manifest.shards):
         raise DatasetError(f"{folder}: not one of its {len(manifest.shards)} shards is here")
