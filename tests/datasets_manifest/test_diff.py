@@ -75,7 +75,7 @@ def test_sets_of_other_sizes_as_json(originals: dict[str, Path], capsys: Capture
     assert value["only"] == [1, 0] and value["same_bytes"] is False
     assert value["shards"] == [{"name": "shard-00000.beton", "level": "different", "reason": "other pairs"}]
     found = compare(read_manifest(originals["real"]), read_manifest(originals["raw"]))
-    assert "shards   1 in B alone" in list(found.lines())
+    assert "shards   1 only in B" in list(found.lines())
 
 
 def test_what_is_no_dataset(raw: Path, tmp_path: Path, capsys: Capture) -> None:

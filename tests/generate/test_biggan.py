@@ -218,7 +218,7 @@ def without(state, name):
     ("change", "message"),
     [
         (lambda s: without(s, "blocks.1.0.bn2.stored_var"), r"blocks\.1\.0\.bn2\.stored_var is missing"),
-        (lambda s: without(s, "blocks.1.0.conv1.weight"), r"is not of a BigGAN generator"),
+        (lambda s: without(s, "blocks.1.0.conv1.weight"), r"does not belong to the BigGAN generator"),
         (lambda s: without(s, "blocks.0.0.bn1.gain.weight"), "not those of a BigGAN generator"),
         (
             lambda s: s | {"linear.weight": torch.zeros(250, 3)},
@@ -226,8 +226,8 @@ def without(state, name):
         ),
         (lambda s: s | {"linear.bias": "text"}, r"linear\.bias is missing"),
         (lambda s: s | {"blocks.0.0.conv2.u0": torch.ones(1, 3)}, r"conv2\.u0 has shape \(1, 3\), wanted \(1, 16\)"),
-        (lambda s: s | {"surprise": torch.zeros(2)}, "surprise is not of a BigGAN generator"),
-        (lambda s: s | {"blocks.0.0.conv4.weight": torch.zeros(2)}, "BigGAN-deep of BigGAN-PyTorch: not supported"),
+        (lambda s: s | {"surprise": torch.zeros(2)}, "surprise does not belong to the BigGAN generator"),
+        (lambda s: s | {"blocks.0.0.conv4.weight": torch.zeros(2)}, "BigGAN-deep from BigGAN-PyTorch is not supported"),
         (lambda s: s | {"blocks.0.0.bn1.gain.weight": torch.zeros(16, 99)}, "conditions of width 99"),
     ],
 )
