@@ -30,7 +30,7 @@ class BrowseConfig:
     """What to look at, and what becomes of it."""
 
     source: str = setting(argument=True, metavar="DIR|URL")
-    out: Path | None = setting(default=None, metavar="FILE.html", help="The page to write.")
+    out: Path | None = setting(default=None, metavar="FILE.html", help="HTML file to write.")
     samples: int = setting(
         default=300, least=1, most=20_000, metavar="N", help="Pairs to show, spread evenly over all indices."
     )
@@ -39,10 +39,10 @@ class BrowseConfig:
         least=1,
         most=500,
         metavar="MB",
-        help="Size that the page may have. Pictures are made smaller until it fits.",
+        help="Largest size of the page; pictures are made smaller until it fits.",
     )
-    partial: bool = setting(default=False, help="Shards that are missing from DIR are no problem.")
-    force: bool = setting(default=False, help="Replace FILE.html.")
+    partial: bool = setting(default=False, help="Accept a dataset with shards missing.")
+    force: bool = setting(default=False, help="Replace FILE.html if it exists.")
     limits: Limits = field(default_factory=Limits)
 
 

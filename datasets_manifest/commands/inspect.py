@@ -72,11 +72,11 @@ def list_command() -> None:
 @options(TransferLimits)
 @DRY_RUN
 def browse_command(serve: int | None, dry_run: bool, **values: Any) -> None:
-    """Make a page of the dataset in DIR, or at URL, to look at.
+    """Make a web page that shows the dataset in DIR or at URL.
 
-    One HTML file with everything in it, to open, to keep and to send: pairs that can be leafed through and enlarged, classes
-    and their counts, distances in latent space, facts, licence, and how to load it. It needs no network and no other file. Of
-    a dataset at URL only the tables of some shards and the pairs that are shown are fetched.
+    The page is one HTML file that needs no network and no other file: pairs to page through and enlarge, classes and their
+    counts, distances in latent space, facts, licence, and how to load the dataset. For a dataset at URL, only the tables of
+    some shards and the pairs that are shown are fetched.
 
     \b
     Example:

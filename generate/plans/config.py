@@ -57,7 +57,7 @@ def features(help: str = "Instance features for IC-GAN: .npz, .npy or .safetenso
 def truncation(**bounds: Any) -> Any:
     """The setting ``truncation``."""
     return setting(
-        default=None, help="Truncation of the generator: psi of StyleGAN2.  [default: the recipe's]", **bounds
+        default=None, help="Truncation of the generator, such as psi of StyleGAN2.  [default: the recipe's]", **bounds
     )
 
 

@@ -158,7 +158,11 @@ def test_windows_average_over_steps_and_components():
         ({"gen": "wavegen:blind"}, GeneratorError, r"its images carry no gradient back to z"),
         ({"gen": "wavegen:nothing"}, RecipeError, r"^gen wavegen:nothing: cannot import it"),
         ({"chunks": "1-3"}, RecipeError, r"^chunks 1-3: this generator has chunks 0 to 2"),
-        ({"gen": "wavegen:whole", "chunks": "0"}, RecipeError, r"the latent of wavegen:whole has no chunks"),
+        (
+            {"gen": "wavegen:whole", "chunks": "0"},
+            RecipeError,
+            r"the latent of wavegen:whole is not divided into chunks",
+        ),
         ({"layers": "0-1"}, RecipeError, r"^layers 0-1: wavegen:plain has no W; wanted a StyleGAN2, or chunks"),
         ({"supervised": True}, RecipeError, r"^supervised: wavegen:plain is unconditional"),
     ],
