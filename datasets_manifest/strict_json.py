@@ -50,8 +50,10 @@ def parse_json(data: bytes, where: str) -> Any:
         )
     except RecursionError:
         raise ManifestError(f"{where}: JSON nested deeper than {MAX_DEPTH} levels") from None
-    except ValueError as fault:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
-        raise ManifestError(f"{where}: not JSON as wanted here: {fault}") from None
+    except UnicodeDecodeError:
+        raise ManifestError(f"{where}: not a JSON file: its bytes are not text") from None
+    except ValueError as fault:  # JSONDecodeError is one
+        raise ManifestError(f"{where}: not acceptable JSON: {fault}") from None
     _check_tree(value, where)
     return value
 

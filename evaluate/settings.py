@@ -192,7 +192,7 @@ def check_encoder_choice(
     if (encoder is None) != random_init:
         raise naming("{encoder} or {random_init}: give exactly one of the two")
     if random_init and arch is None:
-        raise naming("{random_init}: requires {arch}")
+        raise naming("{random_init}: requires {arch}, for instance {arch} resnet18")
     if encoder is not None and arch is not None:
         raise naming("{arch} {}: is read from the encoder's file; give it only with {random_init}", arch)
     if arch is not None and arch not in ARCHS:

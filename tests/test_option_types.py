@@ -9,6 +9,7 @@ import pytest
 
 from genrep.cli import Group, invoke
 from genrep.datasets_manifest.cli import group as manifest
+from genrep.doctor import group as doctor
 from genrep.generate.cli import cli as generate
 from genrep.option_types import PATH, PATH_TEXT, WHOLE, Choice, IntRange, PathTextType, PathType
 from genrep.papers.cli import group as evaluate
@@ -179,3 +180,13 @@ def test_what_is_like_nothing_gets_none(capsys):
     assert invoke(manifest, ["quux"]) == 2
     said = capsys.readouterr().err
     assert "no command 'quux'; wanted one of show, list, browse, verify" in said and "did you mean" not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("train", "did you mean genrep-train?"), ("docter", "did you mean doctor?"), ("dataset", "")]
+)
+def test_genrep_points_to_its_programs(capsys, name, meant):
+    assert invoke(doctor, [name]) == 2
+    said = capsys.readouterr().err
+    assert f"no command '{name}'; wanted doctor, or one of the programs genrep-generate, " in said
+    assert meant in said and ("did you mean" in said) == bool(meant)

@@ -11,8 +11,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from genrep.errors import ManifestError
 from genrep.files import user_path
 from genrep.net import Limits
+from genrep.untrusted import printable
 
 from ..manifest import Manifest, read_manifest, read_manifest_file
 from .fetch import fetch_shards
@@ -50,4 +52,7 @@ def load_manifest(source: str | Path) -> Manifest:
     if is_address(str(source)):
         return read_remote_manifest(str(source))
     path = user_path(source)
+    if path.suffix == ".beton" and path.is_file():
+        shard, folder = printable(str(path)), printable(str(path.parent))
+        raise ManifestError(f"{shard}: a shard; wanted the dataset's folder, {folder}")
     return read_manifest_file(path) if path.is_file() else read_manifest(path)

@@ -60,7 +60,11 @@ def claim(folder: Path, plan: BuildPlan) -> None:
         return
     found = read_object(path, ResumeError)
     if found != plan.recipe:
-        raise ResumeError.naming("{out} {}: holds another dataset ({})", folder, differences(found, plan.recipe))
+        raise ResumeError.naming(
+            "{out} {}: holds another dataset ({}); give the same settings, or another {out}",
+            folder,
+            differences(found, plan.recipe),
+        )
 
 
 def claimed_plan(folder: Path, plan: BuildPlan) -> BuildPlan:

@@ -24,10 +24,12 @@ from genrep import __version__
 
 from . import extras, machine
 from .cli import Group, run, tell
+from .errors import suggestion
 from .files import home, size_text
 
 LEAST_DISK, LEAST_SHARED_MEMORY, LEAST_FILES = 2_000_000_000, 64_000_000, 1024  # bytes, bytes, descriptors
 SHADOWING = ("evaluate", "generate", "train", "datasets_manifest", "papers", "genrep")
+PROGRAMS = ("genrep-generate", "genrep-manifest", "genrep-train", "genrep-evaluate")
 MARKS = {"ok": "ok   ", "note": "note ", "fault": "FAULT"}
 
 
@@ -205,7 +207,21 @@ def report(findings: list[Finding]) -> str:
     return "\n".join(lines)
 
 
-@click.group(name="genrep", cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+class _Genrep(Group):
+    """A group that points to the programs that do the work, for ``genrep train`` and the like."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the first argument names. Raises UsageError for one that there is not."""
+        if args[0] not in self.commands and not args[0].startswith("-") and not ctx.resilient_parsing:
+            meant = f"genrep-{args[0]}"
+            hint = f" (did you mean {meant}?)" if meant in PROGRAMS else suggestion(args[0], self.commands)
+            ctx.fail(f"no command {args[0]!r}; wanted doctor, or one of the programs {', '.join(PROGRAMS)}{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(name="genrep", cls=_Genrep, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def group() -> None:
     """Turn a pretrained image generator into a dataset, and a dataset into visual representations.

@@ -44,7 +44,10 @@ def find_factory(name: str, setting: str, returns: str, error: type[GenRepError]
             for part in attribute.split("."):
                 factory = getattr(factory, part)
     except (ImportError, AttributeError, ValueError) as problem:
-        raise error.naming(f"{subject}: cannot import it ({{}})", name, problem) from None
+        top = module_name.partition(".")[0]
+        lacks = isinstance(problem, ModuleNotFoundError) and problem.name == top
+        way = f"; wanted {top}.py in this folder, or an installed package" if lacks else ""
+        raise error.naming(f"{subject}: cannot import it ({{}}){{}}", name, problem, way) from None
     except Exception as problem:  # a stranger's module may raise anything while it is imported
         raise error.naming(
             f"{subject}: importing it raised {{}}: {{}}", name, type(problem).__name__, problem

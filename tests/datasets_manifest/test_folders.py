@@ -11,6 +11,7 @@ import pytest
 from genrep import datasets_manifest
 from genrep.cli import invoke
 from genrep.datasets_manifest import cli
+from genrep.datasets_manifest.transport import load_manifest
 from genrep.datasets_manifest.verify import require_valid, verify
 from genrep.errors import DatasetError
 
@@ -81,6 +82,11 @@ def test_a_folder_that_is_not_there(
     captured = capsys.readouterr()
     said = captured.out + captured.err
     assert "none/here" in said and "no such folder" in said and "manifest.json" not in said
+
+
+def test_a_shard_for_its_folder(raw: Path) -> None:
+    with pytest.raises(DatasetError, match=r"shard-00000\.beton: a shard; wanted the dataset's folder, .*"):
+        load_manifest(raw / "shard-00000.beton")
 
 
 def test_a_folder_without_a_manifest(tmp_path: Path) -> None:

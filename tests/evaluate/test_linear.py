@@ -127,7 +127,7 @@ def test_refusals(encoder: Path, images: Path, tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({}, "--encoder or --random-init"),
-        ({"random_init": True}, "requires --arch"),
+        ({"random_init": True}, "requires --arch, for instance --arch resnet18"),
         ({"encoder": Path("x"), "arch": "resnet18"}, "--arch resnet18"),
         ({"random_init": True, "arch": "vit"}, "--arch 'vit': wanted one of resnet18"),
         ({"encoder": Path("x"), "epochs": 0}, "--epochs 0: wanted at least 1"),

@@ -93,7 +93,7 @@ def test_what_a_factory_does_not_tell_is_assumed_and_said(here: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nowhere:Mean", r"cannot import it \(No module named 'nowhere'\)"),
+        ("nowhere:Mean", r"cannot import it \(No module named 'nowhere'\); wanted nowhere\.py in this folder"),
         ("own_encoders:nothing_here", "cannot import it"),
         ("own_encoders:number", "number is not callable"),
         ("own_encoders:text", "returned a str; wanted a torch.nn.Module"),

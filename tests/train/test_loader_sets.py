@@ -203,7 +203,7 @@ def test_bare_images_have_no_label_and_an_empty_class_is_named(photos: Path, tmp
     with pytest.raises(DataError, match="eel: no images"):
         PairLoader(photos, batch_size=5)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ManifestError, match=r"manifest\.json"):
+    with pytest.raises(ManifestError, match="empty: an empty folder; wanted a dataset, or a folder of images"):
         PairLoader(tmp_path / "empty", batch_size=5)
 
 
@@ -213,3 +213,9 @@ def test_opened_sets_can_be_given(dataset: MakeDataset) -> None:
     assert len(PairLoader(sets, batch_size=5)) == 10
     with pytest.raises(ValueError, match="no path given"):
         open_sets([])
+
+
+def test_a_folder_that_is_missing_or_empty_is_told_what_would_do(tmp_path: Path) -> None:
+    for folder, what in ((tmp_path / "nowhere", "no such folder"), (tmp_path, "an empty folder")):
+        with pytest.raises(DatasetError, match=f"^{folder}: {what}; wanted a dataset, or a folder of images$"):
+            open_sets(folder)

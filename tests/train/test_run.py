@@ -141,7 +141,9 @@ def test_a_finished_run_is_left_alone(dataset: MakeDataset, finished: Path) -> N
 
 @pytest.mark.slow
 def test_another_run_is_refused_by_name(dataset: MakeDataset, finished: Path) -> None:
-    with pytest.raises(ResumeError, match=r"holds another run \(temperature 0.1 there, 0.5 asked for\)"):
+    with pytest.raises(
+        ResumeError, match=r"\(temperature 0.1 there, 0.5 asked for\); give the same settings, or another out$"
+    ):
         train(config(dataset(), finished, temperature=0.5))
     with pytest.raises(ResumeError, match=r"dataset_id"):
         train(config(dataset(positives=3), finished))

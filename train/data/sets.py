@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrep.datasets_manifest import MANIFEST_NAME, dataset_folder
-from genrep.errors import DatasetError
+from genrep.errors import DatasetError, ManifestError
 
 from .folder_images import FolderImages, is_image_folder
 from .outputs import PAIRED, BatchTensor, Crops, Cuts, CutSlot, cut_output, is_read, read_cuts, slot_of
@@ -219,6 +219,7 @@ def open_sets(data: Data | Sets, *, partial: bool = False, size: Size | None = N
     parts: dict[int, Shards | FolderImages] = {}
     for k, folder in enumerate(folders):
         if not _is_folder_of_images(folder):
+            _require_any(folder)
             parts[k] = Shards(folder, partial=partial, fitted=wanted)
     sized = (part for part in parts.values() if part.shape != VARYING)
     shape = wanted or (None if whole else next(((part.shape[0], part.shape[1]) for part in sized), None))
@@ -236,6 +237,14 @@ def open_sets(data: Data | Sets, *, partial: bool = False, size: Size | None = N
 
 def _is_folder_of_images(folder: Path) -> bool:
     return not (folder / MANIFEST_NAME).exists() and is_image_folder(folder)
+
+
+def _require_any(folder: Path) -> None:
+    """Raise ManifestError if a folder is missing or empty, and name both kinds that would do."""
+    if not folder.exists():
+        raise ManifestError(f"{folder}: no such folder; wanted a dataset, or a folder of images")
+    if folder.is_dir() and not any(folder.iterdir()):
+        raise ManifestError(f"{folder}: an empty folder; wanted a dataset, or a folder of images")
 
 
 def _stored(part: Shards | FolderImages, name: str) -> str | None:

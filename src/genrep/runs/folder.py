@@ -29,7 +29,9 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], names: Itera
 def refuse_another(out: Path, found: str, more: str = "") -> None:
     """Raise ResumeError if ``found``, of ``differences``, says that the folder belongs to a run with other settings."""
     if found:
-        raise ResumeError.naming("{out} {}: holds another run ({}{})", out, found, more)
+        raise ResumeError.naming(
+            "{out} {}: holds another run ({}{}); give the same settings, or another {out}", out, found, more
+        )
 
 
 def write_config(out: Path, settings: Mapping[str, Any]) -> None:
