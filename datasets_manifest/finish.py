@@ -12,14 +12,14 @@ import os
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from genrep.errors import DatasetError, ManifestError
-from genrep.images.sheet import contact_sheet, save_png
+from genrep.look.sheets import BLOCK_GAP, GAP, LINE, MARGIN, Band, centred, draw_sheet, save_png, tile_shape
+from genrep.untrusted import label
 
 from .beton import Beton
 from .cards import CardConfig, write_card
@@ -39,7 +39,7 @@ from .schema import MAX_SHARDS, check_fields, shard_name, shard_record_name
 from .strict_json import read_json, want_integer, want_list, want_object
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    pass
 
 
 MANIFEST_BYTE, FIRST_SHARD_BYTE = 0, 1
@@ -130,7 +130,7 @@ def finish(folder: Path, *, known: Manifest | None = None, facts: Mapping[str, A
             )
         for leftover in folder.glob(".*.tmp"):  # every shard is done: nobody writes any more
             leftover.unlink(missing_ok=True)
-        write_contact_sheet(folder, build["fields"], shards[0])
+        write_contact_sheet(folder, build["fields"], build["classes"], shards)
         manifest = known or build_manifest(
             recipe=recipe,
             fields=build["fields"],
@@ -213,40 +213,47 @@ def gathered(shards: list[Shard]) -> dict[str, Any]:
 
 
 SHEET_NAME = "contact-sheet.png"
-SHEET_WIDTH, SHEET_HEIGHT = 1600, 1200  # pixels, about
-MAX_COLUMNS, MAX_ROWS = 8, 10
+SHEET_WIDTH, SHEET_HEIGHT = 1240, 1000  # pixels, about
+MAX_COLUMNS, MAX_ROWS = 6, 8
 VARYING_TILE = 192  # pixels of the square that a picture is shown in where each has a size of its own
-SMALL = 64  # pixels: images up to here are shown at twice their size
 
 
-def write_contact_sheet(folder: Path, fields: list[dict[str, Any]], shard: Shard) -> Path:
-    """Write the shard's first pairs, anchor and positives side by side, as a PNG; returns its path."""
+def write_contact_sheet(folder: Path, fields: list[dict[str, Any]], classes: list[str], shards: list[Shard]) -> Path:
+    """Write the first pairs, anchor and positives side by side, as a PNG; returns its path."""
     images = [field for field in fields if field["kind"] == "image"]
     height, width, _ = largest_shape(images[0])
     if varies(images[0]):
         height, width = min(height, VARYING_TILE), min(width, VARYING_TILE)
-    columns = min(max(SHEET_WIDTH // (len(images) * width), 1), MAX_COLUMNS)
-    rows = min(max(SHEET_HEIGHT // height, 1), MAX_ROWS)
-    count = min(columns * rows, shard.count)
-    beton = Beton(folder / shard.name, fields, shard.count, shard.first_index)
-    tiles = [[_tile(read_field(beton, i, field["name"]), height, width) for field in images] for i in range(count)]
-    pairs = [np.concatenate(row, axis=1) for row in tiles]
-    path = folder / SHEET_NAME
-    save_png(
-        path, contact_sheet(np.stack(pairs), min(columns, count), gap=3), scale=2 if max(height, width) <= SMALL else 1
+    tile, total = tile_shape(height, width), sum(shard.count for shard in shards)
+    pitch = len(images) * (tile[1] + GAP) + (BLOCK_GAP - GAP if len(images) > 1 else 0)
+    columns = min(max((SHEET_WIDTH - 2 * MARGIN) // pitch, 1), MAX_COLUMNS, total)
+    rows = min(max(SHEET_HEIGHT // (tile[0] + LINE + 2 * GAP), 1), MAX_ROWS)
+    pictures, captions = [], []
+    for beton, i in islice(_samples(folder, fields, shards), columns * rows):
+        pictures.append([centred(read_field(beton, i, field["name"]), height, width) for field in images])
+        captions.append(_caption(beton, i, classes, pairs=len(images) > 1))
+    starts = range(0, len(pictures), columns)
+    band = Band(
+        rows=[[picture for group in pictures[start : start + columns] for picture in group] for start in starts],
+        names=[field["name"].replace("_", " ") for field in images] * columns,
+        block=len(images),
+        captions=[captions[start : start + columns] for start in starts],
     )
+    path = folder / SHEET_NAME
+    save_png(path, draw_sheet([band]))
     return path
 
 
-def _tile(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """The image unchanged; one of another size is reduced if needed and centred on white."""
-    from PIL import Image
+def _samples(folder: Path, fields: list[dict[str, Any]], shards: list[Shard]) -> Iterator[tuple[Beton, int]]:
+    """All samples in order; a shard is opened when it is needed."""
+    for shard in shards:
+        beton = Beton(folder / shard.name, fields, shard.count, shard.first_index)
+        yield from ((beton, i) for i in range(shard.count))
 
-    if image.shape[:2] == (height, width):
-        return image
-    picture = Image.fromarray(image)
-    picture.thumbnail((width, height))
-    tile = np.full((height, width, 3), 255, dtype=np.uint8)
-    top, left = (height - picture.height) // 2, (width - picture.width) // 2
-    tile[top : top + picture.height, left : left + picture.width] = np.asarray(picture)
-    return tile
+
+def _caption(beton: Beton, i: int, classes: list[str], *, pairs: bool) -> str:
+    """A sample's index, and the class that it has."""
+    number, index = int(read_field(beton, i, "label")), int(read_field(beton, i, "index"))
+    if 0 <= number < len(classes):
+        return f"{index}: {label(classes[number])}"
+    return f"{'pair' if pairs else 'image'} {index}"

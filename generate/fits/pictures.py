@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,8 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from genrep.images.sheet import contact_sheet, save_png
+from genrep.look.colours import LIGHT
+from genrep.look.sheets import GROUND, INK, PALE, TILE, Band, clip, draw_sheet, font, save_png
 from genrep.seeding import derive
 
 from ..pixels import to_uint8
@@ -27,15 +29,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-CELL = 64  # pixels: smaller images are enlarged to this
-LINE = 16  # pixels, of a line of text
-GAP = 2
-WALK_ANCHORS, WALK_COLUMNS = 3, 7  # of the sheet of walks, with a strength per column
-STRIP_ROWS, STRIP_COLUMNS = 8, 12  # number of anchors; most states of T
-FILTER_COLUMNS, FILTER_ROWS, FILTER_CELL, FILTER_WIDTH = 16, 4, 48, 420  # the last two in pixels: least sides
-BATCH = 16  # images per forward pass
-PANEL, MARGIN, PER_ROW = 200, 46, 4  # of the picture of curves
-MEASURED, WANTED, AXIS = (200, 60, 40), (150, 150, 150), (210, 210, 210)
+LINE = 19  # pixels, of a line of text in curves and bars
+WALK_ANCHORS, WALK_COLUMNS = 3, 7  # of the sheet of walks: a column is a strength
+STRIP_ROWS, STRIP_COLUMNS = 8, 12  # anchors; states of T, at most
+FILTER_COLUMNS, FILTER_ROWS = 8, 8
+BATCH = 16  # images that are made again at a time
+PANEL, MARGIN, PER_ROW = 220, 64, 4  # of curves
+MEASURED, WANTED, AXIS = LIGHT.cycle[0], LIGHT.cycle[1], LIGHT.quiet
 
 
 def save_extremes(path: Path, material: Material, found: HeldOut) -> None:
@@ -49,13 +49,10 @@ def save_extremes(path: Path, material: Material, found: HeldOut) -> None:
         scores = sigmoid(found.generated[numbers])
         title = f"{name} {count} of {len(ascending)} scores (1 = real): {scores[0]:.3f} to {scores[-1]:.3f}"
         parts = [material.generated(numbers[i : i + BATCH], held_out=True) for i in range(0, count, BATCH)]
-        images = np.concatenate([part.cpu().numpy() for part in parts])
-        scale = max(-(-FILTER_CELL // min(images.shape[1:3])), 1)
-        sheet = contact_sheet(images.repeat(scale, axis=1).repeat(scale, axis=2), min(FILTER_COLUMNS, count))
-        if sheet.shape[1] < FILTER_WIDTH:
-            sheet = np.pad(sheet, ((0, 0), (0, FILTER_WIDTH - sheet.shape[1]), (0, 0)), constant_values=255)
-        bands += [_words([title], sheet.shape[1], sheet.shape[1]), sheet]
-    save_png(path, np.concatenate(bands))
+        images = list(np.concatenate([part.cpu().numpy() for part in parts]))
+        rows = [images[i : i + FILTER_COLUMNS] for i in range(0, count, FILTER_COLUMNS)]
+        bands.append(Band(rows=rows, title=title))
+    save_png(path, draw_sheet(bands, largest=TILE))
 
 
 @torch.no_grad()
@@ -74,38 +71,46 @@ def save_sheet(path: Path, source: FrozenGenerator, walks: Tensor, seed: int) ->
         for step in steps:
             moved = frames(source, z + step * walks[rows].sum(dim=0), y)
             columns.append(to_uint8(moved, source.recipe.uint8))
-        images = torch.stack(columns, dim=1).flatten(0, 1).cpu().numpy()  # anchor by anchor
-        scale = max(CELL // min(images.shape[1:3]), 1)
-        images = images.repeat(scale, axis=1).repeat(scale, axis=2)
-        sheet = contact_sheet(images, WALK_COLUMNS, gap=GAP)
         heads = [f"{unit.say(step):+.3g}" if not unit.factor else f"x{unit.say(step):.2f}" for step in steps]
-        bands += [_words([f"{name}: {unit.name}"], sheet.shape[1], sheet.shape[1])]
-        bands += [_words(heads, images.shape[2] + GAP, sheet.shape[1]), sheet]
-    save_png(path, np.concatenate(bands))
+        bands.append(Band(rows=_rows(columns), title=f"{name}: {unit.name}", names=heads))
+    save_png(path, draw_sheet(bands))
 
 
-def _words(labels: Sequence[str], pitch: int, width: int) -> NDArray[np.uint8]:
-    """A line of text, a label every ``pitch`` pixels. Shape: ``(LINE, width, 3)``."""
-    image = Image.new("RGB", (width, LINE), "white")
-    draw = ImageDraw.Draw(image)
-    for i, label in enumerate(labels):
-        draw.text((GAP + i * pitch, 2), label, fill="black")
-    return np.asarray(image)
+def _rows(columns: Sequence[Tensor]) -> list[list[NDArray[np.uint8]]]:
+    """Images of columns, row by row."""
+    return [list(row) for row in torch.stack(list(columns), dim=1).cpu().numpy()]
 
 
 def save_curves(path: Path, curves: Sequence[Curve], title: str) -> None:
-    """Write a PNG with a panel per walk: measured effect over α (red), and that of the targets (gray).
+    """Write a PNG with a panel per walk: measured effect over α (dots, solid), and that of the targets (squares, dashed).
 
     Factors are drawn on logarithmic axes.
     """
     rows = -(-len(curves) // PER_ROW)
-    pitch_x, pitch_y = PANEL + MARGIN, PANEL + 3 * LINE
-    image = Image.new("RGB", (PER_ROW * pitch_x + MARGIN, rows * pitch_y + 2 * LINE), "white")
+    pitch_x, pitch_y = PANEL + MARGIN, PANEL + 4 * LINE
+    image = Image.new("RGB", (PER_ROW * pitch_x + MARGIN, rows * pitch_y + 3 * LINE), GROUND)
     draw = ImageDraw.Draw(image)
-    draw.text((8, 4), f"{title}   red: measured on generated images, gray: on the targets", fill="black")
+    draw.text((14, 10), title, fill=INK, font=font())
+    left = 14
+    for colour, words in ((MEASURED, "measured on generated images"), (WANTED, "on the targets")):
+        _line(draw, [(left, 40), (left + 16, 40), (left + 32, 40)], colour)
+        draw.text((left + 42, 32), words, fill=INK, font=font())
+        left += 270
     for i, curve in enumerate(curves):
-        _panel(draw, MARGIN + i % PER_ROW * pitch_x, 3 * LINE + i // PER_ROW * pitch_y, curve)
+        _panel(draw, MARGIN + i % PER_ROW * pitch_x, 4 * LINE + i // PER_ROW * pitch_y, curve)
     save_png(path, np.asarray(image))
+
+
+def _line(draw: ImageDraw.ImageDraw, points: Sequence[tuple[float, float]], colour: str) -> None:
+    """Points and what joins them; the two colours differ in dash and marker too."""
+    for (x0, y0), (x1, y1) in pairwise(points):
+        pieces = [(0.0, 1.0)] if colour == MEASURED else [(0.0, 0.35), (0.65, 1.0)]
+        for start, end in pieces:
+            ends = [(x0 + (x1 - x0) * part, y0 + (y1 - y0) * part) for part in (start, end)]
+            draw.line(ends, fill=colour, width=3)
+    shape = draw.ellipse if colour == MEASURED else draw.rectangle
+    for x, y in points:
+        shape((x - 3, y - 3, x + 3, y + 3), fill=colour)
 
 
 def _panel(draw: ImageDraw.ImageDraw, left: int, top: int, curve: Curve) -> None:
@@ -119,18 +124,17 @@ def _panel(draw: ImageDraw.ImageDraw, left: int, top: int, curve: Curve) -> None
         across = left + (xs - xs[0]) / (xs[-1] - xs[0]) * PANEL
         return list(zip(across.tolist(), (top + (high - values) / (high - low) * PANEL).tolist()))
 
-    draw.rectangle((left, top, left + PANEL, top + PANEL), outline=AXIS)
-    draw.text((left, top - LINE), f"{curve.name}{'' if curve.rises else ' (does not rise)'}", fill="black")
-    for values, color in ((targets, WANTED), (effects, MEASURED)):
-        points = place(values)
-        draw.line(points, fill=color, width=2)
-        for x, y in points:
-            draw.ellipse((x - 2, y - 2, x + 2, y + 2), fill=color)
+    draw.line((left, top, left, top + PANEL, left + PANEL, top + PANEL), fill=AXIS)
+    heading = f"{curve.name}{'' if curve.rises else ' (does not rise)'}"
+    draw.text((left, top - LINE - 4), clip(heading, PANEL + MARGIN - 8), fill=INK, font=font())
+    for values, colour in ((targets, WANTED), (effects, MEASURED)):
+        _line(draw, place(values), colour)
     undo = np.exp if factor else np.asarray
-    for value, y in ((high, top), (low, top + PANEL - 10)):
-        draw.text((left - MARGIN + 6, y), f"{float(undo(value)):.3g}", fill="black")
-    draw.text((left, top + PANEL + 2), f"{curve.alphas[0]:.3g} to {curve.alphas[-1]:.3g}", fill="black")
-    draw.text((left, top + PANEL + 14), curve.unit[:36], fill="black")
+    for value, y in ((high, top - 4), (low, top + PANEL - 14)):
+        draw.text((left - 6, y), f"{float(undo(value)):.3g}", fill=PALE, font=font(), anchor="ra")
+    draw.text((left, top + PANEL + 4), f"{curve.alphas[0]:.3g}", fill=PALE, font=font())
+    draw.text((left + PANEL, top + PANEL + 4), f"{curve.alphas[-1]:.3g}", fill=PALE, font=font(), anchor="ra")
+    draw.text((left, top + PANEL + 4 + LINE), clip(curve.unit, PANEL + MARGIN - 8), fill=PALE, font=font())
 
 
 @torch.no_grad()
@@ -145,11 +149,7 @@ def save_strip(path: Path, source: FrozenGenerator, scope: Scope, walks: Sequenc
         positives = scope.positives(source, anchors, shift)
         columns.append(to_uint8(positives, recipe.uint8, recipe.crop, recipe.resize))
         labels.append(name)
-    images = torch.stack(columns, dim=1).flatten(0, 1).cpu().numpy()  # row by row
-    scale = max(CELL // min(images.shape[1:3]), 1)
-    images = images.repeat(scale, axis=1).repeat(scale, axis=2)
-    sheet = contact_sheet(images, len(columns), gap=GAP)
-    save_png(path, np.concatenate([_words(labels, images.shape[2] + GAP, sheet.shape[1]), sheet]))
+    save_png(path, draw_sheet([Band(rows=_rows(columns), names=labels)]))
 
 
 def evenly(items: Sequence[Path], most: int) -> list[Path]:
@@ -160,18 +160,18 @@ def evenly(items: Sequence[Path], most: int) -> list[Path]:
 
 def save_bars(path: Path, title: str, bars: Sequence[tuple[str, float, float]]) -> None:
     """Write a PNG of horizontal bars: ``(label, mean, standard deviation)``, the deviation drawn as a whisker."""
-    left, width, row = 240, 420, 24
-    image = Image.new("RGB", (left + width + 140, row * len(bars) + 2 * LINE), "white")
+    left, width, row = 280, 420, 28
+    image = Image.new("RGB", (left + width + 160, row * len(bars) + 3 * LINE), GROUND)
     draw = ImageDraw.Draw(image)
-    draw.text((8, 4), title, fill="black")
+    draw.text((14, 10), title, fill=INK, font=font())
     longest = max((mean + std for _, mean, std in bars), default=0.0) or 1.0
     for i, (label, mean, std) in enumerate(bars):
-        top = 2 * LINE + i * row - 4
+        top = 2 * LINE + i * row
+        middle = top + row // 2
         end = left + round(width * mean / longest)
-        draw.text((8, top + 4), label[:38], fill="black")
-        draw.rectangle((left, top + 2, end, top + row - 6), fill=(76, 120, 168))
+        draw.text((14, middle), clip(label, left - 24), fill=INK, font=font(), anchor="lm")
+        draw.rectangle((left, top + 4, end, top + row - 4), fill=MEASURED)
         low, high = (left + round(width * max(mean + sign * std, 0) / longest) for sign in (-1, 1))
-        middle = top + row // 2 - 2
-        draw.line((low, middle, high, middle), fill="black", width=2)
-        draw.text((high + 8, top + 4), f"{mean:.3f} +- {std:.3f}", fill="black")
+        draw.line((low, middle, high, middle), fill=INK, width=2)
+        draw.text((max(high, end) + 8, middle), f"{mean:.3f} ± {std:.3f}", fill=INK, font=font(), anchor="lm")
     save_png(path, np.asarray(image))

@@ -20,7 +20,8 @@ class RealImages:
         self.config, self.device = config, torch.device(config.device)
         self.resolution: int = data.images.shape[1]
         self.channels = 1 if data.is_gray() else 3
-        self.num_classes = len(data.classes) if config.classes else 0
+        self.class_names = data.classes if config.classes else ()
+        self.num_classes = len(self.class_names)
         pixels = data.images[..., : self.channels].transpose(0, 3, 1, 2)
         self.pixels = torch.from_numpy(np.ascontiguousarray(pixels))  # (N, C, H, W) uint8
         self.labels = torch.from_numpy(data.labels)

@@ -19,14 +19,14 @@ from genrep.errors import ResumeError, WeightsError
 from genrep.files import require_writable, sha256_file, write_atomic, write_json
 from genrep.images.inventory import inventory_of_pixels
 from genrep.images.labelled import LabelledImages
-from genrep.images.sheet import contact_sheet, save_png
+from genrep.look.sheets import Band, draw_sheet, save_png
 from genrep.runs.engine import Course, Pace, Run, Trainer
 from genrep.runs.folder import CONFIG_FILE, differences, refuse_another
 from genrep.runs.metrics import Line
 from genrep.runs.processes import Processes
 from genrep.runs.sanity import check_training, gradients
 from genrep.tensor_files import safetensors_bytes
-from genrep.untrusted import read_object
+from genrep.untrusted import label, read_object
 
 from ..fits.frozen import at_work
 from ..weights.cache import GAN_FACTS, GAN_WEIGHTS
@@ -34,7 +34,7 @@ from .config import FitGanConfig
 from .model import WAY, Gan
 from .real import RealImages
 
-SHEET_COLUMNS, SHEET_ROWS = 16, 8
+SHEET_COLUMNS, SHEET_ROWS = 10, 8
 
 
 class GanTrainer(Trainer):
@@ -92,7 +92,11 @@ class GanTrainer(Trainer):
         if pixels.shape[3] == 1:
             pixels = pixels.repeat(3, axis=3)
         path = self.config.out / f"samples-{self.gan.images_seen:09d}.png"
-        save_png(path, contact_sheet(pixels, SHEET_COLUMNS), scale=2)
+        rows = [list(row) for row in np.split(pixels, SHEET_ROWS)]
+        classes = self.real.class_names
+        names = [label(classes[k % len(classes)]) for k in range(SHEET_COLUMNS)] if classes else ()
+        title = f"{self.gan.images_seen:,} images seen"
+        save_png(path, draw_sheet([Band(rows=rows, names=names, title=title)]))
 
 
 def fit_gan(config: FitGanConfig, data: LabelledImages) -> Path:

@@ -14,7 +14,7 @@ from genrep import seeding
 from genrep.devices import pick_device
 from genrep.errors import GeneratorError, RecipeError
 from genrep.files import require_writable
-from genrep.images.sheet import save_png
+from genrep.look.sheets import save_png
 
 from ..generators.base import Generator, LatentSpec
 from ..generators.probe import check_images, largest_values, require_sane

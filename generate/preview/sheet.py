@@ -6,31 +6,36 @@ the other, each of which repeats the anchors.
 
 from __future__ import annotations
 
-import math
-import re
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from genrep.look.sheets import (
+    GAP,
+    GROUND,
+    INK,
+    LINE,
+    MARGIN,
+    PALE,
+    TILE,
+    clip,
+    fit,
+    font,
+    text_width,
+    tile_shape,
+    wrap,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WIDTH = 2400  # pixels, at most
-MARGIN = 14
-GAP = 4  # between tiles
 PANEL_GAP = 18  # between panels
-SMALL = 64  # pixels: images up to this are enlarged
-TILE = 96  # pixels, about: small images are enlarged to this, and large ones reduced no further than needed
-SIZE = 13  # pixels of a letter
-LINE = 17  # pixels from one line to the next
-BREAKS = re.compile(r"(?<=[\s:,;+])(?![\s:,;+])|(?<=[-_/])(?=[a-z])")
-GROUND, INK, PALE, RULE = (250, 250, 247), (25, 25, 25), (90, 90, 90), (170, 170, 165)
+RULE = (170, 170, 165)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +124,7 @@ Slice = tuple[int, int, int]  # panel, first column, end
 def _slices(image_shape: tuple[int, int], panels: int, columns: int, most: int | None) -> list[list[Slice]]:
     """What each band shows, as evenly as can be."""
     if most is None:
-        least = _preferred(image_shape) if max(image_shape) <= SMALL else min(TILE, image_shape[1])
+        least = _preferred(image_shape) if max(image_shape) < TILE else min(TILE, image_shape[1])
         room = WIDTH - 2 * MARGIN - least
         alone = (room - PANEL_GAP + GAP) // (least + GAP)  # columns of one panel
         side_by_side = room // (PANEL_GAP + columns * (least + GAP) - GAP)  # panels
@@ -147,8 +152,7 @@ def _fixed(row: list[Slice]) -> int:
 
 def _preferred(image_shape: tuple[int, int]) -> int:
     """Width of a tile where there is room for it."""
-    side = max(image_shape)
-    return image_shape[1] * (max(2, TILE // side) if side <= SMALL else 1)
+    return tile_shape(*image_shape, largest=max(image_shape))[1]
 
 
 def _tile(image_shape: tuple[int, int], fixed: int, columns: int) -> tuple[int, int]:
@@ -203,46 +207,3 @@ class Sheet:
     def _lines(self, lines: Sequence[str], left: int, top: int, fill: tuple[int, int, int]) -> None:
         for i, line in enumerate(lines):
             self.draw.text((left, top + i * LINE), line, fill=fill, font=font())
-
-
-def fit(image: NDArray[np.uint8], tile: tuple[int, int]) -> Image.Image:
-    """An image as large as a tile: each pixel repeated, or the image reduced."""
-    (height, width), factor = image.shape[:2], tile[0] // image.shape[0]
-    if factor and (height * factor, width * factor) == tile:
-        return Image.fromarray(image.repeat(factor, axis=0).repeat(factor, axis=1))
-    return Image.fromarray(image).resize((tile[1], tile[0]), Image.Resampling.LANCZOS)
-
-
-@cache
-def font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own font, in a legible size."""
-    return ImageFont.load_default(size=SIZE)
-
-
-def text_width(text: str) -> int:
-    """Pixels that a line takes."""
-    return math.ceil(font().getlength(text))
-
-
-def wrap(text: str, most: int) -> list[str]:
-    """Lines no wider than ``most`` pixels, broken behind spaces and ``: , ; + - _ /``, and within a word that is too long."""
-    lines, line = [], ""
-    for piece in BREAKS.split(text):
-        if line and text_width((line + piece).rstrip()) > most:
-            lines.append(line.rstrip())
-            line = ""
-        line += piece
-        while len(line) > 1 and text_width(line.rstrip()) > most:
-            end = max(1, bisect_right(range(1, len(line)), most, key=lambda count: text_width(line[:count])))
-            lines.append(line[:end])
-            line = line[end:]
-    return [*lines, line.rstrip()] if line.strip() else lines
-
-
-def clip(text: str, most: int) -> str:
-    """The text, its end left out if it is wider than ``most`` pixels."""
-    if text_width(text) <= most:
-        return text
-    while text and text_width(text + "...") > most:
-        text = text[:-1]
-    return text.rstrip() + "..."

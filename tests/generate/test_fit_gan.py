@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from genrep.cli import invoke
 from genrep.datasets_manifest import read_manifest
@@ -17,7 +18,7 @@ from genrep.generate.gan.discriminator import Discriminator, adjust_probability,
 from genrep.generate.gan.model import Gan
 from genrep.generate.gan.quality import Classifier, compare, coverage, frechet_distance, train_classifier
 from genrep.generate.gan.real import RealImages
-from genrep.generate.gan.trainer import fit_gan
+from genrep.generate.gan.trainer import SHEET_COLUMNS, SHEET_ROWS, fit_gan
 from genrep.generate.weights.cache import describe
 from genrep.generate.weights.load import load_generator
 from genrep.images.labelled import LabelledImages
@@ -52,7 +53,8 @@ def test_training_leaves_weights_facts_samples_and_losses(tmp_path):
     assert facts["training"]["data_licence"] == "MIT"
     rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [row["images"] for row in rows][:2] == [32, 64]
-    assert (tmp_path / "run/samples-000000032.png").exists()
+    with Image.open(tmp_path / "run/samples-000000032.png") as sheet:
+        assert sheet.width > SHEET_COLUMNS * 96 and sheet.height > SHEET_ROWS * 96  # 8 x 8 pixels, 12 times
 
 
 @pytest.mark.filterwarnings("ignore:The distutils package is deprecated:DeprecationWarning")

@@ -14,7 +14,7 @@ from genrep.datasets_manifest.exporting.formats import whole_file
 from genrep.datasets_manifest.schema import field_table
 from genrep.files import write_atomic, write_json
 from genrep.generate.build.shard import ShardWriter
-from genrep.images.sheet import save_png
+from genrep.look.sheets import save_png
 from genrep.runs import metrics as lines
 from genrep.runs.checkpoints import write_state
 

@@ -20,6 +20,7 @@ from genrep.generate.views.filters import FilterSpec
 from genrep.images import labelled as real_images
 from genrep.images.labelled import LabelledImages, load_folder
 from genrep.images.listing import list_images
+from genrep.look.sheets import GAP, LINE, MARGIN, TILE
 from genrep.runs.metrics import read_lines
 
 from .conftest import opener
@@ -60,7 +61,8 @@ def test_a_run_leaves_a_filter_metrics_a_picture_and_facts(config):
         assert 0 < line["score_generated"] < 1
         assert 0 < line["fraction_G"] + line["fraction_D"] <= 1
     with Image.open(result.sheet) as sheet:
-        assert sheet.size == (15 * 50 + 2, 2 * (16 + 50 + 2))
+        assert sheet.width == 2 * MARGIN + 8 * (TILE + GAP) - GAP  # eight side by side, 8 x 8 pixels 12 times
+        assert sheet.height == MARGIN + 2 * (LINE + GAP + 2 * (TILE + GAP) - GAP + 1 + MARGIN)  # two bands of 15
     facts = json.loads((config().out / "filter.json").read_text())
     assert (facts["images"], facts["data"]["images"], facts["settings"]["lr"]) == (96, 300, 1e-3)
     assert facts["device"] == "cpu"

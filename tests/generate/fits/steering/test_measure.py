@@ -13,6 +13,7 @@ from genrep.generate.fits.pictures import save_curves, save_sheet
 from genrep.generate.fits.steering import fit_steer
 from genrep.generate.fits.steering_measure import Curve, content_weights, describe, is_gray, measure_walks, nearest_zoom
 from genrep.generate.fits.steering_targets import ROWS
+from genrep.look.sheets import GAP, LINE, MARGIN, TILE
 
 CPU = torch.device("cpu")
 
@@ -108,7 +109,7 @@ def test_gray_generators_are_measured_and_shown_in_one_colour(disc_folder):
     from PIL import Image
 
     with Image.open(disc_folder / "gray.png") as sheet:
-        assert sheet.height > 6 * 3 * 64
+        assert sheet.height > 6 * 3 * TILE
 
 
 def test_the_sheet_shows_the_anchors_in_the_middle_and_content_at_the_sides(discs, tmp_path):
@@ -116,10 +117,11 @@ def test_the_sheet_shows_the_anchors_in_the_middle_and_content_at_the_sides(disc
 
     save_sheet(tmp_path / "sheet.png", discs, true_walks(), 0)
     with Image.open(tmp_path / "sheet.png") as sheet:
-        pixels = np.asarray(sheet)[32:98].astype(float).sum(axis=2)  # the first row of images
-    cells = [pixels[2:66, 2 + 66 * i : 66 + 66 * i] for i in range(7)]
-    places = [float((cell.sum(axis=0) @ np.arange(64)) / cell.sum()) for cell in cells]
-    assert places[2] + 4 < places[3] < places[4] - 4  # at the sides discs have left the frame
+        pixels = np.asarray(sheet).astype(float).sum(axis=2)
+    top, pitch = MARGIN + LINE + GAP, TILE + GAP  # the first row of images
+    cells = [pixels[top : top + TILE, MARGIN + pitch * i : MARGIN + pitch * i + TILE] for i in range(7)]
+    places = [float((cell.sum(axis=0) @ np.arange(TILE)) / cell.sum()) for cell in cells]
+    assert places[2] + 6 < places[3] < places[4] - 6  # at the sides discs have left the frame
 
 
 def test_a_curve_that_does_not_rise_says_so():

@@ -84,7 +84,7 @@ def test_a_run_leaves_walks_facts_metrics_and_pictures(config):
     effects = json.loads((folder / "effects.json").read_text())
     assert effects["images"] == 8 and len(effects["curves"][0]["effects"]) == 9
     with Image.open(folder / "walks.png") as sheet, Image.open(folder / "effects.png") as curves:
-        assert sheet.width > 7 * 64 and curves.width > 800
+        assert sheet.width > 7 * 96 and curves.width > 800
 
 
 @pytest.mark.slow
