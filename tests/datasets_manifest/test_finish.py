@@ -6,11 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from genrep import datasets_manifest
 from genrep.cli import invoke
 from genrep.datasets_manifest import cli, read_manifest
 from genrep.datasets_manifest.verify import verify
+from genrep.look.sheets import Band, draw_sheet
 
 Capture = pytest.CaptureFixture[str]
 
@@ -45,3 +49,28 @@ def test_seconds_that_are_no_number_are_not_counted(unfinished: Path, capsys: Ca
     assert invoke(cli.group, ["finish", str(unfinished)]) == 0, capsys.readouterr().err
     assert read_manifest(unfinished).build["seconds"] == 0.5  # of the other shard
     assert verify(unfinished, "full") == []
+
+
+def test_the_contact_sheet_shows_pairs_of_all_shards_and_their_classes(
+    unfinished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import genrep.datasets_manifest.finish as module
+
+    drawn: list[Band] = []
+    monkeypatch.setattr(module, "draw_sheet", lambda bands: drawn.extend(bands) or draw_sheet(bands))
+    edit(unfinished / "build.json", classes=["a\nb\u202e", "<b>", "x" * 300])
+    module.finish(unfinished)
+    dataset = list(datasets_manifest.open(unfinished))
+    (band,) = drawn
+    shown = [picture for row in band.rows for picture in row]
+    assert len(shown) == 2 * len(dataset) == 10  # of two shards
+    for i, pair in enumerate(dataset):
+        np.testing.assert_array_equal(shown[2 * i], pair["anchor"])
+        np.testing.assert_array_equal(shown[2 * i + 1], pair["positive"])
+    words = [caption for row in band.captions for caption in row]
+    assert all("\n" not in text and "\u202e" not in text and len(text) < 90 for text in words)
+    for pair, text in zip(dataset, words):
+        assert text.startswith(f"{pair['index']}: " if pair["label"] >= 0 else f"pair {pair['index']}")
+    assert band.names[:2] == ["anchor", "positive"] and band.block == 2
+    with Image.open(unfinished / "contact-sheet.png") as sheet:
+        assert sheet.height > 96
