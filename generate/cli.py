@@ -23,23 +23,30 @@ from .commands.recipes import import_walk_command, list_recipes, preview_command
 @click.group("genrep-generate", cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def cli() -> None:
-    """Turn a pretrained image generator into a dataset of anchor/positive pairs."""
+    """Turn a pretrained image generator into a dataset of anchor/positive pairs.
+
+    \b
+    Example:
+      genrep-generate list
+      genrep-generate preview --views gaussian:std=.2 --out sheet.png
+      genrep-generate dataset --num-pairs 10000 --out shards
+    """
 
 
-COMMANDS = (
-    compare_navigator_command,
+COMMANDS = (  # in the order of the help text
+    list_recipes,
+    weights_command,
+    preview_command,
     dataset,
+    from_folder,
+    fit_steer_command,
+    fit_navigator_command,
+    import_walk_command,
+    measure_delta_command,
+    compare_navigator_command,
     fit_filter_command,
     fit_gan_command,
-    fit_navigator_command,
-    fit_steer_command,
-    from_folder,
-    import_walk_command,
-    list_recipes,
-    measure_delta_command,
     measure_gan_command,
-    preview_command,
-    weights_command,
 )
 for command in COMMANDS:
     cli.add_command(command)

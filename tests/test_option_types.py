@@ -190,3 +190,12 @@ def test_genrep_points_to_its_programs(capsys, name, meant):
     said = capsys.readouterr().err
     assert f"no command '{name}'; wanted doctor, or one of the programs genrep-generate, " in said
     assert meant in said and ("did you mean" in said) == bool(meant)
+
+
+def test_a_list_of_commands_is_in_the_order_of_the_work_and_cuts_no_sentence(capsys):
+    assert invoke(generate, ["--help"]) == 0
+    table = capsys.readouterr().out.partition("Commands:\n")[2]
+    assert "..." not in table and "Build a dataset of anchor/positive pairs from a generator." in " ".join(
+        table.split()
+    )
+    assert table.index("\n  preview ") < table.index("\n  dataset ") < table.index("\n  compare-navigator ")

@@ -152,6 +152,18 @@ class Group(click.Group):
             ctx.fail(f"no command {args[0]!r}; wanted one of {one_of(args[0], known)}")
         return super().resolve_command(ctx, args)
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order in which the commands were added: that of the work."""
+        return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table of commands, each with the whole first sentence of its help."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, one.get_short_help_str(limit=1000)) for name, one in commands if one is not None]
+            )
+
 
 class LazyGroup(Group):
     """A group whose commands' modules are imported only for a command to be run or to show its own help.

@@ -95,7 +95,8 @@ def _machine() -> Iterator[Finding]:
 def _torch() -> Iterator[Finding]:
     import torch
 
-    yield Finding(about="PyTorch", state="ok", found=f"{torch.__version__}, {torch.get_num_threads()} threads")
+    threads = torch.get_num_threads()
+    yield Finding(about="PyTorch", state="ok", found=f"{torch.__version__}, {threads} thread{'s' * (threads > 1)}")
     try:
         import torchvision
     except Exception as error:  # built for another PyTorch: 'operator torchvision::nms does not exist'
