@@ -51,8 +51,10 @@ def parse_json(data: bytes, where: str) -> Any:
     except RecursionError:
         raise ManifestError(f"{where}: JSON nested deeper than {MAX_DEPTH} levels") from None
     except UnicodeDecodeError:
-        raise ManifestError(f"{where}: not a JSON file: its bytes are not text") from None
-    except ValueError as fault:  # JSONDecodeError is one
+        raise ManifestError(f"{where}: not JSON: its bytes are not text") from None
+    except json.JSONDecodeError as fault:
+        raise ManifestError(f"{where}: not JSON: {fault}") from None
+    except ValueError as fault:  # of _object, _float, _int, _constant
         raise ManifestError(f"{where}: not acceptable JSON: {fault}") from None
     _check_tree(value, where)
     return value

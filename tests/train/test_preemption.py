@@ -165,7 +165,7 @@ def test_processes_whose_launcher_was_killed_end_by_themselves(dataset: MakeData
     wait_for(lambda: len(lines(tmp_path)) >= 1, launcher)
     launcher.kill()
     _, error = launcher.communicate(timeout=120)  # its pipes are closed by the last of its processes
-    assert "the launcher of this run's processes has ended; they end after step " in error
+    assert "the launcher of this run's processes has ended; they stop after step " in error
     assert (tmp_path / "checkpoint.pt").exists() and not (tmp_path / "encoder.safetensors").exists()
     with locked_folder(tmp_path):
         pass

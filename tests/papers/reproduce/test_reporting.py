@@ -161,6 +161,6 @@ def test_the_page_of_a_timing_is_what_its_last_attempt_printed(
     assert invoke(command, arguments) == 0
     shown = page(out, "hl-fig3-tiny")
     assert shown.endswith("\n\n```\n  png <1>\n  shards 2\n```\n") and "half" not in shown and "warning" not in shown
-    assert "<pre>  png &lt;1&gt;\n  shards 2</pre>" in (out / "hl-fig3-tiny/report.html").read_text()
+    assert "  png &lt;1&gt;\n  shards 2</pre>" in (out / "hl-fig3-tiny/report.html").read_text()
     (log,) = out.glob("tasks/*/log.txt")
     assert "no energy" in log.read_text() and "a warning" in log.read_text()

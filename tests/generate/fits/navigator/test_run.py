@@ -41,7 +41,10 @@ def test_a_run_leaves_walks_metrics_a_strip_and_facts(config):
     saved = sorted(path.name for path in (settings.out / "walks").iterdir())
     assert saved == [f"walk-{samples:09d}.safetensors" for samples in (0, 8, 16, 24)]
     with Image.open(result.strip) as strip:
-        assert strip.size == (5 * 66 + 2, 8 * 66 + 2 + 16)  # anchor and four states of T; a heading
+        assert strip.size == (
+            5 * 96 + 4 * 4 + 2 * 14,
+            8 * 96 + 7 * 4 + 2 * 14 + 18,
+        )  # anchor and four states of T; a heading
     facts = json.loads((settings.out / "navigator.json").read_text())
     assert (facts["stopped"], facts["settings"]["lr_walk"], facts["device"]) == ("samples", 1e-3, "cpu")
 

@@ -73,7 +73,7 @@ def tensors(**changes):
         ),
         (tensors(tilt=torch.zeros(5)), {"genrep": "walks/1", "dim": "5"}, r"holds \['tilt'\], wanted some of "),
         (tensors(color=torch.zeros(3, 5)), {"genrep": "walks/1", "dim": "5"}, r"color has shape \(3, 5\)"),
-        (tensors(zoom=torch.full((5,), torch.nan)), {"genrep": "walks/1", "dim": "5"}, "zoom holds values"),
+        (tensors(zoom=torch.full((5,), torch.nan)), {"genrep": "walks/1", "dim": "5"}, "zoom holds NaN or infinity"),
     ],
 )
 def test_files_that_hold_no_walks_are_refused(tmp_path, content, metadata, message):
