@@ -56,7 +56,7 @@ def decoded(
         return [render(int(i)) for i in rows]
 
     pending: deque[tuple[Ints, list[Future[list[Pixels]]]]] = deque()
-    pool = ThreadPoolExecutor(workers or default_workers(), thread_name_prefix="decode")
+    pool = ThreadPoolExecutor(workers or cores(), thread_name_prefix="decode")
     try:
         for rows in batches:
             pending.append((rows, [pool.submit(chunk, rows[k : k + CHUNK]) for k in range(0, len(rows), CHUNK)]))
@@ -66,11 +66,6 @@ def decoded(
             yield _together(*pending.popleft(), data)
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def default_workers() -> int:
-    """One per core that this process may use."""
-    return cores()
 
 
 def _together(rows: Ints, parts: list[Future[list[Pixels]]], data: LabelledImages) -> Pixels:
@@ -165,6 +160,24 @@ class Feed:
         epoch = self.epoch(step)
         rows = batches(self.images, self.batch_size, self.seed, epoch)
         return self.load(epoch, rows[step % self.per_epoch : self.per_epoch])
+
+
+class Stream:
+    """The batches of a feed, one step after the other."""
+
+    def __init__(self, feed: Feed) -> None:
+        self.feed = feed
+        self.left: Iterator[tuple[Tensor, Tensor]] = iter(())
+
+    def at(self, step: int) -> tuple[Tensor, Tensor]:
+        """The batch of a step: the first step may be any, each later one is the next."""
+        while (batch := next(self.left, None)) is None:
+            self.left = self.feed.rest(step)
+        return batch
+
+    def close(self) -> None:
+        """Let go of the threads that decode."""
+        self.left = iter(())
 
 
 def batches(count: int, batch_size: int, seed: int, epoch: int) -> tuple[Tensor, ...]:

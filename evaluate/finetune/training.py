@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from genrep.runs.metrics import Line
 from genrep.runs.sanity import diverged
 from genrep.seeding import derive
 
-from ..images import Feed
+from ..images import Feed, Stream
 from .config import VISSL
 
 
@@ -62,7 +62,7 @@ class FinetuneTrainer(Trainer):
         self.epochs, self.lr = epochs, lr
         self.optimiser = torch.optim.SGD(network.parameters(), lr=lr, momentum=VISSL.momentum, nesterov=True)
         self.step = 0
-        self.batches: Iterator[tuple[Tensor, Tensor]] = iter(())
+        self.batches = Stream(feed)
 
     @property
     def way(self) -> Phrase:
@@ -76,11 +76,9 @@ class FinetuneTrainer(Trainer):
 
     def train_step(self) -> Mapping[str, Tensor]:
         """One step of SGD on the mean cross-entropy of a batch."""
-        while (batch := next(self.batches, None)) is None:
-            self.batches = self.feed.rest(self.step)
         for group in self.optimiser.param_groups:
             group["lr"] = self.lr * VISSL.scale(self.feed.epoch(self.step), self.epochs)
-        x, labels = batch
+        x, labels = self.batches.at(self.step)
         encoder, head = self.network.encoder, self.network.head
         encoder.train()
         self.optimiser.zero_grad(set_to_none=True)
@@ -118,4 +116,4 @@ class FinetuneTrainer(Trainer):
 
     def close(self) -> None:
         """Let go of the threads that decode."""
-        self.batches = iter(())
+        self.batches.close()

@@ -14,7 +14,7 @@ from genrep.errors import phrase
 from genrep.runs.engine import Course, Pace, Trainer
 from genrep.runs.metrics import Line
 
-from ..images import Feed
+from ..images import Feed, Stream
 from .heads import Heads
 from .scores import Features, Score, evaluate_heads
 
@@ -57,7 +57,7 @@ class HeadsTrainer(Trainer):
         self.lrs, self.epochs = lrs, epochs
         self.step = 0
         self.scores: list[list[Score]] = []  # by epoch, then head
-        self.batches: Iterator[tuple[Tensor, Tensor]] = iter(())
+        self.batches = Stream(feed)
 
     @property
     def position(self) -> int:
@@ -66,9 +66,7 @@ class HeadsTrainer(Trainer):
 
     def train_step(self) -> Mapping[str, Tensor]:
         """Take one step of every head on a batch. Nothing is measured here; the test images are scored after the epoch."""
-        while (batch := next(self.batches, None)) is None:
-            self.batches = self.feed.rest(self.step)
-        self.heads.step(*batch, self.heads.preset.scale(self.feed.epoch(self.step), self.epochs))
+        self.heads.step(*self.batches.at(self.step), self.heads.preset.scale(self.feed.epoch(self.step), self.epochs))
         self.step += 1
         return {}
 
@@ -102,7 +100,7 @@ class HeadsTrainer(Trainer):
 
     def close(self) -> None:
         """Let go of the threads that decode."""
-        self.batches = iter(())
+        self.batches.close()
 
 
 def course_of(trainer: HeadsTrainer, out: Path, identity: Mapping[str, Any] | None) -> Course:
