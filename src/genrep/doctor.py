@@ -25,10 +25,10 @@ from genrep import __version__
 from . import extras, machine
 from .cli import Group, run, tell
 from .errors import suggestion
-from .files import home, size_text
+from .files import home, nearest, size_text
 
 LEAST_DISK, LEAST_SHARED_MEMORY, LEAST_FILES = 2_000_000_000, 64_000_000, 1024  # bytes, bytes, descriptors
-SHADOWING = ("evaluate", "generate", "train", "datasets_manifest", "papers", "genrep")
+SHADOWING = ("evaluate", "generate", "train", "datasets_manifest", "papers")
 PROGRAMS = ("genrep-generate", "genrep-manifest", "genrep-train", "genrep-evaluate")
 MARKS = {"ok": "ok   ", "note": "note ", "fault": "FAULT"}
 
@@ -77,10 +77,8 @@ def _python() -> Iterator[Finding]:
         yield Finding(
             about="packages", state="fault", found=f"not installed: {', '.join(broken)}", mend="reinstall genrep"
         )
-    shadows = [
-        name for name in SHADOWING if name != "genrep" and sys.path[:1] == [""] and Path(name, "__init__.py").exists()
-    ]
-    if shadows:
+    shadows = [name for name in SHADOWING if Path(name, "__init__.py").exists()]
+    if shadows and sys.path[:1] == [""]:
         found = f"{', '.join(shadows)} in this folder hide the installed packages of these names"
         yield Finding(
             about="import path", state="note", found=found, mend="set PYTHONSAFEPATH=1, or work in another folder"
@@ -157,18 +155,17 @@ def _folders() -> Iterator[Finding]:
         ("caches", home(), "GENREP_HOME=DIR puts them elsewhere"),
         ("this folder", Path.cwd(), "work in another one"),
     ):
-        there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        there = nearest(folder)
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            yield Finding(about=about, state="fault", found=f"{folder}: no permission to write in {there}", mend=mend)
+            continue
         free = shutil.disk_usage(there).free
         found = f"{folder}, {size_text(free)} free"
         if about == "caches" and folder.exists():
             held = sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_symlink())
             found += f", {size_text(held)} in use: weights and digests, which may be removed at any time"
-        if not os.access(there, os.W_OK | os.X_OK):
-            yield Finding(about=about, state="fault", found=f"{folder}: no permission to write in {there}", mend=mend)
-        elif free < LEAST_DISK:
-            yield Finding(about=about, state="note", found=found, mend=mend)
-        else:
-            yield Finding(about=about, state="ok", found=found)
+        few = free < LEAST_DISK
+        yield Finding(about=about, state="note" if few else "ok", found=found, mend=mend if few else "")
 
 
 def _processes() -> Iterator[Finding]:
@@ -204,7 +201,8 @@ def report(findings: list[Finding]) -> str:
     if faults:
         lines.append(f"\n{faults} fault{'s' * (faults > 1)}: what they name would fail.")
     else:
-        lines.append(f"\nNothing would fail{f'; {notes} notes say what is missing for some uses' if notes else ''}.")
+        told = f"; {notes} note{'s say' if notes > 1 else ' says'} what is missing for some uses" if notes else ""
+        lines.append(f"\nNothing would fail{told}.")
     return "\n".join(lines)
 
 

@@ -55,12 +55,17 @@ def size_text(size: int) -> str:
     return f"{number:.0f} {unit}" if number >= 10 or unit == "bytes" else f"{number:.1f} {unit}"
 
 
+def nearest(path: Path) -> Path:
+    """The path itself if it is there, else the folder closest above it that is."""
+    return next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
+
+
 def require_writable(folder: Path) -> None:
     """Raise ResumeError, naming ``out``, where no folder can be made or written there.
 
     For work that writes at its end only: what would be in vain is refused before it begins. Leaves nothing behind.
     """
-    there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    there = nearest(folder)
     if not there.is_dir():
         raise ResumeError.naming("{out} {}: {} is not a folder; wanted a writable folder", folder, there)
     if not os.access(there, os.W_OK | os.X_OK):

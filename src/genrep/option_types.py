@@ -16,7 +16,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from .errors import ConfigError, GenRepError, suggestion
-from .files import user_path
+from .files import nearest, user_path
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 HOME = re.compile(
@@ -59,7 +59,7 @@ class NewFileType(PathType):
         path = super().convert(value, param, ctx)
         if path.is_dir():
             self.fail(f"{path}: is a folder; wanted a file's name", param, ctx)
-        there = next(place for place in path.absolute().parents if os.path.lexists(place))
+        there = nearest(path.absolute().parent)
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
             self.fail(f"{path}: {there} is not a writable folder", param, ctx)
         return path
