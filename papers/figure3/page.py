@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from genrep.errors import DataError
 from genrep.look.colours import Theme
-from genrep.look.plots import draw, line_style, plain, plots_installed
+from genrep.look.plots import draw, line_style, no_plots, plain, plots_installed
 
 from ..report.page import Block, Heading, Paragraph, Picture, Table
 from ..report.rows import read_object
-from ..report.write import NO_PLOTS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,7 +48,7 @@ def timing_blocks(path: Path) -> tuple[list[Block], list[Picture]]:
         table, panels = _table(sizes), [name for name in PANELS if _has(sizes, name)]
         said = [Paragraph(_settings_text(settings, panels))]
         if not plots_installed():
-            return [*said, table, Paragraph(NO_PLOTS)], []
+            return [*said, table, Paragraph(no_plots())], []
         picture = Picture(
             name=PICTURE,
             plot=draw(lambda theme: _figure(sizes, panels, theme)),

@@ -11,9 +11,8 @@ from pathlib import Path
 
 from genrep.errors import DataError
 from genrep.evaluate.results import DATA
-from genrep.extras import install
 from genrep.files import locked_folder, write_atomic, write_json
-from genrep.look.plots import plots_installed
+from genrep.look.plots import no_plots, plots_installed
 
 from .config import ReportConfig
 from .measured import ResultGroup, Stats, differences, grouped, other_data, suite_means
@@ -24,7 +23,6 @@ from .rows import RowData, duration, encoders_table, every, read_row
 
 UNITS = {"percent": "%"}
 MARKDOWN_FILE, HTML_FILE, RESULTS_FILE = "report.md", "report.html", "report-results.json"
-NO_PLOTS = f"matplotlib is not installed: no plots; {install('plots')}"
 
 
 def stats_text(stats: Stats | None) -> str:
@@ -238,7 +236,7 @@ def _notes(rows: Sequence[RowData], *, plots: bool) -> list[str]:
     """Notes about what is missing from the page. ``plots``: whether there is anything to plot."""
     notes = [f"{row.name}: no results yet" for row in rows if not row.measured]
     notes += [f"{row.name}: {why}: its views are not known" for row in rows for why in row.missing]
-    return notes + ([NO_PLOTS] if plots and not plots_installed() else [])
+    return notes + ([no_plots()] if plots and not plots_installed() else [])
 
 
 def _blocks(

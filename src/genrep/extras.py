@@ -25,7 +25,11 @@ FOR_USERS = {  # what lacks without it
 def requirements() -> dict[str, tuple[str, ...]]:
     """The packages that each extra adds. The key ``""`` has the base packages."""
     found: dict[str, list[str]] = {}
-    for text in metadata.requires(DISTRIBUTION) or ():
+    try:
+        texts = metadata.requires(DISTRIBUTION) or ()
+    except metadata.PackageNotFoundError:  # run from its source, which is on the path and was not installed
+        texts = ()
+    for text in texts:
         name = re.match(r"[A-Za-z0-9._-]+", text)
         extra = re.search(r"""extra\s*==\s*["']([^"']+)""", text)
         if name is not None:
@@ -47,4 +51,5 @@ def install(extra: str) -> str:
 
     It names the packages. ``pip install 'genrep[plots]'`` would ask an index for genrep, which a checkout did not come from.
     """
-    return f"pip install {' '.join(requirements().get(extra, (extra,)))}"
+    names = requirements().get(extra)
+    return f"pip install {' '.join(names)}" if names else f"install genrep with its extra {extra!r}"

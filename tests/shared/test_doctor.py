@@ -120,3 +120,17 @@ def test_a_group_alone_shows_what_it_can_do(capsys: pytest.CaptureFixture[str]) 
     assert invoke(doctor.group, []) == 2
     said = capsys.readouterr()
     assert not said.out and "Commands:\n  doctor" in said.err and "Error" not in said.err
+
+
+def test_where_genrep_was_not_installed_a_missing_package_is_still_told() -> None:
+    code = """
+from importlib import metadata
+def requires(name):
+    raise metadata.PackageNotFoundError(name)
+metadata.requires = requires
+import genrep.papers.report.write
+from genrep.extras import install
+print(install("plots"))
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "install genrep with its extra 'plots'\n", "")

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from genrep.extras import install
+
 from .colours import DARK, LIGHT, Theme
 
 if TYPE_CHECKING:
@@ -35,6 +37,11 @@ class Plot:
 def plots_installed() -> bool:
     """Whether matplotlib is there."""
     return importlib.util.find_spec("matplotlib") is not None
+
+
+def no_plots() -> str:
+    """What is told where it is not."""
+    return f"matplotlib is not installed: no plots; {install('plots')}"
 
 
 def draw(make: Callable[[Theme], Figure]) -> Plot:
