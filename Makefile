@@ -56,8 +56,8 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	@echo "Installing genrep into $(VENV): several GB, a few minutes the first time ($(VENV)/setup.log)"
 	@rm -rf build
 	@# A distribution's pip may take ten minutes to resolve what today's resolves in one.
-	@$(BIN)/python -m pip install -q --disable-pip-version-check 'pip>=25.3'
-	@$(PIP) -e '.[testing,testing-cloud,testing-formats,dev]' 2>&1 | tee $(VENV)/setup.log | $(LARGE) || \
+	@{ $(BIN)/python -m pip install -q --disable-pip-version-check 'pip>=25.3' && \
+	    $(PIP) -e '.[testing,testing-cloud,testing-formats,dev]'; } 2>&1 | tee $(VENV)/setup.log | $(LARGE) || \
 	    { echo "Error: pip could not install genrep's packages: see $(VENV)/setup.log" >&2; exit 1; }
 	@missing() { \
 	    command -v g++ >/dev/null || echo g++; \

@@ -20,6 +20,7 @@ esac
 """
 VENV = """#!/bin/sh
 echo "pip $*" >> "$HERE/log"
+case "$*" in *"pip>="*) [ ! -e "$HERE/old" ] || { echo "ERROR: no network" >&2; exit 1; } ;; esac
 case "$*" in *"[testing,"*)
     [ ! -e "$HERE/offline" ] || { echo "ERROR: no network" >&2; exit 1; }
     echo "Collecting torch"; echo "  Downloading six.whl (11 kB)"
@@ -112,8 +113,10 @@ def test_without_compiler_and_root_the_setup_goes_on(setup: Setup, tmp_path: Pat
     assert os.fspath(tmp_path) not in done.stdout
 
 
-def test_where_pip_fails_the_setup_ends_and_names_the_log(setup: Setup, tmp_path: Path) -> None:
-    (tmp_path / "offline").touch()
+@pytest.mark.parametrize("at", ["offline", "old"])
+def test_where_pip_fails_the_setup_ends_and_names_the_log(setup: Setup, tmp_path: Path, at: str) -> None:
+    """Where it installs the packages, and where it renews itself before."""
+    (tmp_path / at).touch()
     done = setup(compiler=True)
     assert done.returncode == 2 and not (tmp_path / ".venv/.ready").exists()
     assert "Error: pip could not install genrep's packages: see .venv/setup.log" in done.stderr
