@@ -6,6 +6,8 @@ datasets_manifest/transport/test_own_store.py.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +49,34 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.syspath_prepend(tmp_path)
     return folder
+
+
+LISTING = """
+from click.testing import CliRunner
+from genrep.train.objectives import OBJECTIVES
+OBJECTIVES["first"] = ("lab.first", "First")
+from genrep.errors import ConfigError
+from genrep.train.cli import command
+from genrep.train.config import TrainConfig
+OBJECTIVES["second"] = ("lab.second", "Second")
+del OBJECTIVES["first"]
+print(TrainConfig(out="x", data="y", objective="second").objective)
+try:
+    TrainConfig(out="x", data="y", objective="first")
+except ConfigError as error:
+    print(error)
+text = CliRunner().invoke(command, ["--help"], terminal_width=1000).output
+print("second" in text, "first|" in text, CliRunner().invoke(command, ["--objective", "first"]).output.splitlines()[-1])
+"""
+
+
+def test_the_objectives_that_can_be_named_are_those_listed_at_the_time() -> None:
+    """A registry that a lab adds to is followed by the settings and the command, whichever was imported first."""
+    done = subprocess.run([sys.executable, "-c", LISTING], capture_output=True, text=True, check=True)
+    named, refused, helped = done.stdout.splitlines()
+    assert named == "second"
+    assert refused.startswith("objective 'first': wanted one of simclr, ") and "second" in refused
+    assert helped.startswith("True False ") and "'second'" in helped
 
 
 def test_an_objective_is_one_file_and_one_line(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:

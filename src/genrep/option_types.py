@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
@@ -133,7 +133,23 @@ class ParsedPath(PathType):
 
 
 class Choice(click.Choice[str]):
-    """One of several names. The error for a misspelt one suggests the closest."""
+    """One of several names. The error for a misspelt one suggests the closest.
+
+    The names are those that ``names`` holds at the time: what a lab adds to a registry after the command was made is offered.
+    """
+
+    def __init__(self, names: Collection[str]) -> None:
+        self._names = names
+        super().__init__(tuple(names))
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The names of now."""
+        return tuple(self._names)
+
+    @choices.setter
+    def choices(self, _: Sequence[str]) -> None:
+        """What click's own constructor keeps."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The name; fails for another."""

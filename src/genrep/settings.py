@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache, wraps
 from numbers import Integral, Real
 from pathlib import Path
@@ -59,7 +59,7 @@ class Setting:
     most: float | None = None
     above: float | None = None  # … these excluded
     below: float | None = None
-    choices: Iterable[str] | None = None  # the names that a text may be
+    choices: Collection[str] | None = None  # the names that a text may be; a registry that grows later is followed
     flags: (
         str | tuple[str, ...]
     ) = ()  # the option's names, the first for errors, where they are not ``--`` and the field's
@@ -74,7 +74,6 @@ class Setting:
     )
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "choices", None if self.choices is None else tuple(self.choices))
         object.__setattr__(self, "flags", (self.flags,) if isinstance(self.flags, str) else self.flags)
 
     def in_range(self, number: float) -> bool:
