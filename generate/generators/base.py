@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -28,20 +29,27 @@ LAWS: tuple[Law, ...] = ("normal", "truncated_normal")
 
 @dataclass(frozen=True, kw_only=True)
 class LatentSpec:
-    """A generator's latent vector and the law that anchors are drawn from.
+    """A generator's latent and the law that anchors are drawn from.
 
-    ``truncated_normal`` redraws components outside ``+-truncation`` (1 is a standard deviation of the untruncated law);
+    ``dim`` is the number of values of a latent, ``shape`` their form: give one of the two. Noise of a diffusion model is
+    ``LatentSpec(shape=(4, 64, 64))``. ``truncated_normal`` redraws components outside ``+-truncation`` (1 is a standard deviation of the untruncated law);
     ``scale`` multiplies the result (BigGAN's truncation). ``chunks`` are the sizes of the parts of a hierarchical latent in
     the order in which they enter the network.
     """
 
-    dim: int
+    dim: int = 0
+    shape: tuple[int, ...] = ()
     chunks: tuple[int, ...] = ()
     law: Law = "normal"
     truncation: float | None = None
     scale: float = 1.0
 
     def __post_init__(self) -> None:
+        shape = tuple(self.shape) or (self.dim,)
+        if min(shape) < 1 or self.dim not in (0, prod(shape)):
+            raise RecipeError(f"latent of {self.dim} values and shape {shape}: wanted positive sizes of that product")
+        object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "dim", prod(shape))
         if self.law not in LAWS:
             raise RecipeError(f"latent law {self.law!r}: known: {one_of(self.law, LAWS)}")
         if (self.law == "truncated_normal") != (self.truncation is not None):
@@ -53,13 +61,8 @@ class LatentSpec:
         if self.chunks and sum(self.chunks) != self.dim:
             raise RecipeError(f"latent chunks {self.chunks}: wanted sizes that sum to {self.dim}")
 
-    @property
-    def shape(self) -> tuple[int]:
-        """Shape of one latent."""
-        return (self.dim,)
-
     def sample(self, seed: int, indices: NDArray[np.int64], stream: int = seeding.ANCHOR) -> NDArray[np.float32]:
-        """Latents of the pairs with these indices. Shape: ``(B,) -> (B, dim)``, float32."""
+        """Latents of the pairs with these indices, as flat rows. Shape: ``(B,) -> (B, dim)``, float32."""
         if self.truncation is None:
             z = seeding.standard_normals(seed, indices, stream, self.dim)
         else:
@@ -69,7 +72,7 @@ class LatentSpec:
     def to_json(self) -> dict[str, Any]:
         """The law in the form of a recipe."""
         return {
-            "shape": [self.dim],
+            "shape": list(self.shape),
             "chunks": list(self.chunks or (self.dim,)),
             "law": self.law,
             "truncation": self.truncation,
@@ -81,7 +84,15 @@ class LatentSpec:
 class Generator(Protocol):
     """A black box that turns latents into images; write your own in ten lines (see README.md).
 
-    A generator of your own may set ``allow_range = True``: its images are correct although no value is negative.
+    A generator may have further attributes:
+        allow_range: True: its images are correct although no value is negative.
+        takes_prompts: True: ``y`` is a sequence of B texts. Keep what you encode of a text, for it comes again.
+        draws_noise: True: its sampler draws noise in its steps. ``synthesize``, ``edit`` and ``vary`` then get
+            ``noise=``, a ``genrep.seeding.StepNoise``, and take all random numbers from it.
+        edit: ``edit(images, z, y, *, strength)`` noises images and denoises them again (SDEdit, Meng et al. 2022). Shapes:
+            images ``(B, 3, H, W)`` in [-1, 1], z as below, strength ``(B,)`` in (0, 1] -> images.
+        vary: ``vary(images, z, y, *, noise_level)`` makes images with the content of others (unCLIP, Ramesh et al. 2022).
+            noise_level ``(B,)`` int64, of the noise on their embeddings.
     """
 
     latent: LatentSpec
@@ -91,7 +102,7 @@ class Generator(Protocol):
     def synthesize(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """Images for latents.
 
-        Shapes: z ``(B, dim)`` float32; y ``(B,)`` int64 classes, ``(B, num_classes)`` soft classes, or None ->
+        Shapes: z ``(B, *latent.shape)`` float32; y ``(B,)`` int64 classes, ``(B, num_classes)`` soft classes, or None ->
         ``(B, 3, H, W)`` float, nominally in [-1, 1], never clamped, differentiable in z.
         """
         ...

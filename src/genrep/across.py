@@ -23,6 +23,7 @@ REACHED = {
     "open_decoder": "genrep.generate.sources.decoder",  # the autoencoder objective
     "build_shards": "genrep.generate.build.regeneration",  # genrep-manifest repair, rebuild
     "stored_pairs": "genrep.generate.build.regeneration",  # genrep-manifest verify --regenerate
+    "latents": "genrep.generate.sources.latents",  # latents that a dataset leaves to its recipe
 }
 
 
@@ -150,4 +151,19 @@ def stored_pairs(
     Raises GenRepError as ``build_shards``.
     """
     found: Iterator[tuple[int, dict[str, NDArray[np.uint8]]]] = _reach("stored_pairs")(manifest, indices, config)
+    return found
+
+
+def latents(
+    manifest: dict[str, Any], indices: NDArray[np.int64], names: Sequence[str]
+) -> dict[str, NDArray[np.float32]]:
+    """Latents of pairs, computed from the recipe of a manifest (its JSON, checked) without the generator.
+
+    Args:
+        names: of latent fields, such as ``z_anchor`` and ``z_positive``.
+
+    Returns float32 by name, of shape ``(B, *shape)`` as the field table states it. Raises GenRepError if the recipe alone does
+    not determine them.
+    """
+    found: dict[str, NDArray[np.float32]] = _reach("latents")(manifest, indices, names)
     return found

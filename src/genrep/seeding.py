@@ -125,3 +125,18 @@ def _draw(seed: int, indices: NDArray[np.int64], stream: int, dim: int, truncati
         redrawn = _to_normals(_blocks(seed, rows[again], stream, attempt, blocks[again]))
         values[again] = np.where(outside[again], redrawn, values[again])
     return values.reshape(len(indices), -1)[:, :dim]
+
+
+class StepNoise:
+    """Standard normals of the steps of a sampler: functions of (seed, index of the pair, stream, step).
+
+    ``noise(step, size)`` gives float32 of shape ``(B, size)``, the same for a pair in any batch. ``step`` counts the sampler's
+    steps from 0; -1 is what is drawn before the first.
+    """
+
+    def __init__(self, seed: int, indices: NDArray[np.int64], stream: int = ANCHOR) -> None:
+        self.seed, self.indices, self.stream = seed, np.asarray(indices, dtype=np.int64), stream
+
+    def __call__(self, step: int, size: int) -> NDArray[np.float32]:
+        """Noise of one step. Shape: ``(B, size)``."""
+        return standard_normals(derive("step", self.seed, step), self.indices, self.stream, size).astype(np.float32)

@@ -1,0 +1,63 @@
+"""Latents of a dataset's pairs from its recipe alone, for datasets that store none: no generator is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from genrep.errors import RecipeError
+
+from ..generators.base import LatentSpec
+from ..plans.resolve import recipes_faults
+from ..views import View, view_from_json
+from ..views.base import Draw
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ANCHOR = "z_anchor"
+
+
+def determined(views: View, *, filtered: bool) -> bool:
+    """Whether recipe and index give a pair's latents back: no file of learned parameters and no filter decides on them."""
+    return not filtered and not views.files()
+
+
+def latents(
+    manifest: dict[str, Any], indices: NDArray[np.int64], names: Sequence[str]
+) -> dict[str, NDArray[np.float32]]:
+    """See ``genrep.across.latents``."""
+    recipe, indices = manifest["recipe"], np.asarray(indices, dtype=np.int64)
+    shapes = {field["name"]: tuple(field["shape"]) for field in manifest["fields"] if field["kind"] == "float32"}
+    with recipes_faults():
+        views = view_from_json(recipe["views"], "the manifest's views", strangers=True)
+        if not determined(views, filtered="filter" in recipe):
+            raise RecipeError("its latents follow from files that it does not hold: a learned view's or a filter's")
+        latent = latent_of(recipe["latent"])
+        seed = int(recipe["seed"])
+        anchors = latent.sample(seed, indices)
+        found = {}
+        for name in names:
+            rows = anchors if name == ANCHOR else views.transform(anchors, latent, _draw(seed, indices, name))
+            found[name] = rows.reshape(len(indices), *shapes[name])
+    return found
+
+
+def latent_of(table: dict[str, Any]) -> LatentSpec:
+    """The latent law in a resolved recipe; the reverse of ``LatentSpec.to_json``."""
+    shape = tuple(int(size) for size in table["shape"])
+    chunks = tuple(int(size) for size in table["chunks"])
+    return LatentSpec(
+        shape=shape,
+        chunks=chunks if len(chunks) > 1 else (),
+        law=table["law"],
+        truncation=table["truncation"],
+        scale=table["scale"],
+    )
+
+
+def _draw(seed: int, indices: NDArray[np.int64], name: str) -> Draw:
+    _, _, number = name.removeprefix("z_").partition("_")
+    return Draw(seed=seed, indices=indices, k=int(number or 0))
