@@ -32,7 +32,9 @@ class LatentSpec:
     """A generator's latent and the law that anchors are drawn from.
 
     ``dim`` is the number of values of a latent, ``shape`` their form: give one of the two. Noise of a diffusion model is
-    ``LatentSpec(shape=(4, 64, 64))``. ``truncated_normal`` redraws components outside ``+-truncation`` (1 is a standard deviation of the untruncated law);
+    ``LatentSpec(shape=(4, 64, 64))``.
+
+    ``truncated_normal`` redraws components outside ``+-truncation`` (1 is a standard deviation of the untruncated law);
     ``scale`` multiplies the result (BigGAN's truncation). ``chunks`` are the sizes of the parts of a hierarchical latent in
     the order in which they enter the network.
     """
