@@ -147,12 +147,14 @@ def check_beton(path: Path, fields: list[dict[str, Any]], count: int, first_inde
 class Beton:
     """An open FFCV file that passed the check of ``check_beton``: what was checked is what is read.
 
-    ``samples`` are the records (shape ``(count,)``, a column per field), ``size`` the file's size in bytes,
-    ``descriptor`` the open file. Close it, or leave that to garbage collection.
+    ``fields`` are those of the manifest's table that the file holds, by name; ``samples`` are the records (shape
+    ``(count,)``, a column per field), ``size`` the file's size in bytes, ``descriptor`` the open file. Close it, or leave that
+    to garbage collection.
     """
 
     def __init__(self, path: Path, fields: list[dict[str, Any]], count: int, first_index: int) -> None:
         self.path = Path(path)
+        fields = layout.in_beton(fields)
         self.fields = {field["name"]: field for field in fields}
         self.descriptor = open_regular(self.path)
         self.close = weakref.finalize(self, os.close, self.descriptor)

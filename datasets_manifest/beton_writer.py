@@ -46,7 +46,7 @@ class BetonWriter:
     ...     size, sha256 = writer.finish()
 
     Args:
-        fields: a manifest's field table.
+        fields: a manifest's field table. Latents that are not stored are not written (``layout.in_beton``).
         page: bytes of a page, a power of two. All of a sample must fit into one.
 
     Raises:
@@ -58,9 +58,9 @@ class BetonWriter:
         for field in fields:
             if len(field["name"].encode()) > MAX_FIELD_NAME:
                 raise DatasetError(f"field name {field['name']!r}: FFCV keeps {MAX_FIELD_NAME} bytes")
-        self.path, self.fields, self.count, self.page, self.written = path, list(fields), count, page, 0
+        self.path, self.fields, self.count, self.page, self.written = path, layout.in_beton(fields), count, page, 0
         self.temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        self._descriptors = b"".join(layout.descriptor(field) for field in fields)
+        self._descriptors = b"".join(layout.descriptor(field) for field in self.fields)
         self._records = np.zeros(count, layout.record_dtype(self.fields))
         self._stored = layout.stored_fields(self.fields)
         self._allocations = np.zeros((count, len(self._stored)), layout.ALLOCATION)
@@ -85,10 +85,10 @@ class BetonWriter:
         self.temporary.unlink(missing_ok=True)
 
     def append(self, columns: Sequence[Any]) -> None:
-        """Add samples: a column for each field, in the table's order.
+        """Add samples: a column for each of ``self.fields``, in the table's order, none for latents that are not stored.
 
         Images are uint8, shape ``(B, H, W, 3)``, or where they vary B arrays ``(H, W, 3)``; they are encoded here. Latents have
-        shape ``(B, …)``, integers ``(B,)``.
+        shape ``(B, …)``, integers and floats ``(B,)``.
 
         Raises DatasetError for a sample that does not fit into a page, OSError where the disk fails.
         """

@@ -91,8 +91,10 @@ def read_sample(beton: Beton, i: int) -> dict[str, Any]:
 
 
 def read_field(beton: Beton, i: int, name: str) -> Any:
-    """One field of sample ``i``: an array, or an int. Raises DatasetError for what cannot be decoded."""
+    """One field of sample ``i``: an array, an int or a float. Raises DatasetError for what cannot be decoded."""
     field = beton.fields[name]
+    if field["kind"] == "float":
+        return float(beton.samples[name][i])
     if field["kind"] == "int":
         return int(beton.samples[name][i])
     data = beton.read(i, name)

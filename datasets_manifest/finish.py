@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from genrep.errors import DatasetError, ManifestError
 from genrep.look.sheets import BLOCK_GAP, GAP, LINE, MARGIN, Band, centred, draw_sheet, save_png, tile_shape
@@ -35,12 +35,17 @@ from .manifest import (
     write_manifest,
     write_shard_record,
 )
-from .schema import MAX_SHARDS, check_fields, shard_name, shard_record_name
+from .schema import (
+    MAX_SHARDS,
+    check_fields,
+    check_stored,
+    check_table_facts,
+    shard_name,
+    shard_record_name,
+    wanted_tables,
+)
 from .strict_json import read_json, want_integer, want_list, want_object
-
-if TYPE_CHECKING:
-    pass
-
+from .tables import check_table, table_facts
 
 MANIFEST_BYTE, FIRST_SHARD_BYTE = 0, 1
 FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux: type, whence, start, length, pid
@@ -113,7 +118,8 @@ def finish(folder: Path, *, known: Manifest | None = None, facts: Mapping[str, A
     are. ``facts`` are added to a new manifest's ``build``.
 
     Raises:
-        DatasetError: shards are missing (says how many and which), or the folder is not that of a build.
+        DatasetError: shards are missing (says how many and which), a table that the fields name is missing or not the recipe's,
+            or the folder is not that of a build.
     """
     recipe, build = read_plan(folder)
     with FolderLocks(folder / RECIPE_NAME) as locks, locks.manifest():
@@ -128,6 +134,7 @@ def finish(folder: Path, *, known: Manifest | None = None, facts: Mapping[str, A
                 f"{folder}: {len(missing)} of {num_shards(recipe)} shards are not done ({names}{more}); "
                 "run the build that makes them"
             )
+        tables = found_tables(folder, recipe, build["fields"])
         for leftover in folder.glob(".*.tmp"):  # every shard is done: nobody writes any more
             leftover.unlink(missing_ok=True)
         write_contact_sheet(folder, build["fields"], build["classes"], shards)
@@ -137,12 +144,24 @@ def finish(folder: Path, *, known: Manifest | None = None, facts: Mapping[str, A
             classes=build["classes"],
             shards=shards,
             build={**build["facts"], **gathered(shards), **(facts or {})},
+            tables=tables,
         )
         for shard in known.shards if known else ():
             write_shard_record(folder, shard)
         write_card(CardConfig(folder=folder), manifest)
         write_manifest(folder, manifest)
         return manifest
+
+
+def found_tables(folder: Path, recipe: dict[str, Any], fields: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The facts of the tables that these fields name rows of, checked line by line. Raises DatasetError."""
+    tables = []
+    for name in wanted_tables(fields):
+        facts = table_facts(folder / name, name)
+        check_table_facts(facts, name, recipe, str(folder))
+        check_table(folder / name, facts)
+        tables.append(facts)
+    return tables
 
 
 def read_plan(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -165,6 +184,7 @@ def read_plan(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         read_json(path, MAX_BYTES), str(path), frozenset({"fields", "classes", "facts"}), open_ended=False
     )
     check_fields(build["fields"], str(path))
+    check_stored(build["fields"], recipe, str(path))
     want_list(build["classes"], f"{path}: classes")
     want_object(build["facts"], f"{path}: facts", frozenset(), open_ended=True)
     return recipe, build

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,14 +26,31 @@ MIN_PAGE = 1 << 12  # FFCV's writer makes none below USUAL_PAGE; its readers tak
 USUAL_PAGE = 1 << 21
 MAX_PAGE = 1 << 31  # the largest power of two that the header can hold
 
-TYPE_IDS = {"int": 1, "image": 2, "float32": 4}
+TYPE_IDS = {"float": 0, "int": 1, "image": 2, "float32": 4}
 TYPE_NAMES = {0: "float", 1: "int", 2: "image", 3: "bytes", 4: "array", 5: "json", 6: "tensor", 255: "custom"}
 MODES = {"jpeg": 0, "raw": 1}
 
 ALLOCATION = np.dtype([("sample_id", "<u8"), ("ptr", "<u8"), ("size", "<u8")])
 IMAGE = np.dtype([("mode", "<u1"), ("width", "<u2"), ("height", "<u2"), ("data_ptr", "<u8")])  # 13 bytes, unaligned
 MAX_SHAPE = "max_shape"  # the key that an image field has instead of ``shape`` where images vary in size
-RECORD_PARTS: dict[str, Any] = {"image": IMAGE, "float32": np.dtype("<u8"), "int": np.dtype("<i8")}
+STORED = "stored"  # the key, always false, of a latent that recipe and index give back
+RECORD_PARTS: dict[str, Any] = {
+    "image": IMAGE,
+    "float32": np.dtype("<u8"),
+    "float": np.dtype("<f8"),
+    "int": np.dtype("<i8"),
+}
+IN_RECORDS = ("float", "int")  # kinds whose values stand in the record itself
+
+
+def in_beton(fields: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The fields that a shard holds: all but the latents that are not stored."""
+    return [field for field in fields if STORED not in field]
+
+
+def not_stored(fields: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The latents that recipe and index give back: no shard holds them."""
+    return [field for field in fields if STORED in field]
 
 
 def varies(field: dict[str, Any]) -> bool:
@@ -46,8 +64,8 @@ def largest_shape(field: dict[str, Any]) -> list[int]:
 
 
 def shape_in_words(field: dict[str, Any]) -> str:
-    """``32 x 32 x 3``, ``up to 256 x 512 x 3`` where images vary in size, nothing for an integer."""
-    if field["kind"] == "int":
+    """``32 x 32 x 3``, ``up to 256 x 512 x 3`` where images vary in size, nothing for a number."""
+    if field["kind"] in IN_RECORDS:
         return ""
     sides = " x ".join(map(str, largest_shape(field)))
     return f"up to {sides}" if varies(field) else sides
@@ -63,14 +81,14 @@ def descriptor(field: dict[str, Any]) -> bytes:
     return DESCRIPTOR.pack(TYPE_IDS[field["kind"]], field["name"].encode("ascii"), arguments)
 
 
-def record_dtype(fields: list[dict[str, Any]]) -> np.dtype[Any]:
-    """The record of a sample."""
-    return np.dtype([(field["name"], RECORD_PARTS[field["kind"]]) for field in fields], align=True)
+def record_dtype(fields: Sequence[dict[str, Any]]) -> np.dtype[Any]:
+    """The record of a sample, given the field table."""
+    return np.dtype([(field["name"], RECORD_PARTS[field["kind"]]) for field in in_beton(fields)], align=True)
 
 
-def stored_fields(fields: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The fields whose values lie in data pages, behind a pointer: images and latents."""
-    return [field for field in fields if field["kind"] != "int"]
+def stored_fields(fields: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The fields whose values lie in data pages, behind a pointer: images and stored latents."""
+    return [field for field in in_beton(fields) if field["kind"] not in IN_RECORDS]
 
 
 def is_jpeg(field: dict[str, Any]) -> bool:

@@ -12,7 +12,15 @@ from genrep.errors import ManifestError
 from genrep.files import canonical_json, digest_json, user_path, write_json
 from genrep.untrusted import printable
 
-from .schema import SCHEMA_VERSION, SHARD_KEYS, check_manifest, check_shard, shard_name, shard_record_name
+from .schema import (
+    SCHEMA_VERSION,
+    SHARD_KEYS,
+    TABLES_KEY,
+    check_manifest,
+    check_shard,
+    shard_name,
+    shard_record_name,
+)
 from .strict_json import parse_json, read_json
 
 __all__ = [
@@ -90,6 +98,10 @@ class Manifest:
     build: dict[str, Any]
     shards: list[Shard]
     digest: str  # sha256 of the canonical JSON without this key
+    tables: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # files of rows beside the shards: name, sha256, bytes, count
+    schema_version: int = SCHEMA_VERSION  # whose rules it follows
 
     @property
     def num_pairs(self) -> int:
@@ -106,6 +118,10 @@ class Manifest:
         """Size of all shards together."""
         return sum(shard.bytes for shard in self.shards)
 
+    def table(self, name: str) -> dict[str, Any] | None:
+        """The facts of a table (``prompts.jsonl``, ``sources.jsonl``); None where there is none."""
+        return next((table for table in self.tables if table["name"] == name), None)
+
     @property
     def image_fields(self) -> list[dict[str, Any]]:
         """The fields anchor, positive, positive_1, …"""
@@ -113,13 +129,21 @@ class Manifest:
 
     @property
     def latent_fields(self) -> list[dict[str, Any]]:
-        """The fields z_anchor, z_positive, z_positive_1, …; none in a set of real images."""
+        """The fields z_anchor, z_positive, z_positive_1, …, stored or not; none in a set of real images, and no z_anchor where
+        anchors are real."""
         return [entry for entry in self.fields if entry["kind"] == "float32"]
+
+    @property
+    def float_fields(self) -> list[dict[str, Any]]:
+        """The fields strength, noise_level, …, weight."""
+        return [entry for entry in self.fields if entry["kind"] == "float"]
 
     def to_json(self) -> dict[str, Any]:
         """The object that manifest.json holds."""
-        shards = [shard.to_json() for shard in self.shards]
-        return {**vars(self), "schema_version": SCHEMA_VERSION, "shards": shards}
+        value = {**vars(self), "shards": [shard.to_json() for shard in self.shards]}
+        if not self.tables:
+            del value[TABLES_KEY]
+        return value
 
 
 def build_manifest(
@@ -128,18 +152,26 @@ def build_manifest(
     classes: Sequence[str],
     shards: Sequence[Shard],
     build: Mapping[str, Any],
+    tables: Sequence[Mapping[str, Any]] = (),
+    *,
+    schema_version: int = SCHEMA_VERSION,
 ) -> Manifest:
     """Put a manifest together. ``recipe`` holds num_pairs, pairs_per_shard and seed, so that the id covers them.
+
+    Args:
+        tables: what ``tables.write_prompts`` and ``write_sources`` returned, where the fields have a ``prompt`` or ``source``.
+        schema_version: other than the newest where an earlier manifest is written again.
 
     Raises ManifestError for whatever ``read_manifest`` would refuse, so that no unreadable dataset is ever finished.
     """
     given: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": schema_version,
         "recipe": dict(recipe),
         "fields": [dict(entry) for entry in fields],
         "classes": list(classes),
         "build": dict(build),
         "shards": [shard.to_json() for shard in shards],
+        **({TABLES_KEY: [dict(table) for table in tables]} if tables else {}),
     }
     where = "new manifest"
     try:
@@ -200,7 +232,7 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
 
 
 def _from_checked(value: dict[str, Any]) -> Manifest:
-    parts = {key: item for key, item in value.items() if key not in ("schema_version", "shards")}
+    parts = {key: item for key, item in value.items() if key != "shards"}
     return Manifest(**parts, shards=[Shard.from_json(shard) for shard in value["shards"]])
 
 

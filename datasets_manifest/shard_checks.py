@@ -11,6 +11,8 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import numpy as np
+
 from genrep.errors import DatasetError
 
 from . import layout
@@ -18,7 +20,8 @@ from .beton import Beton
 from .contents import read_field
 from .fingerprints import difference_from
 from .manifest import Manifest, Shard
-from .schema import ROW_FIELD
+from .recomputed import Recomputed
+from .schema import TABLES, WEIGHT_FIELD
 
 MAX_FAULTS_PER_SHARD = 10  # broken samples that are named
 BLOCK = 1 << 20
@@ -56,16 +59,35 @@ def open_shard(folder: Path, manifest: Manifest, shard: Shard) -> Beton:
     if beton.size != shard.bytes:
         with closing(beton):
             raise beton.fault(f"{beton.size} bytes, the manifest says {shard.bytes}")
-    labels = beton.samples["label"]
-    wrong = (labels < -1) | (labels >= len(manifest.classes))
-    if wrong.any():
-        i = int(wrong.argmax())
+    if reason := _values_fault(beton, manifest):
         with closing(beton):
-            raise beton.fault(f"sample {i} has label {labels[i]}, wanted -1 to {len(manifest.classes) - 1}")
-    if ROW_FIELD in beton.fields and (beton.samples[ROW_FIELD] < 0).any():
-        with closing(beton):
-            raise beton.fault(f"sample {int((beton.samples[ROW_FIELD] < 0).argmax())} has a negative {ROW_FIELD}")
+            raise beton.fault(reason)
     return beton
+
+
+def _values_fault(beton: Beton, manifest: Manifest) -> str | None:
+    """The first label, row or float of a shard's records that cannot be; None if all can."""
+    rows = {field: table["count"] for name, (field, _) in TABLES.items() if (table := manifest.table(name))}
+    for field in beton.fields.values():
+        name, values = field["name"], beton.samples[field["name"]] if field["kind"] in layout.IN_RECORDS else None
+        if values is None or name == "index":
+            continue
+        base = name.rstrip("0123456789").rstrip("_")
+        if field["kind"] == "float":
+            wrong = ~np.isfinite(values) if name != WEIGHT_FIELD else ~(np.isfinite(values) & (values >= 0))
+            wanted = "a finite number" if name != WEIGHT_FIELD else "a finite number, 0 at least"
+        elif name == "label":
+            wrong = (values < -1) | (values >= len(manifest.classes))
+            wanted = f"-1 to {len(manifest.classes) - 1}"
+        elif base in rows:
+            wrong = (values < 0) | (values >= rows[base])
+            wanted = f"0 to {rows[base] - 1}"
+        else:  # rows of features, of which the manifest does not say how many there are
+            wrong, wanted = values < 0, "0 at least"
+        if wrong.any():
+            i = int(wrong.argmax())
+            return f"sample {i} has {name} {values[i]}, wanted {wanted}"
+    return None
 
 
 def sha256_of(beton: Beton, report: Report, stop: Event) -> str:
@@ -88,17 +110,19 @@ def sha256_of(beton: Beton, report: Report, stop: Event) -> str:
 def content_faults(beton: Beton, manifest: Manifest, shard: Shard, report: Report, stop: Event) -> Iterator[str]:
     """Decode every JPEG and digest the latents (raw images need no decoding: their sizes are checked already).
 
-    Raises Stopped.
+    Latents that are not stored are made again. Raises Stopped, and DatasetError where they cannot be made here.
     """
     jpegs = [field["name"] for field in manifest.image_fields if layout.is_jpeg(field)]
     latents = [field["name"] for field in manifest.latent_fields]
+    missing = Recomputed(manifest)
     digest = hashlib.sha256()
     faults = 0
     for i in range(shard.count):
         if stop.is_set():
             raise CheckStopped
+        made = missing.of(shard.first_index + i, shard.first_index + shard.count)
         for name in latents:
-            digest.update(beton.read(i, name).data)
+            digest.update(np.ascontiguousarray(made[name]).data if name in made else beton.read(i, name).data)
         for name in jpegs:
             try:
                 read_field(beton, i, name)

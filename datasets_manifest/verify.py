@@ -1,8 +1,9 @@
 """Check a dataset folder against its manifest, at three levels, each of which includes those before it.
 
 quick  the manifest; every file there, of the stated size, regular, none besides; the shards' jsons; FFCV's tables
-bytes  + the sha256 of every shard
-full   + every JPEG decodes to its size; the latents' digests; the fingerprints
+bytes  + the sha256 of every shard and table of rows
+full   + every JPEG decodes to its size; the latents' digests (those not stored are made again); the fingerprints; every line of
+       the tables of rows
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from genrep.untrusted import printable
 from .manifest import Manifest, Shard, dataset_folder, read_manifest, read_shard_record
 from .schema import MAX_SHARDS
 from .shard_checks import CheckStopped, Footprint, content_faults, open_shard, sha256_of
+from .tables import table_faults
 
 LEVELS = ("quick", "bytes", "full")
 MAX_KEY = 60  # characters of a stranger's key that are shown
@@ -116,6 +118,9 @@ class _Check:
         """What is wrong, in order of the shards."""
         for line in strays(self.folder, self.manifest):
             yield Problem(shard=None, reason=line)
+        for facts in self.manifest.tables:
+            for reason in table_faults(self.folder / facts["name"], facts, self.level):
+                yield Problem(shard=None, reason=f"{facts['name']}: {reason}")
         if jobs == 1:
             for shard in self.manifest.shards:
                 yield from self._all_of(shard)

@@ -136,11 +136,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _by_ffcv(path: Path, fields: list[dict[str, Any]], rows: Sequence[Any], page: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of ffcv's dependencies
-        from ffcv.fields import IntField, NDArrayField, RGBImageField
+        from ffcv.fields import FloatField, IntField, NDArrayField, RGBImageField
         from ffcv.writer import DatasetWriter
 
         writers: dict[str, Any] = {}
         for field in fields:
+            if "stored" in field:  # false: no shard holds it
+                continue
             if field["kind"] == "image" and field["encoding"] == "raw":
                 writers[field["name"]] = RGBImageField()
             elif field["kind"] == "image":
@@ -148,6 +150,8 @@ def _by_ffcv(path: Path, fields: list[dict[str, Any]], rows: Sequence[Any], page
                 writers[field["name"]] = RGBImageField(write_mode="jpg", jpeg_quality=quality)
             elif field["kind"] == "float32":
                 writers[field["name"]] = NDArrayField(np.dtype("<f4"), tuple(field["shape"]))
+            elif field["kind"] == "float":
+                writers[field["name"]] = FloatField()
             else:
                 writers[field["name"]] = IntField()
         DatasetWriter(str(path), writers, page_size=page, num_workers=1).from_indexed_dataset(rows)

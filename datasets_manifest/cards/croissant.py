@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from ..layout import largest_shape, varies
+from ..layout import IN_RECORDS, largest_shape, varies
 from ..manifest import MANIFEST_NAME, Manifest
 from .facts import bibtex, is_real, licence_address, line, references, risks, text_at
 from .readme import subject
@@ -128,7 +128,7 @@ def _record_sets(manifest: Manifest) -> list[dict[str, Any]]:
 
 
 def _shape(field: dict[str, Any]) -> dict[str, str]:
-    shape = "" if field["kind"] == "int" else ",".join(map(str, largest_shape(field)))
+    shape = "" if field["kind"] in IN_RECORDS else ",".join(map(str, largest_shape(field)))
     return {"shape": shape, "encoding": field.get("encoding", "")}
 
 

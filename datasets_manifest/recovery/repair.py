@@ -251,4 +251,12 @@ def _rewritten(manifest: Manifest, accepted: list[Shard]) -> Manifest:
     new = {shard.name: shard for shard in accepted}
     shards = [new.get(shard.name, shard) for shard in manifest.shards]
     build = {**manifest.build, **gathered(shards)}
-    return build_manifest(manifest.recipe, manifest.fields, manifest.classes, shards, build)
+    return build_manifest(
+        manifest.recipe,
+        manifest.fields,
+        manifest.classes,
+        shards,
+        build,
+        manifest.tables,
+        schema_version=manifest.schema_version,
+    )

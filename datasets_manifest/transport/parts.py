@@ -156,7 +156,7 @@ class RemoteShards:
 def tables(manifest: Manifest, shard: Shard) -> list[Range]:
     """Where a shard's tables lie: header, descriptors and records at its beginning, the allocation table at its end."""
     fields = manifest.fields
-    first = layout.HEADER.size + layout.DESCRIPTOR.size * len(fields)
+    first = layout.HEADER.size + layout.DESCRIPTOR.size * len(layout.in_beton(fields))
     first += shard.count * layout.record_dtype(fields).itemsize
     last = shard.count * len(layout.stored_fields(fields)) * layout.ALLOCATION.itemsize
     return merged([(0, min(first, shard.bytes)), (max(shard.bytes - last, 0), shard.bytes)])

@@ -22,13 +22,21 @@ from genrep.datasets_manifest.manifest import (
     write_manifest,
     write_shard_record,
 )
-from genrep.datasets_manifest.schema import field_table
+from genrep.datasets_manifest.schema import field_table, wanted_tables
+from genrep.datasets_manifest.tables import write_prompts, write_sources
 from genrep.errors import DatasetError
 from genrep.files import digest_json, sha256_file
 
 Sample = dict[str, Any]
-CLASSES = ["cat", "dog", "cow"]
 HEX = "0123456789abcdef" * 4
+CLASSES = ["cat", "dog", "cow"]
+PROMPTS = [
+    ("a cat", "cat"),
+    ('a "dog" \\ & <b>co\u00ffee</b>', "dog"),
+    ("ein Hund, \u72ac \U0001f415", "dog"),
+    ("a cow", None),
+]
+SOURCES = [(f"train/{name}.jpg", HEX) for name in ("0", "\u00fc <b>", "2")]
 
 
 def ramp(height: int, width: int, value: int) -> np.ndarray:
@@ -46,15 +54,30 @@ def sample(fields: list[dict[str, Any]], i: int) -> Sample:
         elif field["kind"] == "float32":
             size = int(np.prod(field["shape"]))
             value[field["name"]] = (np.arange(size, dtype=np.float32) / 7 + i - 100 * j).reshape(field["shape"])
+        elif field["kind"] == "float":
+            value[field["name"]] = 0.1 * (i + 1) + j
+        elif field["name"].startswith("prompt"):
+            value[field["name"]] = (i + j) % len(PROMPTS)
+        elif field["name"] == "source":
+            value[field["name"]] = i % len(SOURCES)
     return value
 
 
+PROMPTED = field_table(
+    (8, 6),
+    "raw",
+    num_positives=2,
+    z_anchor=[2, 2, 3],
+    latents_stored=False,
+    floats=["strength", "weight"],
+    prompts=3,
+)
 WriteBeton = Callable[[Path, list[dict[str, Any]], list[Any], int], None]
 
 
 def rows(fields: list[dict[str, Any]], indices: range) -> list[tuple[Any, ...]]:
     """The pairs as FFCV's writer takes them."""
-    return [tuple(sample(fields, i)[field["name"]] for field in fields) for i in indices]
+    return [tuple(sample(fields, i)[field["name"]] for field in layout.in_beton(fields)) for i in indices]
 
 
 def build(
@@ -84,7 +107,18 @@ def build(
         write_shard_record(folder, shard)
         shards.append(shard)
     whole = {"num_pairs": pairs, "pairs_per_shard": per_shard, "seed": 0, "views": {"name": "gaussian"}, **recipe}
-    write_manifest(folder, build_manifest(whole, fields, CLASSES, shards, {"python": "3.11", "device": "cpu"}))
+    tables = []
+    for name, key, write_table in (
+        ("prompts.jsonl", "prompts", lambda path: write_prompts(path, PROMPTS)),
+        ("sources.jsonl", "anchors", lambda path: write_sources(path, SOURCES)),
+    ):
+        if name in wanted_tables(fields):
+            facts = write_table(folder / name)
+            whole[key] = {**whole.get(key, {}), "sha256": facts["sha256"], "count": facts["count"]}
+            tables.append(facts)
+    if layout.not_stored(fields):
+        whole["latents_stored"] = False
+    write_manifest(folder, build_manifest(whole, fields, CLASSES, shards, {"python": "3.11", "device": "cpu"}, tables))
     return folder
 
 
@@ -104,6 +138,16 @@ def build_originals(write: WriteBeton, root: Path) -> dict[str, Path]:
         ),
         "jpeg": build(write, root / "jpeg", jpeg, 3, 3),
         "real": build(write, root / "real", field_table((8, 6), "raw"), 2, 2),
+        "prompted": build(write, root / "prompted", PROMPTED, 5, 3, generator={"family": "diffusers", "name": "tiny"}),
+        "anchored": build(
+            write,
+            root / "anchored",
+            field_table((8, 6), "raw", num_positives=1, z_positive=[4], floats=["noise_level"], sources=True),
+            5,
+            3,
+            generator={"family": "diffusers", "name": "tiny"},
+            anchors={"name": "photos", "split": "train"},
+        ),
     }
 
 
@@ -177,7 +221,7 @@ class Patch:
     def __init__(self, folder: Path, k: int = 0) -> None:
         manifest = read_manifest(folder)
         shard = manifest.shards[k]
-        self.path, self.fields = folder / shard.name, manifest.fields
+        self.path, self.fields = folder / shard.name, layout.in_beton(manifest.fields)
         self.count, self.first = shard.count, shard.first_index
         self.data = bytearray(self.path.read_bytes())
         self.records_start = layout.HEADER.size + layout.DESCRIPTOR.size * len(self.fields)
@@ -200,6 +244,33 @@ class Patch:
             self.check(data)
         assert str(caught.value).startswith(f"{self.path}: ")
         assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def prompted(copy_of: Callable[[str], Path]) -> Path:
+    """Five pairs of an anchor and two positives, a prompt and a strength each, whose latents are not stored; two shards."""
+    return copy_of("prompted")
+
+
+@pytest.fixture
+def anchored(copy_of: Callable[[str], Path]) -> Path:
+    """Five real anchors with a positive each, in two shards."""
+    return copy_of("anchored")
+
+
+@pytest.fixture
+def known_latents(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[int], list[str]]]:
+    """``genrep.across.latents`` gives what the sets here were written with; its calls are told: indices and names."""
+    from genrep import across
+
+    calls: list[tuple[list[int], list[str]]] = []
+
+    def latents(manifest: dict[str, Any], indices: Any, names: Any) -> dict[str, Any]:
+        calls.append((list(map(int, indices)), list(names)))
+        return {name: np.stack([sample(manifest["fields"], int(i))[name] for i in indices]) for name in names}
+
+    monkeypatch.setattr(across, "latents", latents, raising=False)
+    return calls
 
 
 @pytest.fixture

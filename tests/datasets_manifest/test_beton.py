@@ -32,7 +32,7 @@ def test_layout_is_ffcvs_own(originals: dict[str, Path]) -> None:
     assert types.FieldDescType.itemsize == layout.DESCRIPTOR.size
     assert types.ALLOC_TABLE_TYPE == layout.ALLOCATION
     for folder in originals.values():
-        fields = read_manifest(folder).fields
+        fields = layout.in_beton(read_manifest(folder).fields)
         reader = Reader(str(folder / "shard-00000.beton"))
         ours = layout.record_dtype(fields)
         assert [reader.metadata_type.fields[f"f{i}"] for i in range(len(fields))] == list(ours.fields.values())

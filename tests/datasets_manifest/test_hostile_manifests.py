@@ -41,7 +41,7 @@ def refused(folder: Path, match: str) -> None:
         (b"[]", "wanted an object"),
         (b"null", "wanted an object"),
         (b'"' + b"x" * 10_000 + b'"', "wanted an object"),
-        (b"{}", "schema_version is None, this program reads 1"),
+        (b"{}", "schema_version is None, this program reads 1 and 2"),
         (b'{"a": 1, "b": 2, "a": 3}', "the key 'a' appears twice"),
         (b'{"a": {"\\u001b": 1, "\\u001b": 3}}', r"the key '\\x1b' appears twice"),
         (b'{"a": NaN}', "NaN is not a JSON number"),
@@ -132,7 +132,7 @@ def remove(*path: Any) -> Mutate:
 @pytest.mark.parametrize(
     ("mutate", "match"),
     [
-        (put("schema_version", 2), "schema_version is 2, this program reads 1"),
+        (put("schema_version", 3), "schema_version is 3, this program reads 1 and 2"),
         (put("schema_version", True), "schema_version is True"),
         (put("schema_version", 1.0), "schema_version is 1.0"),
         (put("schema_version", "1"), "schema_version is '1'"),

@@ -44,7 +44,7 @@ def test_the_file_is_sorted_readable_json_that_states_its_digest(folder: Path) -
     text = (folder / "manifest.json").read_text()
     value = json.loads(text)
     assert text == json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    assert value["schema_version"] == 1
+    assert value["schema_version"] == 2
     assert value["shards"][0] == {
         "name": "shard-00000.beton",
         "first_index": 0,
