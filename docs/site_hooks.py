@@ -116,6 +116,8 @@ def _items(table: dict[str, Any]) -> str:
 
 
 def _where(generator: dict[str, Any]) -> str:
+    if generator["family"] in ("dead_leaves", "fractal_noise", "stylegan2_random"):
+        return "none"
     weights = generator.get("weights", "")
     if weights.startswith("package:"):
         return "in the package"

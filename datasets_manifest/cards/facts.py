@@ -107,6 +107,10 @@ FAMILIES = {
     "Modeling. NeurIPS 2019.",
 }
 FAMILIES["biggan_deep"] = FAMILIES["biggan"]
+FAMILIES |= dict.fromkeys(
+    ("dead_leaves", "fractal_noise", "stylegan2_random"),
+    "M. Baradad, J. Wulff, T. Wang, P. Isola, A. Torralba: Learning to See by Looking at Noise. NeurIPS 2021.",
+)
 GENREP = (
     "A. Jahanian, X. Puig, Y. Tian, P. Isola: Generative Models as a Data Source for Multiview Representation Learning. "
     "ICLR 2022. (pairs from a generator's latent space)"

@@ -39,7 +39,7 @@ def weights_command(name: str, out: Path | None) -> None:
     from ..weights.locate import get_weights
 
     path = get_weights(name, out)
-    tell({"weights": path}, str(path))
+    tell({"weights": path}, f"{name} has no weights: there is nothing to download" if path is None else str(path))
 
 
 @click.command("list")
@@ -52,6 +52,7 @@ def list_recipes() -> None:
     Example:
       genrep-generate list
     """
+    from ..generators.families import weightless
     from ..recipes.recipe import known_recipes, load_recipe
 
     facts, lines = [], []
@@ -59,8 +60,10 @@ def list_recipes() -> None:
         recipe = load_recipe(name)
         where = "ship with the package" if str(recipe.weights).startswith("package:") else "are downloaded"
         weights = "are given with --weights FILE" if recipe.weights is None else where
+        if weightless(recipe.family):
+            weights = "are not needed"
         facts.append({"name": name, "family": recipe.family, "weights": recipe.weights, "licence": recipe.licence})
-        lines.append(f"{name:24} {recipe.family:13} weights {weights}; licence: {recipe.licence}")
+        lines.append(f"{name:24} {recipe.family:16} weights {weights}; licence: {recipe.licence}")
     tell({"recipes": facts}, lines)
 
 

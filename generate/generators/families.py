@@ -30,11 +30,18 @@ FAMILIES: dict[str, str] = {
     "icgan": f"{_HERE}.biggan.icgan",
     "biggan": f"{_HERE}.biggan.family",
     "residual_flow": f"{_HERE}.residual_flow.family",
+    "dead_leaves": f"{_HERE}.procedural.dead_leaves",
+    "fractal_noise": f"{_HERE}.procedural.fractal_noise",
+    "stylegan2_random": f"{_HERE}.procedural.stylegan2_random",
 }
 
 
 class Family(Protocol):
-    """The module of a family."""
+    """The module of a family whose weights are a file.
+
+    A family without weights has ``WEIGHTLESS = True``, OPTIONS, LAW (the version of what a latent's image is) and
+    ``open_plain(*, device, **options) -> Generator`` instead.
+    """
 
     OPTIONS: frozenset[
         str
@@ -66,6 +73,16 @@ def family(name: str) -> Family:
         raise RecipeError(f"unknown family {name!r}; known: {one_of(name, FAMILIES)}")
     module: Any = importlib.import_module(FAMILIES[name])
     return module
+
+
+def weightless(name: str) -> bool:
+    """Whether a family needs no weights. Raises RecipeError for an unknown name."""
+    return getattr(family(name), "WEIGHTLESS", False) is True
+
+
+def families_of_files() -> list[str]:
+    """The families whose weights are files, in the order in which a file is offered to them."""
+    return [name for name in FAMILIES if hasattr(family(name), "recognise")]
 
 
 def options_before(name: str) -> frozenset[str]:

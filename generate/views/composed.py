@@ -129,7 +129,7 @@ def _components(latent: LatentSpec, part: Part) -> tuple[int, int]:
 def _part_latent(latent: LatentSpec, part: Part) -> LatentSpec:
     """The law of a part of z, as a latent."""
     start, stop = _components(latent, part)
-    return replace(latent, dim=stop - start, chunks=())
+    return replace(latent, dim=stop - start, shape=(), chunks=())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -112,7 +112,7 @@ def _first(folder: Path, family: str | None, read: Callable[[Path, str | None], 
                 fault = fault or error
     except OSError as error:
         raise WeightsError(f"weights {folder}: cannot be read ({error.strerror})") from None
-    wanted = family or f"any family ({', '.join(families.FAMILIES)})"
+    wanted = family or f"any family ({', '.join(families.families_of_files())})"
     raise fault or WeightsError(f"weights {folder}: the folder holds no weights file of {wanted}; name the file itself")
 
 
@@ -123,7 +123,7 @@ def _candidates(folder: Path, family: str | None) -> Iterator[Path]:
         yield found
         return
     seen = set()
-    for name in families.FAMILIES:
+    for name in families.families_of_files():
         found = families.family(name).find(folder)
         if found is not None and found not in seen:
             seen.add(found)
@@ -153,7 +153,10 @@ def _convert(path: Path, family: str | None, network: str | None) -> Checkpoint:
     if own is not None:
         return own
     content, others = _content(path), None
-    for name in (*([] if family is None else [family]), *(name for name in families.FAMILIES if name != family)):
+    for name in (
+        *([] if family is None else [family]),
+        *(name for name in families.families_of_files() if name != family),
+    ):
         try:
             checkpoint = _recognise(name, content, path, named=name == family, network=network)
         except NoSuchNetwork as error:  # the one that is meant may be of another family
@@ -163,7 +166,7 @@ def _convert(path: Path, family: str | None, network: str | None) -> Checkpoint:
             return checkpoint if name == family else _wanted(checkpoint, path, family)
     if others is not None:
         raise others
-    known = ", ".join(families.FAMILIES)
+    known = ", ".join(families.families_of_files())
     wanted = known if family is None else f"a {family} file; it belongs to no other family either ({known})"
     raise WeightsError(f"weights {path}: holds {_outline(content)}; wanted {wanted}")
 
@@ -177,8 +180,8 @@ def _own(path: Path, family: str | None, network: str | None) -> Checkpoint | No
         return None
     if network not in (None, "."):
         raise WeightsError(f"weights {path}#{label(network)}: a genrep file holds one network; give {path}")
-    if checkpoint.family not in families.FAMILIES:
-        known = ", ".join(families.FAMILIES)
+    if checkpoint.family not in families.families_of_files():
+        known = ", ".join(families.families_of_files())
         raise WeightsError(f"weights {path}: of the unknown family {one_line(checkpoint.family)!r}; known: {known}")
     return _wanted(checkpoint, path, family)
 

@@ -11,7 +11,7 @@ from genrep.errors import RecipeError, one_of
 from genrep.files import file_and_network
 
 from ..generators.base import Generator
-from ..generators.families import family, options_before
+from ..generators.families import family, options_before, weightless
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +25,9 @@ class LoadedGenerator:
     """A generator with the facts of its weights."""
 
     generator: Generator
-    weights_digest: str | None  # sha256 over the converted tensors, part of the dataset's identity
+    weights_digest: (
+        str | None
+    )  # sha256 over the converted tensors, part of the dataset's identity; None: there are none
     config: dict[str, Any] = field(default_factory=dict)  # of the checkpoint: facts that cannot be read off the tensors
     features_digest: str | None = None  # of the instance features, for the families that take them
     weights_facts: dict[str, Any] = field(default_factory=dict)  # file, its sha256, source, licence
@@ -96,6 +98,8 @@ def open_generator(
     given = {key: value for key, value in {**recipe.options, **(options or {})}.items() if value is not None}
     # Before a download: an unknown family or option, and a damaged file of features.
     _check_options(given, options_before(recipe.family), f"generator {recipe.name}")
+    if weightless(recipe.family):
+        return _open_plain(recipe, weights, device, given)
     if "features" in given:
         from ..generators.instance_features import load_features
 
@@ -111,6 +115,18 @@ def open_generator(
         features_digest=None if instances is None else instances.digest(),
         weights_facts={**facts, **source.facts},
     )
+
+
+def _open_plain(
+    recipe: Recipe, weights: str | Path | None, device: str | torch.device, options: Mapping[str, Any]
+) -> LoadedGenerator:
+    """The generator of a family without weights, whose identity is its options and the version of its law."""
+    from .locate import refuse_weights
+
+    refuse_weights(recipe, weights)
+    module: Any = family(recipe.family)
+    generator: Generator = module.open_plain(device=device, **options)
+    return LoadedGenerator(generator=generator, weights_digest=None, config={"law": module.LAW})
 
 
 def _open(checkpoint: Checkpoint, device: str | torch.device, options: Mapping[str, Any], name: str) -> Generator:

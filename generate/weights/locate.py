@@ -71,8 +71,23 @@ def locate(recipe: Recipe, weights: str | Path | None = None) -> LocatedWeights:
     return _shipped(recipe)
 
 
-def get_weights(name: str, out: Path | None = None) -> Path:
+def refuse_weights(recipe: Recipe, weights: str | Path | None) -> None:
+    """Raise RecipeError for weights that are given to, or named by, a recipe whose family has none."""
+    if weights is not None:
+        raise RecipeError.naming(
+            "{weights} {}: recipe {} is of the family {}, which has no weights", weights, recipe.name, recipe.family
+        )
+    for key, value in (("weights", recipe.weights), ("sha256", recipe.weights_sha256)):
+        if value is not None:
+            raise RecipeError(
+                f"recipe {recipe.name}: [generator] {key} = {value!r}: the family {recipe.family} has no weights"
+            )
+
+
+def get_weights(name: str, out: Path | None = None) -> Path | None:
     """Put the weights of the recipe ``name`` into the folder ``out``, or into the cache; returns the file.
+
+    None: the recipe's family has no weights, so there is nothing to fetch.
 
     Weights that ship with the package, or lie beside the recipe's file, are copied. Their facts are in FILE.facts.json. An
     archive stays packed: ``--weights`` accepts it as it is.
@@ -81,10 +96,14 @@ def get_weights(name: str, out: Path | None = None) -> Path:
         RecipeError: there is no such recipe.
         WeightsError: as ``locate``; or ``out`` cannot be written, or holds another file of that name.
     """
+    from ..generators.families import weightless
     from ..recipes.recipe import load_recipe
 
     recipe = load_recipe(name)
     _check(recipe)
+    if recipe.family != "module" and weightless(recipe.family):
+        refuse_weights(recipe, None)
+        return None
     folder = weights_folder(recipe.name) if out is None else out
     if recipe.weights is not None and is_url(recipe.weights):
         return _fetch_all(recipe, folder).path

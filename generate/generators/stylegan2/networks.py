@@ -117,8 +117,12 @@ class SynthesisLayer(nn.Module):
         """Keep what depends on the weight alone."""
         self.energy = ops.kernel_energy(self.weight).detach()
 
-    def forward(self, x: Tensor, w: Tensor, noise_mode: NoiseMode, gain: float = 1.0) -> Tensor:
+    def forward(
+        self, x: Tensor, w: Tensor, noise_mode: NoiseMode, gain: float = 1.0, noise: Tensor | None = None
+    ) -> Tensor:
         """Shapes: x ``(B, I, H, W)``, w ``(B, w_dim)`` -> ``(B, O, H, W)``, or ``2H, 2W`` with ``up``.
+
+        ``noise`` ``(B, 1, H, W)``, of the output's size, is added as it is, instead of the network's own.
 
         Once frozen, and while no gradient is recorded, x is overwritten: allocating the activations anew for every
         operation takes more time on a CPU than the operations.
@@ -133,12 +137,14 @@ class SynthesisLayer(nn.Module):
             energy=self.energy,
             in_place=in_place,
         )
-        if self.use_noise and noise_mode != "none":
+        if noise is None and self.use_noise and noise_mode != "none":
             if noise_mode == "const":
                 noise = self.noise_const[None, None]
             else:
                 noise = torch.randn(x.shape[0], 1, *x.shape[2:], device=x.device)
-            noise = (noise * self.noise_strength).to(x.dtype)
+            noise = noise * self.noise_strength
+        if noise is not None:
+            noise = noise.to(x.dtype)
             x = x.add_(noise) if in_place else x + noise
         clamp = None if self.conv_clamp is None else self.conv_clamp * gain
         return ops.biased_activation(x, self.bias, self.activation, self.gain * gain, clamp, in_place=in_place)
