@@ -24,7 +24,7 @@ from ..plans.config import BuildConfig, parse_part
 from ..plans.resolve import check_options, make_plan, resolve_views
 from ..recipes.recipe import Recipe, load_recipe
 from ..sources.base import LaunchSource, Source
-from ..sources.open import OpenPairs, change_of_build, is_learned, warning
+from ..sources.open import OpenPairs, change_of_build, is_learned, open_material, warning
 from ..weights.load import open_generator
 from .encoders import MAX_ENCODERS, encoders_here
 from .output_folder import claim
@@ -129,7 +129,7 @@ def build_dataset(config: BuildConfig) -> BuildReport:
         GeneratorError: the generator failed; shards that were done stay done.
     """
     rank = this_rank()
-    build = _prepare(config, rank)
+    build = _prepare(config, rank, config.out)
     k, n = parse_part(config.part)
     if k == 0 and (rank is None or os.environ.get("RANK") == "0"):
         _warn_of_still_positives(build)
@@ -149,7 +149,7 @@ def _warn_of_still_positives(build: _Build) -> None:
 
 def plan_dataset(config: BuildConfig) -> BuildEstimate:
     """What ``build_dataset`` would make, and how long it would take here; leaves nothing behind."""
-    build = _prepare(config, None)
+    build = _prepare(config, None, None)
     return estimate(build.job, build.source(), build.events)
 
 
@@ -179,13 +179,14 @@ class _Build:
         return events_of(job, self.source, min(processes, shards), min(encoders, shards))
 
 
-def _prepare(config: BuildConfig, rank: Rank | None) -> _Build:
+def _prepare(config: BuildConfig, rank: Rank | None, out: Path | None) -> _Build:
     device = str(pick_device(config.device if rank is None else rank.device(config.device), RecipeError))
     recipe = load_recipe(config.gen)
     check_options(config)
     loaded = open_generator(recipe, config.weights, device, config.generator_options())
-    plan = make_plan(config, recipe, loaded)
-    opener = OpenPairs(config=config, plan=plan, device=device)
+    material = open_material(config, recipe, loaded.generator, out)
+    plan = make_plan(config, recipe, loaded, material)
+    opener = OpenPairs(config=config, plan=plan, device=device, material=material)
     job = Job(
         out=config.out,
         plan=plan,

@@ -17,9 +17,10 @@ from genrep.files import is_clutter, lock, locked_folder, write_json
 from genrep.untrusted import read_object
 
 from ..plans.build_plan import BuildPlan
+from ..plans.tables import PROMPTS, SOURCES
 from ..sources.real import CENSUS_NAME, UNREADABLE_NAME
 
-BEGINNINGS = {BUILD_NAME, RECIPE_NAME, CENSUS_NAME, UNREADABLE_NAME}
+BEGINNINGS = {BUILD_NAME, RECIPE_NAME, CENSUS_NAME, UNREADABLE_NAME, PROMPTS, SOURCES}
 MAX_NAMED_DIFFERENCES = 5
 
 
@@ -54,6 +55,8 @@ def claim(folder: Path, plan: BuildPlan) -> None:
     path = folder / RECIPE_NAME
     if not path.exists():
         refuse_strangers(folder)
+        for table in plan.tables:
+            table.write(folder)
         build = {"fields": plan.fields, "classes": list(plan.classes), "facts": plan.facts}
         write_json(folder / BUILD_NAME, build, shared=True)  # other parts may be claiming it now, with the same content
         write_json(path, plan.recipe, shared=True)

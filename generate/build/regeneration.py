@@ -17,6 +17,7 @@ import numpy as np
 from genrep.across import RegenerationConfig
 from genrep.datasets_manifest.beton_writer import stored_image
 from genrep.datasets_manifest.finish import done_shard
+from genrep.datasets_manifest.layout import in_beton
 from genrep.devices import pick_device
 from genrep.errors import RecipeError
 from genrep.machine import cores
@@ -25,9 +26,10 @@ from genrep.progress import Progress
 from ..plans.build_plan import BuildPlan
 from ..plans.config import BuildConfig
 from ..plans.resolve import build_config, draw_one, make_plan, recipe_of, recipes_faults, short
+from ..recipes.conditions import Material
 from ..recipes.recipe import Recipe
 from ..sources.base import Batch, LaunchSource, PendingBatch
-from ..sources.open import OpenPairs, largest_batch
+from ..sources.open import OpenPairs, largest_batch, open_material
 from ..weights.load import LoadedGenerator, open_generator
 from .encoders import encoders_here
 from .output_folder import claimed_folder, differences
@@ -73,12 +75,19 @@ def stored_pairs(
 
 
 def _stored(plan: BuildPlan, batch: Batch, row: int) -> dict[str, NDArray[np.uint8]]:
-    """The bytes of a pair's images, latents and label, in the order of the plan's fields."""
-    encoding = plan.fields[0]["encoding"]
-    values = [np.frombuffer(stored_image(images[row], encoding), dtype=np.uint8) for images in batch.images]
-    values += [np.ascontiguousarray(z[row], dtype="<f4").reshape(-1).view(np.uint8) for z in batch.latents]
-    values.append(np.array([batch.labels[row]], dtype="<i8").view(np.uint8))
-    return {field["name"]: value for field, value in zip(plan.fields, values)}
+    """The bytes of what a shard holds of a pair but its index, in the order of the plan's fields."""
+    table = [field for field in in_beton(plan.fields) if field["name"] != "index"]
+    names = [field["name"] for field in in_beton(plan.fields)]
+    columns = dict(zip(names, batch.columns(plan.fields)))
+    kinds = {"float32": "<f4", "float": "<f8", "int": "<i8"}
+    found: dict[str, NDArray[np.uint8]] = {}
+    for field in table:
+        value = columns[field["name"]][row]
+        if field["kind"] == "image":
+            found[field["name"]] = np.frombuffer(stored_image(value, field["encoding"]), dtype=np.uint8)
+        else:
+            found[field["name"]] = np.ascontiguousarray(value, dtype=kinds[field["kind"]]).reshape(-1).view(np.uint8)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +99,7 @@ class _OpenAgain:
     plan: BuildPlan
     device: str
     sizes: tuple[int, ...]  # batch size, by shard
+    material: Material
 
     def __call__(self) -> _AsRecorded:
         loaded = open_generator(self.recipe, self.build.weights, self.device, self.build.generator_options())
@@ -97,7 +107,7 @@ class _OpenAgain:
 
     def around(self, loaded: LoadedGenerator) -> _AsRecorded:
         """The source of a generator that is loaded already."""
-        pairs = OpenPairs(config=self.build, plan=self.plan, device=self.device)
+        pairs = OpenPairs(config=self.build, plan=self.plan, device=self.device, material=self.material)
         inner = pairs.around(self.recipe, loaded.generator)
         return _AsRecorded(inner, self.sizes, int(self.plan.recipe["pairs_per_shard"]))
 
@@ -161,7 +171,8 @@ class _Again:
         build = build_config(manifest["recipe"], config, threads)
         with recipes_faults():
             loaded = open_generator(recipe, build.weights, device, build.generator_options())
-            plan = make_plan(build, recipe, loaded)
+            material = open_material(build, recipe, loaded.generator)
+            plan = make_plan(build, recipe, loaded, material)
             draw_one(build, recipe, loaded)
         if plan.recipe != manifest["recipe"]:
             raise RecipeError(short(f"not the manifest's recipe: {differences(manifest['recipe'], plan.recipe)}"))
@@ -175,7 +186,7 @@ class _Again:
         sizes = tuple(
             config.batch_size or _number(shard.get("batch_size"), MAX_BATCH) or usual for shard in manifest["shards"]
         )
-        opener = _OpenAgain(build=build, recipe=recipe, plan=plan, device=device, sizes=sizes)
+        opener = _OpenAgain(build=build, recipe=recipe, plan=plan, device=device, sizes=sizes, material=material)
         return cls(
             opener=opener,
             loaded=loaded,

@@ -88,7 +88,7 @@ class ShardWriter:
     """Context manager that writes one shard; nothing appears under ``path`` until ``finish`` has returned."""
 
     def __init__(self, path: Path, table: list[dict[str, Any]], count: int, page: int) -> None:
-        self.file = BetonWriter(path, table, count, page)
+        self.file, self.table = BetonWriter(path, table, count, page), table
         self.latents_digest = hashlib.sha256()
 
     @classmethod
@@ -106,10 +106,7 @@ class ShardWriter:
 
     def append(self, batch: Batch) -> None:
         """Add the batch's pairs."""
-        columns: list[Any] = [*batch.images, *batch.latents, batch.labels, batch.indices]
-        if batch.rows is not None:
-            columns.append(batch.rows)
-        self.file.append(columns)
+        self.file.append(batch.columns(self.table))
         for row in range(len(batch.indices)):
             for z in batch.latents:
                 self.latents_digest.update(z[row].astype("<f4").tobytes())

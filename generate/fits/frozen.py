@@ -17,6 +17,7 @@ from genrep.files import locked_folder
 from genrep.runs.engine import memory_named
 
 from ..generators.base import Generator, LatentSpec
+from ..generators.calls import require_plain, synthesize
 from ..generators.probe import require_gradient
 from ..pixels import framed
 from ..recipes.conditions import Conditions, class_count, make_conditions
@@ -66,7 +67,7 @@ class FrozenGenerator:
 
     def images(self, anchors: Anchors) -> Tensor:
         """G(z). Shape: ``(B, 3, H, W)``, nominally in [-1, 1], the network's whole output."""
-        return self.generator.synthesize(anchors.z, anchors.y)
+        return synthesize(self.generator, anchors.z, anchors.y)
 
     def to_pixels(self, images: Tensor) -> Tensor:
         """Crop and shrink by the recipe, to [0, 1]. Shape: ``(B, 3, H, W) -> (B, 3, h, w)`` float32, differentiable."""
@@ -109,6 +110,7 @@ def open_frozen(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):  # of noisy ones, which are probed
         loaded = open_generator(recipe, weights, device, options)
         generator = loaded.generator
+        require_plain(generator, gen)
         if differentiable:
             require_gradient(generator, gen, device)
     framed_shape(recipe, generator.image_shape)  # raises where weights of another size do not fit the recipe's crop

@@ -18,6 +18,7 @@ from genrep.pixel_views.parameters import draw
 from genrep.seeding import derive
 
 from ..generators.base import LatentSpec
+from ..generators.calls import synthesize
 from ..pixels import to_uint8
 from ..sources.open import mean_change
 from ..views.base import check_range
@@ -55,7 +56,7 @@ class Scope:
         """
         moved = self.move(anchors.z, shift)
         if self.layers is None:
-            return source.generator.synthesize(moved, anchors.y)
+            return synthesize(source.generator, moved, anchors.y)
         generator: Any = source.generator
         kept, other = styles(generator, anchors.z, anchors.y), styles(generator, moved, anchors.y)
         first, last = self.layers

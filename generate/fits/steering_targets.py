@@ -23,6 +23,7 @@ from torch import Tensor
 from genrep import seeding
 from genrep.seeding import derive
 
+from ..generators.calls import synthesize
 from ..pixels import framed
 from .frozen import FrozenGenerator
 
@@ -105,7 +106,7 @@ def anchors(source: FrozenGenerator, seed: int, indices: NDArray[np.int64]) -> t
 
 def frames(source: FrozenGenerator, z: Tensor, y: Tensor | None) -> Tensor:
     """Images as the recipe crops and shrinks them, without padding. Shape: ``(B, d) -> (B, 3, h, w)`` float32."""
-    return framed(source.generator.synthesize(z, y), source.recipe.crop, source.recipe.resize).float()
+    return framed(synthesize(source.generator, z, y), source.recipe.crop, source.recipe.resize).float()
 
 
 def warp(images: Tensor, alphas: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 
 from genrep.errors import GeneratorError, Phrase, phrase
 from genrep.progress import note
+from genrep.seeding import StepNoise
 
 from .base import Generator
+from .calls import synthesize
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from .calls import Condition
 
 FIRST, CHUNK, ENOUGH = 2, 8, 64  # images in every probe; then, if no value was negative, per batch and in all
 VALUES = 1 << 12  # values kept from a batch of these
@@ -88,15 +92,21 @@ def _synthesized(
     generator: Generator, first: int, count: int, device: str | torch.device, where: str | Phrase
 ) -> Tensor:
     """The images of pairs ``first`` and up. Raises GeneratorError."""
+    import numpy as np
     import torch
 
     z, y = _inputs(generator, device, first, count)
     try:
         with torch.no_grad():
-            images: object = generator.synthesize(z, y)
+            images: object = synthesize(generator, z, y, StepNoise(0, np.arange(first, first + count)))
     except Exception as error:
         raise GeneratorError.naming(
-            "{}: synthesize raised {} for z {} on {}: {}", where, type(error).__name__, tuple(z.shape), z.device, error
+            "{}: synthesize raised {} for z {} on {}: {}",
+            where,
+            type(error).__name__,
+            (count, *generator.latent.shape),
+            z.device,
+            error,
         ) from error
     return check_images(images, z, generator, where)
 
@@ -158,7 +168,7 @@ def require_gradient(generator: Generator, name: str, device: str | torch.device
     z.requires_grad_(True)
     with torch.enable_grad():
         try:
-            found: object = generator.synthesize(z, y)
+            found: object = synthesize(generator, z, y)
         except Exception as error:
             raise GeneratorError.naming(
                 "{gen} {}: synthesize raised {} for a z that requires its gradient: {}",
@@ -182,12 +192,14 @@ def require_gradient(generator: Generator, name: str, device: str | torch.device
 
 def _inputs(
     generator: Generator, device: str | torch.device, first: int = 0, count: int = FIRST
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[Tensor, Condition]:
     import numpy as np
     import torch
 
     index = np.arange(first, first + count)
     z = torch.from_numpy(generator.latent.sample(0, index)).to(device)
+    if getattr(generator, "takes_prompts", False):
+        return z, ("a photograph",) * count
     if not generator.num_classes:
         return z, None
     classes = index // FIRST % generator.num_classes

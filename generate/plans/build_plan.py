@@ -26,6 +26,8 @@ from genrep.errors import RecipeError
 from genrep.files import digest_json
 from genrep.option_types import whole_number
 
+from .tables import PlannedTable
+
 DEFAULT_SHARD_BYTES = 512_000_000
 DEFAULT_MIN_SHARDS = 16
 JPEG_BYTES_PER_PIXEL = (
@@ -54,6 +56,7 @@ class BuildPlan:
     classes: tuple[str, ...]  # names of the labels
     facts: dict[str, Any] = field(default_factory=dict)  # for the manifest's build: licence, where weights came from
     largest_sample: int | None = None  # bytes of the largest sample's raw images, if they vary in size
+    tables: tuple[PlannedTable, ...] = ()  # that lie beside the shards
 
     @property
     def id(self) -> str:
@@ -97,8 +100,10 @@ def pair_bytes(fields: list[dict[str, Any]], *, image_pixels: float | None = Non
         if row["kind"] == "image":
             pixels = prod(largest_shape(row)[:2]) if image_pixels is None else image_pixels
             total += 16 + 24 + pixels * (3 if row["encoding"] == "raw" else JPEG_BYTES_PER_PIXEL)
-        elif row["kind"] == "float32":
+        elif row["kind"] == "float32" and row.get("stored", True):
             total += 8 + 24 + 4 * prod(row["shape"])
+        elif row["kind"] == "float32":
+            continue
         else:
             total += 8
     return total

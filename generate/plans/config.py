@@ -11,6 +11,8 @@ from genrep.option_types import whole_number
 from genrep.settings import MOST_SEED, config, setting
 
 MAX_POSITIVES = 64
+DEFAULT_PAIRS = 10_000
+STORE_LATENTS = ("auto", "yes", "no")
 MAX_BATCH_SIZE = 1_000_000
 PART = re.compile(r"(\d{1,6})/(\d{1,6})")
 SIZE = re.compile(r"(\d{1,4})(?:x(\d{1,4}))?")
@@ -61,6 +63,27 @@ def truncation(**bounds: Any) -> Any:
     )
 
 
+def guidance() -> Any:
+    """The setting ``guidance``, of a diffusion model."""
+    return setting(
+        default=None,
+        least=0,
+        help="Scale of classifier-free guidance of a diffusion model; 1 is none.  [default: the recipe's]",
+    )
+
+
+def steps() -> Any:
+    """The setting ``steps``, of a diffusion model's sampler."""
+    return setting(
+        default=None, least=1, most=10_000, help="Steps of a diffusion model's sampler.  [default: the recipe's]"
+    )
+
+
+def prompts(help: str) -> Any:
+    """The setting ``prompts``."""
+    return setting(default=None, metavar="FILE", help=help)
+
+
 def root() -> Any:
     """The setting ``root``, of real images."""
     return setting(
@@ -79,8 +102,9 @@ def device(help: str = "Device: auto (a GPU if there is one), cpu, cuda, cuda:1,
 
 
 def generator_options(config: Any) -> dict[str, Any]:
-    """Options of the generator that a config's settings ``features`` and ``truncation`` give."""
-    given = {"features": config.features, "truncation": config.truncation}
+    """Options of the generator that a config's settings give."""
+    names = ("features", "truncation", "guidance", "steps")
+    given = {name: getattr(config, name, None) for name in names}
     return {name: value for name, value in given.items() if value is not None}
 
 
@@ -98,18 +122,37 @@ class BuildConfig:
         "a file "
         "with a class per line.",
     )
+    prompts: Path | None = prompts(
+        "Prompts of a text-to-image generator, taken in turn: a prompt per line, GROUP<TAB>PROMPT for groups, or JSON lines."
+    )
+    anchors: str | None = setting(
+        default=None,
+        metavar="DIR|NAME",
+        help="Real images as anchors, an image folder or the name of a set. --views sdedit or unclip makes their positives.  "
+        "[default: anchors are generated]",
+    )
+    root: Path | None = root()
+    download: bool = download()
+    split: str = setting(default="train", choices=("train", "test"), help="With --anchors: split to read.")
     truncation: float | None = truncation()
+    guidance: float | None = guidance()
+    steps: int | None = steps()
     views: str | None = setting(
         default=None,
         metavar="NAME:KEY=VALUE,...",
-        help="Latent view that makes the positives.  [default: the recipe's]",
+        help="View that makes the positives.  [default: the recipe's]",
     )
     filter: str | None = setting(
         default=None,
         metavar="keep=PART,weights=FILE",
         help="Fraction of candidates to keep, ranked by the score of a filter from fit-filter.  [default: keep all]",
     )
-    num_pairs: int = setting(default=10_000, least=1, metavar="PAIRS", help="Number of pairs to build.")
+    num_pairs: int | None = setting(
+        default=None,
+        least=1,
+        metavar="PAIRS",
+        help="Number of pairs to build.  [default: 10000; with --anchors one for each of them]",
+    )
     num_positives: int = setting(
         default=1, least=1, most=MAX_POSITIVES, metavar="K", help="Number of positives per anchor."
     )
@@ -127,6 +170,12 @@ class BuildConfig:
         text=True,
         help="Encoding of the images: raw pixels, or JPEG of quality Q, with :444 at full colour resolution.  "
         "[default: raw up to 64 pixels, jpeg:90:444 above]",
+    )
+    store_latents: str = setting(
+        default="auto",
+        choices=STORE_LATENTS,
+        help="Whether shards hold the latents. no: they are computed again from the recipe when they are read. auto: no for "
+        "latents of more than 4096 values.",
     )
     # The settings below decide how pairs are made, not which: none changes a latent.
     batch_size: int | None = setting(
@@ -158,6 +207,15 @@ class BuildConfig:
         if self.encoders and (self.processes or 1) > 1:
             raise ConfigError.naming("{encoders} {}: requires {processes} {}, one generating process", self.encoders, 1)
         parse_part(self.part)
+
+        for name in ("root", "download") if self.anchors is None else ():
+            if getattr(self, name):
+                raise ConfigError.naming(f"{{{name}}}: belongs to {{anchors}}")
+
+    @property
+    def most_pairs(self) -> int:
+        """The number of pairs, or what it is if nothing else decides."""
+        return self.num_pairs or DEFAULT_PAIRS
 
     def generator_options(self) -> dict[str, Any]:
         """Options of the generator that the settings give."""

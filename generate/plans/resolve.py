@@ -17,10 +17,20 @@ from genrep.across import RegenerationConfig
 from genrep.datasets_manifest.schema import field_table
 from genrep.errors import ConfigError, RecipeError, phrase
 from genrep.files import require_writable
+from genrep.images.sets import require_images
 
 from ..generators.base import Generator, LatentSpec
+from ..generators.calls import require_plain
 from ..pixels import FORMULAS, default_encoding, parse_encoding
-from ..recipes.conditions import ClassSelection, Conditions, check_classes, class_count, make_conditions, select_classes
+from ..recipes.conditions import (
+    ClassSelection,
+    Conditions,
+    Material,
+    check_classes,
+    class_count,
+    make_conditions,
+    select_classes,
+)
 from ..recipes.recipe import Recipe, framed_shape, known_recipes, latent_spec, load_recipe
 from ..views import GeneratorFacts, View, parse_view, view_from_json
 from ..views.base import Draw
@@ -28,6 +38,7 @@ from ..views.filters import FilterSpec, parse_filter
 from ..weights.load import LoadedGenerator
 from .build_plan import BuildPlan, pair_bytes, shard_pairs, small_page
 from .config import BuildConfig, parse_part
+from .tables import planned_tables
 
 
 def resolve_views(config: BuildConfig, recipe: Recipe) -> View:
@@ -52,9 +63,11 @@ def check_options(config: BuildConfig) -> None:
     if (filtering := resolve_filter(config)) is not None:
         filtering.files()
     check_classes(config.classes)
+    if config.anchors is not None:
+        require_images(config.anchors)
     if config.encoding is not None:
         parse_encoding(config.encoding)
-    shard_pairs(config.shard_size, config.num_pairs, 1.0)
+    shard_pairs(config.shard_size, config.most_pairs, 1.0)
     parse_part(config.part)
     require_writable(config.out)
 
@@ -68,52 +81,75 @@ class _Resolved:
     num_positives: int
     selection: ClassSelection
     conditions: Conditions
+    material: Material
     filtering: FilterSpec | None
     shape: tuple[int, int]  # height and width of the images
     encoding: str
+    latents_stored: bool
 
 
-def make_plan(config: BuildConfig, recipe: Recipe, loaded: LoadedGenerator) -> BuildPlan:
-    """Resolve a build.
+def make_plan(
+    config: BuildConfig, recipe: Recipe, loaded: LoadedGenerator, material: Material | None = None
+) -> BuildPlan:
+    """Resolve a build. ``material``: its prompts and real anchors.
 
     Raises:
         RecipeError: options that contradict each other or the generator.
     """
-    found = _resolve(config, recipe, loaded.generator)
+    found = _resolve(config, recipe, loaded.generator, material or Material())
+    views, anchors, prompts = found.views, found.material.anchors, found.material.prompts
     fields = field_table(
         found.shape,
         found.encoding,
         num_positives=found.num_positives,
-        z_anchor=[found.latent.dim],
-        z_positive=list(found.views.positive_shape(found.latent)),
+        z_anchor=None if anchors is not None else list(found.latent.shape),
+        z_positive=list(views.positive_shape(found.latent)),
+        latents_stored=found.latents_stored,
+        floats=tuple(views.parameters(Draw(seed=0, indices=np.zeros(1, dtype=np.int64)))),
         instances=found.conditions.by_row,
+        prompts=0 if prompts is None else 1 + found.num_positives * views.changes_prompt,
+        sources=anchors is not None,
     )
     per_pair = pair_bytes(fields)
-    per_shard = shard_pairs(config.shard_size, config.num_pairs, per_pair)
+    num_pairs = config.num_pairs or (config.most_pairs if anchors is None else len(anchors))
+    per_shard = shard_pairs(config.shard_size, num_pairs, per_pair)
+    tables = planned_tables(prompts, anchors)
     return BuildPlan(
         recipe={
             **_identity(config, recipe, loaded, found),
-            "num_pairs": config.num_pairs,
+            **{table.key: table.identity() for table in tables},
+            "num_pairs": num_pairs,
             "pairs_per_shard": per_shard,
             "seed": config.seed,
         },
         fields=fields,
-        classes=class_names(_with_own_classes(recipe, loaded), found.selection, class_count(loaded.generator)),
+        classes=_class_names(recipe, loaded, found),
         facts={**_facts(recipe, loaded, found), **small_page(fields, per_shard * per_pair)},
+        tables=tables,
     )
 
 
-def _resolve(config: BuildConfig, recipe: Recipe, generator: Generator) -> _Resolved:
+def _resolve(config: BuildConfig, recipe: Recipe, generator: Generator, material: Material) -> _Resolved:
     """Fill in what is left open, and check that it fits together. Raises RecipeError."""
     views, latent = resolve_views(config, recipe), latent_spec(recipe, generator.latent)
     shape = framed_shape(recipe, generator.image_shape)
     encoding = config.encoding or recipe.encoding or default_encoding(*shape)
     parse_encoding(encoding)
     views.check(latent, GeneratorFacts.of(generator))
-    selection = select_classes(config.classes, class_count(generator))
-    conditions = make_conditions(selection.numbers, generator)
+    if material.anchors is not None and not views.edits:
+        raise RecipeError.naming(
+            "{anchors}: real images have no latent that {views} {} could move; wanted a view of images, sdedit or unclip",
+            views.name,
+        )
+    selection = select_classes(config.classes, 0 if material.anchors is not None else class_count(generator))
+    conditions = make_conditions(selection.numbers, generator, material)
+    if views.changes_prompt:
+        conditions.require_groups()
     filtering = resolve_filter(config)
     if filtering is not None:
+        if material.prompts is not None or material.anchors is not None:
+            raise RecipeError.naming("{filter}: keeps anchors by their class; prompts and real anchors are all kept")
+        require_plain(generator, recipe.name)
         filtering.check(shape, len(conditions.choices))
     return _Resolved(
         views=views,
@@ -121,10 +157,37 @@ def _resolve(config: BuildConfig, recipe: Recipe, generator: Generator) -> _Reso
         num_positives=config.num_positives if views.has_positive else 0,
         selection=selection,
         conditions=conditions,
+        material=material,
         filtering=filtering,
         shape=shape,
         encoding=encoding,
+        latents_stored=_latents_stored(config, latent, views, filtered=filtering is not None),
     )
+
+
+def determined(views: View, *, filtered: bool) -> bool:
+    """Whether recipe and index give a pair's latents back: no file of learned parameters and no filter decides on them."""
+    return not filtered and not views.files()
+
+
+def _latents_stored(config: BuildConfig, latent: LatentSpec, views: View, *, filtered: bool) -> bool:
+    """Whether shards hold the latents. Raises RecipeError if nothing would give them back."""
+    free = determined(views, filtered=filtered)
+    if config.store_latents == "no" and not free:
+        what = "{filter} decides" if filtered else "the learned view's file decides"
+        raise RecipeError.naming(
+            f"{{store_latents}} no: {what} on the latents, so the recipe alone cannot give them back"
+        )
+    return config.store_latents == "yes" or not free or (config.store_latents == "auto" and latent.dim <= MOST_STORED)
+
+
+def _class_names(recipe: Recipe, loaded: LoadedGenerator, found: _Resolved) -> tuple[str, ...]:
+    """Names of the labels: of real anchors' classes, prompts' groups, or the generator's classes."""
+    if found.material.anchors is not None:
+        return found.material.anchors.classes
+    if found.material.prompts is not None:
+        return found.material.prompts.groups
+    return class_names(_with_own_classes(recipe, loaded), found.selection, class_count(loaded.generator))
 
 
 def _identity(config: BuildConfig, recipe: Recipe, loaded: LoadedGenerator, found: _Resolved) -> dict[str, Any]:
@@ -154,8 +217,11 @@ def _identity(config: BuildConfig, recipe: Recipe, loaded: LoadedGenerator, foun
             **({"resize": list(recipe.resize)} if recipe.resize else {}),  # without one the identity stays what it was
         },
     }
-    if found.filtering is not None:  # an unfiltered recipe has no such key: its identity stays what it was
+    # A recipe without these has no such keys: its identity stays what it was.
+    if found.filtering is not None:
         identity["filter"] = found.filtering.to_json()
+    if not found.latents_stored:
+        identity["latents_stored"] = False
     return identity
 
 
@@ -165,6 +231,7 @@ def _facts(recipe: Recipe, loaded: LoadedGenerator, found: _Resolved) -> dict[st
     return {
         "weights": {key: value for key, value in loaded.weights_facts.items() if key != "classes"},
         "licence": loaded.weights_facts.get("licence", recipe.licence),
+        **({"anchors_licence": found.material.anchors.licence} if found.material.anchors is not None else {}),
         "views": [{"digest": file.digest, "file": file.path.name, "sha256": file.sha256} for file in files],
     }
 
@@ -185,6 +252,7 @@ def class_names(recipe: Recipe, selection: ClassSelection, count: int) -> tuple[
     return tuple(names.get(number, str(number)) for number in range(count))
 
 
+MOST_STORED = 4096  # values of a latent that is stored unless somebody asks for it: 16 KiB
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # of a recipe, whose downloads are in a folder of this name
 MAX_TEXT = 500  # characters of an error that may quote a stranger
 
@@ -249,13 +317,18 @@ def _declared(resolved: dict[str, Any], config: RegenerationConfig, name: str, f
         name=name,
         family=family,
         options={} if family == "module" else _options(resolved),
-        latent={key: latent[key] for key in ("law", "truncation", "scale")} | {"chunks": tuple(latent["chunks"])},
+        latent={key: latent[key] for key in ("law", "truncation", "scale")} | _chunks(latent["chunks"]),
         views=base.views if config.views else _views(resolved["views"]),
         uint8=image["uint8"],
         encoding=image["encoding"],
         crop=tuple(image["crop"]) if image["crop"] else None,
         resize=_size(image.get("resize")),
     )
+
+
+def _chunks(sizes: Any) -> dict[str, tuple[int, ...]]:
+    """The chunks of a latent that has more than one."""
+    return {"chunks": tuple(sizes)} if len(sizes) > 1 else {}
 
 
 def _options(resolved: dict[str, Any]) -> dict[str, Any]:
@@ -279,6 +352,12 @@ def build_config(resolved: dict[str, Any], config: RegenerationConfig, threads: 
     """The settings of the build that made a manifest's recipe. Raises RecipeError."""
     with recipes_faults():
         classes = ",".join(str(int(number)) for number in resolved["classes"]) or "all"
+        stored = resolved.get("latents_stored", True)
+        anchors = resolved.get("anchors")
+        if anchors is not None and config.anchors is None:
+            raise RecipeError.naming("its anchors are real images: give {anchors} DIR, where they are")
+        if "prompts" in resolved and config.prompts is None:
+            raise RecipeError.naming("it was made from prompts: give {prompts} FILE")
         return BuildConfig(
             num_pairs=resolved["num_pairs"],
             num_positives=max(1, int(resolved["num_positives"])),
@@ -289,5 +368,10 @@ def build_config(resolved: dict[str, Any], config: RegenerationConfig, threads: 
             features=config.features,
             classes=classes,
             filter=config.filter,
+            prompts=config.prompts,
+            anchors=config.anchors,
+            root=config.root,
+            split=anchors["split"] if anchors is not None else "train",
+            store_latents="yes" if stored else "no",
             threads=threads,
         )

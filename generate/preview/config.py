@@ -9,7 +9,7 @@ from typing import Any, cast
 from genrep.errors import ConfigError
 from genrep.settings import MOST_SEED, config, setting
 
-from ..plans.config import device, features, generator, generator_options, truncation, weights
+from ..plans.config import device, features, generator, generator_options, guidance, prompts, steps, truncation, weights
 
 MOST_DISTANCES, LARGEST_DISTANCE = 64, 1e6
 
@@ -28,7 +28,10 @@ class PreviewConfig:
         "a file "
         "with a class per line.",
     )
+    prompts: Path | None = prompts("Prompts of a text-to-image generator: a prompt per line, or GROUP<TAB>PROMPT.")
     truncation: float | None = truncation()
+    guidance: float | None = guidance()
+    steps: int | None = steps()
     views: tuple[str, ...] = setting(  # none: the recipe's own; with distances, a random direction
         default=(),
         metavar="NAME:KEY=VALUE,...",
@@ -79,12 +82,12 @@ class PreviewConfig:
             object.__setattr__(self, "distances", _numbers(self.distances))
         if len(self.distances) > MOST_DISTANCES:
             raise ConfigError.naming("{distances}: {} of them, wanted at most {}", len(self.distances), MOST_DISTANCES)
-        for distance in self.steps:
+        for distance in self.at:
             if not 0 < distance <= LARGEST_DISTANCE:
                 raise ConfigError.naming("{distances} {:g}: wanted positive numbers such as .5,1,2,4, to 1e6", distance)
 
     @property
-    def steps(self) -> tuple[float, ...]:
+    def at(self) -> tuple[float, ...]:
         """The distances as numbers."""
         return cast(tuple[float, ...], self.distances)
 

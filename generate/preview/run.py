@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,10 +20,13 @@ from ..generators.base import Generator, LatentSpec
 from ..generators.probe import check_images, largest_values, require_sane
 from ..pixels import to_uint8
 from ..plans.resolve import class_names
-from ..recipes.conditions import check_classes, class_count, make_conditions, select_classes
+from ..recipes.conditions import Conditions, Material, check_classes, class_count, make_conditions, select_classes
+from ..recipes.prompts import read_prompts
 from ..recipes.recipe import Recipe, framed_shape, latent_spec, load_recipe
+from ..sources.pairs import Inputs, Maker, OnDevice
 from ..views import View, parse_view
-from ..views.base import synthesize_views
+from ..views.base import Draw
+from ..views.random import NoView
 from ..weights.load import open_generator
 from .config import PreviewConfig
 from .panels import Panel, make_panels, norms, positives, shifts
@@ -76,7 +79,7 @@ def preview_views(config: PreviewConfig) -> Preview:
     generator = open_generator(recipe, config.weights, device, config.generator_options()).generator
     latent = latent_spec(recipe, generator.latent)
     panels, left_out = make_panels(config, recipe, generator, latent)
-    renderer = Renderer.open(recipe, generator, device, classes=config.classes, count=config.num_anchors)
+    renderer = Renderer.open(recipe, generator, device, config)
     anchors = latent.sample(config.seed, np.arange(config.num_anchors, dtype=np.int64))
     shown = tuple(_show(panel, anchors, latent, config) for panel in panels)
     layout = make_layout(
@@ -103,7 +106,7 @@ def _show(panel: Panel, anchors: NDArray[np.float32], latent: LatentSpec, config
         latent,
         seed=config.seed,
         num_positives=config.num_positives,
-        distances=config.steps,
+        distances=config.at,
     )
     return Shown(panel=panel, z=z, distances=norms(shifts(anchors, z)))
 
@@ -112,12 +115,15 @@ def _draw(
     layout: SheetLayout, renderer: Renderer, anchors: NDArray[np.float32], shown: tuple[Shown, ...]
 ) -> NDArray[np.uint8]:
     sheet = Sheet(layout)
-    for row, image in enumerate(renderer.images(anchors)):
+    for row, image in enumerate(renderer.anchors(anchors)):
         sheet.put(image, renderer.names[row], layout.anchor_places(row))
     for number, item in enumerate(shown):
         for column in range(item.z.shape[1]):
-            for row, image in enumerate(renderer.images(anchors, item.panel.view, item.z[:, column])):
-                label = show_distance(float(item.distances[row, column]))
+            view = item.panel.view
+            for row, image in enumerate(renderer.positives(view, anchors, item.z[:, column], column)):
+                drawn = renderer.drawn(view, row, column)
+                label = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in drawn.items())
+                label = label or show_distance(float(item.distances[row, column]))
                 sheet.put(image, label, [layout.place(number, column, row)])
     return sheet.pixels()
 
@@ -134,54 +140,84 @@ class Renderer:
     recipe: Recipe
     generator: Generator
     device: torch.device
-    y: NDArray[np.int64] | None  # (A,), what the generator gets besides the latents
+    conditions: Conditions
+    seed: int
     names: tuple[str, ...]  # (A,), of the pairs
 
     @classmethod
-    def open(cls, recipe: Recipe, generator: Generator, device: torch.device, *, classes: str, count: int) -> Renderer:
-        """Raises RecipeError if the generator has no such classes, or needs instance features and has none."""
-        selection = select_classes(classes, class_count(generator))
-        conditions = make_conditions(selection.numbers, generator)
-        indices = np.arange(count, dtype=np.int64)
-        labels, known = conditions.label(indices), class_names(recipe, selection, class_count(generator))
+    def open(cls, recipe: Recipe, generator: Generator, device: torch.device, config: PreviewConfig) -> Renderer:
+        """Raises RecipeError if the generator has no such classes, or needs instance features or prompts and has none."""
+        selection = select_classes(config.classes, class_count(generator))
+        material = Material(prompts=None if config.prompts is None else read_prompts(config.prompts))
+        conditions = make_conditions(selection.numbers, generator, material)
+        labels = conditions.label(np.arange(config.num_anchors, dtype=np.int64))
+        if material.prompts is not None:
+            known = material.prompts.groups
+        else:
+            known = class_names(recipe, selection, class_count(generator))
         names = []
         for i, label in enumerate(labels.tolist()):
             kind = known[label] if label >= 0 else ""
             names.append(f"{i}: class {kind}" if kind.isdecimal() else f"{i}: {kind}" if kind else f"pair {i}")
-        return cls(recipe=recipe, generator=generator, device=device, y=conditions.y(indices), names=tuple(names))
+        return cls(
+            recipe=recipe,
+            generator=generator,
+            device=device,
+            conditions=conditions,
+            seed=config.seed,
+            names=tuple(names),
+        )
 
-    def images(
-        self, anchors: NDArray[np.float32], view: View | None = None, z: NDArray[np.float32] | None = None
-    ) -> Iterator[NDArray[np.uint8]]:
-        """Pixels ``(h, w, 3)`` of the anchors, or with ``view`` of their positives ``z``, one after the other.
+    def anchors(self, z: NDArray[np.float32]) -> Iterator[NDArray[np.uint8]]:
+        """Pixels ``(h, w, 3)`` of the anchors, one after the other.
 
         Raises:
             GeneratorError: the generator raised, or gave no images in range; names the pair.
         """
-        for start in range(0, len(anchors), BATCH):
+        yield from self._images(0, NoView(), {0: z})
+
+    def positives(
+        self, view: View, anchors: NDArray[np.float32], z: NDArray[np.float32], number: int
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Pixels of positive ``number`` of the anchors, whose latents are ``z``; as ``anchors``."""
+        yield from self._images(number + 1, view, {0: anchors, number + 1: z})
+
+    def drawn(self, view: View, row: int, number: int) -> dict[str, float]:
+        """What a view draws for a positive besides its latent."""
+        found = view.parameters(Draw(seed=self.seed, indices=np.array([row]), k=number))
+        return {name: float(values[0]) for name, values in found.items()}
+
+    def _images(self, number: int, view: View, z: dict[int, NDArray[np.float32]]) -> Iterator[NDArray[np.uint8]]:
+        for start in range(0, len(z[0]), BATCH):
             rows = slice(start, start + BATCH)
-            found = self._batch(anchors[rows], view, None if z is None else z[rows], rows)
-            yield from found.cpu().numpy()
+            indices = np.arange(len(z[0]), dtype=np.int64)[rows]
+            y, draw = self.conditions.y(indices), Draw(seed=self.seed, indices=indices, k=number - 1)
+            changes = view.changes_prompt and y is not None and number
+            inputs = Inputs(
+                indices=indices,
+                labels=self.conditions.label(indices),
+                y=y,
+                z={key: values[rows] for key, values in z.items()},
+                prompts={number: self.conditions.other_prompts(y, view, draw)} if changes and y is not None else {},
+                parameters={number: view.parameters(draw)} if number else {},
+            )
+            yield from self._made(inputs, view, number).cpu().numpy()
 
     @torch.no_grad()
-    def _batch(
-        self, anchors: NDArray[np.float32], view: View | None, z: NDArray[np.float32] | None, rows: slice
-    ) -> Tensor:
-        where = f"generator {self.recipe.name}: pairs from {rows.start}"
-        latents = self._to(anchors)
-        y = None if self.y is None else self._to(self.y[rows])
+    def _made(self, inputs: Inputs, view: View, number: int) -> Tensor:
+        first, name = int(inputs.indices[0]), self.recipe.name
+        maker = Maker(
+            generator=self.generator, views=view, conditions=self.conditions, seed=self.seed, device=self.device
+        )
+        given = OnDevice(maker, inputs)
         try:
-            if view is None or z is None:
-                found: object = self.generator.synthesize(latents, y)
-            else:
-                found = synthesize_views(self.generator, view, latents, self._to(z), y)
+            found: object = given.images(number)
         except GeneratorError:
             raise
         except Exception as error:
-            raise GeneratorError(f"{where}: raised {type(error).__name__}: {error}") from error
-        images = check_images(found, latents, self.generator, where)
-        require_sane(largest_values(images), lambda row: f"generator {self.recipe.name}: pair {rows.start + row}")
+            raise GeneratorError(
+                f"generator {name}: pairs from {first}: raised {type(error).__name__}: {error}"
+            ) from error
+        images = check_images(found, given.z[0], self.generator, f"generator {name}: pairs from {first}")
+        require_sane(largest_values(images), lambda row: f"generator {name}: pair {first + row}")
         return to_uint8(images, self.recipe.uint8, self.recipe.crop, self.recipe.resize)
-
-    def _to(self, values: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)

@@ -1,4 +1,4 @@
-"""What a generator gets besides the latent: nothing, a class or a row of instance features, balanced over the pairs.
+"""What a generator gets besides the latent: nothing, a class, a row of instance features or a prompt, balanced over the pairs.
 
 Which classes: ``--classes all | 0-99 | 3,7,10-12 | imagenet100 | FILE``. A file has one class per line: its number, then
 anything; tab-separated, the last column is its name. Lines that are empty or begin with ``#`` do not count. Presets are such
@@ -9,29 +9,45 @@ from __future__ import annotations
 
 import importlib.resources
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from genrep.errors import RecipeError
-from genrep.untrusted import MAX_TEXT, read_bounded
+from genrep.untrusted import MAX_TEXT, read_bounded, shown
 
 from ..generators.base import Generator
+from ..views import View
+from ..views.base import Draw
+from ..views.edits import PromptsView
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+class PromptTable(Protocol):
+    """Prompts in order, of which some may form groups."""
+
+    groups: tuple[str, ...]  # names, by first appearance; empty: the prompts are not grouped
+    group_numbers: NDArray[np.int64]  # (N,), -1 = none
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int) -> str: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """Pair i is made with choice ``i mod n`` of ``n``: every class (or row) equally often, to within one."""
+    """Pair i is made with choice ``i mod n`` of ``n``: every class (row, prompt) equally often, to within one."""
 
     choices: NDArray[np.int64]  # (n,), what ``synthesize`` gets as y; n = 0: unconditional
-    labels: NDArray[np.int64]  # (n,), what is stored as the label
+    labels: NDArray[np.int64]  # (n,), what is stored as the label; real anchors have them without choices as well
     by_row: bool = False  # the choices are rows of instance features
+    prompts: PromptTable | None = None  # the choices are rows of these
 
     def y(self, indices: NDArray[np.int64]) -> NDArray[np.int64] | None:
         """What the generator gets with these pairs. Shape: ``(B,) -> (B,)``; None if it is unconditional."""
@@ -39,9 +55,126 @@ class Conditions:
 
     def label(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """Labels of the pairs, -1 = none. Shape: ``(B,) -> (B,)``."""
-        if not len(self.choices):
+        if not len(self.labels):
             return np.full(len(indices), -1, dtype=np.int64)
-        return self.labels[indices % len(self.choices)]
+        return self.labels[indices % len(self.labels)]
+
+    def given(self, rows: NDArray[np.int64]) -> NDArray[np.int64] | tuple[str, ...]:
+        """What the generator takes for these ``y``: the texts of prompts, or themselves."""
+        return rows if self.prompts is None else tuple(self.prompts[row] for row in rows.tolist())
+
+    def other_prompts(self, rows: NDArray[np.int64], view: View, draw: Draw) -> NDArray[np.int64]:
+        """Prompts of positives under a view that changes them. Shape: ``(B,) -> (B,)``."""
+        assert isinstance(view, PromptsView)
+        groups = self._groups
+        numbers = groups.numbers[rows]
+        places = view.other_places(groups.places[rows], groups.sizes[numbers], draw)
+        return groups.order[groups.starts[numbers] + places]
+
+    def require_groups(self) -> None:
+        """Refuse prompts of which one stands alone. Raises RecipeError."""
+        groups = None if self.prompts is None or not self.prompts.groups else self._groups
+        if groups is None or bool((groups.numbers < 0).any()):
+            raise RecipeError.naming("{views} prompts: needs prompts in groups; lines of {prompts} are in none")
+        if bool((groups.sizes < 2).any()):
+            alone = self.prompts.groups[int(groups.sizes.argmin())] if self.prompts else ""
+            raise RecipeError.naming("{views} prompts: group {} of {prompts} has one prompt, wanted two", shown(alone))
+
+    @cached_property
+    def _groups(self) -> _Groups:
+        assert self.prompts is not None
+        numbers = np.asarray(self.prompts.group_numbers, dtype=np.int64)
+        order = np.argsort(numbers, kind="stable")
+        sizes = np.bincount(numbers[numbers >= 0], minlength=len(self.prompts.groups))
+        starts = np.cumsum(sizes) - sizes + int((numbers < 0).sum())
+        places = np.empty_like(order)
+        places[order] = np.arange(len(order))
+        places -= np.where(numbers < 0, 0, starts[numbers])
+        return _Groups(numbers=numbers, order=order, starts=starts, sizes=sizes, places=places)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Groups:
+    """Rows of prompts by group."""
+
+    numbers: NDArray[np.int64]  # (N,), group of each row
+    order: NDArray[np.int64]  # (N,), rows sorted by group
+    starts: NDArray[np.int64]  # (G,), of each group within the order
+    sizes: NDArray[np.int64]  # (G,)
+    places: NDArray[np.int64]  # (N,), of each row within its group
+
+
+class AnchorTable(Protocol):
+    """Real images that are anchors."""
+
+    labels: NDArray[np.int64]  # (N,), -1 = none
+    classes: tuple[str, ...]
+    licence: str
+
+    def __len__(self) -> int: ...
+
+    def to_json(self) -> dict[str, Any]:
+        """What a recipe says of them, besides the digest of their table."""
+        ...
+
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """Name and sha256 of each."""
+        ...
+
+    def images(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Pixels of some of them. Shape: ``(B,) -> (B, H, W, 3)``."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What a build is given besides a generator: prompts, or images that are its anchors."""
+
+    prompts: PromptTable | None = None
+    anchors: AnchorTable | None = None
+
+
+def prompt_conditions(prompts: PromptTable) -> Conditions:
+    """Prompts in turn, with their groups as labels."""
+    rows = np.arange(len(prompts), dtype=np.int64)
+    return Conditions(choices=rows, labels=np.asarray(prompts.group_numbers, dtype=np.int64), prompts=prompts)
+
+
+def anchor_conditions(anchors: AnchorTable, generator: Generator, prompts: PromptTable | None) -> Conditions:
+    """Conditions of positives of real images, one choice for each image.
+
+    A generator of classes gets the image's class. Prompts come in turn; where they have groups of the names of the images'
+    classes, those of the image's class do.
+
+    Raises:
+        RecipeError: the images' classes are not the generator's, or a class has no prompts.
+    """
+    if prompts is not None:
+        return Conditions(choices=_prompts_of(anchors, prompts), labels=anchors.labels, prompts=prompts)
+    if not generator.num_classes:
+        return Conditions(choices=np.zeros(0, dtype=np.int64), labels=anchors.labels)
+    if len(anchors.classes) != generator.num_classes:
+        raise RecipeError.naming(
+            "{anchors}: images of {} classes; the generator makes {} classes, and a positive has its anchor's",
+            len(anchors.classes),
+            generator.num_classes,
+        )
+    return Conditions(choices=anchors.labels, labels=anchors.labels)
+
+
+def _prompts_of(anchors: AnchorTable, prompts: PromptTable) -> NDArray[np.int64]:
+    """Row of each anchor's prompt. Shape: ``(N,)``."""
+    numbers = {name: number for number, name in enumerate(prompts.groups)}
+    if not anchors.classes or not numbers.keys() & set(anchors.classes):
+        return np.arange(len(anchors), dtype=np.int64) % len(prompts)
+    if lacking := [name for name in anchors.classes if name not in numbers]:
+        raise RecipeError.naming("{prompts}: no group has the name of the anchors' class {}", shown(lacking[0]))
+    chosen = np.empty(len(anchors), dtype=np.int64)
+    for label, name in enumerate(anchors.classes):
+        inside = np.flatnonzero(anchors.labels == label)
+        rows = np.flatnonzero(prompts.group_numbers == numbers[name])
+        chosen[inside] = rows[np.arange(len(inside)) % len(rows)]
+    return chosen
 
 
 def class_count(generator: Generator) -> int:
@@ -52,12 +185,22 @@ def class_count(generator: Generator) -> int:
     return 0 if instances.labels is None else int(instances.labels.max()) + 1
 
 
-def make_conditions(classes: tuple[int, ...], generator: Generator) -> Conditions:
+def make_conditions(classes: tuple[int, ...], generator: Generator, material: Material | None = None) -> Conditions:
     """The conditions of a plan with these classes.
 
     Raises:
-        RecipeError: no row of the instance features is of these classes, or the generator needs features and has none.
+        RecipeError: no row of the instance features is of these classes, the generator needs features or prompts and has
+            none, or there are prompts and it takes none.
     """
+    material = material or Material()
+    takes_prompts = getattr(generator, "takes_prompts", False)
+    if takes_prompts != (material.prompts is not None):
+        lacking = "this generator takes prompts: give a file of them" if takes_prompts else "this generator takes none"
+        raise RecipeError.naming("{prompts}: {}", lacking)
+    if material.anchors is not None:
+        return anchor_conditions(material.anchors, generator, material.prompts)
+    if material.prompts is not None:
+        return prompt_conditions(material.prompts)
     instances: Any = getattr(generator, "instances", None)
     if instances is None:
         if getattr(generator, "needs_instances", False):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from genrep.datasets_manifest.layout import in_beton
 from genrep.errors import GeneratorError
 
 if TYPE_CHECKING:
@@ -25,8 +26,20 @@ class Batch:
     indices: NDArray[np.int64]  # (B,)
     labels: NDArray[np.int64]  # (B,), -1 = none
     images: list[Any]  # per view: (B, H, W, 3), the anchors first; or B images of any size
-    latents: list[NDArray[np.float32]]  # per view: (B, d), or (B, G, d) on groups of W layers; none for real images
-    rows: NDArray[np.int64] | None = None  # (B,), of the instance features; None where there are none
+    latents: list[NDArray[np.float32]]  # per view that has them: (B, *shape), or (B, G, d) on groups of W layers
+    values: dict[str, NDArray[Any]] = field(default_factory=dict)  # (B,) each: further fields, such as row or strength
+
+    def columns(self, table: list[dict[str, Any]]) -> list[Any]:
+        """The batch in the order of a field table, without the fields of which no shard holds a value."""
+        names = {kind: [row["name"] for row in table if row["kind"] == kind] for kind in ("image", "float32")}
+        by_name: dict[str, Any] = {
+            **dict(zip(names["image"], self.images)),
+            **dict(zip(names["float32"], self.latents)),
+            "label": self.labels,
+            "index": self.indices,
+            **self.values,
+        }
+        return [by_name[row["name"]] for row in in_beton(table)]
 
 
 class Source(Protocol):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from genrep.errors import GeneratorError, RecipeError, phrase
 
 from ..generators.base import Generator
+from ..generators.calls import require_plain
 from ..generators.probe import check_images, require_gradient
 from ..pixels import framed
 from ..recipes.recipe import Recipe, framed_shape, latent_spec, load_recipe
@@ -39,6 +40,7 @@ def open_decoder(
         raise RecipeError.naming(
             "{gen} {}: is conditioned on instance features, which a dataset's labels do not name", gen
         )
+    require_plain(generator, gen)
     require_gradient(generator, gen, device)
     return GeneratorDecoder(recipe, generator)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from genrep.errors import GeneratorError, WeightsError, phrase
 
+from ..generators.calls import synthesize
 from ..generators.probe import check_images, largest_values, require_sane
 from ..pixels import to_uint8
 from ..views.filters import Blocks
@@ -166,7 +167,7 @@ class FilteredSource:
                 ),
             ):
                 rows = None if y is None else torch.from_numpy(y).to(source.device)
-                images = check_images(source.generator.synthesize(z, rows), z, source.generator, where)
+                images = check_images(synthesize(source.generator, z, rows), z, source.generator, where)
                 recipe = source.recipe
                 log_odds = self.filter.log_odds(to_uint8(images, recipe.uint8, recipe.crop, recipe.resize))
         except OutOfMemoryError:

@@ -10,19 +10,14 @@ import numpy as np
 from genrep.errors import RecipeError
 
 from ..generators.base import LatentSpec
-from ..plans.resolve import recipes_faults
-from ..views import View, view_from_json
+from ..plans.resolve import determined, recipes_faults
+from ..views import view_from_json
 from ..views.base import Draw
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ANCHOR = "z_anchor"
-
-
-def determined(views: View, *, filtered: bool) -> bool:
-    """Whether recipe and index give a pair's latents back: no file of learned parameters and no filter decides on them."""
-    return not filtered and not views.files()
 
 
 def latents(

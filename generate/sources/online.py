@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,17 +16,16 @@ import numpy as np
 from genrep.errors import RecipeError
 from genrep.files import digest_json
 
-from ..generators import base
 from ..generators.probe import require_sane
 from ..plans.build_plan import BuildPlan
 from ..plans.config import BuildConfig
 from ..plans.resolve import make_plan, resolve_filter, resolve_views
-from ..recipes.recipe import Recipe, load_recipe
-from ..views import View
+from ..recipes.conditions import make_conditions
+from ..recipes.recipe import load_recipe
 from ..weights.load import open_generator
 from .filtered import FilteredSource
-from .open import through_filter
-from .pairs import Copier, PairSource
+from .open import open_material, through_filter
+from .pairs import Copier, Inputs, OnDevice, PairSource
 
 if TYPE_CHECKING:
     import torch
@@ -35,16 +34,6 @@ if TYPE_CHECKING:
 
 
 BATCHES_AHEAD = 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inputs:
-    """The inputs of one batch of pairs, in host memory, page-locked if a GPU will fetch them."""
-
-    indices: NDArray[np.int64]  # (B,)
-    labels: Tensor  # (B,) int64
-    y: Tensor | None  # (B,) int64
-    latents: dict[int, Tensor]  # by view (0 the anchors, k + 1 positive k): (B, d), or (B, G, d) on groups of W layers
 
 
 class Latents:
@@ -70,20 +59,8 @@ class Latents:
         Raises:
             GeneratorError, WeightsError: a filter's candidates cannot be made or judged.
         """
-        pairs = self.pairs
         chosen = indices if self.choice is None else self.choice.candidates(indices)
-        anchors = pairs.latent.sample(pairs.seed, chosen)
-        latents = {0: anchors}
-        for view in views:
-            if view:
-                latents[view] = pairs.positives(anchors, chosen, view - 1)
-        y = pairs.conditions.y(chosen)
-        return Inputs(
-            indices=indices,
-            labels=self._host(pairs.conditions.label(chosen)),
-            y=None if y is None else self._host(y),
-            latents={view: self._host(values) for view, values in latents.items()},
-        )
+        return replace(self.pairs.draw(chosen, views), indices=indices)
 
     def ahead(self, batches: Iterable[NDArray[np.int64]], views: tuple[int, ...]) -> Generator[Inputs, None, None]:
         """The inputs of one batch after another; a thread draws the next ones meanwhile."""
@@ -104,13 +81,16 @@ class Latents:
         import torch
 
         with nullcontext() if self.stream is None else torch.cuda.stream(self.stream):
-            return self.draw(indices, views)
+            drawn = self.draw(indices, views)
+            return drawn.mapped(_pinned) if self.on_gpu else drawn
 
-    def _host(self, values: NDArray[Any]) -> Tensor:
-        import torch
 
-        tensor = torch.from_numpy(values)
-        return tensor.pin_memory() if self.on_gpu else tensor
+def _pinned(values: NDArray[Any]) -> NDArray[Any]:
+    """The same values in page-locked memory, which a GPU fetches while the host goes on."""
+    import torch
+
+    pinned: NDArray[Any] = torch.from_numpy(np.ascontiguousarray(values)).pin_memory().numpy()
+    return pinned
 
 
 NOT_ONLINE = ("num_pairs", "pairs_per_shard")  # of a dataset's recipe: how many are written, and where
@@ -119,22 +99,17 @@ NOT_ONLINE = ("num_pairs", "pairs_per_shard")  # of a dataset's recipe: how many
 def open_online(
     gen: str = "stylegan2_fashion",
     *,
-    views: str | None = None,
-    weights: str | Path | None = None,
-    features: str | None = None,
-    classes: str = "all",
-    truncation: float | None = None,
-    num_positives: int = 1,
     filter: str | Path | None = None,
-    seed: int = 0,
     device: str | torch.device = "cpu",
+    **options: Any,
 ) -> GeneratedSource:
     """A source of the pairs that ``genrep-generate dataset`` would make of the same options.
 
     Args:
         filter: a discriminator of ``fit-filter``, which keeps the better half of the candidates; or ``keep=PART,weights=FILE``.
         device: the trainer's; a torch device.
-        others: as in ``BuildConfig``. None leaves the choice to the recipe.
+        options: fields of ``BuildConfig`` that say which pairs: ``views``, ``classes``, ``prompts``, ``anchors``, ``seed``, ….
+            None leaves the choice to the recipe.
 
     Raises:
         RecipeError: no such generator, or options that contradict each other or it.
@@ -145,49 +120,36 @@ def open_online(
 
     if filter is not None and "=" not in str(filter):
         filter = f"weights={filter}"
-    config = BuildConfig(
-        gen=gen,
-        views=views,
-        weights=None if weights is None else str(weights),
-        features=features,
-        classes=classes,
-        truncation=truncation,
-        num_positives=num_positives,
-        filter=None if filter is None else str(filter),
-        seed=seed,
-        num_pairs=1,
-    )
+    config = BuildConfig(gen=gen, filter=None if filter is None else str(filter), **{"num_pairs": 1, **options})
     device = torch.device(device)
     recipe = load_recipe(gen)
     loaded = open_generator(recipe, config.weights, device, config.generator_options())
-    plan = make_plan(config, recipe, loaded)
-    pairs = DevicePairs(plan, resolve_views(config, recipe), recipe, loaded.generator, device)
+    material = open_material(config, recipe, loaded.generator)
+    plan = make_plan(config, recipe, loaded, material)
+    conditions = make_conditions(tuple(plan.recipe["classes"]), loaded.generator, material)
+    views = resolve_views(config, recipe)
+    pairs = DevicePairs(
+        plan, views, recipe, loaded.generator, conditions, batch_size=1, device=device, anchors=material.anchors
+    )
     return GeneratedSource(plan, pairs, through_filter(pairs, resolve_filter(config)))
 
 
 class DevicePairs(PairSource):
     """The builder's pairs, whose images stay on the device."""
 
-    def __init__(
-        self, plan: BuildPlan, views: View, recipe: Recipe, generator: base.Generator, device: torch.device
-    ) -> None:
+    def __init__(self, *given: Any, **more: Any) -> None:
         import torch
 
-        super().__init__(plan, views, recipe, generator, batch_size=1, device=device)
+        super().__init__(*given, **more)
         self.copier = Copier(torch.device("cpu"))  # which leaves tensors where they are
 
-    def images(self, inputs: Inputs, z: dict[int, Tensor], view: int) -> tuple[Tensor, Tensor]:
-        """One view's uint8 images ``(B, H, W, 3)`` and their largest values ``(B,)``, on the device like the latents z."""
+    def images(self, given: OnDevice, view: int) -> tuple[Tensor, Tensor]:
+        """One view's uint8 images ``(B, H, W, 3)`` and their largest values ``(B,)``, on the device like the inputs."""
         import torch
 
-        self.batch_size = len(inputs.indices)
-        y = None if inputs.y is None else self.upload(inputs.y)
+        self.batch_size = len(given.inputs.indices)
         with torch.autocast(self.device.type, enabled=False):  # the trainer's, if it asks for a batch inside it
-            return self._launch_view(z[0], z[view] if view else None, y, inputs.indices)
-
-    def upload(self, values: Tensor) -> Tensor:
-        """The tensor on the device, in the order of its stream; the host does not wait."""
-        return values.to(self.device, non_blocking=True)
+            return self._launch_view(given, view, given.inputs.indices)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,9 +192,11 @@ class GeneratedSource:
         self.labels = tuple(int(label) for label in np.unique(pairs.conditions.labels) if label >= 0)
         self.latent_shape: tuple[int, ...] = pairs.latent.shape
         self.pairs, self.latents = pairs, Latents(pairs, choice)
-        self._images = {name: view for view, name in enumerate(_image_names(self.num_positives))}
-        self._zs = {f"z_{name}": view for name, view in self._images.items()}
-        self.fields = (*self._images, *self._zs, "label", "index")
+        self.fields = tuple(field["name"] for field in plan.fields)
+        images = [field["name"] for field in plan.fields if field["kind"] == "image"]
+        self._images = {name: view for view, name in enumerate(images)}
+        self._zs = {f"z_{name}": view for name, view in self._images.items() if f"z_{name}" in self.fields}
+        self._shape = pairs.latent.shape
         self._copier = Copier(pairs.device)
         self._judged: deque[_Judged] = deque()
 
@@ -259,6 +223,8 @@ class GeneratedSource:
         names = self._names(fields)
         shown = sorted({self._images[name] for name in names if name in self._images})
         drawn = sorted({*shown, *(self._zs[name] for name in names if name in self._zs)})
+        if not set(names) <= {*self._images, *self._zs, "label", "index"}:
+            drawn = list(range(self.num_positives + 1))
         with closing(self.latents.ahead(batches, tuple(drawn))) as ahead:
             for inputs in ahead:
                 yield self._make(inputs, names, shown)
@@ -285,21 +251,27 @@ class GeneratedSource:
     def _make(self, inputs: Inputs, names: Sequence[str], shown: list[int]) -> dict[str, Tensor]:
         import torch
 
-        z = {view: self.pairs.upload(values) for view, values in inputs.latents.items()}
-        images = {view: self.pairs.images(inputs, z, view) for view in shown}
+        from genrep.devices import to_device
+
+        given = self.pairs.upload(inputs)
+        images = {view: self.pairs.images(given, view) for view in shown}
         if images:
             worst = torch.stack([largest for _, largest in images.values()]).amax(dim=0)  # NaN wins
             worst, done = self._copier.to_host(worst), self._copier.event()
             self._judged.append(_Judged(indices=inputs.indices, largest=worst, done=done))
             self.check(wait=False)
+        values = self.pairs.values(inputs)
         batch: dict[str, Tensor] = {}
         for name in names:
             if name in self._images:
                 batch[name], _ = images[self._images[name]]
             elif name in self._zs:
-                batch[name] = z[self._zs[name]]
+                z = given.z[self._zs[name]]
+                batch[name] = z if z.dim() > 2 else z.reshape(len(z), *self._shape)
+            elif name == "index":
+                batch[name] = torch.tensor(inputs.indices)
             else:
-                batch[name] = self.pairs.upload(inputs.labels) if name == "label" else torch.tensor(inputs.indices)
+                batch[name] = to_device(inputs.labels if name == "label" else values[name], self.pairs.device)
         return batch
 
     def _names(self, fields: Sequence[str] | None) -> tuple[str, ...]:
@@ -312,7 +284,3 @@ class GeneratedSource:
                     ", ".join(self.fields),
                 )
         return self.fields if fields is None else tuple(fields)
-
-
-def _image_names(num_positives: int) -> list[str]:
-    return ["anchor", *(f"positive_{k}" if k else "positive" for k in range(num_positives))]

@@ -6,7 +6,8 @@ view.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,11 +16,14 @@ from ..generators.base import Generator
 from ..plans.build_plan import BuildPlan
 from ..plans.config import BuildConfig
 from ..plans.resolve import resolve_filter, resolve_views
+from ..recipes.conditions import Material, make_conditions
+from ..recipes.prompts import read_prompts
 from ..recipes.recipe import Recipe, load_recipe
 from ..views.base import View
 from ..views.composed import HierarchicalView, MixView
 from ..views.learned import NavigatorView
 from ..weights.load import open_generator
+from .anchors import open_anchors
 from .base import LaunchSource
 from .filtered import FilteredSource
 from .pairs import PairSource
@@ -43,6 +47,17 @@ def through_filter(pairs: PairSource, filtering: FilterSpec | None) -> FilteredS
     return None if filtering is None else FilteredSource(pairs, filtering.open(pairs.device))
 
 
+def open_material(config: BuildConfig, recipe: Recipe, generator: Generator, out: Path | None = None) -> Material:
+    """The prompts and real anchors that a build is given. ``out`` keeps what is found of the anchors' files.
+
+    Raises:
+        RecipeError, DataError: the prompts or the images cannot be read.
+    """
+    prompts = None if config.prompts is None else read_prompts(config.prompts)
+    anchors = None if config.anchors is None else open_anchors(config, generator.image_shape, out)
+    return Material(prompts=prompts, anchors=anchors)
+
+
 @dataclass(frozen=True, kw_only=True)
 class OpenPairs:
     """Opens the pair source of a build in any process."""
@@ -50,6 +65,7 @@ class OpenPairs:
     config: BuildConfig
     plan: BuildPlan
     device: str
+    material: Material = field(default_factory=Material)
 
     def __call__(self) -> LaunchSource:
         """Load the generator and open the source."""
@@ -64,7 +80,16 @@ class OpenPairs:
         torch.set_num_threads(self.config.threads)
         device = torch.device(self.device)
         views = resolve_views(self.config, recipe)
-        pairs = PairSource(self.plan, views, recipe, generator, batch_size=self.batch_size(), device=device)
+        pairs = PairSource(
+            self.plan,
+            views,
+            recipe,
+            generator,
+            make_conditions(tuple(self.plan.recipe["classes"]), generator, self.material),
+            batch_size=self.batch_size(),
+            device=device,
+            anchors=self.material.anchors,
+        )
         return through_filter(pairs, resolve_filter(self.config)) or pairs
 
     def batch_size(self) -> int:

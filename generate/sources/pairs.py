@@ -5,19 +5,22 @@ Pair i is a pure function of (recipe, i): nothing here depends on a batch's othe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from genrep.errors import GeneratorError, Phrase, phrase
+from genrep.seeding import POSITIVE, StepNoise
 
 from ..generators.base import Generator, LatentSpec
+from ..generators.calls import edit, synthesize
 from ..generators.probe import check_images, largest_values, require_sane
 from ..pixels import to_uint8
 from ..plans.build_plan import BuildPlan
-from ..recipes.conditions import make_conditions
+from ..recipes.conditions import Conditions
 from ..recipes.recipe import Recipe, latent_spec
 from ..views import View
 from ..views.base import Draw, synthesize_views
@@ -27,6 +30,38 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
     from torch import Tensor
+
+    from ..generators.calls import Condition
+    from ..recipes.conditions import AnchorTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """All that some views of a batch of pairs are made from, in host memory. View 0 is the anchors, k + 1 positive k."""
+
+    indices: NDArray[np.int64]  # (B,)
+    labels: NDArray[np.int64]  # (B,)
+    y: NDArray[np.int64] | None  # (B,), of the anchors: classes, or rows of features or prompts
+    z: dict[int, NDArray[np.float32]]  # (B, dim), or (B, G, d) on groups of W layers; no 0 with real anchors
+    prompts: dict[int, NDArray[np.int64]] = field(default_factory=dict)  # (B,), of positives that have their own
+    parameters: dict[int, dict[str, NDArray[np.float64]]] = field(default_factory=dict)  # (B,) each: what a view drew
+    sources: NDArray[np.int64] | None = None  # (B,), which real images the anchors are
+    pixels: NDArray[np.uint8] | None = None  # (B, H, W, 3), these images
+
+    def padded(self, count: int) -> Inputs:
+        """With the last pair repeated up to ``count``, for the shape of a batch decides the last bit of sums."""
+        rows = np.minimum(np.arange(count), len(self.indices) - 1)
+        return self.mapped(lambda values: values[rows])
+
+    def mapped(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Inputs:
+        """With every array changed."""
+
+        def changed(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {key: changed(item) for key, item in value.items()}
+            return None if value is None else change(value)
+
+        return Inputs(**{name: changed(value) for name, value in vars(self).items()})
 
 
 class PairSource:
@@ -38,15 +73,17 @@ class PairSource:
         views: View,
         recipe: Recipe,
         generator: Generator,
+        conditions: Conditions,
         *,
         batch_size: int,
         device: torch.device,
+        anchors: AnchorTable | None = None,
     ) -> None:
         self.views, self.recipe, self.generator = views, recipe, generator
         self.seed, self.num_positives = int(plan.recipe["seed"]), int(plan.recipe["num_positives"])
         self.batch_size, self.device = batch_size, device
         self.latent: LatentSpec = latent_spec(recipe, generator.latent)
-        self.conditions = make_conditions(tuple(plan.recipe["classes"]), generator)
+        self.conditions, self.anchors = conditions, anchors
         self.copier = Copier(device)
 
     def set_batch_size(self, size: int) -> None:
@@ -61,17 +98,42 @@ class PairSource:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def latents(self, indices: NDArray[np.int64]) -> list[NDArray[np.float32]]:
-        """Latents of every view of the pairs, the anchors' first.
+    def draw(self, indices: NDArray[np.int64], views: Iterable[int] | None = None) -> Inputs:
+        """What these views (all) of the pairs are made from; the anchors' inputs always."""
+        wanted = range(self.num_positives + 1) if views is None else sorted(set(views))
+        draws = {view: Draw(seed=self.seed, indices=indices, k=view - 1) for view in wanted if view}
+        anchors, y = self.latent.sample(self.seed, indices), self.conditions.y(indices)
+        sources = None if self.anchors is None else indices % len(self.anchors)
+        z = {view: self.views.transform(anchors, self.latent, draw) for view, draw in draws.items()}
+        changes = self.views.changes_prompt and y is not None
+        return Inputs(
+            indices=indices,
+            labels=self.conditions.label(indices),
+            y=y,
+            z=z if sources is not None else {0: anchors, **z},
+            prompts={
+                view: self.conditions.other_prompts(y, self.views, draw)
+                for view, draw in draws.items()
+                if changes and y is not None
+            },
+            parameters={view: self.views.parameters(draw) for view, draw in draws.items()},
+            sources=sources,
+            pixels=None if self.anchors is None or sources is None else self.anchors.images(sources),
+        )
 
-        Shapes: ``(B,) -> [(B, d), ...]``; for views on groups of W layers the positives' are ``(B, G, d)``.
-        """
-        anchors = self.latent.sample(self.seed, indices)
-        return [anchors, *(self.positives(anchors, indices, k) for k in range(self.num_positives))]
-
-    def positives(self, anchors: NDArray[np.float32], indices: NDArray[np.int64], k: int) -> NDArray[np.float32]:
-        """Latents of positive ``k`` of the pairs with these anchors. Shapes: ``(B, d), (B,) -> (B, d)``, or ``(B, G, d)``."""
-        return self.views.transform(anchors, self.latent, Draw(seed=self.seed, indices=indices, k=k))
+    def values(self, inputs: Inputs) -> dict[str, NDArray[Any]]:
+        """The columns of a dataset besides images, latents, label and index, by the name of their field."""
+        columns: dict[str, NDArray[Any]] = {}
+        for view, drawn in inputs.parameters.items():
+            columns |= {name if view == 1 else f"{name}_{view - 1}": values for name, values in drawn.items()}
+        if inputs.y is not None and self.conditions.by_row:
+            columns["row"] = inputs.y
+        if inputs.y is not None and self.conditions.prompts is not None:
+            columns["prompt"] = inputs.y
+            columns |= {f"prompt_{view}": rows for view, rows in inputs.prompts.items()}
+        if inputs.sources is not None:
+            columns["source"] = inputs.sources
+        return columns
 
     def batches(self, first: int, count: int) -> Iterator[Batch]:
         """See ``Source.batches``."""
@@ -87,45 +149,108 @@ class PairSource:
 
     def launch(self, indices: NDArray[np.int64]) -> Pending:
         """Begin the batch of these pairs on the device, copies to the host included, without waiting for it."""
-        latents, y = self.latents(indices), self.conditions.y(indices)
+        inputs = self.draw(indices)
         batch = Batch(
             indices=indices,
-            labels=self.conditions.label(indices),
-            rows=y if self.conditions.by_row else None,
-            latents=latents,
+            labels=inputs.labels,
+            values=self.values(inputs),
+            latents=[z if z.ndim > 2 else z.reshape(len(z), *self.latent.shape) for _, z in sorted(inputs.z.items())],
             images=[],
         )
-        padded = None if y is None else self._padded(y)
-        anchors = self._padded(latents[0])
-        views = [self._launch_view(anchors, None, padded, indices)]
-        views += [self._launch_view(anchors, self._padded(z), padded, indices) for z in latents[1:]]
+        given = self.upload(inputs.padded(self.batch_size))
+        views = [self._launch_view(given, view, indices) for view in range(self.num_positives + 1)]
         return Pending(batch, views, f"generator {self.recipe.name}", self.copier.event())
 
-    def _padded(self, values: NDArray[Any]) -> Tensor:
-        """Move rows to the device and repeat the last up to the full batch, whose shape decides the last bit of sums."""
-        from genrep.devices import to_device
+    def upload(self, inputs: Inputs) -> OnDevice:
+        """The inputs on the device; the host does not wait."""
+        maker = Maker(
+            generator=self.generator,
+            views=self.views,
+            conditions=self.conditions,
+            seed=self.seed,
+            device=self.device,
+        )
+        return OnDevice(maker, inputs)
 
-        pad = self.batch_size - len(values)
-        return to_device(np.concatenate([values, np.repeat(values[-1:], pad, axis=0)]), self.device)
-
-    def _launch_view(
-        self, anchors: Tensor, positives: Tensor | None, y: Tensor | None, indices: NDArray[np.int64]
-    ) -> tuple[Tensor, Tensor]:
-        """uint8 images and largest values of one view (the anchors' without ``positives``), on their way to the host."""
+    def _launch_view(self, given: OnDevice, view: int, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """uint8 images and largest values of one view, on their way to the host."""
         name = self.recipe.name
         with synthesis_faults(
             f"generator {name} raised at pairs {indices[0]} to {indices[-1]}: ",
             phrase("{batch_size} {}: {} is out of memory, try a smaller one", self.batch_size, self.device),
         ):
-            found: object = (
-                self.generator.synthesize(anchors, y)
-                if positives is None
-                else synthesize_views(self.generator, self.views, anchors, positives, y)
-            )
-            images = check_images(found, anchors, self.generator, f"generator {name}: pair {indices[0]}")
+            found: object = given.images(view)
+            images = check_images(found, given.z[max(given.z)], self.generator, f"generator {name}: pair {indices[0]}")
             images = images[: len(indices)]
             levels = to_uint8(images, self.recipe.uint8, self.recipe.crop, self.recipe.resize)
         return self.copier.to_host(levels), self.copier.to_host(largest_values(images))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Maker:
+    """What makes images of a batch's inputs."""
+
+    generator: Generator
+    views: View
+    conditions: Conditions
+    seed: int
+    device: torch.device
+
+
+class OnDevice:
+    """The inputs of a batch on the device, in the order of its stream, and the images that a generator makes of them."""
+
+    def __init__(self, maker: Maker, inputs: Inputs) -> None:
+        from genrep.devices import to_device
+
+        self.maker, self.inputs = maker, inputs
+        self.z = {view: to_device(values, maker.device) for view, values in inputs.z.items()}
+        self._anchors: Tensor | None = None
+        self._conditions: dict[int, Condition] = {}
+
+    def images(self, view: int) -> Tensor:
+        """Images of one view. Shape: ``(B, 3, H, W)``, nominally in [-1, 1]."""
+        generator, views = self.maker.generator, self.maker.views
+        if view == 0:
+            return self.anchors()
+        noise = StepNoise(self.maker.seed, self.inputs.indices, POSITIVE + view - 1)
+        y, z = self._condition(view), self.z[view]
+        if views.edits:
+            return edit(generator, views.edits, self.anchors(), z, y, self._parameters(view), noise)
+        return synthesize_views(generator, views, self.z[0], z, y, noise)
+
+    def anchors(self) -> Tensor:
+        """Images of the anchors, generated or real. They are made once. Shape: ``(B, 3, H, W)``."""
+        if self._anchors is None:
+            if self.inputs.pixels is not None:
+                from genrep.devices import to_device
+
+                pixels = to_device(self.inputs.pixels, self.maker.device)
+                self._anchors = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
+            else:
+                noise = StepNoise(self.maker.seed, self.inputs.indices)
+                self._anchors = synthesize(self.maker.generator, self.z[0], self._condition(0), noise)
+        return self._anchors
+
+    def _condition(self, view: int) -> Condition:
+        """Classes, rows or texts of a view; the anchors' unless it has its own."""
+        if view not in self.inputs.prompts:
+            view = 0
+        if view not in self._conditions:
+            from genrep.devices import to_device
+
+            rows = self.inputs.prompts.get(view, self.inputs.y)
+            given = None if rows is None else self.maker.conditions.given(rows)
+            self._conditions[view] = to_device(given, self.maker.device) if isinstance(given, np.ndarray) else given
+        return self._conditions[view]
+
+    def _parameters(self, view: int) -> dict[str, Tensor]:
+        """What the view drew: float32, or int64 where a name says a level."""
+        from genrep.devices import to_device
+
+        drawn = self.inputs.parameters[view]
+        kinds = {name: np.int64 if name == "noise_level" else np.float32 for name in drawn}
+        return {name: to_device(values.astype(kinds[name]), self.maker.device) for name, values in drawn.items()}
 
 
 class Pending:

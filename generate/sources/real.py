@@ -151,6 +151,7 @@ class Census:
 
     readable: NDArray[np.bool_]  # (N,)
     digest: str  # sha256 over name and bytes of every readable file: identity
+    contents: NDArray[np.uint8]  # (N, 32): sha256 of each file; 0 where it cannot be read
     shapes: NDArray[np.int64]  # (N, 2): height and width; 0 where it cannot be read
 
 
@@ -165,6 +166,7 @@ def take_census(listing: Listing, out: Path, processes: int) -> tuple[Census, li
     digest = hashlib.sha256()
     readable = np.zeros(len(listing.names), dtype=bool)
     shapes = np.zeros((len(listing.names), 2), dtype=np.int64)
+    contents = np.zeros((len(listing.names), 32), dtype=np.uint8)
     unreadable: list[tuple[str, str]] = []
     with Progress(len(listing.names), "image", f"reading {listing.base}") as progress:
         for start, rows in _look(listing, processes):
@@ -174,9 +176,9 @@ def take_census(listing: Listing, out: Path, processes: int) -> tuple[Census, li
                     continue
                 readable[i] = True
                 digest.update(f"{listing.names[i]}\0{content}\0".encode(errors="surrogateescape"))
-                shapes[i] = shape
+                shapes[i], contents[i] = shape, np.frombuffer(bytes.fromhex(content), dtype=np.uint8)
             progress.update(len(rows))
-    census = Census(readable=readable, digest=digest.hexdigest(), shapes=shapes)
+    census = Census(readable=readable, digest=digest.hexdigest(), contents=contents, shapes=shapes)
     _write(out, listing, census, unreadable)
     return census, unreadable
 
@@ -225,6 +227,7 @@ def _write(out: Path, listing: Listing, census: Census, unreadable: list[tuple[s
         "unreadable": len(unreadable),
         "readable_bits": _packed(np.packbits(census.readable)),
         "digest": census.digest,
+        "contents": _packed(census.contents),
         "shapes": _packed(census.shapes.astype("<u4")),
     }
     write_json(out / CENSUS_NAME, facts)
@@ -238,7 +241,8 @@ def _read(path: Path, listing: Listing) -> Census | None:
         bits = np.frombuffer(_unpacked(facts["readable_bits"]), dtype=np.uint8)
         readable = np.unpackbits(bits, count=len(listing.names)).astype(bool)
         shapes = np.frombuffer(_unpacked(facts["shapes"]), dtype="<u4").astype(np.int64).reshape(len(readable), 2)
-        return Census(readable=readable, digest=str(facts["digest"]), shapes=shapes)
+        contents = np.frombuffer(_unpacked(facts["contents"]), dtype=np.uint8).reshape(len(readable), 32)
+        return Census(readable=readable, digest=str(facts["digest"]), contents=contents, shapes=shapes)
     except (DataError, *CONTENT_FAULTS, zlib.error):
         return None
 

@@ -2,6 +2,7 @@
 
 base.py      what a view is, and the images of its latents; sums that no batch changes
 random.py    none, gaussian, uniform, angular, independent
+edits.py     sdedit, unclip, prompts: through the anchor's image or prompt
 learned.py   steered, navigator; walks.py, navigators.py what they learned; released.py the authors' own files of it
 composed.py  hierarchical, mix
 grammar.py   strings and tables to views, the papers' by name

@@ -19,8 +19,11 @@ from genrep import seeding
 from genrep.errors import Phrase, RecipeError
 
 from ..generators.base import LatentSpec
+from ..generators.calls import synthesize
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -55,12 +58,20 @@ class GeneratorFacts:
 
     num_classes: int = 0  # 0 = unconditional
     num_layers: int = 0  # W inputs of the synthesis network, 0 = there is no W
+    takes_prompts: bool = False
+    edits: bool = False  # noises images and denoises them again
+    varies: bool = False  # makes images with the content of others
 
     @classmethod
     def of(cls, generator: Any) -> GeneratorFacts:
         """The facts of a Generator."""
-        num_layers = generator.num_ws if hasattr(generator, "synthesize_w") else 0
-        return cls(num_classes=generator.num_classes, num_layers=num_layers)
+        return cls(
+            num_classes=generator.num_classes,
+            num_layers=generator.num_ws if hasattr(generator, "synthesize_w") else 0,
+            takes_prompts=getattr(generator, "takes_prompts", False),
+            edits=getattr(generator, "edit", None) is not None,
+            varies=getattr(generator, "vary", None) is not None,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,10 +89,12 @@ class View:
 
     name: ClassVar[str]
     has_positive: ClassVar[bool] = True
+    edits: ClassVar[str] = ""  # the generator's method that makes positives of the anchors' images: ``edit``, ``vary``
+    changes_prompt: ClassVar[bool] = False
 
     @property
     def needs_classes(self) -> bool:
-        """Whether the class is all that a positive shares with its anchor."""
+        """Whether the class or prompt is all that a positive shares with its anchor."""
         return False
 
     @property
@@ -96,15 +109,19 @@ class View:
         """
         raise NotImplementedError
 
+    def parameters(self, draw: Draw) -> dict[str, NDArray[np.float64]]:
+        """What the view draws for each positive besides its latent, by the name of its field. Shape: ``(B,)`` each."""
+        return {}
+
     def positive_shape(self, latent: LatentSpec) -> tuple[int, ...]:
-        """Shape of one positive's latent: ``(d,)``, or ``(G, d)`` for a view on G groups of W layers."""
-        return (len(self.w_groups), latent.dim) if self.w_groups else (latent.dim,)
+        """Shape of one positive's latent: the latent's, or ``(G, d)`` for a view on G groups of W layers."""
+        return (len(self.w_groups), latent.dim) if self.w_groups else latent.shape
 
     def check(self, latent: LatentSpec, generator: GeneratorFacts) -> None:
         """Raises RecipeError, in one line, if this view does not work with such a generator."""
-        if self.needs_classes and generator.num_classes == 0:
+        if self.needs_classes and generator.num_classes == 0 and not generator.takes_prompts:
             raise RecipeError.naming(
-                "{views} {}: needs a class-conditional generator, this one has no classes", self.name
+                "{views} {}: needs a class-conditional generator or one of prompts, this one has no classes", self.name
             )
 
     def files(self) -> tuple[ViewFile, ...]:
@@ -146,7 +163,14 @@ def show_range(first: int, last: int) -> str:
     return str(first) if first == last else f"{first}-{last}"
 
 
-def synthesize_views(generator: Any, view: View, z_anchor: Tensor, z_positive: Tensor, y: Tensor | None) -> Tensor:
+def synthesize_views(
+    generator: Any,
+    view: View,
+    z_anchor: Tensor,
+    z_positive: Tensor,
+    y: Tensor | Sequence[str] | None,
+    noise: seeding.StepNoise | None = None,
+) -> Tensor:
     """Images of positives, differentiable in both latents.
 
     For a view on groups of W layers (HL): the anchor's w in every layer, truncated as the generator does it, but in the
@@ -159,8 +183,8 @@ def synthesize_views(generator: Any, view: View, z_anchor: Tensor, z_positive: T
 
     groups = view.w_groups
     if not groups:
-        images: Tensor = generator.synthesize(z_positive, y)
-        return images
+        return synthesize(generator, z_positive, y, noise)
+    assert y is None or isinstance(y, torch.Tensor)  # networks with W layers know classes
     latents = torch.cat([z_anchor[:, None], z_positive], dim=1)  # (B, 1 + G, d)
     count = latents.shape[1]
     w = generator.mapping(latents.flatten(0, 1), None if y is None else y.repeat_interleave(count, dim=0))

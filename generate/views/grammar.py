@@ -3,6 +3,7 @@
 gaussian:std=.2,truncation=2                  a view and its numbers
 hl-random-bigbigan                            a preset
 mix:genrep-gaussian=.7,independent=.3         views or presets by name, with their weights
+sdedit:strength=.3-.7                         what a pair draws from a range
 hierarchical:over=layers,0-3=genrep-gaussian  ranges of chunks or W layers, with views or presets by name
 FILE.toml                                     a table, on top or [views]
 """
@@ -21,6 +22,7 @@ from genrep.untrusted import parse_toml, read_bounded, shown
 
 from .base import View, check_range
 from .composed import OVER, HierarchicalView, MixView, Part, WeightedView
+from .edits import PromptsView, SdeditView, UnclipView
 from .learned import LearnedView, NavigatorView, SteeredView
 from .random import AngularView, GaussianView, IndependentView, NoView, UniformView
 
@@ -66,6 +68,9 @@ VIEWS: dict[str, type[View]] = {
         UniformView,
         AngularView,
         IndependentView,
+        PromptsView,
+        SdeditView,
+        UnclipView,
         SteeredView,
         NavigatorView,
         HierarchicalView,
@@ -223,9 +228,8 @@ def _mix(values: dict[str, Any], place: _Place) -> View:
     for number, part in enumerate(_parts(values, place)):
         inner = replace(place, where=phrase("{}: part {}", place.where, number), depth=place.depth + 1)
         _check_keys("mix's part", part, {"weight", "view"}, inner.where)
-        choices.append(
-            WeightedView(weight=_number("weight", part.get("weight"), inner.where), view=_view(part.get("view"), inner))
-        )
+        weight = _number("weight", part.get("weight"), inner.where)
+        choices.append(WeightedView(weight=weight, view=_of_latents(_view(part.get("view"), inner), inner)))
     return MixView(parts=tuple(choices))
 
 
@@ -239,9 +243,18 @@ def _hierarchical(values: dict[str, Any], place: _Place) -> View:
         inner = replace(place, where=phrase("{}: part {}", place.where, number), depth=place.depth + 1)
         _check_keys("hierarchical's part", part, {over, "view"}, inner.where)
         first, last = check_range(str(part.get(over)), None, phrase("{}: {}", inner.where, over), over)
-        view = None if part.get("view") is None else _view(part["view"], inner)
+        view = None if part.get("view") is None else _of_latents(_view(part["view"], inner), inner)
         parts.append(Part(first=first, last=last, view=None if isinstance(view, NoView) else view))
     return HierarchicalView(over=over, parts=tuple(sorted(parts, key=lambda part: part.first)))
+
+
+def _of_latents(view: View, place: _Place) -> View:
+    """The view, if it moves latents and nothing else. Raises RecipeError."""
+    if view.edits or view.changes_prompt:
+        raise RecipeError.naming(
+            "{}: {} is no part of another view, for it does not move latents", place.where, view.name
+        )
+    return view
 
 
 def _parts(values: dict[str, Any], place: _Place) -> list[dict[str, Any]]:

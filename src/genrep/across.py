@@ -121,6 +121,15 @@ class RegenerationConfig:
         metavar="keep=PART,weights=FILE",
         help="Filter, if the dataset has one; names its file.  [default: the manifest's]",
     )
+    prompts: Path | None = setting(
+        default=None,
+        metavar="FILE",
+        help="Prompts that the dataset was made from.  [default: the folder's prompts.jsonl]",
+    )
+    anchors: str | None = setting(
+        default=None, metavar="DIR|NAME", help="Real images that are the dataset's anchors.  [default: none]"
+    )
+    root: Path | None = setting(default=None, metavar="DIR", help="Folder that holds the named set of --anchors.")
     device: str = setting(
         default="auto", text=True, help="Device to generate on. auto: the kind that was used, if it is here."
     )
