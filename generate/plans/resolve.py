@@ -136,11 +136,6 @@ def _resolve(config: BuildConfig, recipe: Recipe, generator: Generator, material
     encoding = config.encoding or recipe.encoding or default_encoding(*shape)
     parse_encoding(encoding)
     views.check(latent, GeneratorFacts.of(generator))
-    if material.anchors is not None and not views.edits:
-        raise RecipeError.naming(
-            "{anchors}: real images have no latent that {views} {} could move; wanted a view of images, sdedit or unclip",
-            views.name,
-        )
     selection = select_classes(config.classes, 0 if material.anchors is not None else class_count(generator))
     conditions = make_conditions(selection.numbers, generator, material)
     if views.changes_prompt:
@@ -163,6 +158,17 @@ def _resolve(config: BuildConfig, recipe: Recipe, generator: Generator, material
         encoding=encoding,
         latents_stored=_latents_stored(config, latent, views, filtered=filtering is not None),
     )
+
+
+def require_view_of_images(config: BuildConfig, recipe: Recipe, generator: Generator) -> None:
+    """Refuse views that make no positives of real anchors, before these are read. Raises RecipeError."""
+    views = resolve_views(config, recipe)
+    views.check(latent_spec(recipe, generator.latent), GeneratorFacts.of(generator))
+    if not views.edits:
+        raise RecipeError.naming(
+            "{anchors}: real images have no latent that {views} {} could move; wanted a view of images, sdedit or unclip",
+            views.name,
+        )
 
 
 def determined(views: View, *, filtered: bool) -> bool:

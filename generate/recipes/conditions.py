@@ -32,8 +32,15 @@ if TYPE_CHECKING:
 class PromptTable(Protocol):
     """Prompts in order, of which some may form groups."""
 
-    groups: tuple[str, ...]  # names, by first appearance; empty: the prompts are not grouped
-    group_numbers: NDArray[np.int64]  # (N,), -1 = none
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the groups, by first appearance; empty: the prompts are not grouped."""
+        ...
+
+    @property
+    def group_numbers(self) -> NDArray[np.int64]:
+        """Number of each prompt's group, -1 = none. Shape: ``(N,)``."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -107,9 +114,20 @@ class _Groups:
 class AnchorTable(Protocol):
     """Real images that are anchors."""
 
-    labels: NDArray[np.int64]  # (N,), -1 = none
-    classes: tuple[str, ...]
-    licence: str
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Labels of the images, -1 = none. Shape: ``(N,)``."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the labels."""
+        ...
+
+    @property
+    def licence(self) -> str:
+        """Of the images."""
+        ...
 
     def __len__(self) -> int: ...
 

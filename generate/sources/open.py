@@ -15,7 +15,7 @@ import numpy as np
 from ..generators.base import Generator
 from ..plans.build_plan import BuildPlan
 from ..plans.config import BuildConfig
-from ..plans.resolve import resolve_filter, resolve_views
+from ..plans.resolve import require_view_of_images, resolve_filter, resolve_views
 from ..recipes.conditions import Material, make_conditions
 from ..recipes.prompts import read_prompts
 from ..recipes.recipe import Recipe, load_recipe
@@ -53,6 +53,8 @@ def open_material(config: BuildConfig, recipe: Recipe, generator: Generator, out
     Raises:
         RecipeError, DataError: the prompts or the images cannot be read.
     """
+    if config.anchors is not None:
+        require_view_of_images(config, recipe, generator)
     prompts = None if config.prompts is None else read_prompts(config.prompts)
     anchors = None if config.anchors is None else open_anchors(config, generator.image_shape, out)
     return Material(prompts=prompts, anchors=anchors)

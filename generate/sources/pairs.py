@@ -44,7 +44,9 @@ class Inputs:
     y: NDArray[np.int64] | None  # (B,), of the anchors: classes, or rows of features or prompts
     z: dict[int, NDArray[np.float32]]  # (B, dim), or (B, G, d) on groups of W layers; no 0 with real anchors
     prompts: dict[int, NDArray[np.int64]] = field(default_factory=dict)  # (B,), of positives that have their own
-    parameters: dict[int, dict[str, NDArray[np.float64]]] = field(default_factory=dict)  # (B,) each: what a view drew
+    parameters: dict[int, dict[str, NDArray[np.floating[Any]]]] = field(
+        default_factory=dict
+    )  # (B,) each: what a view drew
     sources: NDArray[np.int64] | None = None  # (B,), which real images the anchors are
     pixels: NDArray[np.uint8] | None = None  # (B, H, W, 3), these images
 

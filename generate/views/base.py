@@ -109,7 +109,7 @@ class View:
         """
         raise NotImplementedError
 
-    def parameters(self, draw: Draw) -> dict[str, NDArray[np.float64]]:
+    def parameters(self, draw: Draw) -> dict[str, Floats]:
         """What the view draws for each positive besides its latent, by the name of its field. Shape: ``(B,)`` each."""
         return {}
 

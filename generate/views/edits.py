@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -47,11 +47,10 @@ class EditView(View):
         """The noise that a positive is made with: independent of the anchor's. Shape: see ``View.transform``."""
         return latent.sample(draw.seed, draw.indices, draw.stream)
 
-    def _uniform(self, draw: Draw, low: float, high: float) -> NDArray[np.float64]:
+    def _uniform(self, draw: Draw, low: float, high: float) -> NDArray[np.floating[Any]]:
         part = draw.part(self.name, self.parameter)
         drawn = seeding.uniforms(part.seed, part.indices, part.stream, 1)[:, 0]
-        values: NDArray[np.float64] = low + (high - low) * drawn
-        return values
+        return low + (high - low) * drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +70,7 @@ class SdeditView(EditView):
         if _read_range(self.name, "strength", self.strength, 1.0)[0] <= 0:
             raise RecipeError.naming("{views} sdedit: strength={}, wanted numbers above 0", self.strength)
 
-    def parameters(self, draw: Draw) -> dict[str, NDArray[np.float64]]:
+    def parameters(self, draw: Draw) -> dict[str, NDArray[np.floating[Any]]]:
         """See ``View.parameters``."""
         return {self.parameter: self._uniform(draw, *_read_range(self.name, "strength", self.strength, 1.0))}
 
@@ -101,7 +100,7 @@ class UnclipView(EditView):
         if not (low.is_integer() and high.is_integer()):
             raise RecipeError.naming("{views} unclip: noise_level={}, wanted whole numbers", self.noise_level)
 
-    def parameters(self, draw: Draw) -> dict[str, NDArray[np.float64]]:
+    def parameters(self, draw: Draw) -> dict[str, NDArray[np.floating[Any]]]:
         """See ``View.parameters``."""
         low, high = _read_range(self.name, "noise_level", self.noise_level, MAX_NOISE_LEVEL)
         return {self.parameter: np.floor(self._uniform(draw, low, high + 1))}

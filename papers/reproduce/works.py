@@ -83,7 +83,7 @@ def _stored(shape: tuple[int, int], count: float) -> tuple[float, float]:
 
 def _dataset(task: Task) -> Work:
     config: BuildConfig = task.config
-    images = config.num_pairs if config.views == "none" else config.num_pairs * (1 + config.num_positives)
+    images = config.most_pairs if config.views == "none" else config.most_pairs * (1 + config.num_positives)
     size, encoded = _stored(image_shape(config.gen), images)
     made = images if config.filter is None else 2 * images  # of two candidates one is kept
     return Work(images=Counter({f"generate {config.gen}": made}), encoded=encoded, bytes=size + images * LATENT_BYTES)
@@ -156,7 +156,7 @@ def _steps_per_epoch(task: Task) -> float:
     if config.steps_per_epoch is not None:
         return config.steps_per_epoch
     first = next(need for need in task.needs if need.kind == "dataset").config
-    samples = first.num_pairs if isinstance(first, BuildConfig) else images_of(first.data)[0]
+    samples = first.most_pairs if isinstance(first, BuildConfig) else images_of(first.data)[0]
     return samples * config.limit // config.batch_size
 
 

@@ -125,6 +125,53 @@ def instances():
     return Instances()
 
 
+class Diffuser:
+    """A sampler in miniature: spatial noise, prompts or classes, noise in its steps, and images that it edits.
+
+    An image tells what it was made with: its three channels are the mean of the noise, of the steps' noise, and the
+    condition; an edited one adds the anchor's by strength.
+    """
+
+    def __init__(self, takes_prompts=True, draws_noise=True, num_classes=0):
+        self.latent = LatentSpec(shape=(2, 4, 4))
+        self.num_classes, self.image_shape = num_classes, (8, 8)
+        self.takes_prompts, self.draws_noise = takes_prompts, draws_noise
+
+    def synthesize(self, z, y=None, noise=None):
+        assert z.shape[1:] == (2, 4, 4)
+        steps = torch.zeros(len(z))
+        if self.draws_noise:
+            steps = sum(torch.from_numpy(noise(step, 8)).mean(1) for step in range(3))
+        condition = torch.zeros(len(z))
+        if self.takes_prompts:
+            assert len(y) == len(z)
+            condition = torch.tensor([float(len(text)) for text in y]) / 50
+        elif self.num_classes:
+            condition = y.float() / 50
+        values = torch.stack([z.mean(dim=(1, 2, 3)), steps, condition], dim=1)
+        return values[:, :, None, None].expand(-1, -1, 8, 8)
+
+    def edit(self, images, z, y=None, *, strength, noise=None):
+        part = strength.view(-1, 1, 1, 1)
+        return (1 - part) * images + part * self.synthesize(z, y, noise)
+
+    def vary(self, images, z, y=None, *, noise_level, noise=None):
+        assert noise_level.dtype == torch.int64
+        return self.edit(images, z, y, strength=noise_level / 1000, noise=noise)
+
+
+def diffuser():
+    return Diffuser()
+
+
+def diffuser_plain():
+    return Diffuser(takes_prompts=False, draws_noise=False)
+
+
+def diffuser_classes():
+    return Diffuser(takes_prompts=False, draws_noise=False, num_classes=2)
+
+
 def bytes_range():
     class Bytes(Toy):
         def synthesize(self, z, y=None):

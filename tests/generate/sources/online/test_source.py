@@ -24,13 +24,8 @@ def offline(first, count, batch_size, **options):
     plan = make_plan(config, recipe, loaded)
     source = OpenPairs(config=config, plan=plan, device="cpu").around(recipe, loaded.generator)
     batches = list(source.batches(first, count))
-    names = ["anchor", *(f"positive_{k}" if k else "positive" for k in range(plan.recipe["num_positives"]))]
-    return {
-        **{name: np.concatenate([batch.images[v] for batch in batches]) for v, name in enumerate(names)},
-        **{f"z_{name}": np.concatenate([batch.latents[v] for batch in batches]) for v, name in enumerate(names)},
-        "label": np.concatenate([batch.labels for batch in batches]),
-        "index": np.concatenate([batch.indices for batch in batches]),
-    }
+    columns = zip(*(batch.columns(plan.fields) for batch in batches))
+    return {field["name"]: np.concatenate(column) for field, column in zip(plan.fields, columns)}
 
 
 def online(first, count, batch_size, **options):
