@@ -39,7 +39,7 @@ def test_the_help_texts_in_docs_are_current(module):
 def test_every_command_with_a_root_of_real_images_can_download_them(module):
     """What is not under the root is told with --download (genrep.images.sets.DOWNLOAD)."""
     found = [text for _, text in module.help_texts() if re.search(r"^ +--root DIR ", text, re.MULTILINE)]
-    assert len(found) == 9
+    assert len(found) == 13
     assert [text.splitlines()[0] for text in found if not re.search(r"^ +--download ", text, re.MULTILINE)] == []
 
 

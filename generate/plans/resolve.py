@@ -377,6 +377,7 @@ def build_config(resolved: dict[str, Any], config: RegenerationConfig, threads: 
             prompts=config.prompts,
             anchors=config.anchors,
             root=config.root,
+            download=config.download,
             split=anchors["split"] if anchors is not None else "train",
             store_latents="yes" if stored else "no",
             threads=threads,

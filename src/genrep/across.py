@@ -129,7 +129,10 @@ class RegenerationConfig:
     anchors: str | None = setting(
         default=None, metavar="DIR|NAME", help="Real images that are the dataset's anchors.  [default: none]"
     )
-    root: Path | None = setting(default=None, metavar="DIR", help="Folder that holds the named set of --anchors.")
+    root: Path | None = setting(
+        default=None, metavar="DIR", help="Folder that holds the named set of --anchors, or that --download puts it in."
+    )
+    download: bool = setting(default=False, help="Download the named set of --anchors if it is not under --root.")
     device: str = setting(
         default="auto", text=True, help="Device to generate on. auto: the kind that was used, if it is here."
     )

@@ -29,7 +29,7 @@ def collect(source, first, count):
         "label": [batch.labels for batch in batches],
         "z": [np.stack(batch.latents, axis=1) for batch in batches],
         "image": [np.stack(batch.images, axis=1) for batch in batches],
-        "row": [batch.rows for batch in batches if batch.rows is not None],
+        "row": [batch.values["row"] for batch in batches if "row" in batch.values],
     }
     return {name: np.concatenate(parts) for name, parts in columns.items() if parts}
 
