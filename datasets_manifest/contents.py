@@ -13,9 +13,10 @@ import re
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -24,6 +25,8 @@ from genrep.images.jpeg import check_jpeg
 from . import layout
 from .beton import Beton
 from .manifest import Manifest, dataset_folder, read_manifest
+from .recomputed import Recomputed
+from .tables import PROMPTS_NAME, SOURCES_NAME, Prompts, Sources, Table, open_table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,9 +44,12 @@ class Dataset:
     """The pairs of a dataset folder as a sequence: ``dataset[i]`` is a dict with an entry per field.
 
     ``anchor``, ``positive``, … are uint8 arrays of shape ``(H, W, 3)``; ``z_anchor``, … float32 arrays of the field's
-    shape; ``label`` and ``index`` ints. JPEG images are decoded by Pillow, which differs from FFCV's faster decoder by a
-    few levels. Each shard's tables are checked when it is first touched (not its sha256: see ``verify``). Safe to
-    use from several threads, to fork and to pickle.
+    shape, made again where they are not stored; ``strength``, ``weight``, … floats; ``label``, ``index``, ``prompt``,
+    ``source``, … ints. ``dataset.prompts[pair["prompt"]]`` is the text, ``dataset.sources[pair["source"]]`` the name of the
+    anchor's file; both are None where the set has none.
+
+    JPEG images are decoded by Pillow, which differs from FFCV's faster decoder by a few levels. Each shard's tables are checked
+    when it is first touched (not its sha256: see ``verify``). Safe to use from several threads, to fork and to pickle.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -52,6 +58,21 @@ class Dataset:
         self._ends = np.cumsum([shard.count for shard in self.manifest.shards]).tolist()
         self._open: OrderedDict[int, Beton] = OrderedDict()
         self._lock = Lock()
+        self._recomputed = Recomputed(self.manifest)
+
+    @cached_property
+    def prompts(self) -> Prompts | None:
+        """The texts of the prompts by row, read when they are asked for. Raises DatasetError where the file is missing."""
+        return cast("Prompts | None", self._table(PROMPTS_NAME))
+
+    @cached_property
+    def sources(self) -> Sources | None:
+        """The names of the anchors' files by row. Raises DatasetError where the table is missing."""
+        return cast("Sources | None", self._table(SOURCES_NAME))
+
+    def _table(self, name: str) -> Table | None:
+        facts = self.manifest.table(name)
+        return None if facts is None else open_table(self.folder, facts)
 
     def __len__(self) -> int:
         return self.manifest.num_pairs
@@ -61,11 +82,17 @@ class Dataset:
         if not -length <= i < length:
             raise IndexError(f"pair {i} of {length}")
         i %= length
+        return self._pair(i, self._recomputed.one(i))
+
+    def _pair(self, i: int, made: dict[str, Any]) -> dict[str, Any]:
+        """Pair ``i`` with the latents that were made again, in order of the fields."""
         k = bisect_right(self._ends, i)
-        return read_sample(self._beton(k), i - self.manifest.shards[k].first_index)
+        found = {**read_sample(self._beton(k), i - self.manifest.shards[k].first_index), **made}
+        return {field["name"]: found[field["name"]] for field in self.manifest.fields}
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        return (self[i] for i in range(len(self)))
+        recomputed, length = Recomputed(self.manifest), len(self)
+        return (self._pair(i, recomputed.next(i, length)) for i in range(length))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Dataset, (self.folder,)
@@ -86,7 +113,7 @@ class Dataset:
 
 
 def read_sample(beton: Beton, i: int) -> dict[str, Any]:
-    """All fields of sample ``i`` (position in the file). Raises DatasetError for what cannot be decoded."""
+    """All stored fields of sample ``i`` (position in the file). Raises DatasetError for what cannot be decoded."""
     return {name: read_field(beton, i, name) for name in beton.fields}
 
 

@@ -5,6 +5,7 @@ They are made in batches by ``genrep.across.latents``, which needs the ``generat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,46 +23,54 @@ if TYPE_CHECKING:
 BATCH_VALUES = 1 << 22  # of all latents that are made at once: 16 MiB
 
 
-def latents_again(manifest: Manifest, indices: Sequence[int]) -> dict[str, NDArray[np.float32]]:
-    """The latents that are not stored of these pairs, by field: little-endian float32 ``(len(indices), *shape)``.
-
-    Raises DatasetError, one line: the generator's part of genrep is not installed, the recipe cannot be followed, or does not
-    make latents of the field table's shapes.
-    """
-    fields = layout.not_stored(manifest.fields)
-    names = [field["name"] for field in fields]
-    try:
-        found = across.latents(manifest.to_json(), np.array(indices, dtype=np.int64), names)
-    except ImportError as error:
-        raise DatasetError(
-            f"its latents are not stored, and making them again needs {error.name or error}; install genrep with "
-            "its generators"
-        ) from None
-    except GenRepError as error:
-        raise DatasetError(f"its latents are not stored, and cannot be made again here: {error}") from None
-    for field in fields:
-        shape, wanted = np.shape(found[field["name"]]), (len(indices), *field["shape"])
-        if shape != wanted:
-            raise DatasetError(f"its recipe makes {field['name']} of shape {shape[1:]}, the manifest says {wanted[1:]}")
-    return {name: np.ascontiguousarray(found[name], "<f4") for name in names}
-
-
 class Recomputed:
-    """Latents that are not stored, of pairs that are asked for in order: made some pairs at a time."""
+    """The latents of a dataset that no shard holds."""
 
     def __init__(self, manifest: Manifest) -> None:
-        self.manifest = manifest
         self.fields = layout.not_stored(manifest.fields)
-        values = sum(int(np.prod(field["shape"])) for field in self.fields)
+        self.names = [field["name"] for field in self.fields]
+        self._manifest = manifest.to_json() if self.fields else {}
+        values = sum(math.prod(field["shape"]) for field in self.fields)
         self.batch = max(BATCH_VALUES // max(values, 1), 1)
-        self._first, self._last = 0, 0
-        self._made: dict[str, Any] = {}
+        self._made: tuple[int, int, dict[str, Any]] = (0, 0, {})  # of which pairs: first, and one past the last
 
-    def of(self, index: int, end: int) -> dict[str, NDArray[np.float32]]:
-        """Those of pair ``index``, by field; ``end`` is one past the last pair that will be asked for."""
-        if not self.fields:
+    def many(self, indices: Sequence[int]) -> dict[str, NDArray[np.float32]]:
+        """Those of these pairs, by field: little-endian float32 ``(len(indices), *shape)``.
+
+        Raises DatasetError, one line: the generator's part of genrep is not installed, the recipe cannot be followed, or does
+        not make latents of the field table's shapes.
+        """
+        if not self.names:
             return {}
-        if not self._first <= index < self._last:
-            self._first, self._last = index, min(index + self.batch, end)
-            self._made = latents_again(self.manifest, range(self._first, self._last))
-        return {name: values[index - self._first] for name, values in self._made.items()}
+        try:
+            found = across.latents(self._manifest, np.array(indices, dtype=np.int64), self.names)
+        except ImportError as error:
+            raise DatasetError(
+                f"its latents are not stored, and making them again needs {error.name or error}; install genrep with its "
+                "generators"
+            ) from None
+        except GenRepError as error:
+            raise DatasetError(f"its latents are not stored, and cannot be made again here: {error}") from None
+        for field in self.fields:
+            shape, wanted = np.shape(found[field["name"]]), (len(indices), *field["shape"])
+            if shape != wanted:
+                raise DatasetError(
+                    f"its recipe makes {field['name']} of shape {shape[1:]}, the manifest says {wanted[1:]}"
+                )
+        return {name: np.ascontiguousarray(found[name], "<f4") for name in self.names}
+
+    def one(self, index: int) -> dict[str, NDArray[np.float32]]:
+        """Those of one pair, by field."""
+        return {name: values[0] for name, values in self.many([index]).items()}
+
+    def next(self, index: int, end: int) -> dict[str, NDArray[np.float32]]:
+        """Those of a pair, by field, where pairs are asked for in order up to ``end`` - 1: made many at a time.
+
+        Not for several threads.
+        """
+        first, last, made = self._made
+        if self.names and not first <= index < last:
+            first, last = index, min(index + self.batch, end)
+            made = self.many(range(first, last))
+            self._made = (first, last, made)
+        return {name: values[index - first] for name, values in made.items()}

@@ -120,7 +120,7 @@ def content_faults(beton: Beton, manifest: Manifest, shard: Shard, report: Repor
     for i in range(shard.count):
         if stop.is_set():
             raise CheckStopped
-        made = missing.of(shard.first_index + i, shard.first_index + shard.count)
+        made = missing.next(shard.first_index + i, shard.first_index + shard.count)
         for name in latents:
             digest.update(np.ascontiguousarray(made[name]).data if name in made else beton.read(i, name).data)
         for name in jpegs:

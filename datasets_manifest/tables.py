@@ -153,28 +153,28 @@ class Table(Sequence[str]):
     Safe to use from several threads, to fork and to pickle.
 
     Raises:
-        DatasetError: the file is missing, too large, has another number of lines than ``count``, or a line that is none.
+        DatasetError: the file is missing, too large, has another number of lines than ``rows``, or a line that is none.
     """
 
     name: str  # of the file, by which its rows are known
     key: str  # of the text in a row
 
-    def __init__(self, path: Path | str, count: int | None = None) -> None:
-        self.path, self.count = Path(path), count
+    def __init__(self, path: Path | str, rows: int | None = None) -> None:
+        self.path, self.rows = Path(path), rows
         self.descriptor = open_regular(self.path)
         self.close = weakref.finalize(self, os.close, self.descriptor)
         self._lock = Lock()
         self._ends: NDArray[np.int64] | None = None  # where the lines end, their newlines included
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.path, self.count)
+        return type(self), (self.path, self.rows)
 
     def _lines(self) -> NDArray[np.int64]:
         with self._lock:
             if self._ends is None:
                 ends = _line_ends(self.descriptor, self.path)
-                if self.count is not None and len(ends) != self.count:
-                    raise self.fault(f"{len(ends)} rows, the manifest says {self.count}")
+                if self.rows is not None and len(ends) != self.rows:
+                    raise self.fault(f"{len(ends)} rows, the manifest says {self.rows}")
                 self._ends = ends
             return self._ends
 
@@ -219,7 +219,8 @@ class Prompts(Table):
 
     def group(self, i: int) -> str | None:
         """The group of row ``i``; None where it has none."""
-        return self.row(i).get("group")
+        group = self.row(i).get("group")
+        return None if group is None else str(group)
 
 
 class Sources(Table):
@@ -328,13 +329,10 @@ def table_facts(path: Path, name: str) -> dict[str, Any]:
         return {"name": name, "sha256": sha256, "bytes": file.tell(), "count": count}
 
 
-def open_tables(folder: Path, tables: Sequence[Mapping[str, Any]]) -> dict[str, Table]:
-    """The tables of a manifest by name, in its folder. Raises DatasetError where one is missing or of another size."""
-    found = {}
-    for facts in tables:
-        table = KINDS[facts["name"]](folder / facts["name"], facts["count"])
-        size = os.fstat(table.descriptor).st_size
-        if size != facts["bytes"]:
-            raise table.fault(f"{size} bytes, the manifest says {facts['bytes']}")
-        found[str(facts["name"])] = table
-    return found
+def open_table(folder: Path, facts: Mapping[str, Any]) -> Table:
+    """A table of a manifest in its folder. Raises DatasetError where it is missing or of another size."""
+    table = KINDS[facts["name"]](folder / facts["name"], facts["count"])
+    size = os.fstat(table.descriptor).st_size
+    if size != facts["bytes"]:
+        raise table.fault(f"{size} bytes, the manifest says {facts['bytes']}")
+    return table

@@ -20,7 +20,7 @@ from genrep.settings import config, setting
 from ..manifest import Manifest, dataset_folder, read_manifest
 from ..strict_json import read_json
 from ..verify import refuse_inside
-from .formats import FolderFormat, Format, WebdatasetFormat, samples
+from .formats import FolderFormat, Format, Samples, WebdatasetFormat
 from .parquet import ParquetFormat
 
 __all__ = ["FORMATS", "ExportConfig", "ExportReport", "export"]
@@ -58,7 +58,8 @@ class ExportReport:
 def export(config: ExportConfig) -> ExportReport:
     """Convert a dataset to another format. An interrupted export is resumed; the bytes are the same.
 
-    JPEG images are copied as stored, others become PNG files. ``out`` gets an ``export.json``
+    JPEG images are copied as stored, others become PNG files. Latents that are not stored are made again, and rows of prompts
+    and sources get their texts beside them. ``out`` gets an ``export.json``
     (``.export.json`` beside tars) with the recipe, licence, classes and digest of the dataset.
 
     Raises:
@@ -69,27 +70,27 @@ def export(config: ExportConfig) -> ExportReport:
     manifest = read_manifest(config.folder)
     refuse_inside(config.out, config.folder, itself=True)
     writer = FORMATS[config.format](manifest, config.out, config.per_file)
+    samples = Samples(config.folder, manifest)
     with locked_folder(config.out):
         state = _state(config, manifest, writer)
         complete = _claim(config.out, state, writer.state_name)
         todo = [unit for unit in range(writer.units) if not writer.is_done(unit)]
-        written = _write(config, manifest, writer, todo)
+        written = _write(config, samples, writer, todo)
         if todo or not complete:
-            writer.finish(samples(config.folder, manifest, 0, manifest.num_pairs, images=False))
+            writer.finish(samples.range(0, manifest.num_pairs, images=False))
             write_json(config.out / writer.state_name, {**state, "complete": True})
     return ExportReport(pairs=manifest.num_pairs, files=writer.file_count(), written_pairs=written)
 
 
-def _write(config: ExportConfig, manifest: Manifest, writer: Format, todo: list[int]) -> int:
+def _write(config: ExportConfig, samples: Samples, writer: Format, todo: list[int]) -> int:
     """Write the missing units; returns the number of samples."""
+    pairs = samples.manifest.num_pairs
     ranges = {unit: writer.range(unit) for unit in todo}
     total = sum(stop - start for start, stop in ranges.values())
     written = 0
-    with Progress(
-        manifest.num_pairs, "pair", f"exporting {config.out}", initial=manifest.num_pairs - total
-    ) as progress:
+    with Progress(pairs, "pair", f"exporting {config.out}", initial=pairs - total) as progress:
         for unit, (start, stop) in ranges.items():
-            writer.write(unit, samples(config.folder, manifest, start, stop))
+            writer.write(unit, samples.range(start, stop))
             written += stop - start
             progress.update(stop - start)
     return written

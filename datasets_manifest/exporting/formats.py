@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import shutil
 import tarfile
@@ -26,6 +27,9 @@ from .. import layout
 from ..beton import Beton
 from ..contents import EXIF, read_field
 from ..manifest import Manifest
+from ..recomputed import Recomputed
+from ..schema import PROMPT_FIELD, SOURCE_FIELD, TABLES
+from ..tables import open_table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,11 +37,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One sample: images by field as the bytes of a file, latents as float32 of the field's shape, label, index and row."""
+    """One sample: images by field as the bytes of a file, latents as float32 of the field's shape, label, index and rows as
+    integers, what a view drew as floats, and the texts that the rows mean (``text_names``)."""
 
     images: dict[str, bytes]
     latents: dict[str, NDArray[np.float32]]
     integers: dict[str, int]
+    floats: dict[str, float]
+    texts: dict[str, str | None]
 
 
 def suffix(manifest: Manifest) -> str:
@@ -45,35 +52,73 @@ def suffix(manifest: Manifest) -> str:
     return ".jpg" if layout.is_jpeg(manifest.image_fields[0]) else ".png"
 
 
-def samples(folder: Path, manifest: Manifest, start: int, stop: int, *, images: bool = True) -> Iterator[Sample]:
-    """Samples ``start`` to ``stop - 1``, in order. Raises DatasetError for a shard that is missing or damaged.
+def text_names(manifest: Manifest) -> dict[str, tuple[str, str]]:
+    """Names of the texts of a sample, each with the field whose row it stands in, and the key there.
 
-    Without ``images`` no images are read, and the samples hold none.
+    ``prompt_text`` and ``prompt_group``, ``prompt_1_text``, …, ``source_name`` and ``source_sha256``.
     """
-    for shard in manifest.shards:
-        first, last = max(start, shard.first_index), min(stop, shard.first_index + shard.count)
-        if first >= last:
-            continue
-        with Beton(folder / shard.name, manifest.fields, shard.count, shard.first_index) as beton:
-            if beton.size != shard.bytes:
-                raise beton.fault(f"{beton.size} bytes, the manifest says {shard.bytes}")
-            for i in range(first - shard.first_index, last - shard.first_index):
-                yield _sample(beton, i, images)
+    names = {}
+    for field in manifest.fields:
+        for key in ROW_KEYS.get(field["name"].partition("_")[0], ()) if field["kind"] == "int" else ():
+            names[f"{field['name']}_{'text' if key == 'prompt' else key}"] = (field["name"], key)
+    return names
 
 
-def _sample(beton: Beton, i: int, with_images: bool) -> Sample:
-    images: dict[str, bytes] = {}
-    latents: dict[str, NDArray[np.float32]] = {}
-    integers: dict[str, int] = {}
-    for name, field in beton.fields.items():
-        if field["kind"] == "image":
-            if with_images:
-                images[name] = _jpeg(beton, i, name) if layout.is_jpeg(field) else png(read_field(beton, i, name))
-        elif field["kind"] == "float32":
-            latents[name] = read_field(beton, i, name)
-        else:
-            integers[name] = read_field(beton, i, name)
-    return Sample(images=images, latents=latents, integers=integers)
+ROW_KEYS = {PROMPT_FIELD: ("prompt", "group"), SOURCE_FIELD: ("name", "sha256")}
+
+
+class Samples:
+    """A dataset's samples as formats take them. Tables of rows are opened once."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        """Raises DatasetError where a table of rows is missing."""
+        self.folder, self.manifest = folder, manifest
+        self.names = text_names(manifest)
+        fields = {name: field for name, (field, _) in TABLES.items()}
+        self.tables = {fields[facts["name"]]: open_table(folder, facts) for facts in manifest.tables}
+
+    def range(self, start: int, stop: int, *, images: bool = True) -> Iterator[Sample]:
+        """Samples ``start`` to ``stop - 1``, in order. Raises DatasetError for a shard that is missing or damaged.
+
+        Without ``images`` no images are read, and the samples hold none.
+        """
+        recomputed = Recomputed(self.manifest)
+        for shard in self.manifest.shards:
+            first, last = max(start, shard.first_index), min(stop, shard.first_index + shard.count)
+            if first >= last:
+                continue
+            with Beton(self.folder / shard.name, self.manifest.fields, shard.count, shard.first_index) as beton:
+                if beton.size != shard.bytes:
+                    raise beton.fault(f"{beton.size} bytes, the manifest says {shard.bytes}")
+                for index in range(first, last):
+                    yield self._sample(beton, index - shard.first_index, images, recomputed.next(index, stop))
+
+    def _sample(self, beton: Beton, i: int, with_images: bool, latents: dict[str, NDArray[np.float32]]) -> Sample:
+        images: dict[str, bytes] = {}
+        values: dict[str, dict[str, Any]] = {"float32": latents, "int": {}, "float": {}}
+        for name, field in beton.fields.items():
+            if field["kind"] == "image":
+                if with_images:
+                    images[name] = _jpeg(beton, i, name) if layout.is_jpeg(field) else png(read_field(beton, i, name))
+            else:
+                values[field["kind"]][name] = read_field(beton, i, name)
+        integers = values["int"]
+        return Sample(
+            images=images,
+            latents=latents,
+            integers=integers,
+            floats=values["float"],
+            texts=self._texts(beton, integers),
+        )
+
+    def _texts(self, beton: Beton, integers: dict[str, int]) -> dict[str, str | None]:
+        rows: dict[str, dict[str, Any]] = {}
+        for field in dict.fromkeys(field for field, _ in self.names.values()):
+            try:
+                rows[field] = self.tables[field.partition("_")[0]].row(integers[field])
+            except IndexError:
+                raise beton.fault(f"pair {integers['index']} has {field} {integers[field]}, which is no row") from None
+        return {name: rows[field].get(key) for name, (field, key) in self.names.items()}
 
 
 def png(image: NDArray[np.uint8]) -> bytes:
@@ -107,6 +152,12 @@ def _jpeg(beton: Beton, i: int, name: str) -> bytes:
 UNIT_BYTES = 256 << 20  # of a tar or parquet file, about
 
 
+def pair_bytes(manifest: Manifest) -> int:
+    """Of a pair, about: as it is stored, and its latents that are not."""
+    again = sum(4 * math.prod(field["shape"]) for field in layout.not_stored(manifest.fields))
+    return max(manifest.num_bytes // manifest.num_pairs, 1) + again
+
+
 class Format(ABC):
     """A format's writer for one dataset. A unit is ``per_unit`` samples, the last may be fewer."""
 
@@ -120,7 +171,7 @@ class Format(ABC):
 
     def default_per_unit(self) -> int:
         """As many samples as take about UNIT_BYTES in the shards."""
-        return max(UNIT_BYTES * self.manifest.num_pairs // self.manifest.num_bytes, 1)
+        return max(UNIT_BYTES // pair_bytes(self.manifest), 1)
 
     def range(self, unit: int) -> tuple[int, int]:
         """The samples of a unit: first, and one past the last."""
@@ -146,11 +197,11 @@ class Format(ABC):
         return self.units
 
 
-def facts(manifest: Manifest, integers: dict[str, int]) -> dict[str, Any]:
-    """A sample's row of metadata: index, label, class, row."""
-    label = integers["label"]
+def facts(manifest: Manifest, sample: Sample) -> dict[str, Any]:
+    """A sample's row of metadata: index, label, class, rows and their texts, what a view drew."""
+    label = sample.integers["label"]
     named = {"class": manifest.classes[label]} if 0 <= label < len(manifest.classes) else {}
-    return {"index": integers["index"], **integers, **named}
+    return {"index": sample.integers["index"], **sample.integers, **named, **sample.floats, **sample.texts}
 
 
 def hidden(path: Path) -> Path:
@@ -233,7 +284,7 @@ class FolderFormat(Format):
                 arrays[field["name"]] = file
             for sample in samples:
                 index = sample.integers["index"]
-                metadata.write(json.dumps(facts(self.manifest, sample.integers) | self._paths(index)).encode() + b"\n")
+                metadata.write(json.dumps(facts(self.manifest, sample) | self._paths(index)).encode() + b"\n")
                 for name, file in arrays.items():
                     file.write(sample.latents[name].astype("<f4", copy=False).tobytes())
 
@@ -274,7 +325,7 @@ class WebdatasetFormat(Format):
         ending = suffix(self.manifest)
         entries = {f"{name}{ending}": data for name, data in sample.images.items()}
         entries |= {f"{name}.npy": npy(latent) for name, latent in sample.latents.items()}
-        entries["json"] = json.dumps(facts(self.manifest, sample.integers), sort_keys=True).encode()
+        entries["json"] = json.dumps(facts(self.manifest, sample), sort_keys=True).encode()
         return entries
 
 

@@ -13,8 +13,9 @@ import numpy as np
 from genrep.errors import DatasetError
 from genrep.extras import install
 
+from ..layout import IN_RECORDS
 from ..manifest import Manifest
-from .formats import Format, Sample, suffix, whole_file
+from .formats import Format, Sample, pair_bytes, suffix, text_names, whole_file
 
 ROWS = 1000  # of a row group at most
 GROUP_BYTES = 32 << 20  # of a row group, about: what a reader holds in memory
@@ -31,8 +32,10 @@ class ParquetFormat(Format):
         except ImportError:
             raise DatasetError.naming("{format} parquet needs pyarrow; {}", install("parquet")) from None
         self.pa, self.parquet = pyarrow, pyarrow.parquet
+        self.texts = list(text_names(manifest))
         self.types = {field["name"]: self._type(field) for field in manifest.fields}
-        self.group = max(min(ROWS, GROUP_BYTES * manifest.num_pairs // manifest.num_bytes), 1)
+        self.types |= dict.fromkeys(self.texts, pyarrow.string())
+        self.group = max(min(ROWS, GROUP_BYTES // pair_bytes(manifest)), 1)
 
     def _path(self, unit: int) -> Path:
         return self.out / "data" / f"train-{unit:05d}-of-{self.units:05d}.parquet"
@@ -49,11 +52,12 @@ class ParquetFormat(Format):
             "genrep": self.manifest.digest,
         }
         schema = self.pa.schema(list(self.types.items()), metadata=told)
-        integers = [field["name"] for field in self.manifest.fields if field["kind"] == "int"]
-        options = {"compression": "none", "use_dictionary": False, "write_statistics": integers}
+        numbers = [field["name"] for field in self.manifest.fields if field["kind"] in IN_RECORDS]
+        options = {"compression": "none", "use_dictionary": False, "write_statistics": numbers}
         with whole_file(self._path(unit)) as file, self.parquet.ParquetWriter(file, schema, **options) as writer:
             while rows := list(islice(samples, self.group)):
                 columns = [self._column(field, rows) for field in self.manifest.fields]
+                columns += [self.pa.array([row.texts[name] for row in rows], self.pa.string()) for name in self.texts]
                 writer.write_batch(self.pa.record_batch(columns, schema=schema))
 
     def _type(self, field: dict[str, Any]) -> Any:
@@ -62,6 +66,8 @@ class ParquetFormat(Format):
             return pa.struct([("bytes", pa.binary()), ("path", pa.string())])
         if field["kind"] == "int":
             return pa.int64()
+        if field["kind"] == "float":
+            return pa.float64()
         kind = pa.float32()
         for size in reversed(field["shape"]):
             kind = pa.list_(kind, size)
@@ -71,6 +77,8 @@ class ParquetFormat(Format):
         pa, name = self.pa, field["name"]
         if field["kind"] == "int":
             return pa.array([row.integers[name] for row in rows], type=pa.int64())
+        if field["kind"] == "float":
+            return pa.array([row.floats[name] for row in rows], type=pa.float64())
         if field["kind"] == "image":
             ending = f".{name}{suffix(self.manifest)}"
             paths = [self.key(row.integers["index"]) + ending for row in rows]
@@ -90,6 +98,8 @@ def features(manifest: Manifest) -> dict[str, Any]:
             described[field["name"]] = {"_type": "Image"}
         elif field["kind"] == "int":
             described[field["name"]] = {"dtype": "int64", "_type": "Value"}
+        elif field["kind"] == "float":
+            described[field["name"]] = {"dtype": "float64", "_type": "Value"}
         else:
             feature: dict[str, Any] = {"dtype": "float32", "_type": "Value"}
             for size in reversed(field["shape"]):
@@ -97,4 +107,4 @@ def features(manifest: Manifest) -> dict[str, Any]:
             described[field["name"]] = feature
     if manifest.classes and len(set(manifest.classes)) == len(manifest.classes):
         described["label"] = {"names": manifest.classes, "_type": "ClassLabel"}
-    return described
+    return described | {name: {"dtype": "string", "_type": "Value"} for name in text_names(manifest)}

@@ -7,6 +7,7 @@ import os
 import pickle
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genrep import datasets_manifest
-from genrep.datasets_manifest import Beton, contents
+from genrep import across, datasets_manifest
+from genrep.datasets_manifest import Beton, contents, recomputed
 from genrep.datasets_manifest.contents import decode_jpeg, open_dataset
 from genrep.errors import DatasetError, ManifestError
 
 Expected = Callable[[list[dict[str, Any]], int], dict[str, Any]]
 
 
-@pytest.mark.parametrize(("kind", "tolerance"), [("raw", 0), ("real", 0), ("jpeg", 10)])
+@pytest.mark.usefixtures("known_latents")
+@pytest.mark.parametrize(
+    ("kind", "tolerance"), [("raw", 0), ("real", 0), ("jpeg", 10), ("prompted", 0), ("anchored", 0)]
+)
 def test_every_pair_is_what_was_written(
     originals: dict[str, Path], expected: Expected, kind: str, tolerance: int
 ) -> None:
@@ -42,6 +46,83 @@ def test_every_pair_is_what_was_written(
             elif field["kind"] == "float32":
                 assert value.dtype == np.float32 and list(value.shape) == field["shape"]
                 np.testing.assert_array_equal(value, wanted[field["name"]])
+            else:
+                assert type(value) is (float if field["kind"] == "float" else int)
+                assert value == wanted[field["name"]]
+        np.testing.assert_equal(dataset[i], pair)
+
+
+def test_texts_and_names_stand_in_their_rows(originals: dict[str, Path], known_latents: object) -> None:
+    dataset = open_dataset(originals["prompted"])
+    assert dataset.sources is None and dataset.prompts is not None
+    pair = dataset[3]
+    assert [pair[name] for name in ("prompt", "prompt_1", "prompt_2")] == [2, 3, 0]
+    assert [dataset.prompts[pair[name]] for name in ("prompt", "prompt_1", "prompt_2")] == [
+        "ein Hund, \u72ac \U0001f415",
+        "a cow",
+        "a cat",
+    ]
+    assert (dataset.prompts.group(2), dataset.prompts.group(3)) == ("dog", None)
+    dataset = open_dataset(originals["anchored"])
+    assert dataset.prompts is None and dataset.sources is not None
+    assert [dataset.sources[dataset[i]["source"]] for i in (0, 1)] == ["train/0.jpg", "train/\u00fc <b>.jpg"]
+    assert open_dataset(originals["raw"]).prompts is None
+
+
+def test_a_missing_table_is_told_when_it_is_asked_for(prompted: Path, known_latents: object) -> None:
+    (prompted / "prompts.jsonl").unlink()
+    dataset = open_dataset(prompted)
+    assert dataset[0]["prompt"] == 3
+    with pytest.raises(DatasetError, match=r"prompts\.jsonl: missing$"):
+        dataset.prompts  # noqa: B018
+
+
+def test_latents_that_are_not_stored_are_made_again_in_batches_when_all_are_asked_for(
+    originals: dict[str, Path], known_latents: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recomputed, "BATCH_VALUES", 3 * 36)
+    names = ["z_anchor", "z_positive", "z_positive_1"]
+    list(open_dataset(originals["prompted"]))
+    assert known_latents == [([0, 1, 2], names), ([3, 4], names)]
+    known_latents.clear()
+    open_dataset(originals["prompted"])[3]
+    assert known_latents == [([3], names)]
+    list(open_dataset(originals["anchored"]))
+    assert known_latents == [([3], names)]
+
+
+def test_what_is_made_again_is_what_a_build_stores(fashion_original: Path) -> None:
+    dataset = open_dataset(fashion_original)
+    fields = [field | ({"stored": False} if field["kind"] == "float32" else {}) for field in dataset.manifest.fields]
+    again = recomputed.Recomputed(replace(dataset.manifest, fields=fields))
+    for i in (0, 7, 19):
+        made = again.one(i)
+        assert list(made) == ["z_anchor", "z_positive"]
+        for name, values in made.items():
+            np.testing.assert_array_equal(values, dataset[i][name])
+
+
+def test_where_latents_cannot_be_made_again_one_line_says_so(
+    originals: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(across.REACHED, "latents", "genrep_without_generators.latents")
+    with pytest.raises(DatasetError) as caught:
+        open_dataset(originals["prompted"])[0]
+    assert str(caught.value) == (
+        "its latents are not stored, and making them again needs genrep_without_generators; install genrep with its generators"
+    )
+    monkeypatch.undo()
+    with pytest.raises(DatasetError, match="its latents are not stored, and cannot be made again here: ") as caught:
+        open_dataset(originals["prompted"])[0]  # its recipe is no recipe
+    assert "\n" not in str(caught.value)
+
+
+def test_latents_of_another_shape_are_refused(originals: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(across, "latents", lambda manifest, indices, names: {name: np.zeros((1, 12)) for name in names})
+    with pytest.raises(
+        DatasetError, match=r"its recipe makes z_anchor of shape \(12,\), the manifest says \(2, 2, 3\)"
+    ):
+        open_dataset(originals["prompted"])[0]
 
 
 @pytest.mark.ffcv

@@ -61,25 +61,33 @@ def test_the_same_bytes_each_time(originals: dict[str, Path], run: Run, tree: Tr
 
 
 @EACH
+@pytest.mark.parametrize("name", ["raw", "prompted"])
 @pytest.mark.parametrize("stop", [0, 1, 2, 3, 4])
 def test_cut_short_it_goes_on_to_the_same_bytes(
-    originals: dict[str, Path], run: Run, tree: Tree, monkeypatch: pytest.MonkeyPatch, kind: str, stop: int
+    originals: dict[str, Path],
+    run: Run,
+    tree: Tree,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    name: str,
+    stop: int,
+    known_latents: object,
 ) -> None:
     """Stopped after ``stop`` of five samples that come in files of two."""
-    whole, _ = run(originals["raw"], kind, 2, "whole")
-    real = running.samples
+    whole, _ = run(originals[name], kind, 2, "whole")
+    real = running.Samples.range
 
-    def cut(folder: Path, manifest: Any, start: int, end: int, *, images: bool = True) -> Iterator[Any]:
-        for sample in real(folder, manifest, start, end, images=images):
+    def cut(self: Any, start: int, end: int, *, images: bool = True) -> Iterator[Any]:
+        for sample in real(self, start, end, images=images):
             if sample.integers["index"] == stop:
                 raise KeyboardInterrupt
             yield sample
 
     with monkeypatch.context() as patch:
-        patch.setattr(running, "samples", cut)
+        patch.setattr(running.Samples, "range", cut)
         with pytest.raises(KeyboardInterrupt):
-            run(originals["raw"], kind, 2)
-    out, report = run(originals["raw"], kind, 2)
+            run(originals[name], kind, 2)
+    out, report = run(originals[name], kind, 2)
     assert report.written_pairs == 5 - stop // 2 * 2
     assert tree(out) == tree(whole)
 

@@ -21,7 +21,8 @@ from genrep.datasets_manifest.exporting import ExportReport
 
 Run = Callable[..., tuple[Path, ExportReport]]
 Stored = Callable[[Path, int, str], bytes]
-KINDS = pytest.mark.parametrize("kind", ["raw", "jpeg", "real"])
+KINDS = pytest.mark.parametrize("kind", ["raw", "jpeg", "real", "prompted", "anchored"])
+pytestmark = pytest.mark.usefixtures("known_latents")
 
 
 def decode(data: bytes) -> np.ndarray:
@@ -51,6 +52,24 @@ def test_folder(originals: dict[str, Path], run: Run, stored: Stored, kind: str)
         for name, array in arrays.items():
             assert array.dtype == np.float32 and len(array) == len(dataset)
             np.testing.assert_array_equal(array[i], pair[name])
+        assert {name: row[name] for name in row if name in texts(dataset, pair)} == texts(dataset, pair)
+
+
+def texts(dataset: datasets_manifest.Dataset, pair: dict[str, Any]) -> dict[str, Any]:
+    """What an export says of a pair besides images, latents, label and index."""
+    told: dict[str, Any] = {}
+    for field in dataset.manifest.fields:
+        name = field["name"]
+        if field["kind"] == "float" or name.startswith(("prompt", "source")):
+            told[name] = pair[name]
+        if name.startswith("prompt"):
+            assert dataset.prompts is not None
+            told[f"{name}_text"] = dataset.prompts[pair[name]]
+            told[f"{name}_group"] = dataset.prompts.group(pair[name])
+        if name == "source":
+            assert dataset.sources is not None
+            told |= {"source_name": dataset.sources[pair[name]], "source_sha256": dataset.sources.sha256(pair[name])}
+    return told
 
 
 READ_TARS = """
@@ -79,6 +98,7 @@ def test_webdataset_reads_the_tars(originals: dict[str, Path], run: Run, stored:
         for i, (sample, raw, pair) in enumerate(zip(read, coded, dataset, strict=True)):
             assert sample["__key__"] == f"{i:05d}"
             assert (sample["json"]["index"], sample["json"]["label"]) == (i, pair["label"])
+            assert texts(dataset, pair).items() <= sample["json"].items()
             for field in dataset.manifest.fields:
                 name = field["name"]
                 if field["kind"] == "float32":
@@ -100,7 +120,9 @@ def test_pyarrow_reads_the_parquet_files(originals: dict[str, Path], run: Run, s
     rows = [row for name in names for row in pyarrow.parquet.ParquetFile(out / "data" / name).read().to_pylist()]
     assert len(rows) == len(dataset)
     for i, (row, pair) in enumerate(zip(rows, dataset, strict=True)):
-        assert list(row) == [field["name"] for field in dataset.manifest.fields]
+        told, fields = texts(dataset, pair), [field["name"] for field in dataset.manifest.fields]
+        assert list(row) == [*fields, *(name for name in told if name not in fields)]
+        assert told.items() <= row.items()
         assert (row["index"], row["label"]) == (i, pair["label"])
         for field in dataset.manifest.fields:
             value = row[field["name"]]
