@@ -17,7 +17,7 @@ from genrep.net import Limits
 from genrep.untrusted import printable
 
 from ..manifest import Manifest, read_manifest, read_manifest_file
-from .fetch import fetch_shards
+from .fetch import fetch_shards, fetch_tables
 from .pull import PullConfig, PullReport, pull, read_remote_manifest, remote_file
 from .push import PushConfig, PushReport, push
 
@@ -28,6 +28,7 @@ __all__ = [
     "PushConfig",
     "PushReport",
     "fetch_shards",
+    "fetch_tables",
     "is_address",
     "load_manifest",
     "pull",

@@ -1,4 +1,4 @@
-"""Fetch shards into a folder. Each is resumed where it stopped, checked on arrival, and only then given its name.
+"""Fetch shards and tables of rows into a folder. Each is resumed where it stopped, checked on arrival, and only then named.
 
 Partial files lie in ``.genrep-pull`` inside the folder, each with a note of its source; the folder is removed at the end.
 Shards that are already there are read again: no record in the folder is trusted about them.
@@ -14,6 +14,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from genrep.errors import DatasetError, ManifestError, ResumeError
@@ -22,6 +23,7 @@ from genrep.net import Limits, Lost, Patience, RangeRefused, Refused, Stop, Stop
 from genrep.progress import Progress
 
 from ..manifest import Manifest, Shard, read_manifest, read_shard_record, write_shard_record
+from ..tables import table_faults
 from ..verify import verify_shard
 from .stores import Store, store_of
 
@@ -68,8 +70,42 @@ def fetch_shards(
     return fetch.fetched
 
 
+def fetch_tables(
+    source: str, folder: Path, names: Sequence[str], *, manifest: Manifest, limits: Limits | None = None
+) -> int:
+    """Fetch tables of rows (``prompts.jsonl``, ``sources.jsonl``) of a manifest into a folder, as ``fetch_shards``."""
+    stop = Stop()
+    try:
+        place = store_of(source, limits or Limits(), stop)
+    except Refused as error:
+        raise DatasetError(f"{source}: {error}") from None
+    fetch = Fetch(place, manifest, folder, limits or Limits(), stop)
+    fetch.run([table for table in TableFile.all_of(manifest) if table.name in names], 1)
+    fetch.clear()
+    return fetch.fetched
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableFile:
+    """A table of rows as a file that travels: like a shard, but without a record."""
+
+    name: str
+    bytes: int
+    sha256: str
+    count: int  # rows
+
+    @classmethod
+    def all_of(cls, manifest: Manifest) -> list[TableFile]:
+        """Those of a dataset, in order."""
+        return [cls(**facts) for facts in manifest.tables]
+
+    def fault(self, path: Path) -> str | None:
+        """What is wrong with a file of the right sha256; None if every line of it is a row."""
+        return next(table_faults(path, vars(self), "full"), None)
+
+
 class Fetch:
-    """Shards of one dataset from one source into one folder, which is locked."""
+    """Shards and tables of one dataset from one source into one folder, which is locked."""
 
     def __init__(self, source: Store, manifest: Manifest, folder: Path, limits: Limits, stop: Stop) -> None:
         self.source, self.manifest, self.folder = source, manifest, folder
@@ -87,8 +123,8 @@ class Fetch:
                 "{out} {}: {} there was not left by a pull: it is a link or a folder; remove it", folder, HIDDEN
             )
 
-    def run(self, shards: Sequence[Shard], jobs: int) -> None:
-        """Fetch the missing shards. Raises DatasetError with the cause if this fails; what has arrived stays."""
+    def run(self, shards: Sequence[Shard | TableFile], jobs: int) -> None:
+        """Fetch the missing shards and tables. Raises DatasetError with the cause if this fails; what has arrived stays."""
         coming = sum(shard.bytes for shard in shards if not self._has_size(shard))
         here = sum(self._part_size(shard) for shard in shards)
         if coming - here > (free := shutil.disk_usage(self.folder).free):
@@ -107,7 +143,7 @@ class Fetch:
                 threads.shutdown(cancel_futures=True)
                 raise
 
-    def _raise(self, failures: Sequence[tuple[Shard, BaseException | None]]) -> None:
+    def _raise(self, failures: Sequence[tuple[Shard | TableFile, BaseException | None]]) -> None:
         for shard, error in failures:
             if isinstance(error, (Refused, Lost)):
                 raise DatasetError(f"{self.source.where}: {shard.name}: {error}")
@@ -122,20 +158,20 @@ class Fetch:
         """Remove all traces of the work."""
         shutil.rmtree(self.hidden, ignore_errors=True)
 
-    def _has_size(self, shard: Shard) -> bool:
+    def _has_size(self, shard: Shard | TableFile) -> bool:
         path = self.folder / shard.name
         return not path.is_symlink() and path.is_file() and path.stat().st_size == shard.bytes
 
-    def _is_there(self, shard: Shard) -> bool:
+    def _is_there(self, shard: Shard | TableFile) -> bool:
         """Whether the shard is in place with the right bytes."""
         return self._has_size(shard) and sha256_file(self.folder / shard.name) == shard.sha256
 
-    def _shard(self, shard: Shard) -> None:
+    def _shard(self, shard: Shard | TableFile) -> None:
         self.stop.check()
         part = self.hidden / shard.name
         if self._is_there(shard):
             self._write_record(shard)
-            self._tell(shard.bytes - self._part_size(shard), kept=True)
+            self._tell(shard.bytes - self._part_size(shard), kept=isinstance(shard, Shard))
             return
         patience = Patience(self.limits, self.stop)
         for _ in range(MISMATCHES):
@@ -148,13 +184,20 @@ class Fetch:
         else:
             raise Refused(f"its sha256 is {found}, the manifest says {shard.sha256}")
         with self._checking:
-            problems = verify_shard(self.hidden, self.manifest, shard, "quick")
-        if problems:
+            fault = self._fault(shard, part)
+        if fault:
             part.unlink()
-            raise Refused(f"{problems[0].reason}; the dataset itself is damaged")
+            raise Refused(f"{fault}; the dataset itself is damaged")
         self._place(shard, part)
 
-    def _place(self, shard: Shard, part: Path) -> None:
+    def _fault(self, shard: Shard | TableFile, part: Path) -> str | None:
+        """What is wrong with a file that has the manifest's sha256; None for nothing."""
+        if isinstance(shard, TableFile):
+            return shard.fault(part)
+        problems = verify_shard(self.hidden, self.manifest, shard, "quick")
+        return problems[0].reason if problems else None
+
+    def _place(self, shard: Shard | TableFile, part: Path) -> None:
         descriptor = os.open(part, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -165,7 +208,7 @@ class Fetch:
         _note_path(part).unlink(missing_ok=True)
         self._write_record(shard)
 
-    def _fill(self, shard: Shard, part: Path, patience: Patience) -> None:
+    def _fill(self, shard: Shard | TableFile, part: Path, patience: Patience) -> None:
         """Complete the part, in as many attempts as make progress."""
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         try:
@@ -182,7 +225,7 @@ class Fetch:
         finally:
             os.close(descriptor)
 
-    def _attempt(self, shard: Shard, part: Path, descriptor: int) -> None:
+    def _attempt(self, shard: Shard | TableFile, part: Path, descriptor: int) -> None:
         """One request, from where the part ends."""
         size = os.lseek(descriptor, 0, os.SEEK_END)
         owner = hashlib.sha256(self.source.where.encode()).hexdigest()
@@ -220,12 +263,14 @@ class Fetch:
             if self._progress is not None and count:
                 self._progress.update(count)
 
-    def _part_size(self, shard: Shard) -> int:
+    def _part_size(self, shard: Shard | TableFile) -> int:
         with suppress(OSError):
             return min((self.hidden / shard.name).stat().st_size, shard.bytes)
         return 0
 
-    def _write_record(self, shard: Shard) -> None:
+    def _write_record(self, shard: Shard | TableFile) -> None:
+        if isinstance(shard, TableFile):
+            return
         path = self.folder / shard.record_name
         with suppress(ManifestError):
             if canonical_json(read_shard_record(path).to_json()) == canonical_json(shard.to_json()):

@@ -18,6 +18,7 @@ from genrep.progress import Progress, note
 from genrep.untrusted import one_line
 
 from ..manifest import MANIFEST_NAME, Manifest
+from .fetch import TableFile
 
 ENDPOINT = "https://huggingface.co"
 # https://huggingface.co/docs/hub/repositories-recommendations
@@ -65,7 +66,7 @@ def hub_source(text: str, limits: Limits, stop: Stop) -> HttpFolder:
 
 def check_advice(manifest: Manifest, num_files: int) -> list[str]:
     """The Hub's advice on sizes and counts: returns warnings, raises DatasetError where it would not take the dataset."""
-    largest = max(shard.bytes for shard in manifest.shards)
+    largest = max(file.bytes for file in (*manifest.shards, *TableFile.all_of(manifest)))
     if largest > MAX_FILE_BYTES:
         raise DatasetError.naming(
             "hf://: a shard of {} bytes, the Hub takes {} per file; {}", largest, MAX_FILE_BYTES, OTHER_SIZE
@@ -91,7 +92,7 @@ def push_to_hub(folder: Path, manifest: Manifest, names: Sequence[str], url: str
     """
     place, api = hub_place(url), _api(url)
     stop = Stop()
-    sha256 = {shard.name: shard.sha256 for shard in manifest.shards}
+    sha256 = {file.name: file.sha256 for file in (*manifest.shards, *TableFile.all_of(manifest))}
     try:
         persist(lambda: _asked(lambda: _make_repository(api, place)), limits, stop)
         there = persist(lambda: _asked(lambda: _listed(api, place)), limits, stop)
@@ -174,7 +175,7 @@ def _is_same(path: Path, entry: Any, sha256: str | None = None) -> bool:
 
 
 def _batches(folder: Path, names: Sequence[str], sha256: dict[str, str]) -> Iterator[list[str]]:
-    """Shards a few at a time, each with its record; all else, the manifest among it, last and together."""
+    """Shards a few at a time, each with its record; all else, tables and the manifest among it, last and together."""
     batch: list[str] = []
     size = 0
     rest = [name for name in names if not name.startswith("shard-")]

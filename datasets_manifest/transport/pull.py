@@ -20,7 +20,7 @@ from ..manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, Shard, parse
 from ..schema import MAX_SHARDS
 from ..strict_json import parse_json, read_json
 from ..verify import refuse_inside
-from .fetch import CHUNK, HIDDEN, JOBS, Fetch
+from .fetch import CHUNK, HIDDEN, JOBS, Fetch, TableFile
 from .stores import FolderStore, Store, scheme_of, store_of
 
 
@@ -61,7 +61,7 @@ def _published(entry: catalogue.Entry, digest: str | None) -> Wanted:
     return Wanted(urls=tuple(entry.urls), id=entry.id, digest=digest or entry.digest)
 
 
-# What a dataset folder may hold besides its shards, their records and the manifest. No sha256 vouches for these.
+# What a dataset folder may hold besides its shards, their records, tables and the manifest. No sha256 vouches for these.
 EXTRAS = (
     *("recipe.json", "build.json", "contact-sheet.png", "README.md", "croissant.json"),
     "manifest.json.minisig.md",
@@ -137,7 +137,7 @@ class PullReport:
     manifest: Manifest
     shards: int  # of those asked for, which now are all there
     kept: int  # that were there before
-    fetched: int  # bytes of shards that came
+    fetched: int  # bytes of shards and tables that came
     left_out: tuple[str, ...]  # what was not taken, and why
 
     @property
@@ -162,7 +162,7 @@ def pull(config: PullConfig) -> PullReport:
         _refuse_other(config.out, manifest)
         fetch = Fetch(source, manifest, config.out, config.limits, stop)
         write_atomic(fetch.hidden / MANIFEST_NAME, data)
-        fetch.run(shards, config.jobs)
+        fetch.run([*TableFile.all_of(manifest), *shards], config.jobs)
         left_out = _fetch_extras(fetch, config.limits, stop)
         fetch.clear()
         for leftover in config.out.glob(".*.tmp"):
@@ -258,7 +258,7 @@ def _refuse_other(folder: Path, manifest: Manifest) -> None:
     with suppress(ManifestError):
         if digest_json(read_json(recipe, MAX_EXTRA_BYTES)) != manifest.id:
             raise ResumeError.naming("{out} {}: {} there belongs to another dataset", folder, recipe.name)
-    known = {MANIFEST_NAME, HIDDEN, *EXTRAS}
+    known = {MANIFEST_NAME, HIDDEN, *EXTRAS, *(table["name"] for table in manifest.tables)}
     known |= {name for shard in manifest.shards for name in (shard.name, shard.record_name)}
     for path in folder.iterdir():
         if is_clutter(path.name):

@@ -40,7 +40,7 @@ class PushReport:
 def push(config: PushConfig) -> PushReport:
     """Send a dataset, or resume an interrupted push. Files that are already there are not sent again.
 
-    The folder is checked (``verify`` level quick, and the sha256 of every shard that is read).
+    The folder is checked (``verify`` level quick, and the sha256 of every shard and table that is read).
 
     Raises:
         DatasetError: the folder is no whole dataset, or the target cannot be written; one line.
@@ -72,6 +72,7 @@ def push(config: PushConfig) -> PushReport:
 def _names(folder: Path, manifest: Manifest) -> list[str]:
     """The files to send, the manifest last."""
     names = [name for shard in manifest.shards for name in (shard.name, shard.record_name)]
+    names = [*(table["name"] for table in manifest.tables), *names]
     return [*names, *(name for name in EXTRAS if (folder / name).exists()), MANIFEST_NAME]
 
 

@@ -26,6 +26,7 @@ from genrep.progress import Progress
 from genrep.untrusted import one_line, open_regular
 
 from ..manifest import MANIFEST_NAME, Manifest, Shard
+from .fetch import TableFile
 from .stores import asked, open_store, scheme_of, speaks_s3
 
 PART = 16 << 20  # bytes; S3 takes 5 MiB to 5 GiB, the last part may be less
@@ -156,9 +157,10 @@ def push_to_store(
     try:
         there = persist(push.listed, limits, push.stop)
         shards = push.open_shards(manifest, there)
-        total = sum(shard.bytes for shard in shards)
+        tables = [table for table in TableFile.all_of(manifest) if not push.has_table(table, there)]
+        total = sum(file.bytes for file in (*tables, *shards))
         with Progress(total, "byte", "pushing") as push.progress, ThreadPoolExecutor(jobs) as threads:
-            begun = [threads.submit(push.shard, shard) for shard in shards]
+            begun = [threads.submit(push.shard, file) for file in (*tables, *shards)]
             try:
                 wait(begun, return_when=FIRST_EXCEPTION)
                 for future in begun:
@@ -169,6 +171,7 @@ def push_to_store(
                 threads.shutdown(cancel_futures=True)
                 raise
         beside = {name for shard in manifest.shards for name in (shard.name, shard.record_name)}
+        beside |= {table["name"] for table in manifest.tables}
         for name in names:
             if name not in beside:
                 push.small(name)
@@ -214,6 +217,25 @@ class _Push:
         done = {shard.name for shard in manifest.shards if shard.record_name in known}
         return [shard for shard in manifest.shards if shard.name not in done or there.get(shard.name) != shard.bytes]
 
+    def has_table(self, table: TableFile, there: dict[str, int]) -> bool:
+        """Whether a table is there already. No record vouches for it, so it is read again unless the manifest is there."""
+        if there.get(table.name) != table.bytes:
+            return False
+        return (
+            MANIFEST_NAME in there or persist(lambda: self._sha256(table.name), self.limits, self.stop) == table.sha256
+        )
+
+    def _sha256(self, name: str) -> str:
+        digest = hashlib.sha256()
+        file = asked(lambda: self.system.open(f"{self.root}/{name}", "rb", block_size=BLOCK))
+        try:
+            while data := asked(lambda: file.read(BLOCK)):
+                self.stop.check()
+                digest.update(data)
+        finally:
+            file.close()
+        return digest.hexdigest()
+
     def _read(self, paths: list[str]) -> dict[str, bytes]:
         found = persist(lambda: asked(lambda: self.system.cat(paths)), self.limits, self.stop)
         return found if isinstance(found, dict) else {paths[0]: found}
@@ -221,21 +243,22 @@ class _Push:
     def _other(self, name: str) -> ResumeError:
         return ResumeError(f"{self.where}: another dataset is there: its {one_line(name)} differs; remove it first")
 
-    def shard(self, shard: Shard) -> None:
-        """Send a shard, then its record."""
+    def shard(self, shard: Shard | TableFile) -> None:
+        """Send a shard, then its record; or a table, which has none."""
         in_parts = speaks_s3(self.system) and shard.bytes > PART
         send = self._send_parts if in_parts else self._send_shard
         persist(lambda: send(shard), self.limits, self.stop)
-        self.small(shard.record_name)
+        if isinstance(shard, Shard):
+            self.small(shard.record_name)
 
     def small(self, name: str) -> None:
         """Send one of the other files."""
         persist(lambda: self._send(name, None), self.limits, self.stop)
 
-    def _send_shard(self, shard: Shard) -> None:
+    def _send_shard(self, shard: Shard | TableFile) -> None:
         self._send(shard.name, shard)
 
-    def _send_parts(self, shard: Shard) -> None:
+    def _send_parts(self, shard: Shard | TableFile) -> None:
         """Keep what was sent in the store, unless it is not the manifest's shard."""
         told, path = 0, f"{self.root}/{shard.name}"
         descriptor = open_regular(self.folder / shard.name)
@@ -259,7 +282,7 @@ class _Push:
         finally:
             os.close(descriptor)
 
-    def _check(self, shard: Shard, found: str) -> None:
+    def _check(self, shard: Shard | TableFile, found: str) -> None:
         if found != shard.sha256:
             raise DatasetError(f"{self.folder / shard.name}: its sha256 is {found}, the manifest says {shard.sha256}")
 
@@ -268,7 +291,7 @@ class _Push:
         if found != size:
             raise Lost(f"{name} has {found} bytes there, {size} were sent")
 
-    def _send(self, name: str, shard: Shard | None) -> None:
+    def _send(self, name: str, shard: Shard | TableFile | None) -> None:
         final = f"{self.root}/{name}"
         target = final if self.atomic else f"{self.root}/.{name}.tmp"
         descriptor = open_regular(self.folder / name)
@@ -297,7 +320,7 @@ class _Push:
         self._check_size(final, name, count)
         self._tell(0, None, sent=count)
 
-    def _tell(self, count: int, shard: Shard | None, *, sent: int = 0) -> None:
+    def _tell(self, count: int, shard: Shard | TableFile | None, *, sent: int = 0) -> None:
         with self._telling:
             self.sent += sent
             if shard is not None and self.progress is not None:

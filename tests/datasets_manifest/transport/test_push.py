@@ -313,7 +313,7 @@ def test_another_dataset_on_the_hub_is_not_written_over(small: Path, raw: Path, 
 
 def test_the_hubs_advice_on_sizes_and_counts(entries: Callable[..., Any]) -> None:
     def asked(size: int, files: int) -> list[str]:
-        return check_advice(SimpleNamespace(shards=[SimpleNamespace(bytes=size)]), files)  # type: ignore[arg-type]
+        return check_advice(SimpleNamespace(shards=[SimpleNamespace(bytes=size)], tables=[]), files)  # type: ignore[arg-type]
 
     assert asked(20 * 10**9, 10_000) == []
     assert asked(20 * 10**9 + 1, 10) == ["a shard of 20000000001 bytes: the Hub advises at most 20000000000"]
