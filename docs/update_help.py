@@ -34,16 +34,21 @@ def help_texts() -> Iterator[tuple[str, str]]:
     """File name and text of every command and subcommand."""
     for name, command in COMMANDS.items():
         context = click.Context(command, info_name=name, terminal_width=WIDTH, **command.context_settings)
-        yield f"{name}.txt", command.get_help(context) + "\n"
+        yield f"{name}.txt", _fresh(command).get_help(context) + "\n"
         if isinstance(command, click.Group):
             for verb in sorted(command.list_commands(context)):
                 subcommand = command.get_command(context, verb)
                 assert subcommand is not None
-                # click keeps the help option of a command's first use, which may have been without its group's -h.
-                fresh = copy.copy(subcommand)
-                vars(fresh)["_help_option"] = None
+                fresh = _fresh(subcommand)
                 below = click.Context(fresh, info_name=verb, parent=context, terminal_width=WIDTH)
                 yield f"{name}-{verb}.txt", fresh.get_help(below) + "\n"
+
+
+def _fresh(command: click.Command) -> click.Command:
+    """The command as if never used: click keeps the help option of a command's first use, which may have had no -h."""
+    fresh = copy.copy(command)
+    vars(fresh)["_help_option"] = None
+    return fresh
 
 
 def main() -> None:

@@ -36,6 +36,12 @@ def test_the_help_texts_in_docs_are_current(module):
     assert stored == dict(module.help_texts()), "run: python docs/update_help.py"
 
 
+def test_the_help_texts_do_not_depend_on_how_a_command_was_used_before(module):
+    for name, command in module.COMMANDS.items():
+        command.get_help(click.Context(command, info_name=name))  # without the settings that give it -h
+    assert all("  -h, --help" in text for _, text in module.help_texts())
+
+
 def test_every_command_with_a_root_of_real_images_can_download_them(module):
     """What is not under the root is told with --download (genrep.images.sets.DOWNLOAD)."""
     found = [text for _, text in module.help_texts() if re.search(r"^ +--root DIR ", text, re.MULTILINE)]
