@@ -110,6 +110,16 @@ class Generator(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class LoadedFolder:
+    """What a family of model folders makes of one."""
+
+    generator: Generator
+    digest: str  # hex sha256 of tensors and settings, and of no name or place
+    config: dict[str, Any]  # what else the images depend on
+    facts: dict[str, Any] = field(default_factory=dict)  # for people: notes on what was left unread
+
+
 FORMAT = "genrep-generator/1"
 
 

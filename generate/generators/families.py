@@ -33,6 +33,7 @@ FAMILIES: dict[str, str] = {
     "dead_leaves": f"{_HERE}.procedural.dead_leaves",
     "fractal_noise": f"{_HERE}.procedural.fractal_noise",
     "stylegan2_random": f"{_HERE}.procedural.stylegan2_random",
+    "diffusers": f"{_HERE}.diffusers.family",
 }
 
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrep.errors import RecipeError, one_of
+from genrep.errors import RecipeError, WeightsError, one_of
 from genrep.files import file_and_network
 
 from ..generators.base import Generator
 from ..generators.families import family, options_before, weightless
+from .model_folder import LocatedFolder, is_model_folder, locate_folder
 
 if TYPE_CHECKING:
     import torch
@@ -65,6 +66,8 @@ def load_generator(
         from .conversion import read_checkpoint
 
         path, network = file_and_network(weights)
+        if is_model_folder(path):
+            return _open_model_folder("diffusers", LocatedFolder(path=path), device, options).generator
         checkpoint, _ = read_checkpoint(path, None, network)
         return _open(checkpoint, device, options, path.name)
     recipe = load_recipe(gen)
@@ -100,6 +103,8 @@ def open_generator(
     _check_options(given, options_before(recipe.family), f"generator {recipe.name}")
     if weightless(recipe.family):
         return _open_plain(recipe, weights, device, given)
+    if getattr(family(recipe.family), "FOLDER", False):
+        return _open_model_folder(recipe.family, locate_folder(recipe, weights), device, given, recipe.weights_sha256)
     if "features" in given:
         from ..generators.instance_features import load_features
 
@@ -127,6 +132,26 @@ def _open_plain(
     module: Any = family(recipe.family)
     generator: Generator = module.open_plain(device=device, **options)
     return LoadedGenerator(generator=generator, weights_digest=None, config={"law": module.LAW})
+
+
+def _open_model_folder(
+    name: str,
+    found: LocatedFolder,
+    device: str | torch.device,
+    options: Mapping[str, Any],
+    sha256: str | None = None,
+) -> LoadedGenerator:
+    """``sha256``: what the digest must begin with. Raises WeightsError if it does not."""
+    module: Any = family(name)
+    loaded = module.open_folder(found.path, device=device, only=found.only, **options)
+    if sha256 is not None and not loaded.digest.startswith(sha256.lower()):
+        raise WeightsError(f"weights {found.path}: the model's digest is {loaded.digest}, the recipe states {sha256}")
+    return LoadedGenerator(
+        generator=loaded.generator,
+        weights_digest=loaded.digest,
+        config=loaded.config,
+        weights_facts={**loaded.facts, **found.facts},
+    )
 
 
 def _open(checkpoint: Checkpoint, device: str | torch.device, options: Mapping[str, Any], name: str) -> Generator:

@@ -26,6 +26,7 @@ from .cache import (
     write_record,
 )
 from .download import check_digest, download, file_name, is_url
+from .model_folder import locate_folder
 
 if TYPE_CHECKING:
     from ..recipes.recipe import Recipe
@@ -100,6 +101,8 @@ def get_weights(name: str, out: Path | None = None) -> Path | None:
     from ..recipes.recipe import load_recipe
 
     recipe = load_recipe(name)
+    if recipe.addresses or recipe.files:  # a model folder
+        return locate_folder(recipe, out=out).path
     _check(recipe)
     if recipe.family != "module" and weightless(recipe.family):
         refuse_weights(recipe, None)
