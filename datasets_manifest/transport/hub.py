@@ -53,15 +53,24 @@ def hub_place(text: str) -> HubPlace:
 def hub_source(text: str, limits: Limits, stop: Stop) -> HttpFolder:
     """A dataset of the Hub, for reading; HF_TOKEN, or the token that huggingface_hub keeps, opens private ones."""
     place = hub_place(text)
-    endpoint = os.environ.get("HF_ENDPOINT", ENDPOINT).rstrip("/")
-    url = f"{endpoint}/datasets/{place.repository}/resolve/{place.revision}/{place.folder}"
+    url = f"{hub_endpoint()}/datasets/{place.repository}/resolve/{place.revision}/{place.folder}"
+    return HttpFolder(url, limits, stop, hub_headers())
+
+
+def hub_endpoint() -> str:
+    """The address of the Hub, or that of a mirror in HF_ENDPOINT."""
+    return os.environ.get("HF_ENDPOINT", ENDPOINT).rstrip("/")
+
+
+def hub_headers() -> dict[str, str] | None:
+    """What opens private repositories: HF_TOKEN, or the token that huggingface_hub keeps; None where there is neither."""
     token = os.environ.get("HF_TOKEN")
     if token is None:
         with suppress(ImportError):
             from huggingface_hub import get_token
 
             token = get_token()
-    return HttpFolder(url, limits, stop, {"Authorization": f"Bearer {token}"} if token else None)
+    return {"Authorization": f"Bearer {token}"} if token else None
 
 
 def check_advice(manifest: Manifest, num_files: int) -> list[str]:

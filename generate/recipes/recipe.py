@@ -6,6 +6,7 @@ A recipe is a TOML file (``generate/recipes/*.toml`` ship with the package), or 
 from __future__ import annotations
 
 import importlib.resources
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from ..pixels import FORMULAS, parse_encoding
 from ..views import View, view_from_json
 
 MAX_BYTES = 1 << 20  # of a TOML file
+FILE_NAME = re.compile(r"\w[\w.-]{0,127}(/\w[\w.-]{0,127}){0,4}", re.ASCII)  # of a file in a model folder
+SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 TEXT, TEXTS, NUMBER, WHOLES, FRAME = "a text", "a list of texts", "a number", "a list of whole numbers", "pixels"
 SCALAR = "a text, a number, true or false"  # what the option of a family may be; the family checks its own
 TYPES = {
@@ -34,6 +37,7 @@ TABLES: dict[str, dict[str, str] | None] = {
         "weights": TEXT,
         "sha256": TEXT,
         "extra_weights": TEXTS,
+        "addresses": TEXTS,
         "source": TEXT,
         "licence": TEXT,
         "truncation": NUMBER,
@@ -43,6 +47,7 @@ TABLES: dict[str, dict[str, str] | None] = {
         "class_names": TEXTS,
     },
     "latent": {"law": TEXT, "truncation": NUMBER, "scale": NUMBER, "chunks": WHOLES},
+    "files": None,  # of a model folder: relative name = "sha256"; checked below
     "views": None,  # checked by the view itself
     "image": {"uint8": TEXT, "encoding": TEXT, "crop": FRAME, "resize": FRAME},
 }
@@ -57,6 +62,8 @@ class Recipe:
     weights: str | None = None  # "package:FILE", a path (relative to the recipe's file) or a URL
     weights_sha256: str | None = None  # of that file, where its publisher states it
     extra_weights: tuple[str, ...] = ()  # URLs of files that belong beside it, such as its config
+    addresses: tuple[str, ...] = ()  # of a model folder, tried in order: folders, hf://ORG/NAME@REVISION, http(s)
+    files: dict[str, str] = field(default_factory=dict)  # of a model folder: sha256 by relative name
     source: str | None = None  # where a person finds the weights, if there is no URL that a program can fetch
     licence: str = "unknown"
     class_names: tuple[str, ...] = ()
@@ -129,6 +136,8 @@ def _parse(data: bytes, name: str, folder: Path | None, where: str) -> Recipe:
         weights=generator.pop("weights", None),
         weights_sha256=generator.pop("sha256", None),
         extra_weights=tuple(generator.pop("extra_weights", ())),
+        addresses=tuple(generator.pop("addresses", ())),
+        files=_files(tables.get("files", {}), where),
         source=generator.pop("source", None),
         licence=generator.pop("licence", "unknown"),
         class_names=tuple(generator.pop("class_names", ())),
@@ -141,6 +150,16 @@ def _parse(data: bytes, name: str, folder: Path | None, where: str) -> Recipe:
         resize=tuple(resize) if resize is not None else None,
         folder=folder,
     )
+
+
+def _files(table: dict[str, Any], where: str) -> dict[str, str]:
+    """The table [files], whose keys stay inside a folder. Raises RecipeError."""
+    for name, sha256 in table.items():
+        if not FILE_NAME.fullmatch(name) or not isinstance(sha256, str) or not SHA256.fullmatch(sha256):
+            raise RecipeError(
+                f'{where}: [files] {shown(name)} = {shown(sha256)}; wanted "folder/name" = the sha256 as 64 hex digits'
+            )
+    return {name: sha256.lower() for name, sha256 in table.items()}
 
 
 def _family_options(generator: dict[str, Any]) -> dict[str, str]:

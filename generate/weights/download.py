@@ -198,7 +198,14 @@ def check_digest(sha256: str | None) -> str | None:
     return None if sha256 is None else str(sha256).lower()
 
 
-def download(url: str, path: Path, *, sha256: str | None = None, progress: bool = True) -> FileFacts:
+def download(
+    url: str,
+    path: Path,
+    *,
+    sha256: str | None = None,
+    progress: bool = True,
+    headers: dict[str, str] | None = None,
+) -> FileFacts:
     """Get ``url`` to ``path``, unless it is there.
 
     Connection loss, timeouts and passing faults of the server are tried again, from where they happened. If another
@@ -210,6 +217,7 @@ def download(url: str, path: Path, *, sha256: str | None = None, progress: bool 
         sha256: what its bytes must have: 64 hex digits or, as in the names of torch.hub, at least the first 8; None =
             anything.
         progress: show a bar on stderr.
+        headers: for that server only, such as one that opens a private model.
 
     Raises:
         WeightsError: one line with the address and the path, for everything that can go wrong.
@@ -222,7 +230,8 @@ def download(url: str, path: Path, *, sha256: str | None = None, progress: bool 
             if part is None:
                 return _found(url, path, wanted)
             try:
-                resumed = transfer(url, part, label=f"downloading {path.name}" if progress else None)
+                label = f"downloading {path.name}" if progress else None
+                resumed = transfer(url, part, label=label, headers=headers)
                 return _finish(url, path, part, wanted, resumed)
             except OSError as error:
                 if error.errno in FULL:
@@ -266,18 +275,18 @@ def _finish(url: str, path: Path, part: PartFile, wanted: str | None, resumed: i
     return FileFacts(sha256=found, bytes=size, url=url, resumed_from=resumed)
 
 
-def transfer(url: str, part: PartFile, *, label: str | None) -> int:
+def transfer(url: str, part: PartFile, *, label: str | None, headers: dict[str, str] | None = None) -> int:
     """Fill ``part`` with what is at ``url``; ``label`` is that of the progress bar, None for none.
 
     Returns how many bytes of an earlier run were of use. Raises Refused or Lost (the last attempt's) and OSError.
     """
-    return _Transfer(url, part, label).run()
+    return _Transfer(url, part, label, headers).run()
 
 
 class _Transfer:
-    def __init__(self, url: str, part: PartFile, label: str | None) -> None:
+    def __init__(self, url: str, part: PartFile, label: str | None, headers: dict[str, str] | None) -> None:
         self.url, self.part, self.label = url, part, label
-        self.source = HttpFolder(url, LIMITS, Stop())
+        self.source = HttpFolder(url, LIMITS, Stop(), headers)
         self.resumed: int | None = None  # least byte that an answer began with
 
     def run(self) -> int:

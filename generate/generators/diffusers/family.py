@@ -1,8 +1,8 @@
 """The family ``diffusers``: model folders of pretrained pipelines.
 
-What ``fit-diffusion`` writes is one of them: a ``DiffusionPipeline`` of unet/ (UNet2DModel) and scheduler/. The key ``genrep`` in
-its model_index.json has ``null_class`` (the last class is the one of guidance), ``channels`` (1 or 3) and ``prediction`` (a word
-for people).
+What ``fit-diffusion`` writes is one of them: a ``DiffusionPipeline`` of unet/ (UNet2DModel) and scheduler/. In its
+model_index.json, the key ``genrep`` has ``null_class`` (the last class is the one of guidance), ``channels`` (1 or 3) and
+``prediction`` (a word for people).
 """
 
 from __future__ import annotations
