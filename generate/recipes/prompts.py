@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BOM = b"\xef\xbb\xbf"
+MAX_GROUP_BYTES = 32 << 20  # of all groups' names: they are a manifest's class names, and a manifest has a limit
 
 
 def read_prompts(path: Path | str) -> Prompts:
@@ -64,9 +65,9 @@ class Prompts:
         """Read the file; as ``read_prompts``, in silence."""
         places, numbers, digests = array("q"), array("q"), array("Q")
         groups: dict[str, int] = {}
-        empty = 0
+        empty = names = 0
         for number, (start, line) in enumerate(_lines(path), 1):
-            content = line.strip(b"\r\n")
+            content = line.removesuffix(b"\n").removesuffix(b"\r")
             if not content.strip():
                 empty += 1
                 continue
@@ -75,6 +76,13 @@ class Prompts:
             except ValueError as reason:
                 raise RecipeError.naming("{prompts} {}: line {}: {}", printable(str(path)), number, reason) from None
             places.extend((start, len(content)))
+            if group is not None and group not in groups:
+                names += len(group.encode()) + 3  # as an item of a list in JSON
+                if names > MAX_GROUP_BYTES:
+                    raise RecipeError.naming(
+                        "{prompts} {}: line {}: the names of {:,} groups are more than {} bytes together",
+                        *(printable(str(path)), number, len(groups) + 1, MAX_GROUP_BYTES),
+                    )
             numbers.append(-1 if group is None else groups.setdefault(group, len(groups)))
             digests.append(int.from_bytes(hashlib.sha256(f"{group}\t{prompt}".encode()).digest()[:8], "little"))
             if len(numbers) > MAX_TABLE_ROWS:

@@ -64,6 +64,8 @@ def test_empty_lines_and_repeats_are_counted_and_said(tmp_path, capsys):
         ("a.txt", b"x\ty\tz\n", r"line 1: the group is 'x\\ty': holds the control character \\t"),
         ("a.txt", b"x\t\n", "line 1: the prompt is '', wanted a text"),
         ("a.txt", b"\ta\n", "line 1: the group is '', wanted a text"),
+        ("a.txt", b"\r\ra cat\nb\n", r"line 1: the prompt is '\\r\\ra cat': holds the control character \\r"),
+        ("a.txt", b"a\rb\rc", r"line 1: .*holds the control character \\r"),
         ("a.txt", b"a\n\xff\xfe\n", r"line 2: b'\\xff\\xfe', wanted UTF-8"),
         ("a.txt", b"a" * 10_001 + b"\n", "line 1: the prompt is 10,001 characters, wanted at most 10,000"),
         ("a.txt", b"a\n" + b"b" * 1_000_000 + b"\n", "line 2: more than 65536 bytes"),
@@ -79,6 +81,13 @@ def test_hostile_files_are_refused_in_one_line_that_names_the_line(tmp_path, nam
         read_prompts(write(tmp_path, data, name))
     text = str(error.value)
     assert text.startswith(f"prompts {tmp_path / name}: ") and len(text) < 400 and text.isprintable()
+
+
+def test_more_names_of_groups_than_a_manifest_can_hold_are_refused_before_anything_is_made(tmp_path, monkeypatch):
+    monkeypatch.setattr("genrep.generate.recipes.prompts.MAX_GROUP_BYTES", 12)
+    assert read_prompts(write(tmp_path, b"g1\ta\ng1\tb\ng2\ta\n")).groups == ("g1", "g2")
+    with pytest.raises(RecipeError, match="line 3: the names of 3 groups are more than 12 bytes together"):
+        read_prompts(write(tmp_path, b"g1\ta\ng2\ta\ng3\ta\n"))
 
 
 def test_no_pipe_or_folder_is_read(tmp_path):
