@@ -10,13 +10,16 @@ from typing import Any
 
 from genrep.untrusted import printable
 
-from .layout import shape_in_words
+from .layout import STORED, shape_in_words
 from .manifest import Manifest, dataset_folder
+from .tables import SOURCES_NAME
 from .transport import is_address
 
 WIDTH = 22  # of the left column
 MAX_VALUE = 160  # characters of a value
-RECIPE_NUMBERS = ("num_pairs", "num_positives", "pairs_per_shard")  # said in the lines on pairs and shards
+# Said in the lines on pairs and shards, tables and fields.
+RECIPE_SAID = ("num_pairs", "num_positives", "pairs_per_shard", "latents_stored")
+RECIPE_SAID += tuple(f"{key}.{fact}" for key in ("prompts", "anchors") for fact in ("sha256", "count"))
 
 
 def contact_sheets(source: str | Path) -> list[str]:
@@ -60,15 +63,20 @@ def facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "licence", licence if isinstance(licence, str) else "not stated"
     positives = manifest.num_positives
     kind = f"each with {positives} positive{'s' if positives > 1 else ''}" if positives else "anchors only"
+    if manifest.table(SOURCES_NAME) is not None:
+        kind = f"real anchors, {kind}"
     yield "pairs", f"{manifest.num_pairs:,}, {kind}"
     per_shard = manifest.recipe["pairs_per_shard"]
     yield "shards", f"{len(manifest.shards)} of {per_shard:,} pairs (the last may hold fewer)"
     yield "bytes", f"{manifest.num_bytes:,} ({manifest.num_bytes / 2**20:,.1f} MiB)"
+    for table in manifest.tables:
+        size = f"{table['bytes']:,} bytes, sha256 {table['sha256']}"
+        yield table["name"], f"{table['count']:,} row{'s' if table['count'] > 1 else ''}, {size}"
     for field in manifest.fields:
         yield f"field {field['name']}", _field(field)
     yield "classes", f"{len(manifest.classes)}: {', '.join(manifest.classes)}" if manifest.classes else "none"
     for key, value in _flat(manifest.recipe):
-        if key not in RECIPE_NUMBERS and key.split(".")[0] != "classes":
+        if key not in RECIPE_SAID and key.split(".")[0] != "classes":
             yield key, value
     yield from _flat({key: item for key, item in manifest.build.items() if key != "licence"}, "build")
 
@@ -83,7 +91,8 @@ def describe(source: str | Path, manifest: Manifest) -> Iterator[str]:
 
 
 def _field(field: dict[str, Any]) -> str:
-    return " ".join(part for part in (field["kind"], shape_in_words(field), field.get("encoding", "")) if part)
+    stored = field.get("encoding", "") if field.get(STORED, True) else "(not stored: recipe and index give it back)"
+    return " ".join(part for part in (field["kind"], shape_in_words(field), stored) if part)
 
 
 def _flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:

@@ -10,7 +10,8 @@ import errno
 import fcntl
 import os
 import struct
-from collections.abc import Iterator, Mapping
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -37,6 +38,8 @@ from .manifest import (
 )
 from .schema import (
     MAX_SHARDS,
+    SOURCE_FIELD,
+    TABLES,
     check_fields,
     check_stored,
     check_table_facts,
@@ -45,7 +48,7 @@ from .schema import (
     wanted_tables,
 )
 from .strict_json import read_json, want_integer, want_list, want_object
-from .tables import check_table, table_facts
+from .tables import Table, check_table, open_table, table_facts
 
 MANIFEST_BYTE, FIRST_SHARD_BYTE = 0, 1
 FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux: type, whence, start, length, pid
@@ -137,7 +140,7 @@ def finish(folder: Path, *, known: Manifest | None = None, facts: Mapping[str, A
         tables = found_tables(folder, recipe, build["fields"])
         for leftover in folder.glob(".*.tmp"):  # every shard is done: nobody writes any more
             leftover.unlink(missing_ok=True)
-        write_contact_sheet(folder, build["fields"], build["classes"], shards)
+        write_contact_sheet(folder, build["fields"], build["classes"], shards, tables)
         manifest = known or build_manifest(
             recipe=recipe,
             fields=build["fields"],
@@ -235,11 +238,21 @@ def gathered(shards: list[Shard]) -> dict[str, Any]:
 SHEET_NAME = "contact-sheet.png"
 SHEET_WIDTH, SHEET_HEIGHT = 1240, 1000  # pixels, about
 MAX_COLUMNS, MAX_ROWS = 6, 8
+MAX_CAPTION = 60  # characters of a prompt
 VARYING_TILE = 192  # pixels of the square that a picture is shown in where each has a size of its own
 
 
-def write_contact_sheet(folder: Path, fields: list[dict[str, Any]], classes: list[str], shards: list[Shard]) -> Path:
-    """Write the first pairs, anchor and positives side by side, as a PNG; returns its path."""
+def write_contact_sheet(
+    folder: Path,
+    fields: list[dict[str, Any]],
+    classes: list[str],
+    shards: list[Shard],
+    tables: Sequence[Mapping[str, Any]] = (),
+) -> Path:
+    """Write the first pairs, anchor and positives side by side, as a PNG; returns its path.
+
+    Captions are prompts or names of real anchors where there are ``tables``, else classes.
+    """
     images = [field for field in fields if field["kind"] == "image"]
     height, width, _ = largest_shape(images[0])
     if varies(images[0]):
@@ -248,14 +261,17 @@ def write_contact_sheet(folder: Path, fields: list[dict[str, Any]], classes: lis
     pitch = len(images) * (tile[1] + GAP) + (BLOCK_GAP - GAP if len(images) > 1 else 0)
     columns = min(max((SHEET_WIDTH - 2 * MARGIN) // pitch, 1), MAX_COLUMNS, total)
     rows = min(max(SHEET_HEIGHT // (tile[0] + LINE + 2 * GAP), 1), MAX_ROWS)
+    opened = {TABLES[facts["name"]][0]: open_table(folder, facts) for facts in tables}
+    names = [field["name"].replace("_", " ") for field in images]
+    names[0] = "real anchor" if SOURCE_FIELD in opened else names[0]
     pictures, captions = [], []
     for beton, i in islice(_samples(folder, fields, shards), columns * rows):
         pictures.append([centred(read_field(beton, i, field["name"]), height, width) for field in images])
-        captions.append(_caption(beton, i, classes, pairs=len(images) > 1))
+        captions.append(_row_caption(beton, i, opened) or _caption(beton, i, classes, pairs=len(images) > 1))
     starts = range(0, len(pictures), columns)
     band = Band(
         rows=[[picture for group in pictures[start : start + columns] for picture in group] for start in starts],
-        names=[field["name"].replace("_", " ") for field in images] * columns,
+        names=names * columns,
         block=len(images),
         captions=[captions[start : start + columns] for start in starts],
     )
@@ -269,6 +285,23 @@ def _samples(folder: Path, fields: list[dict[str, Any]], shards: list[Shard]) ->
     for shard in shards:
         beton = Beton(folder / shard.name, fields, shard.count, shard.first_index)
         yield from ((beton, i) for i in range(shard.count))
+
+
+def _row_caption(beton: Beton, i: int, tables: Mapping[str, Table]) -> str | None:
+    """A sample's index and its prompt, or the name of its real anchor's file."""
+    for name, table in tables.items():
+        row = int(read_field(beton, i, name))
+        if not 0 <= row < len(table):
+            raise beton.fault(f"sample {i} has {name} {row}, wanted 0 to {len(table) - 1}")
+        text = table[row]
+        return f"{int(read_field(beton, i, 'index'))}: {_drawn(text[:MAX_CAPTION])}"
+    return None
+
+
+def _drawn(text: str) -> str:
+    """A text in letters that the sheet's font has, which are ASCII's: accents are left out, others become ``?``."""
+    plain = "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
+    return "".join(letter if " " <= letter <= "~" else "?" for letter in plain)
 
 
 def _caption(beton: Beton, i: int, classes: list[str], *, pairs: bool) -> str:

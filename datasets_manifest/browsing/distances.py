@@ -49,6 +49,8 @@ class Distances:
 
     def __init__(self, manifest: Manifest) -> None:
         latents = manifest.latent_fields
+        if latents and latents[0]["name"] != "z_anchor":
+            latents = []  # of real anchors, which have none to measure from
         self.names = [entry["name"].removeprefix("z_") for entry in latents[1:]]
         self.parts: list[LatentPart] = []
         self.grouped = False

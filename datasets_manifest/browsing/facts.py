@@ -10,8 +10,9 @@ from genrep.look.pages import section
 
 from ..cards.facts import is_real, licence_address, line, look, text_at
 from ..describe import facts
-from ..layout import varies
+from ..layout import not_stored, varies
 from ..manifest import Manifest
+from ..tables import PROMPTS_NAME, SOURCES_NAME
 from .distances import MAX_PARTS
 from .gather import Gathered
 from .markup import MAX_NAME, fold, note, noun, rows, size_of, text
@@ -60,6 +61,11 @@ def _making(manifest: Manifest) -> list[tuple[str, str]]:
         ("Generator", text_at(build, "weights", "name") or text_at(recipe, "generator", "name")),
         ("Family", text_at(recipe, "generator", "family")),
         ("Source", text_at(recipe, "source", "name")),
+        ("Prompts", _rows(manifest, PROMPTS_NAME)),
+        ("Real anchors", _rows(manifest, SOURCES_NAME, text_at(recipe, "anchors", "name"))),
+        ("Anchors' licence", text_at(build, "anchors_licence")),
+        ("Drawn per pair", ", ".join(field["name"] for field in manifest.float_fields)),
+        ("Latents", "not stored: recipe and index give them back" if not_stored(manifest.fields) else None),
         ("Weights from", text_at(build, "weights", "source")),
         ("Trained on", text_at(build, "weights", "data")),
         ("View", _view(look(recipe, "views")) if manifest.num_positives else None),
@@ -69,6 +75,12 @@ def _making(manifest: Manifest) -> list[tuple[str, str]]:
         ("Made with", look(build, "packages")),
     ]
     return [(name, text(_words(value), MAX_LONG)) for name, value in wanted if value not in (None, "", [], {})]
+
+
+def _rows(manifest: Manifest, name: str, whose: str | None = None) -> str | None:
+    """How many rows a table has, and of what."""
+    table = manifest.table(name)
+    return None if table is None else f"{table['count']:,}{f' of {whose}' if whose else ''}"
 
 
 def _words(value: object) -> str:

@@ -18,20 +18,22 @@ import numpy as np
 
 from genrep.errors import DatasetError
 from genrep.files import size_text
-from genrep.progress import Progress
+from genrep.progress import Progress, note
 
 from .. import layout
 from ..beton import Beton
 from ..contents import read_field
 from ..manifest import Manifest, Shard, dataset_folder, read_manifest
+from ..recomputed import Recomputed
 from ..shard_checks import open_shard
 from ..signing import SIGNATURE_NAME
-from ..transport import Limits, is_address, read_remote_manifest, remote_file
+from ..transport import Limits, fetch_tables, is_address, read_remote_manifest, remote_file
 from ..transport.parts import RemoteShards, tables
 from ..transport.stores import local_path, scheme_of
 from .distances import Distances, rounded
 from .pictures import largest_kept, reduced
 from .sampling import affordable, evenly, latent_bytes, positions
+from .texts import Texts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,6 +55,9 @@ class Pair:
     label: int  # -1 = none
     images: list[NDArray[np.uint8]]  # anchor first; small
     distances: list[float] | None  # of each positive from the anchor
+    told: list[
+        tuple[str, str]
+    ]  # prompts, the real anchor's name, what a view drew: titles and texts, cut and printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +132,7 @@ def gather(source: str, samples: int, *, partial: bool = False, limits: Limits |
             remote_shards = RemoteShards(source, manifest, folder, 2 * MAX_REMOTE_BYTES, limits)
             opener: Opener = remote_shards
             work = _Work(opener, manifest, shards, affordable(manifest, samples, MAX_IMAGES, MAX_REMOTE_BYTES))
+            fetched = _fetch_tables(source, manifest, folder, limits)
             name, remote, signed = remote_shards.where, True, remote_file(source, SIGNATURE_NAME) is not None
         else:
             folder = local_path(source) if scheme_of(source) else dataset_folder(source)
@@ -135,9 +141,9 @@ def gather(source: str, samples: int, *, partial: bool = False, limits: Limits |
             opener = LocalShards(folder, manifest)
             work = _Work(opener, manifest, present, affordable(manifest, samples, MAX_IMAGES, MAX_LOCAL_BYTES))
             work.measure(MEASURED)
-            name, remote = folder.resolve().name, False
+            name, remote, fetched = folder.resolve().name, False, 0
             signed = os.path.lexists(folder / SIGNATURE_NAME)
-        work.run()
+        work.run(Texts(manifest, folder))
     return Gathered(
         source=name,
         remote=remote,
@@ -149,7 +155,7 @@ def gather(source: str, samples: int, *, partial: bool = False, limits: Limits |
         distances=work.distances,
         shards=work.opened,
         within=len(work.shards),
-        fetched=opener.fetched,
+        fetched=opener.fetched + fetched,
         signed=signed,
     )
 
@@ -163,6 +169,12 @@ def _within_reach(manifest: Manifest, source: str) -> list[Shard]:
             "fetch; fetch the dataset, or some shards of it, and name its folder: genrep-manifest pull"
         )
     return evenly(manifest.shards, min(MAX_REMOTE_TABLES // size, MAX_REMOTE_SHARDS))
+
+
+def _fetch_tables(source: str, manifest: Manifest, folder: Path, limits: Limits | None) -> int:
+    """Fetch the tables of rows that are not too large; returns their bytes."""
+    names = [facts["name"] for facts in manifest.tables if facts["bytes"] <= MAX_REMOTE_TABLES]
+    return fetch_tables(source, folder, names, manifest=manifest, limits=limits) if names else 0
 
 
 def _present(folder: Path, manifest: Manifest, partial: bool) -> list[Shard]:
@@ -186,6 +198,7 @@ class _Work:
         self.measured = self.shown
         self.distances = Distances(manifest)
         self.latents = [field["name"] for field in manifest.latent_fields] if self.distances.measurable else []
+        self.recomputed = Recomputed(manifest)
         self.names = [field["name"] for field in manifest.image_fields[: self.images]]
         longest = max(layout.largest_shape(manifest.image_fields[0])[:2])
         self.side = largest_kept(samples * self.images, longest)
@@ -205,8 +218,9 @@ class _Work:
             self.latents = []  # of millions of values: nobody's, but a manifest may say so
             self.distances.measurable = False
 
-    def run(self) -> None:
+    def run(self, texts: Texts) -> None:
         """Read everything."""
+        self.texts = texts
         total = sum(shard.count for shard in self.shards)
         with Progress(len(self.shards), "shard", "reading") as progress:
             for k, shard in enumerate(self.shards):
@@ -230,11 +244,9 @@ class _Work:
         self.counted += shard.count
         labels = beton.samples["label"]
         self.counts += np.bincount(np.where(labels < 0, len(self.counts) - 1, labels), minlength=len(self.counts))
-        self.opener.prepare(beton, shard, shown, [*self.names, *self.latents])
-        found: dict[int, list[float] | None] = {}
-        for i in sorted({*shown, *measured}) if self.latents else ():
-            anchor, *positives = (read_field(beton, i, name) for name in self.latents)
-            found[i] = self.distances.add(anchor, positives)
+        stored = [name for name in self.latents if name in beton.fields]
+        self.opener.prepare(beton, shard, shown, [*self.names, *stored])
+        found = self._measure(shard, beton, sorted({*shown, *measured}))
         for i in shown:
             images = [reduced(read_field(beton, i, name), self.side) for name in self.names]
             totals = found.get(i)
@@ -244,5 +256,24 @@ class _Work:
                     label=int(labels[i]),
                     images=images,
                     distances=None if totals is None else [rounded(total) for total in totals],
+                    told=self.texts.of(beton, i),
                 )
             )
+
+    def _measure(self, shard: Shard, beton: Beton, chosen: list[int]) -> dict[int, list[float] | None]:
+        """Distances of these samples. Latents that are not stored are made again; where that cannot be, none are measured."""
+        if not self.latents or not chosen:
+            return {}
+        found: dict[int, list[float] | None] = {}
+        for first in range(0, len(chosen), self.recomputed.batch):
+            part = chosen[first : first + self.recomputed.batch]
+            try:
+                again = self.recomputed.many([shard.first_index + i for i in part])
+            except DatasetError as reason:
+                note(f"distances in latent space are left out: {reason}")
+                self.latents, self.distances.measurable = [], False
+                return {}
+            for k, i in enumerate(part):
+                latents = [again[name][k] if name in again else read_field(beton, i, name) for name in self.latents]
+                found[i] = self.distances.add(latents[0], latents[1:])
+        return found

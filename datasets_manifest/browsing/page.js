@@ -88,6 +88,11 @@
       meta.append(make("span", "", far === null ? "unknown" : distanceText(far)));
     }
     button.append(images, meta);
+    const told = data.told ? data.told[sample].filter(([name]) => name.startsWith("Prompt") || name === "Real anchor") : [];
+    if (told.length) {
+      button.append(make("bdi", "caption", told[0][1]));
+      said.push(`${told[0][0]}: ${told[0][1]}`);
+    }
     button.setAttribute("aria-label", said.join(", "));
     button.title = said.join(", ");
     button.addEventListener("click", () => show(state.page * state.perPage + place));
@@ -233,6 +238,7 @@
     const shard = Math.floor(index / data.perShard);
     const rows = [["Index", grouped(index)]];
     if (data.label[sample] >= 0) rows.push(["Class", `${nameOf(data.label[sample])} (label ${data.label[sample]})`]);
+    if (data.told) rows.push(...data.told[sample]);
     rows.push(["Lies in", `shard-${String(shard).padStart(5, "0")}.beton, sample ${grouped(index % data.perShard)}`]);
     rows.push(["In Python", `dataset[${index}]`]);
     find("dialog-facts").replaceChildren(...rows.flatMap(([name, value]) => {

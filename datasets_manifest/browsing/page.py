@@ -16,7 +16,7 @@ from genrep.files import size_text
 from genrep.look.pages import head, jumps, page_style
 from genrep.untrusted import label
 
-from ..cards.facts import is_real, text_at
+from ..cards.facts import has_real_anchors, is_real, text_at
 from ..cards.readme import subject
 from .differences import difference
 from .distances import rounded
@@ -89,6 +89,7 @@ def _header(found: Gathered, title: str) -> str:
     ]
     items = "\n".join(f"<li><b>{value}</b><span>{name}</span></li>" for value, name in numbers)
     kind = "Real images" if is_real(manifest) else "Generated images"
+    kind = "Real anchors, generated positives" if has_real_anchors(manifest) else kind
     return (
         f'<header>\n<p class="kind">{kind} · {text(found.source)}</p>\n<h1>{title}</h1>\n'
         f'<ul class="headline">\n{items}\n</ul>\n{jumps(ways)}\n</header>'
@@ -134,7 +135,7 @@ def _data(found: Gathered, sheets: Sheets) -> dict[str, Any]:
         "noun": noun(manifest),
         "perShard": manifest.recipe["pairs_per_shard"],
         "images": found.images,
-        "names": [field["name"] for field in manifest.image_fields[: found.images]],
+        "names": ["real anchor" if has_real_anchors(manifest) else "anchor", *_positives(found)],
         "cell": sheets.cell,
         "columns": sheets.columns,
         "rows": sheets.rows,
@@ -144,9 +145,15 @@ def _data(found: Gathered, sheets: Sheets) -> dict[str, Any]:
         "index": [pair.index for pair in found.pairs],
         "label": labels,
         "classes": {number: label(manifest.classes[number], MAX_NAME) for number in sorted({*labels} - {-1})},
+        "told": [pair.told for pair in found.pairs] if any(pair.told for pair in found.pairs) else None,
         "distances": distances if any(distances) else None,
         "differences": [_differences(pair) for pair in found.pairs] if manifest.num_positives else None,
     }
+
+
+def _positives(found: Gathered) -> list[str]:
+    """Names of the positives that are shown."""
+    return [field["name"] for field in found.manifest.image_fields[1 : found.images]]
 
 
 def _differences(pair: Pair) -> list[float | None]:

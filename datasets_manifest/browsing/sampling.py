@@ -48,7 +48,7 @@ def affordable(manifest: Manifest, count: int, images: int, budget: int) -> int:
 
     ``images``: stored images of a pair that are looked at.
     """
-    fields = [*manifest.image_fields[:images], *manifest.latent_fields]
+    fields = [*manifest.image_fields[:images], *layout.in_beton(manifest.latent_fields)]
     raw = sum(layout.size_limits(field)[1] for field in fields)
     return max(min(count, budget // min(raw, -(-manifest.num_bytes // manifest.num_pairs))), 1)
 

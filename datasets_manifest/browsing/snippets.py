@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 
-from ..cards.facts import is_real
+from ..cards.facts import has_real_anchors, is_real
 from ..layout import varies
+from ..manifest import Manifest
 from .gather import Gathered
 
 FOLDER = "shards"
@@ -22,23 +23,29 @@ def snippets(found: Gathered) -> list[tuple[str, str]]:
     made = [
         ("Fetch it" if found.remote else "Fetch it, from where it is published", fetch),
         ("Check it: every byte, image and latent", f"genrep-manifest verify {FOLDER} --level full"),
-        ("Read it in Python, with neither FFCV nor torch", _read(pairs, bool(manifest.latent_fields))),
+        ("Read it in Python, with neither FFCV nor torch", _read(manifest)),
         ("Load it as batches of tensors", _batches(size)),
         ("Load it with FFCV's own Loader", _ffcv(size)),
         ("Train an encoder", f"genrep-train --data {FOLDER}{train} --out runs/encoder"),
     ]
     if not is_real(manifest):
-        made.append(("Make it again", f"genrep-manifest rebuild {FOLDER}/manifest.json --out again"))
+        real = " --anchors IMAGES" if has_real_anchors(manifest) else ""
+        made.append(("Make it again", f"genrep-manifest rebuild {FOLDER}/manifest.json --out again{real}"))
     return made
 
 
-def _read(pairs: bool, latents: bool) -> str:
-    names = ["anchor", *(["positive"] if pairs else []), *(["z_anchor"] if latents else []), "label", "index"]
+def _read(manifest: Manifest) -> str:
+    latents, others = manifest.latent_fields[:1], [*manifest.float_fields[:1]]
+    rows = [field for field in manifest.fields if field["kind"] == "int"]
+    fields = [*manifest.image_fields[:2], *latents, *others, *rows]
+    names = [field["name"] for field in fields if field["name"] != "row"]
+    texts = {"prompt": ("prompts", "the text"), "source": ("sources", "the name of the anchor's file")}
+    more = [f'\ndataset.{table}[pair["{name}"]]    # {what}' for name, (table, what) in texts.items() if name in names]
     return (
         "from genrep import datasets_manifest\n\n"
         f'dataset = datasets_manifest.open("{FOLDER}")\n'
         f"pair = dataset[0]    # {', '.join(names)}\n"
-        'pair["anchor"]       # uint8, (height, width, 3)'
+        'pair["anchor"]       # uint8, (height, width, 3)' + "".join(more)
     )
 
 

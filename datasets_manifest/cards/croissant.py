@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from ..layout import IN_RECORDS, largest_shape, varies
+from ..layout import IN_RECORDS, STORED, largest_shape, varies
 from ..manifest import MANIFEST_NAME, Manifest
-from .facts import bibtex, is_real, licence_address, line, references, risks, text_at
+from ..tables import PROMPTS_NAME, SOURCES_NAME
+from .facts import bibtex, has_real_anchors, is_real, licence_address, line, references, risks, text_at
 from .readme import subject
 
 VOCABULARY = "http://mlcommons.org/croissant/"
@@ -36,6 +37,11 @@ CONTEXT: dict[str, Any] = {
 }
 SHARD_COLUMNS = {"name": "sc:Text", "first_index": "sc:Integer", "count": "sc:Integer", "bytes": "sc:Integer"}
 SHARD_COLUMNS |= {"sha256": "sc:Text", "latents_sha256": "sc:Text"}
+TABLE_WORDS = {
+    PROMPTS_NAME: "The prompts, one a line; the fields prompt, prompt_1, ... are rows of it, counted from 0",
+    SOURCES_NAME: "The files of the real anchors, one a line; the field source is a row of it, counted from 0",
+}
+TABLE_COLUMNS = {PROMPTS_NAME: ("group", "prompt"), SOURCES_NAME: ("name", "sha256")}
 
 
 def croissant(manifest: Manifest, manifest_bytes: bytes) -> dict[str, Any]:
@@ -43,6 +49,7 @@ def croissant(manifest: Manifest, manifest_bytes: bytes) -> dict[str, Any]:
     found = risks(manifest)
     licence = text_at(manifest.build, "licence")
     kind = "Real images" if is_real(manifest) else "Generated images"
+    kind = "Real images, and images made from them" if has_real_anchors(manifest) else kind
     return {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
@@ -75,6 +82,9 @@ def _making(manifest: Manifest) -> str:
         "views": manifest.recipe.get("views"),
         "filter": manifest.recipe.get("filter"),
         "source": manifest.recipe.get("source"),
+        "prompts": manifest.recipe.get("prompts"),
+        "anchors": manifest.recipe.get("anchors"),
+        "anchors' licence": manifest.build.get("anchors_licence"),
     }
     told = "; ".join(f"{name} {line(value)}" for name, value in facts.items() if value is not None)
     return f"Made from: {told}."
@@ -87,6 +97,9 @@ def _files(manifest: Manifest, manifest_bytes: bytes) -> list[dict[str, Any]]:
         last = shard.first_index + shard.count - 1
         what = f"FFCV file (format 2) of samples {shard.first_index} to {last}"
         files.append(_file(shard.name, shard.bytes, shard.sha256, "application/octet-stream", what))
+    for table in manifest.tables:
+        what = TABLE_WORDS[table["name"]]
+        files.append(_file(table["name"], table["bytes"], table["sha256"], "application/jsonlines", what))
     return files
 
 
@@ -120,6 +133,8 @@ def _record_sets(manifest: Manifest) -> list[dict[str, Any]]:
             [{"name": field["name"], "kind": field["kind"], **_shape(field)} for field in manifest.fields],
         ),
     ]
+    for table in manifest.tables:
+        sets.append(_rows(table["name"]))
     if manifest.classes:
         names = [{"label": number, "name": line(name)} for number, name in enumerate(manifest.classes)]
         sets.append({**_inline("classes", "What the labels mean.", names), "dataType": "sc:Enumeration"})
@@ -129,12 +144,28 @@ def _record_sets(manifest: Manifest) -> list[dict[str, Any]]:
 
 def _shape(field: dict[str, Any]) -> dict[str, str]:
     shape = "" if field["kind"] in IN_RECORDS else ",".join(map(str, largest_shape(field)))
-    return {"shape": shape, "encoding": field.get("encoding", "")}
+    return {"shape": shape, "encoding": field.get("encoding", "") if field.get(STORED, True) else "not stored"}
 
 
 def _shard_field(name: str, kind: str) -> dict[str, Any]:
     source = {"fileObject": {"@id": MANIFEST_NAME}, "extract": {"jsonPath": f"$.shards[*].{name}"}}
     return {"@type": "cr:Field", "@id": f"shards/{name}", "name": name, "dataType": kind, "source": source}
+
+
+def _rows(name: str) -> dict[str, Any]:
+    """The lines of a file of rows."""
+    stem = name.removesuffix(".jsonl")
+    fields = [
+        {
+            "@type": "cr:Field",
+            "@id": f"{stem}/{column}",
+            "name": column,
+            "dataType": "sc:Text",
+            "source": {"fileObject": {"@id": name}, "extract": {"column": column}},
+        }
+        for column in TABLE_COLUMNS[name]
+    ]
+    return {"@type": "cr:RecordSet", "@id": stem, "name": stem, "description": TABLE_WORDS[name], "field": fields}
 
 
 def _inline(name: str, description: str, rows: list[dict[str, Any]]) -> dict[str, Any]:

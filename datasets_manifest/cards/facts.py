@@ -14,6 +14,7 @@ from typing import Any
 from genrep.untrusted import printable
 
 from ..manifest import Manifest
+from ..tables import PROMPTS_NAME, SOURCES_NAME
 
 MAX_TEXT = 300  # characters of a value
 
@@ -111,6 +112,22 @@ FAMILIES |= dict.fromkeys(
     ("dead_leaves", "fractal_noise", "stylegan2_random"),
     "M. Baradad, J. Wulff, T. Wang, P. Isola, A. Torralba: Learning to See by Looking at Noise. NeurIPS 2021.",
 )
+FAMILIES["diffusers"] = (
+    "P. von Platen, S. Patil, A. Lozhkov, P. Cuenca, N. Lambert, K. Rasul, M. Davaadorj, T. Wolf: Diffusers: State-of-the-art "
+    "diffusion models. 2022."
+)
+SDEDIT = (
+    "C. Meng, Y. He, Y. Song, J. Song, J. Wu, J.-Y. Zhu, S. Ermon: SDEdit: Guided Image Synthesis and Editing with Stochastic "
+    "Differential Equations. ICLR 2022. (positives from noised anchors)"
+)
+GENVIEW = (
+    "X. Li, Y. Yang, X. Li, J. Wu, Y. Yu, B. Ghanem, M. Zhang: GenView: Enhancing View Quality with Pretrained Generative "
+    "Model for Self-Supervised Learning. ECCV 2024. (positives of real anchors)"
+)
+STABLEREP = (
+    "Y. Tian, L. Fan, P. Isola, H. Chang, D. Krishnan: StableRep: Synthetic Images from Text-to-Image Models Make Strong "
+    "Visual Representation Learners. NeurIPS 2023. (positives of one prompt)"
+)
 GENREP = (
     "A. Jahanian, X. Puig, Y. Tian, P. Isola: Generative Models as a Data Source for Multiview Representation Learning. "
     "ICLR 2022. (pairs from a generator's latent space)"
@@ -149,6 +166,8 @@ def references(manifest: Manifest) -> list[str]:
     found += [GENREP] if manifest.num_positives else []
     found += [NAVIGATOR] if views.startswith("navigator") else []
     found += [HIERARCHICAL] if views.startswith("hierarchical") else []
+    found += [SDEDIT] if views == "sdedit" else [GENVIEW] if views == "unclip" else []
+    found += [STABLEREP] if manifest.num_positives and manifest.table(PROMPTS_NAME) is not None else []
     return [*found, FFCV]
 
 
@@ -195,6 +214,7 @@ NO_EVIDENCE = (
     "These are not photographs. They must not be presented as pictures of real people, places, things or events. They may "
     "show impossible objects."
 )
+NO_EVIDENCE_OF_POSITIVES = "The positives" + NO_EVIDENCE.removeprefix("These")
 PEOPLE = (
     "If the training images show people, these images may show faces and bodies. They belong to nobody in particular but "
     "may resemble real people. Do not try to recognise anyone in them."
@@ -207,6 +227,15 @@ REAL = (
     "These are real images, re-encoded. They carry the biases of their source, and the rights of those who made them and of "
     "the people shown. This program knows only the licence stated above."
 )
+ANCHORS = (
+    "The anchors are real images, re-encoded. They carry the biases of their source, and the rights of those who made them and "
+    "of the people shown. The names of their files are in sources.jsonl."
+)
+MADE_FROM_ANCHORS = (
+    "The positives were made from the anchors by a generator. They may keep faces, texts or marks of the real image, and may "
+    "show what was never there."
+)
+PROMPTED = "Nobody has checked that the images show what their prompts say. Prompts and groups are the builder's texts."
 USES = "Contrastive and other self-supervised learning of visual representations, and research on it."
 MISUSES = (
     "Not meant for recognising people, for decisions about people, as a test set in place of real images, or for training "
@@ -239,6 +268,11 @@ def is_real(manifest: Manifest) -> bool:
     return not isinstance(manifest.recipe.get("generator"), dict)
 
 
+def has_real_anchors(manifest: Manifest) -> bool:
+    """Whether anchors are real images, from which a generator made the positives."""
+    return manifest.table(SOURCES_NAME) is not None
+
+
 def training_data(manifest: Manifest) -> str | None:
     """What the generator was trained on, where its weights come from a publisher that is known here."""
     source = text_at(manifest.build, "weights", "source") or ""
@@ -259,16 +293,24 @@ def risks(manifest: Manifest) -> Risks:
     told = f"The generator was trained on {found}." if found else ""
     if not told and text_at(manifest.build, "weights", "data"):
         told = OWN_GAN
+    labels = "Labels are the classes that the generator was asked for; nobody has checked the images."
+    prompted, anchored = manifest.table(PROMPTS_NAME) is not None, has_real_anchors(manifest)
+    if anchored:
+        labels = "Labels are those of the real anchors; nobody has checked that the positives still show them."
+    elif prompted:
+        labels = "Labels are the groups of the prompts."
     untold = "What the generator was trained on is not recorded here; ask whoever published its weights."
     if manifest.num_positives:
-        limits = [PAIRS, *limits]
+        limits = [MADE_FROM_ANCHORS if anchored else PAIRS, *limits]
     if manifest.classes:
-        limits = ["Labels are the classes that the generator was asked for; nobody has checked the images.", *limits]
+        limits = [labels, *limits]
+    limits = [PROMPTED, *limits] if prompted else limits
+    real = [ANCHORS] if anchored else []
     return Risks(
         training_data=told or untold,
-        biases=[INHERITED, _variety(manifest), *_filter(manifest)],
-        personal=[COPIES, PEOPLE],
-        limits=[NO_EVIDENCE, *limits],
+        biases=[*real, INHERITED, _variety(manifest), *_filter(manifest)],
+        personal=[*real, COPIES, PEOPLE],
+        limits=[NO_EVIDENCE_OF_POSITIVES if anchored else NO_EVIDENCE, *limits],
         uses=[USES, MISUSES],
         impact=f"{IMPACT} {MISTAKEN}",
     )

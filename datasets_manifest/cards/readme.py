@@ -5,9 +5,23 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ..layout import shape_in_words
+from ..layout import STORED, shape_in_words
 from ..manifest import Manifest
-from .facts import bibtex, code, header_lines, is_real, licence_address, line, look, quoted, references, risks, text_at
+from ..tables import PROMPTS_NAME, SOURCES_NAME
+from .facts import (
+    bibtex,
+    code,
+    has_real_anchors,
+    header_lines,
+    is_real,
+    licence_address,
+    line,
+    look,
+    quoted,
+    references,
+    risks,
+    text_at,
+)
 
 MAX_CLASSES = 100  # names shown
 SIZES = {  # Hugging Face's size categories, by the first number above each
@@ -33,6 +47,7 @@ def subject(manifest: Manifest) -> str:
             text_at(manifest.build, "weights", "name") or text_at(manifest.recipe, "generator", "name") or "a generator"
         )
         words += f", {views} views" if views and manifest.num_positives else ", anchors only"
+        words += " of real anchors" if has_real_anchors(manifest) else ""
     return " ".join(re.sub(r"[^A-Za-z0-9 ,.:/+()=-]", "_", line(words)).split())
 
 
@@ -78,6 +93,7 @@ def _summary(manifest: Manifest) -> list[str]:
     size = shape_in_words(manifest.image_fields[0]).removesuffix(" x 3")
     positives = manifest.num_positives
     kind = "Real images" if is_real(manifest) else "Generated images, not photographs"
+    kind = "Real images, and what a generator made of them" if has_real_anchors(manifest) else kind
     each = f"anchors, each with {positives} positive{'s' if positives > 1 else ''}" if positives else "images"
     return [
         f"# {code(subject(manifest))}",
@@ -98,11 +114,17 @@ def _contents(manifest: Manifest) -> list[str]:
                 code(field["name"]),
                 field["kind"],
                 shape_in_words(field),
-                field.get("encoding", ""),
-                _meaning(field["name"]),
+                field.get("encoding", "") if field.get(STORED, True) else "not stored; recipe and index give it back",
+                _meaning(field["name"], manifest),
             )
         )
     lines = ["## Contents", "", *_table(("field", "kind", "shape", "stored as", "meaning"), rows), ""]
+    if manifest.tables:
+        rows = [
+            (code(table["name"]), f"{table['count']:,}", f"{table['bytes']:,}", code(table["sha256"]))
+            for table in manifest.tables
+        ]
+        lines += [*_table(("file of rows", "rows", "bytes", "sha256"), rows), ""]
     if manifest.classes:
         shown = ", ".join(code(name) for name in manifest.classes[:MAX_CLASSES])
         more = len(manifest.classes) - MAX_CLASSES
@@ -110,16 +132,35 @@ def _contents(manifest: Manifest) -> list[str]:
     return lines
 
 
-def _meaning(name: str) -> str:
+def _meaning(name: str, manifest: Manifest) -> str:
+    real = has_real_anchors(manifest)
     if name.startswith("z_"):
-        return "the latent that the generator made it from"
+        return "the noise that the generator made it with" if real else "the latent that the generator made it from"
     words = {
-        "anchor": "the image",
+        "anchor": "the real image" if real else "the image",
         "label": "position in the list of classes, or -1 for none",
         "index": "the sample's number",
         "row": "the row of the instance features that it was made with",
+        "source": "the row of sources.jsonl, which names the real image's file",
+        "weight": "how much the pair counts",
     }
-    return words.get(name, "another view of the anchor")
+    if name.partition("_")[0] == "prompt":
+        return f"the row of prompts.jsonl whose text made {_whose(name, manifest)}"
+    if any(field["name"] == name for field in manifest.float_fields):
+        return words.get(name, "what the view drew for this positive")
+    return words.get(name, "made from the anchor" if real else "another view of the anchor")
+
+
+def _whose(name: str, manifest: Manifest) -> str:
+    """What a prompt of this field made."""
+    names = [field["name"] for field in manifest.image_fields]
+    number = int(name.partition("_")[2] or 0)
+    if number:
+        return f"`{names[number]}`"
+    own = any(field["name"] == f"{name}_1" for field in manifest.fields)
+    made = [] if has_real_anchors(manifest) else ["the anchor"]
+    made += ["its positives"] if len(names) > 1 and not own else []
+    return " and ".join(made) or "it"
 
 
 def _use(manifest: Manifest) -> list[str]:
@@ -136,13 +177,21 @@ def _use(manifest: Manifest) -> list[str]:
         "from genrep import datasets_manifest",
         "",
         f'datasets_manifest.open("DIR")[0]  # {{"anchor": uint8 array, ..., "index": 0}}; {manifest.num_pairs} of them',
+        *(f'datasets_manifest.open("DIR").{name}[0]  # {what}' for name, what in _texts(manifest)),
         "```",
         "",
         f"The id {code(manifest.id)} identifies the recipe, the digest {code(manifest.digest)} the content. `manifest.json` "
-        "holds the sha256 of every shard, and `croissant.json` repeats them. The digest covers neither this page nor "
+        f"holds the sha256 of every shard{' and of every file of rows' if manifest.tables else ''}, and `croissant.json` "
+        "repeats them. The digest covers neither this page nor "
         "`croissant.json`.",
         "",
     ]
+
+
+def _texts(manifest: Manifest) -> list[tuple[str, str]]:
+    """Names of the tables in Python, and what a row is."""
+    told = {PROMPTS_NAME: ("prompts", "the text of row 0"), SOURCES_NAME: ("sources", "the name of the file of row 0")}
+    return [told[table["name"]] for table in manifest.tables]
 
 
 def _making(manifest: Manifest) -> list[str]:
@@ -158,6 +207,11 @@ def _making(manifest: Manifest) -> list[str]:
         ("weights' licence", text_at(build, "weights", "licence")),
         ("weights' sha256", text_at(build, "weights", "sha256")),
         ("digest of their tensors", text_at(recipe, "generator", "weights")),
+        ("prompts", _rows(manifest, PROMPTS_NAME)),
+        ("real anchors", look(recipe, "anchors", "name")),
+        ("their split", look(recipe, "anchors", "split")),
+        ("their number", _rows(manifest, SOURCES_NAME)),
+        ("their licence", text_at(build, "anchors_licence")),
         ("instance features", look(recipe, "generator", "features")),
         ("latent law", look(recipe, "latent")),
         ("views", look(recipe, "views")),
@@ -169,18 +223,29 @@ def _making(manifest: Manifest) -> list[str]:
         ("versions", look(build, "packages")),
     ]
     rows = [(name, code(value)) for name, value in wanted if value is not None]
-    again = [] if is_real(manifest) else ["`genrep-manifest rebuild manifest.json --out DIR` rebuilds it.", ""]
+    real = " --anchors IMAGES" if has_real_anchors(manifest) else ""
+    again = [] if is_real(manifest) else [f"`genrep-manifest rebuild manifest.json --out DIR{real}` rebuilds it.", ""]
     return ["## How it was made", "", *_table(("what", "value"), rows), "", *again]
 
 
+def _rows(manifest: Manifest, name: str) -> str | None:
+    """How many rows a table has, where there is one."""
+    table = manifest.table(name)
+    return None if table is None else f"{table['count']:,}"
+
+
 def _licence(manifest: Manifest) -> list[str]:
-    licence = text_at(manifest.build, "licence")
+    licence, lines = text_at(manifest.build, "licence"), ["## Licence", ""]
+    if has_real_anchors(manifest):
+        anchors = text_at(manifest.build, "anchors_licence")
+        told = f"{code(anchors)} is the licence stated of them" if anchors else "no licence of theirs is stated"
+        lines += [f"The anchors are real images: {told}.", ""]
     if licence is None:
-        return ["## Licence", "", "No licence is stated.", ""]
+        return [*lines, "No licence is stated.", ""]
     address = licence_address(licence)
     link = f" ([text]({address}))" if address else ""
     whose = "the source's" if is_real(manifest) else "that of the generator's weights"
-    return ["## Licence", "", f"{code(licence)}{link}, {whose} as stated by the builder of the dataset.", ""]
+    return [*lines, f"{code(licence)}{link}, {whose} as stated by the builder of the dataset.", ""]
 
 
 def _risks(manifest: Manifest) -> list[str]:

@@ -68,7 +68,7 @@ class Comparison:
     """How two datasets differ: (key, there, here) for the recipe, the tables and the build."""
 
     recipe: list[tuple[str, Any, Any]]
-    tables: list[tuple[str, Any, Any]]  # fields and classes
+    tables: list[tuple[str, Any, Any]]  # fields, classes, and the files of rows
     build: list[tuple[str, Any, Any]]
     shards: list[ShardSameness]  # of the names that both have
     only: tuple[int, int]  # shards that one has alone
@@ -107,14 +107,32 @@ class Comparison:
 
 def compare(one: Manifest, other: Manifest) -> Comparison:
     """Compare two manifests."""
-    tables, others = ({"fields": item.fields, "classes": item.classes} for item in (one, other))
+    tables, others = (_tables(item) for item in (one, other))
     return Comparison(
         recipe=list(_differences(one.recipe, other.recipe, "")),
-        tables=list(_differences(tables, others, "")),
+        tables=[*_differences(tables, others, ""), *_order(one, other)],
         build=list(_differences(one.build, other.build, "")),
         shards=[shard_sameness(first, second) for first, second in zip(one.shards, other.shards)],
         only=(max(0, len(one.shards) - len(other.shards)), max(0, len(other.shards) - len(one.shards))),
     )
+
+
+def _tables(manifest: Manifest) -> dict[str, Any]:
+    """Fields, classes and files of rows; fields and files by their names."""
+    return {
+        "fields": {
+            field["name"]: {key: value for key, value in field.items() if key != "name"} for field in manifest.fields
+        },
+        "classes": manifest.classes,
+        **{table["name"]: table for table in manifest.tables},
+    }
+
+
+def _order(one: Manifest, other: Manifest) -> Iterator[tuple[str, Any, Any]]:
+    """The same fields in two orders are two layouts."""
+    first, second = ([field["name"] for field in manifest.fields] for manifest in (one, other))
+    if first != second and sorted(first) == sorted(second):
+        yield "fields", first, second
 
 
 def _differences(one: Any, other: Any, key: str) -> Iterator[tuple[str, Any, Any]]:

@@ -87,7 +87,7 @@ def compare_sample(config: SampleConfig) -> SampleReport:
         with open_shard(config.folder, manifest, shard) as beton:
             for i in inside:
                 for row in manifest.fields:
-                    if row["name"] not in made[i]:
+                    if row["name"] not in made[i] or row["name"] not in beton.fields:
                         continue
                     levels, reason = _compare(beton, row, i - shard.first_index, made[i][row["name"]])
                     if row["kind"] == "image":
@@ -120,6 +120,9 @@ def _compare(beton: Beton, field: dict[str, Any], i: int, made: NDArray[np.uint8
     name = field["name"]
     if field["kind"] == "int":
         same = int(beton.samples[name][i]) == int(made.view("<i8")[0])
+        return 0, "" if same else f"{name} differs"
+    if field["kind"] == "float":
+        same = float(beton.samples[name][i]) == float(made.view("<f8")[0])
         return 0, "" if same else f"{name} differs"
     stored = beton.read(i, name)
     if np.array_equal(stored, made):

@@ -83,3 +83,33 @@ def test_what_is_no_dataset(raw: Path, tmp_path: Path, capsys: Capture) -> None:
     assert (
         capsys.readouterr().err == f"Error: genrep-manifest: {tmp_path}/manifest.json: missing: not a dataset folder\n"
     )
+
+
+def test_fields_and_tables_differ_by_name(
+    prompted: Path, anchored: Path, originals: dict[str, Path], rewrite: Rewrite, capsys: Capture
+) -> None:
+    assert diff(capsys, prompted, originals["prompted"], status=0)[-1] == "same"
+    lines = diff(capsys, prompted, anchored, status=1)
+    assert 'tables   fields.noise_level: null | {"kind": "float"}' in lines
+    assert "tables   fields.z_positive.stored: false | null" in lines
+    assert any(line.startswith("tables   prompts.jsonl: {") and line.endswith(" | null") for line in lines)
+    before = read_manifest(prompted).tables[0]["sha256"]
+
+    def other_prompts(value: dict[str, Any]) -> None:
+        value["tables"][0]["sha256"] = value["recipe"]["prompts"]["sha256"] = "ab" * 32
+
+    rewrite(prompted, other_prompts)
+    assert diff(capsys, originals["prompted"], prompted, status=1) == [
+        f"recipe   prompts.sha256: {before[:57]}... | {'ab' * 28}a...",
+        f"tables   prompts.jsonl.sha256: {before[:57]}... | {'ab' * 28}a...",
+        "shards   2 of 2: the same bytes",
+        "different",
+    ]
+
+
+def test_one_set_in_both_versions_is_the_same(
+    originals: dict[str, Path], raw: Path, rewrite: Rewrite, capsys: Capture
+) -> None:
+    rewrite(raw, lambda value: value.update(schema_version=1))
+    assert read_manifest(raw).digest != read_manifest(originals["raw"]).digest
+    assert diff(capsys, originals["raw"], raw, status=0)[-1] == "same"

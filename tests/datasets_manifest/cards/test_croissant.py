@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from genrep.datasets_manifest.cards import CardConfig, write_card
+from genrep.datasets_manifest.contents import open_dataset
 from genrep.datasets_manifest.manifest import read_manifest
 from genrep.files import sha256_file
 
@@ -38,7 +39,7 @@ def read(*folders: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 def test_mlcroissant_validates_and_reads_it(fashion: Path, copy_of: Callable[[str], Path]) -> None:
-    folders = [fashion, copy_of("jpeg"), copy_of("real")]
+    folders = [fashion, *map(copy_of, ("jpeg", "real", "prompted", "anchored"))]
     for folder in folders:
         write_card(CardConfig(folder=folder))
     for folder, found in zip(folders, read(*folders), strict=True):
@@ -46,7 +47,11 @@ def test_mlcroissant_validates_and_reads_it(fashion: Path, copy_of: Callable[[st
         assert found["errors"] == []
         assert [line for line in found["warnings"] if "datePublished" not in line] == []  # a build has no date
         files = {"manifest.json": sha256_file(folder / "manifest.json")}
+        files |= {table["name"]: table["sha256"] for table in manifest.tables}
         assert found["files"] == files | {shard.name: shard.sha256 for shard in manifest.shards}
+        dataset = open_dataset(folder)
+        for stem, texts, column in (("prompts", dataset.prompts, "prompt"), ("sources", dataset.sources, "name")):
+            assert [row[f"{stem}/{column}"] for row in found["sets"].get(stem, [])] == list(texts or [])
         assert [row["shards/latents_sha256"] for row in found["sets"]["shards"]] == [
             shard.latents_sha256 for shard in manifest.shards
         ]

@@ -200,3 +200,43 @@ def test_open_parts_of_any_type(described: Described, rewrite: Rewrite, value: o
     assert header(card(folder))["size_categories"] == ["n<1K"]
     write_card(CardConfig(folder=folder))
     json.loads((folder / "croissant.json").read_bytes())
+
+
+def test_prompts_latents_that_are_not_stored_and_what_a_view_drew_are_told(prompted: Path) -> None:
+    text, manifest = card(prompted), read_manifest(prompted)
+    for line in (
+        "| `z_anchor` | float32 | 2 x 2 x 3 | not stored; recipe and index give it back | the latent that",
+        "| `strength_1` | float |  |  | what the view drew for this positive |",
+        "| `weight` | float |  |  | how much the pair counts |",
+        "| `prompt` | int |  |  | the row of prompts.jsonl whose text made the anchor |",
+        "| `prompt_2` | int |  |  | the row of prompts.jsonl whose text made `positive_1` |",
+        f"| `prompts.jsonl` | 4 | {manifest.tables[0]['bytes']} | `{manifest.tables[0]['sha256']}` |",
+        "- Nobody has checked that the images show what their prompts say.",
+        "- Labels are the groups of the prompts.",
+        'datasets_manifest.open("DIR").prompts[0]  # the text of row 0',
+        "StableRep",
+    ):
+        assert line in text, line
+    assert "a cat" not in text  # no text of a prompt is in the card
+
+
+def test_real_anchors_are_told_with_their_licence(anchored: Path, rewrite: Rewrite) -> None:
+    rewrite(anchored, lambda value: value["build"].update(anchors_licence="CC-BY-4.0 `x`|<b>", licence="MIT"))
+    text = card(anchored)
+    for line in (
+        "Real images, and what a generator made of them: 5 anchors, each with 1 positive",
+        "| `anchor` | image | 8 x 6 x 3 | raw | the real image |",
+        "| `positive` | image | 8 x 6 x 3 | raw | made from the anchor |",
+        "| `source` | int |  |  | the row of sources.jsonl, which names the real image's file |",
+        "| real anchors | `photos` |",
+        "| their licence | `CC-BY-4.0 \\x60x\\x60\\x7c<b>` |",
+        "The anchors are real images: `CC-BY-4.0 \\x60x\\x60\\x7c<b>` is the licence stated of them.",
+        "- The anchors are real images, re-encoded.",
+        "- The positives are not photographs.",
+        "rebuild manifest.json --out DIR --anchors IMAGES",
+    ):
+        assert line in text, line
+    assert "train/0.jpg" not in text
+    rewrite(anchored, lambda value: [value["build"].pop(key) for key in ("anchors_licence", "licence")])
+    assert "The anchors are real images: no licence of theirs is stated." in card(anchored)
+    assert "No licence is stated." in card(anchored)
