@@ -10,6 +10,7 @@ from genrep.cli import Group, run
 from .commands.dataset import dataset, from_folder
 from .commands.fits import (
     compare_navigator_command,
+    fit_diffusion_command,
     fit_filter_command,
     fit_gan_command,
     fit_navigator_command,
@@ -45,6 +46,7 @@ COMMANDS = (  # in the order of the help text
     measure_delta_command,
     compare_navigator_command,
     fit_filter_command,
+    fit_diffusion_command,
     fit_gan_command,
     measure_gan_command,
 )

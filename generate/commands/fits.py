@@ -15,8 +15,10 @@ from genrep.option_types import offering
 from genrep.progress import note
 from genrep.settings import configured, from_options, options
 
+from ..diffusion.config import FitDiffusionConfig
 from ..fits.config import PRESETS, CompareConfig, DeltaConfig, FilterConfig, NavigatorConfig, SteerConfig
-from ..gan.config import FitGanConfig, MeasureGanConfig
+from ..gan.config import FitGanConfig
+from ..quality.config import MeasureGanConfig
 from .dataset import DRY_RUN
 
 FIRST = ("gen", "weights", "features", "truncation", "out")  # of fit-navigator's options, before --preset
@@ -209,10 +211,34 @@ def fit_gan_command(config: FitGanConfig) -> None:
     say_leftovers([config.out / "checkpoint.pt"], "to go on, or for --init")
 
 
+@click.command("fit-diffusion")
+@configured(FitDiffusionConfig, dry_run=DRY_RUN)
+def fit_diffusion_command(config: FitDiffusionConfig) -> None:
+    """Train a denoiser on real images by flow matching.
+
+    Leaves a model folder that genrep-generate dataset --weights and the library diffusers read, and sheets of samples at
+    several guidances. The same command resumes an interrupted run from its last checkpoint.
+
+    \b
+    Example:
+      genrep-generate fit-diffusion --data fashion_mnist --root data --download --out runs/flow
+    """
+    from genrep.images.sets import load_images
+
+    from ..diffusion.trainer import check_run, fit_diffusion
+
+    check_run(config)
+    data = load_images(config.data, config.root, "train", size=config.size, download=config.download)
+    path = fit_diffusion(config, data)
+    samples = sorted(config.out.glob("samples-*.png"))[-1]
+    tell({"weights": path, "samples": samples}, [f"weights        {path}", f"samples        {samples}"])
+    say_leftovers([config.out / "checkpoint.pt"], "to go on")
+
+
 @click.command("measure-gan")
 @options(MeasureGanConfig)
 def measure_gan_command(**values: Any) -> None:
-    """Measure Fréchet distance, precision and recall of a generator.
+    """Measure Fréchet distance, precision, recall, density and coverage of a generator.
 
     The features are those of a small classifier, which is first trained on the real training images. Real test images are
     measured the same way: their values are the best that a generator can be expected to reach.
@@ -221,13 +247,13 @@ def measure_gan_command(**values: Any) -> None:
     Example:
       genrep-generate measure-gan --weights runs/gan/generator.safetensors --data fashion_mnist --root data --out q.json
     """
-    from ..gan.quality import measure_gan
+    from ..quality.measure import measure_gan
 
     config = from_options(MeasureGanConfig, values)
     result = measure_gan(config)
     made, real = result["generated"], result["real_test"]
     lines = [
         f"{name:10} generated {made[name]:.3f}   real test images {real[name]:.3f}"
-        for name in ("frechet", "precision", "recall")
+        for name in ("frechet", "precision", "recall", "density", "coverage")
     ]
     tell({**result, "path": config.out}, [*lines, f"written to {config.out}"])

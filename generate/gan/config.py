@@ -80,19 +80,3 @@ class FitGanConfig:
         free = {"out", "root", "download", "device", "compile", "snapshot_images", "total_images"}
         settings = {name: value for name, value in vars(self).items() if name not in free}
         return {**settings, "init": None if self.init is None else sha256_file(self.init)}
-
-
-@config
-class MeasureGanConfig:
-    """Settings of a comparison of a generator with the real images that it was trained on."""
-
-    weights: Path = setting(metavar="FILE|RUN", help="generator.safetensors of a run of fit-gan, or the run's folder.")
-    data: str = setting(metavar="NAME|DIR", help="Dataset that the generator was trained on.")
-    root: Path | None = root()
-    download: bool = download()
-    out: Path = setting(metavar="FILE.json", help="File for the result.")
-    num_images: int = setting(
-        default=10_000, least=100, metavar="N", help="Number of images of each kind: generated, training, test."
-    )
-    seed: int = seed("Seed of the classifier and of the latents.")
-    device: str = device()

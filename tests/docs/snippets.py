@@ -40,6 +40,10 @@ TINY: dict[str, dict[str, str]] = {
         **{"--total-images": "32", "--batch-size": "8", "--snapshot-images": "32", "--z-dim": "8", "--w-dim": "8"},
         **{"--channel-base": "32", "--channel-max": "8"},
     },
+    "genrep-generate fit-diffusion": {
+        **{"--total-images": "32", "--batch-size": "8", "--snapshot-images": "32", "--embedding": "8"},
+        **{"--channels": "4,8", "--norm-groups": "4"},
+    },
     "genrep-generate fit-navigator": {"--samples": "8", "--batch-size": "4", "--checkpoint-samples": "8"},
     "genrep-generate fit-steer": {"--samples": "4", "--batch-size": "4", "--measure-images": "4"},
     "genrep-train": {"--epochs": "1", "--batch-size": "16", "--workers": "1"},

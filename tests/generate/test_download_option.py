@@ -15,9 +15,11 @@ from genrep.generate.gan.config import FitGanConfig
 
 WEIGHTS = str(importlib.resources.files("genrep.generate.weights") / "stylegan2_fashion.safetensors")
 GAN = "--channel-base 64 --channel-max 4 --z-dim 4 --w-dim 4 --batch-size 4 --snapshot-images 4 --total-images 4"
+FLOW = "--channels 4,8 --norm-groups 4 --embedding 4 --batch-size 4 --snapshot-images 4 --total-images 4"
 COMMANDS = {
     "from-folder": "from-folder fashion_mnist --out out --shard-size 600",
     "fit-gan": f"fit-gan --data fashion_mnist --out out {GAN} --precision fp32 --device cpu",
+    "fit-diffusion": f"fit-diffusion --data fashion_mnist --out out {FLOW} --precision fp32 --device cpu",
     "fit-filter": "fit-filter --gen stylegan2_fashion --data fashion_mnist --out out --images 8 --batch-size 4 --device cpu",
     "measure-gan": "measure-gan --weights OURS --data fashion_mnist --out q.json --num-images 100 --device cpu",
 }

@@ -65,6 +65,7 @@ def here(tmp_path, monkeypatch):
         (["fit-filter", "--gen", "far.toml", "--data", "no/where", "--out", "x"], ["no/where: no such folder"]),
         (["fit-gan", "--data", "images", "--out", "file/x"], ["--out file/x: ", "/file is not a folder"]),
         (["fit-gan", "--data", "images", "--init", "gone.pt", "--out", "x"], ["--init gone.pt: no such file"]),
+        (["fit-diffusion", "--data", "images", "--out", "file/x"], ["--out file/x: ", "/file is not a folder"]),
         (["measure-gan", "--weights", "gone", "--data", "images", "--out", "file/x.json"], ["--out file: file is no"]),
         (["from-folder", "images", "--encoding", "gif", "--out", "x"], ["--encoding 'gif'"]),
         (["from-folder", "images", "--shard-size", "many", "--out", "x"], ["--shard-size 'many'"]),

@@ -1,0 +1,89 @@
+"""The result of ``fit-diffusion``: a model folder of diffusers' form, and the facts of its training.
+
+model_index.json                            the components; under ``genrep`` what the classes and channels mean
+scheduler/scheduler_config.json             the sampler
+unet/config.json                            the network
+unet/diffusion_pytorch_model.safetensors    averaged weights, fp16
+generator.json                              name, data, licence, settings of the training
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+
+from genrep.files import sha256_file, write_atomic, write_json
+from genrep.images.labelled import LabelledImages
+from genrep.runs.sanity import check_training
+from genrep.tensor_files import safetensors_bytes
+
+from ..weights.cache import GAN_FACTS
+from .config import FitDiffusionConfig
+from .model import WAY, Denoiser
+
+INDEX, UNET, SCHEDULER = "model_index.json", "unet", "scheduler"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+def export_folder(denoiser: Denoiser, config: FitDiffusionConfig, data: LabelledImages, seconds: float) -> Path:
+    """Write the model folder into the run's folder, which it returns; model_index.json, by which it is known, last.
+
+    Raises TrainingError where a weight is not finite, or beyond the range of fp16.
+    """
+    out, network = config.out, denoiser.average
+    state = {
+        name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in network.state_dict().items()
+    }
+    check_training(out, denoiser.images_seen, state, way=WAY, unit="image")
+    for folder in (UNET, SCHEDULER):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    write_atomic(out / UNET / WEIGHTS, safetensors_bytes(state, {"format": "pt"}))
+    write_json(out / UNET / "config.json", json.loads(network.to_json_string()))
+    write_json(out / SCHEDULER / "scheduler_config.json", json.loads(make_scheduler().to_json_string()))
+    write_json(out / GAN_FACTS, _facts(denoiser, config, data, seconds))
+    write_json(out / INDEX, _index(denoiser))
+    return out
+
+
+def make_scheduler() -> diffusers.FlowMatchEulerDiscreteScheduler:
+    """The sampler whose settings the folder holds."""
+    return diffusers.FlowMatchEulerDiscreteScheduler()
+
+
+def _index(denoiser: Denoiser) -> dict[str, Any]:
+    return {
+        "_class_name": "DiffusionPipeline",
+        "_diffusers_version": diffusers.__version__,
+        "unet": ["diffusers", type(denoiser.average).__name__],
+        "scheduler": ["diffusers", type(make_scheduler()).__name__],
+        "genrep": {
+            "null_class": bool(denoiser.num_classes),
+            "channels": denoiser.real.channels,
+            "prediction": "flow",
+        },
+    }
+
+
+def _facts(denoiser: Denoiser, config: FitDiffusionConfig, data: LabelledImages, seconds: float) -> dict[str, Any]:
+    return {
+        "family": "diffusers",
+        "name": f"flow-{data.name}",
+        "sha256": sha256_file(config.out / UNET / WEIGHTS),
+        "parameters": sum(p.numel() for p in denoiser.average.parameters()),
+        "training": {
+            "data": data.name,
+            "data_licence": data.licence,
+            "images_seen": denoiser.images_seen,
+            "total_images": config.total_images,
+            "seconds": round(seconds, 1),
+            "device": denoiser.device.type,
+            "torch": torch.__version__,
+            "diffusers": diffusers.__version__,
+            **{name: value for name, value in config.identity().items() if name != "data"},
+        },
+        "classes": list(data.classes) if config.classes else [],
+    }
