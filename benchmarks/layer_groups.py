@@ -24,8 +24,8 @@ import torch
 @click.option("--device", default="cpu", show_default=True)
 def main(data: str, root: Path, gen: str, std: float, pairs: int, device: str) -> None:
     """Print a line per group."""
-    from genrep.generate.quality.classifier import extract, train_classifier
     from genrep.generate.pixels import to_uint8
+    from genrep.generate.quality.classifier import extract, train_classifier
     from genrep.generate.views import parse_view
     from genrep.generate.views.base import Draw, synthesize_views
     from genrep.generate.weights.load import load_generator

@@ -225,6 +225,9 @@ def fit_diffusion_command(config: FitDiffusionConfig) -> None:
     """
     from genrep.images.sets import load_images
 
+    from ..generators.diffusers.building import library
+
+    library("diffusers")  # of an extra: told in one line where it is missing
     from ..diffusion.trainer import check_run, fit_diffusion
 
     check_run(config)

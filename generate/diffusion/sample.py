@@ -1,31 +1,33 @@
-"""Euler's method from noise to images."""
+"""Samples of a denoiser in training, by the loop that later samples from its folder."""
 
 from __future__ import annotations
 
-from itertools import pairwise
+from typing import Any
 
 import torch
-from diffusers import UNet2DModel
-from torch import Tensor
+from torch import nn
 
-from .model import TIMES
+from ..generators.diffusers.denoisers.pixels import PixelDenoiser
+from ..generators.diffusers.generator import DiffusionGenerator
+from ..generators.diffusers.schedules import make_schedule
+from ..generators.diffusers.spaces import PixelSpace
 
 
-def sample(network: UNet2DModel, noise: Tensor, y: Tensor | None, *, steps: int, guidance: float = 1.0) -> Tensor:
-    """Images from noise, at equal steps of t from 1 to 0.
-
-    ``guidance``: how far to go from the velocity of the null class towards, and past, that of the class; 1 is the class's own.
-    Shapes: noise ``(B, C, H, W)``, y ``(B,)`` classes or None -> ``(B, C, H, W)``.
-    """
-    x, times = noise, torch.linspace(1, 0, steps + 1)
-    for t, after in pairwise(times):
-        time = (t * TIMES).expand(len(x)).to(x)
-        if y is None or guidance == 1:
-            velocity = network(x, time, y).sample
-        else:
-            null = torch.full_like(y, network.config.num_class_embeds - 1)
-            both = network(torch.cat([x, x]), torch.cat([time, time]), torch.cat([y, null])).sample
-            with_class, without = both.chunk(2)
-            velocity = without + guidance * (with_class - without)
-        x = x + (after - t) * velocity
-    return x
+def make_sampler(network: Any, scheduler: Any, *, null_class: bool, guidance: float, steps: int) -> DiffusionGenerator:
+    """The generator of a U-Net on pixels that is in memory; ``null_class``: its last class stands for none."""
+    channels, side = network.config.in_channels, network.config.sample_size
+    schedule = make_schedule(
+        scheduler,
+        steps,
+        eta=None,
+        channels=(channels, channels),
+        device=network.device,
+        where="the denoiser in training",
+    )
+    return DiffusionGenerator(
+        nn.ModuleDict({"unet": network}),
+        PixelDenoiser(network, guidance, null_class=null_class),
+        PixelSpace(channels, side, side),
+        schedule,
+        torch.float32,
+    )

@@ -28,11 +28,12 @@ from genrep.runs.sanity import gradients
 from genrep.untrusted import label, read_object
 
 from ..fits.frozen import at_work
+from ..pixels import to_uint8
 from ..training_images import TrainingImages
 from .config import FitDiffusionConfig
-from .export import export_folder
+from .export import export_folder, make_scheduler
 from .model import WAY, Denoiser
-from .sample import sample
+from .sample import make_sampler
 
 SHEET_COLUMNS, SHEET_ROWS = 10, 4
 SHEET_GUIDANCES = (1.0, 1.5, 2.0, 3.0)
@@ -108,11 +109,10 @@ class DiffusionTrainer(Trainer):
     @torch.no_grad()
     def _samples(self, noise: Tensor, y: Tensor | None, guidance: float) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """Pixels for the noise. Shape: ``(B, C, H, W) -> (B, H, W, 3)``."""
-        device = self.denoiser.device
-        y = None if y is None else y.to(device)
-        images = sample(self.denoiser.average, noise.to(device), y, steps=SHEET_STEPS, guidance=guidance)
-        pixels = (images * 127.5 + 128).clamp(0, 255).to(torch.uint8).cpu().permute(0, 2, 3, 1).numpy()
-        return pixels.repeat(3, axis=3) if pixels.shape[3] == 1 else pixels
+        average, device, null_class = self.denoiser.average, self.denoiser.device, y is not None
+        sampler = make_sampler(average, make_scheduler(), null_class=null_class, guidance=guidance, steps=SHEET_STEPS)
+        images = sampler.synthesize(noise.to(device), None if y is None else y.to(device))
+        return to_uint8(images, "127.5x+128").cpu().numpy()
 
 
 def fit_diffusion(config: FitDiffusionConfig, data: LabelledImages) -> Path:

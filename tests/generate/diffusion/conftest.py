@@ -62,3 +62,9 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def _short_sheets(monkeypatch):
+    """Sheets cost most of so small a run."""
+    monkeypatch.setattr("genrep.generate.diffusion.trainer.SHEET_STEPS", 2)

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 
 import pytest
 import torch
@@ -150,6 +151,14 @@ def test_a_wrong_command_line_is_one_line(tmp_path, capsys, options, said):
     assert invoke(cli, ["fit-diffusion", "--data", "fashion_mnist", "--out", str(out), *options]) in (1, 2)
     error = capsys.readouterr().err
     assert said in error and "Traceback" not in error and not out.exists()
+
+
+def test_a_machine_without_diffusers_is_told_of_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    out = tmp_path / "run"
+    assert invoke(cli, ["fit-diffusion", "--data", "fashion_mnist", "--out", str(out)]) == 1
+    error = capsys.readouterr().err
+    assert "need diffusers" in error and error.count("\n") == 1 and not out.exists()
 
 
 def test_a_dry_run_shows_the_settings_and_writes_nothing(tmp_path, capsys):

@@ -71,7 +71,7 @@ def measured(tmp_path, monkeypatch):
     (tmp_path / "stripes.py").write_text(STRIPES)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(measure, "load_images", lambda *given, **more: striped())
+    monkeypatch.setattr(measure, "load_images", lambda *given, **more: striped(count=2000))
 
     def run(name, **changes):
         given = {"data": "fashion_mnist", "num_images": 100, "device": "cpu", **changes}
