@@ -18,7 +18,7 @@ from .transport import is_address
 WIDTH = 22  # of the left column
 MAX_VALUE = 160  # characters of a value
 # Said in the lines on pairs and shards, tables and fields.
-RECIPE_SAID = ("num_pairs", "num_positives", "pairs_per_shard", "latents_stored")
+RECIPE_SAID: tuple[str, ...] = ("num_pairs", "num_positives", "pairs_per_shard", "latents_stored")
 RECIPE_SAID += tuple(f"{key}.{fact}" for key in ("prompts", "anchors") for fact in ("sha256", "count"))
 
 

@@ -120,11 +120,11 @@ def _contents(manifest: Manifest) -> list[str]:
         )
     lines = ["## Contents", "", *_table(("field", "kind", "shape", "stored as", "meaning"), rows), ""]
     if manifest.tables:
-        rows = [
+        files = [
             (code(table["name"]), f"{table['count']:,}", f"{table['bytes']:,}", code(table["sha256"]))
             for table in manifest.tables
         ]
-        lines += [*_table(("file of rows", "rows", "bytes", "sha256"), rows), ""]
+        lines += [*_table(("file of rows", "rows", "bytes", "sha256"), files), ""]
     if manifest.classes:
         shown = ", ".join(code(name) for name in manifest.classes[:MAX_CLASSES])
         more = len(manifest.classes) - MAX_CLASSES

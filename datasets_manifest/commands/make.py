@@ -125,7 +125,8 @@ def export_command(config: ExportConfig) -> None:
       webdataset  tar files of 00000000.anchor.png, 00000000.z_anchor.npy, 00000000.json, ...
       parquet     as Hugging Face's datasets reads it; needs pyarrow
 
-    JPEG images are copied as stored and all others become PNG, so no pixel changes. The same command resumes an interrupted
+    JPEG images are copied as stored and all others become PNG, so no pixel changes. Latents that are not stored are made again,
+    and rows of prompts and real anchors get their texts beside them. The same command resumes an interrupted
     export. The tables of the shards are checked but not their sha256: verify a stranger's dataset first.
 
     \b
@@ -149,9 +150,9 @@ def export_command(config: ExportConfig) -> None:
 @DRY_RUN
 @options(RegenerationConfig)
 def repair_command(report: Path | None, dry_run: bool, **values: Any) -> None:
-    """Restore bad and missing shards.
+    """Restore bad and missing shards and tables of rows.
 
-    Rebuilds or fetches exactly these shards, to the sha256 in the manifest; nothing else in DIR is touched. A shard that comes
+    Rebuilds or fetches exactly these, to the sha256 in the manifest; nothing else in DIR is touched. A shard that comes
     out with other bytes, as on another kind of device, is refused and the exit status is 1. --accept-fingerprints accepts it
     if it holds the same images within rounding: the manifest's digest then changes, the dataset's id does not.
 
@@ -180,8 +181,9 @@ def repair_command(report: Path | None, dry_run: bool, **values: Any) -> None:
 def rebuild_command(report: Path | None, dry_run: bool, **values: Any) -> None:
     """Rebuild a dataset from its manifest.
 
-    Needs only the recipe in the manifest and the generator's weights, and works on any machine. Reports how far the rebuilt
-    dataset matches the original:
+    Needs only the recipe in the manifest, the generator's weights, the prompts beside the manifest (or --prompts) and the
+    images of real anchors (--anchors), where there are any. Works on any machine. Reports how far the rebuilt dataset matches
+    the original:
 
     \b
       bytes         every file is the same, and so is the manifest

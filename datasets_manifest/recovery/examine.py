@@ -27,6 +27,7 @@ from ..contents import decode_jpeg
 from ..manifest import Shard, dataset_folder, read_manifest
 from ..shard_checks import open_shard
 from ..verify import LEVELS, Problem, clutter, verify
+from .material import with_prompts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,7 +78,8 @@ def compare_sample(config: SampleConfig) -> SampleReport:
     seed = secrets.randbits(32) if config.seed is None else config.seed
     present = [shard for shard in manifest.shards if (config.folder / shard.name).exists()]
     indices = _draw(present, config.count, seed)
-    made = dict(stored_pairs(manifest.to_json(), indices, config.making))
+    with with_prompts(config.folder, manifest, config.making) as making:
+        made = dict(stored_pairs(manifest.to_json(), indices, making))
     problems: list[Problem] = []
     identical, images, largest = 0, 0, 0
     for shard in present:

@@ -17,9 +17,11 @@ from genrep.settings import config, setting
 from ..finish import MAX_BYTES, RECIPE_NAME, done_shards, finish
 from ..manifest import MANIFEST_NAME, Manifest, Shard, read_manifest
 from ..strict_json import read_json
+from ..tables import table_faults
 from ..transport import load_manifest
 from ..verify import Problem, verify_shard
 from .compare import BYTES, DIFFERENT, SAMENESS, WORDS, ShardSameness, shard_sameness, weakest
+from .material import with_prompts
 
 MAX_NAMED = 3
 
@@ -103,13 +105,19 @@ def _found(out: Path, given: Manifest) -> list[Shard]:
         raise ResumeError.naming(
             "{out} {}: holds another dataset, {}…, wanted {}…", out, manifest.id[:12], given.id[:12]
         )
-    if faults := _faults(out, manifest, manifest.shards):
+    broken = [
+        Problem(shard=None, reason=f"{facts['name']}: {fault}")
+        for facts in manifest.tables
+        for fault in table_faults(out / facts["name"], facts, "bytes")
+    ]
+    if faults := broken + _faults(out, manifest, manifest.shards):
         raise DatasetError.naming(
-            "{out} {}: was finished, but {} ({} of {} shards); genrep-manifest repair restores them",
+            "{out} {}: was finished, but {} ({} of {} {}); genrep-manifest repair restores them",
             out,
             faults[0],
             len(faults),
-            len(manifest.shards),
+            len(manifest.shards) + len(manifest.tables),
+            "files" if manifest.tables else "shards",
         )
     return manifest.shards
 
@@ -117,7 +125,8 @@ def _found(out: Path, given: Manifest) -> list[Shard]:
 def _made(config: RebuildConfig, given: Manifest) -> list[Shard]:
     """The shards of a folder that is not finished yet, after whatever was open or damaged was made."""
     kept = _drop_damaged(config.out, given)
-    build_shards(given.to_json(), range(len(given.shards)), config.out, config.making)
+    with with_prompts(config.source, given, config.making) as making:
+        build_shards(given.to_json(), range(len(given.shards)), config.out, making)
     made = list(done_shards(config.out, given.recipe))
     if len(made) != len(given.shards):
         raise DatasetError.naming(

@@ -1,4 +1,4 @@
-"""Regenerate or fetch the bad and missing shards of a dataset, and nothing else, to the same sha256.
+"""Regenerate or fetch the bad and missing shards and tables of a dataset, and nothing else, to the same sha256.
 
 Shards are regenerated in a scratch folder inside the dataset's (a rename must not leave the file system) and checked there;
 only correct ones replace the old. Fetched shards arrive as in a pull. A killed repair leaves the scratch folder, a pull's
@@ -35,10 +35,17 @@ from ..manifest import (
     write_manifest,
     write_shard_record,
 )
+from ..tables import PROMPTS_NAME, SOURCES_NAME, check_table, table_faults
+from ..transport import fetch_shards, fetch_tables
 from ..verify import LEVELS, Problem, strays, verify, verify_shard
 from .compare import BYTES, FINGERPRINTS, LATENTS, WORDS, shard_sameness
+from .material import with_prompts
 
 SCRATCH = ".repair"
+WAY_OUT = {
+    PROMPTS_NAME: "--from fetches it, --prompts FILE writes it again",
+    SOURCES_NAME: "--from fetches it, --anchors DIR writes it again",
+}
 
 
 @config
@@ -74,19 +81,20 @@ class RepairReport:
     repaired: list[str]  # to the sha256 of the manifest
     accepted: list[str]  # to other bytes: the manifest has changed
     records: list[str]  # jsons that were written again
+    tables: list[str]  # that were fetched or made again
     left: list[str]  # a line per problem
     digest: str  # of the manifest, now
 
     def lines(self) -> Iterator[str]:
         """What the command prints."""
-        for name in self.repaired:
+        for name in (*self.tables, *self.repaired):
             yield f"{name}: repaired"
         for name in self.accepted:
             yield f"{name}: {WORDS[FINGERPRINTS]}; accepted, and the manifest's digest is now {self.digest}"
         for name in self.records:
             yield f"{name}: rewritten"
         yield from self.left
-        if not (self.bad or self.records or self.left):
+        if not (self.bad or self.tables or self.records or self.left):
             yield f"{self.folder}: nothing to repair"
 
     def to_json(self) -> dict[str, Any]:
@@ -110,7 +118,8 @@ def repair(config: RepairConfig) -> RepairReport:
         _remove_temporaries(folder)
         problems = verify(folder, config.level, jobs=config.jobs or cores())
         bad = _shards_of(manifest, problems, record=False)
-        repaired, accepted, left = _renew(config, manifest, bad) if bad else ([], [], [])
+        broken = _broken_tables(config, manifest)
+        tables, repaired, accepted, left = _renew(config, manifest, bad, broken) if bad or broken else ([], [], [], [])
         if accepted:
             manifest = _rewritten(manifest, accepted)
             for shard in accepted:
@@ -130,6 +139,7 @@ def repair(config: RepairConfig) -> RepairReport:
         repaired=[shard.name for shard in repaired],
         accepted=[shard.name for shard in accepted],
         records=[shard.record_name for shard in records],
+        tables=tables,
         left=left,
         digest=manifest.digest,
     )
@@ -180,21 +190,53 @@ def _shards_of(manifest: Manifest, problems: list[Problem], *, record: bool) -> 
     return [shard for shard in manifest.shards if shard.name in names]
 
 
-def _renew(config: RepairConfig, manifest: Manifest, bad: list[Shard]) -> tuple[list[Shard], list[Shard], list[str]]:
-    """Get shards and install the correct ones. Returns those that are the same, accepted ones, and a line for each refused."""
+def _broken_tables(config: RepairConfig, manifest: Manifest) -> dict[str, str]:
+    """Names of the tables of rows that are missing or wrong, each with its first fault."""
+    found = {}
+    for facts in manifest.tables:
+        for fault in table_faults(config.folder / facts["name"], facts, config.level):
+            found[str(facts["name"])] = fault
+            break
+    return found
+
+
+def _renew(
+    config: RepairConfig, manifest: Manifest, bad: list[Shard], broken: dict[str, str]
+) -> tuple[list[str], list[Shard], list[Shard], list[str]]:
+    """Get tables and shards and install the correct ones.
+
+    Returns the tables and shards that are the same, accepted shards, and a line for each that is left.
+    """
     if config.source is not None:
-        return (*_fetch(config.source, config.folder, manifest, bad), [])
+        if broken:
+            fetch_tables(config.source, config.folder, list(broken), manifest=manifest)
+        return (list(broken), *_fetch(config.source, config.folder, manifest, bad), [])
+    given = {PROMPTS_NAME: config.making.prompts, SOURCES_NAME: config.making.anchors}
+    left = [f"{name}: {fault}; {WAY_OUT[name]}" for name, fault in broken.items() if given[name] is None]
+    if not bad and len(left) == len(broken):
+        return [], [], [], left
     scratch = config.folder / SCRATCH
     try:
-        build_shards(manifest.to_json(), [shard.number for shard in bad], scratch, config.making)
-        return _install(config, manifest, bad, scratch)
+        with with_prompts(config.folder, manifest, config.making) as making:
+            build_shards(manifest.to_json(), [shard.number for shard in bad], scratch, making)
+        mended = _install_tables(config, manifest, [name for name in broken if given[name] is not None], scratch)
+        repaired, accepted, refused = _install(config, manifest, bad, scratch)
+        return mended, repaired, accepted, [*left, *refused]
     finally:
         _remove_scratch(config.folder)
 
 
-def _fetch(source: str, folder: Path, manifest: Manifest, bad: list[Shard]) -> tuple[list[Shard], list[Shard]]:
-    from ..transport import fetch_shards
+def _install_tables(config: RepairConfig, manifest: Manifest, names: list[str], scratch: Path) -> list[str]:
+    """Move tables that a build wrote to their places: their digests are the recipe's, or it would not have begun."""
+    for facts in manifest.tables:
+        if facts["name"] in names:
+            check_table(scratch / facts["name"], facts)
+            os.replace(scratch / facts["name"], config.folder / facts["name"])
+    fsync_folder(config.folder)
+    return names
 
+
+def _fetch(source: str, folder: Path, manifest: Manifest, bad: list[Shard]) -> tuple[list[Shard], list[Shard]]:
     fetch_shards(source, folder, [shard.name for shard in bad], manifest=manifest)
     return bad, []
 

@@ -14,7 +14,6 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from genrep.errors import DatasetError, ManifestError, ResumeError
@@ -23,9 +22,9 @@ from genrep.net import Limits, Lost, Patience, RangeRefused, Refused, Stop, Stop
 from genrep.progress import Progress
 
 from ..manifest import Manifest, Shard, read_manifest, read_shard_record, write_shard_record
-from ..tables import table_faults
 from ..verify import verify_shard
 from .stores import Store, store_of
+from .table_files import File, TableFile
 
 HIDDEN = ".genrep-pull"
 CHUNK = 1 << 20
@@ -85,25 +84,6 @@ def fetch_tables(
     return fetch.fetched
 
 
-@dataclass(frozen=True, kw_only=True)
-class TableFile:
-    """A table of rows as a file that travels: like a shard, but without a record."""
-
-    name: str
-    bytes: int
-    sha256: str
-    count: int  # rows
-
-    @classmethod
-    def all_of(cls, manifest: Manifest) -> list[TableFile]:
-        """Those of a dataset, in order."""
-        return [cls(**facts) for facts in manifest.tables]
-
-    def fault(self, path: Path) -> str | None:
-        """What is wrong with a file of the right sha256; None if every line of it is a row."""
-        return next(table_faults(path, vars(self), "full"), None)
-
-
 class Fetch:
     """Shards and tables of one dataset from one source into one folder, which is locked."""
 
@@ -123,7 +103,7 @@ class Fetch:
                 "{out} {}: {} there was not left by a pull: it is a link or a folder; remove it", folder, HIDDEN
             )
 
-    def run(self, shards: Sequence[Shard | TableFile], jobs: int) -> None:
+    def run(self, shards: Sequence[File], jobs: int) -> None:
         """Fetch the missing shards and tables. Raises DatasetError with the cause if this fails; what has arrived stays."""
         coming = sum(shard.bytes for shard in shards if not self._has_size(shard))
         here = sum(self._part_size(shard) for shard in shards)
@@ -143,7 +123,7 @@ class Fetch:
                 threads.shutdown(cancel_futures=True)
                 raise
 
-    def _raise(self, failures: Sequence[tuple[Shard | TableFile, BaseException | None]]) -> None:
+    def _raise(self, failures: Sequence[tuple[File, BaseException | None]]) -> None:
         for shard, error in failures:
             if isinstance(error, (Refused, Lost)):
                 raise DatasetError(f"{self.source.where}: {shard.name}: {error}")
@@ -158,15 +138,15 @@ class Fetch:
         """Remove all traces of the work."""
         shutil.rmtree(self.hidden, ignore_errors=True)
 
-    def _has_size(self, shard: Shard | TableFile) -> bool:
+    def _has_size(self, shard: File) -> bool:
         path = self.folder / shard.name
         return not path.is_symlink() and path.is_file() and path.stat().st_size == shard.bytes
 
-    def _is_there(self, shard: Shard | TableFile) -> bool:
+    def _is_there(self, shard: File) -> bool:
         """Whether the shard is in place with the right bytes."""
         return self._has_size(shard) and sha256_file(self.folder / shard.name) == shard.sha256
 
-    def _shard(self, shard: Shard | TableFile) -> None:
+    def _shard(self, shard: File) -> None:
         self.stop.check()
         part = self.hidden / shard.name
         if self._is_there(shard):
@@ -190,14 +170,14 @@ class Fetch:
             raise Refused(f"{fault}; the dataset itself is damaged")
         self._place(shard, part)
 
-    def _fault(self, shard: Shard | TableFile, part: Path) -> str | None:
+    def _fault(self, shard: File, part: Path) -> str | None:
         """What is wrong with a file that has the manifest's sha256; None for nothing."""
         if isinstance(shard, TableFile):
             return shard.fault(part)
         problems = verify_shard(self.hidden, self.manifest, shard, "quick")
         return problems[0].reason if problems else None
 
-    def _place(self, shard: Shard | TableFile, part: Path) -> None:
+    def _place(self, shard: File, part: Path) -> None:
         descriptor = os.open(part, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -208,7 +188,7 @@ class Fetch:
         _note_path(part).unlink(missing_ok=True)
         self._write_record(shard)
 
-    def _fill(self, shard: Shard | TableFile, part: Path, patience: Patience) -> None:
+    def _fill(self, shard: File, part: Path, patience: Patience) -> None:
         """Complete the part, in as many attempts as make progress."""
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         try:
@@ -225,7 +205,7 @@ class Fetch:
         finally:
             os.close(descriptor)
 
-    def _attempt(self, shard: Shard | TableFile, part: Path, descriptor: int) -> None:
+    def _attempt(self, shard: File, part: Path, descriptor: int) -> None:
         """One request, from where the part ends."""
         size = os.lseek(descriptor, 0, os.SEEK_END)
         owner = hashlib.sha256(self.source.where.encode()).hexdigest()
@@ -263,12 +243,12 @@ class Fetch:
             if self._progress is not None and count:
                 self._progress.update(count)
 
-    def _part_size(self, shard: Shard | TableFile) -> int:
+    def _part_size(self, shard: File) -> int:
         with suppress(OSError):
             return min((self.hidden / shard.name).stat().st_size, shard.bytes)
         return 0
 
-    def _write_record(self, shard: Shard | TableFile) -> None:
+    def _write_record(self, shard: File) -> None:
         if isinstance(shard, TableFile):
             return
         path = self.folder / shard.record_name

@@ -18,7 +18,7 @@ from genrep.progress import Progress, note
 from genrep.untrusted import one_line
 
 from ..manifest import MANIFEST_NAME, Manifest
-from .fetch import TableFile
+from .table_files import files_of
 
 ENDPOINT = "https://huggingface.co"
 # https://huggingface.co/docs/hub/repositories-recommendations
@@ -75,7 +75,7 @@ def hub_headers() -> dict[str, str] | None:
 
 def check_advice(manifest: Manifest, num_files: int) -> list[str]:
     """The Hub's advice on sizes and counts: returns warnings, raises DatasetError where it would not take the dataset."""
-    largest = max(file.bytes for file in (*manifest.shards, *TableFile.all_of(manifest)))
+    largest = max(file.bytes for file in files_of(manifest))
     if largest > MAX_FILE_BYTES:
         raise DatasetError.naming(
             "hf://: a shard of {} bytes, the Hub takes {} per file; {}", largest, MAX_FILE_BYTES, OTHER_SIZE
@@ -101,7 +101,7 @@ def push_to_hub(folder: Path, manifest: Manifest, names: Sequence[str], url: str
     """
     place, api = hub_place(url), _api(url)
     stop = Stop()
-    sha256 = {file.name: file.sha256 for file in (*manifest.shards, *TableFile.all_of(manifest))}
+    sha256 = {file.name: file.sha256 for file in files_of(manifest)}
     try:
         persist(lambda: _asked(lambda: _make_repository(api, place)), limits, stop)
         there = persist(lambda: _asked(lambda: _listed(api, place)), limits, stop)

@@ -20,8 +20,9 @@ from ..manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, Shard, parse
 from ..schema import MAX_SHARDS
 from ..strict_json import parse_json, read_json
 from ..verify import refuse_inside
-from .fetch import CHUNK, HIDDEN, JOBS, Fetch, TableFile
+from .fetch import CHUNK, HIDDEN, JOBS, Fetch
 from .stores import FolderStore, Store, scheme_of, store_of
+from .table_files import TableFile
 
 
 @dataclass(frozen=True, kw_only=True)

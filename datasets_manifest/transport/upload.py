@@ -26,8 +26,8 @@ from genrep.progress import Progress
 from genrep.untrusted import one_line, open_regular
 
 from ..manifest import MANIFEST_NAME, Manifest, Shard
-from .fetch import TableFile
 from .stores import asked, open_store, scheme_of, speaks_s3
+from .table_files import File, TableFile
 
 PART = 16 << 20  # bytes; S3 takes 5 MiB to 5 GiB, the last part may be less
 MAX_PARTS = 10_000
@@ -158,9 +158,10 @@ def push_to_store(
         there = persist(push.listed, limits, push.stop)
         shards = push.open_shards(manifest, there)
         tables = [table for table in TableFile.all_of(manifest) if not push.has_table(table, there)]
-        total = sum(file.bytes for file in (*tables, *shards))
+        files: list[File] = [*tables, *shards]
+        total = sum(file.bytes for file in files)
         with Progress(total, "byte", "pushing") as push.progress, ThreadPoolExecutor(jobs) as threads:
-            begun = [threads.submit(push.shard, file) for file in (*tables, *shards)]
+            begun = [threads.submit(push.shard, file) for file in files]
             try:
                 wait(begun, return_when=FIRST_EXCEPTION)
                 for future in begun:
@@ -243,7 +244,7 @@ class _Push:
     def _other(self, name: str) -> ResumeError:
         return ResumeError(f"{self.where}: another dataset is there: its {one_line(name)} differs; remove it first")
 
-    def shard(self, shard: Shard | TableFile) -> None:
+    def shard(self, shard: File) -> None:
         """Send a shard, then its record; or a table, which has none."""
         in_parts = speaks_s3(self.system) and shard.bytes > PART
         send = self._send_parts if in_parts else self._send_shard
@@ -255,10 +256,10 @@ class _Push:
         """Send one of the other files."""
         persist(lambda: self._send(name, None), self.limits, self.stop)
 
-    def _send_shard(self, shard: Shard | TableFile) -> None:
+    def _send_shard(self, shard: File) -> None:
         self._send(shard.name, shard)
 
-    def _send_parts(self, shard: Shard | TableFile) -> None:
+    def _send_parts(self, shard: File) -> None:
         """Keep what was sent in the store, unless it is not the manifest's shard."""
         told, path = 0, f"{self.root}/{shard.name}"
         descriptor = open_regular(self.folder / shard.name)
@@ -282,7 +283,7 @@ class _Push:
         finally:
             os.close(descriptor)
 
-    def _check(self, shard: Shard | TableFile, found: str) -> None:
+    def _check(self, shard: File, found: str) -> None:
         if found != shard.sha256:
             raise DatasetError(f"{self.folder / shard.name}: its sha256 is {found}, the manifest says {shard.sha256}")
 
@@ -291,7 +292,7 @@ class _Push:
         if found != size:
             raise Lost(f"{name} has {found} bytes there, {size} were sent")
 
-    def _send(self, name: str, shard: Shard | TableFile | None) -> None:
+    def _send(self, name: str, shard: File | None) -> None:
         final = f"{self.root}/{name}"
         target = final if self.atomic else f"{self.root}/.{name}.tmp"
         descriptor = open_regular(self.folder / name)
@@ -320,7 +321,7 @@ class _Push:
         self._check_size(final, name, count)
         self._tell(0, None, sent=count)
 
-    def _tell(self, count: int, shard: Shard | TableFile | None, *, sent: int = 0) -> None:
+    def _tell(self, count: int, shard: File | None, *, sent: int = 0) -> None:
         with self._telling:
             self.sent += sent
             if shard is not None and self.progress is not None:
