@@ -36,8 +36,8 @@ def read_json(path: Path, limit: int) -> Any:
     return parse_json(data, str(path))
 
 
-def parse_json(data: bytes, where: str) -> Any:
-    """Parse JSON text strictly."""
+def parse_json(data: bytes, where: str, *, infinite: bool = False) -> Any:
+    """Parse JSON text strictly. ``infinite``: Infinity and -Infinity, which Python's own writer writes, are numbers."""
     if data.count(b"{") + data.count(b"[") > MAX_CONTAINERS:
         raise ManifestError(f"{where}: more than {MAX_CONTAINERS} objects and lists")
     try:
@@ -46,7 +46,7 @@ def parse_json(data: bytes, where: str) -> Any:
             object_pairs_hook=_object,
             parse_float=_float,
             parse_int=_int,
-            parse_constant=_constant,
+            parse_constant=_infinity if infinite else _constant,
         )
     except RecursionError:
         raise ManifestError(f"{where}: JSON nested deeper than {MAX_DEPTH} levels") from None
@@ -80,6 +80,10 @@ def _int(text: str) -> int:
     if len(text) > MAX_DIGITS:  # Python converts very long ones in quadratic time
         raise ValueError(f"the number {shown(text)} is too large")
     return int(text)
+
+
+def _infinity(text: str) -> float:
+    return float(text) if text.endswith("Infinity") else _constant(text)
 
 
 def _constant(text: str) -> float:

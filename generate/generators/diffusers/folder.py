@@ -255,7 +255,7 @@ def _says_something(key: str) -> bool:
 
 def _parsed(data: bytes, where: str) -> dict[str, Any]:
     try:
-        parsed = parse_json(data, where)
+        parsed = parse_json(data, where, infinite=True)  # as in the settings of schedulers
     except ManifestError as error:
         raise WeightsError(str(error)) from None
     if not isinstance(parsed, dict):

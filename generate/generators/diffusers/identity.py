@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ class Identity:
 
     def add_config(self, component: str, name: str, config: Mapping[str, Any]) -> None:
         """The class and the settings of a component."""
-        settings = {key: value for key, value in config.items() if key != "_class_name"}
+        settings = {key: _finite(value) for key, value in config.items() if key != "_class_name"}
         self.parts.setdefault(component, {}).update({"class": name, "config": settings})
 
     def add_tensors(self, component: str, tensors: Mapping[str, Tensor]) -> None:
@@ -44,6 +45,11 @@ class Identity:
     def digest(self) -> str:
         """Hex sha256."""
         return hashlib.sha256(canonical_json(self.parts)).hexdigest()
+
+
+def _finite(value: Any) -> Any:
+    """Infinity as a text, which canonical JSON has no number for."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def digest_tensors(tensors: Mapping[str, Tensor]) -> str:

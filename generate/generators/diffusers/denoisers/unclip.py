@@ -56,7 +56,9 @@ class ImageEmbedder:
         height, width = images.shape[2:]
         scale = self.size / min(height, width)
         shape = [self.size if side == min(height, width) else int(side * scale) for side in (height, width)]
-        found = torch.nn.functional.interpolate(images.float(), shape, mode="bicubic", antialias=True).clamp(-1, 1)
+        found = images.float()
+        for sides in ((height, shape[1]), shape):  # side by side, the range kept in between: as the library resizes
+            found = torch.nn.functional.interpolate(found, sides, mode="bicubic", antialias=True).clamp(-1, 1)
         top, left = (shape[0] - self.crop) // 2, (shape[1] - self.crop) // 2
         found = found[:, :, top : top + self.crop, left : left + self.crop] / 2 + 0.5
         mean, std = (torch.tensor(value, device=images.device).view(1, 3, 1, 1) for value in (self.mean, self.std))
