@@ -107,7 +107,12 @@ class Schedule:
 
     def run(self, begin: int = 0, *, middle: bool = False) -> Run:
         """A copy that begins at a step. ``middle``: as edits begin, which some schedulers have to be told."""
-        scheduler = copy.deepcopy(self.scheduler)
+        scheduler = copy.copy(self.scheduler)
+        for name, value in vars(
+            self.scheduler
+        ).items():  # of what was there, a step changes lists, and no tensor in place
+            if isinstance(value, (list, dict)) and name != "_internal_dict":
+                setattr(scheduler, name, copy.copy(value))
         if middle and hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(begin)
         return Run(scheduler, self.eta)

@@ -17,7 +17,7 @@ from genrep.errors import GeneratorError, RecipeError, WeightsError
 PROMPTS = ["a cat", "two dogs on a mat", "a cat"]
 
 # The library takes arrays of tensors in a way that NumPy 2 is about to end.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")]
 
 
 @pytest.mark.parametrize("guidance", [1, 4])

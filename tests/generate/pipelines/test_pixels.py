@@ -22,7 +22,7 @@ from tiny_pipelines import write_flow, write_pixels
 from genrep.errors import GeneratorError, RecipeError
 
 # The library takes arrays of tensors in a way that NumPy 2 is about to end.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
 
 
 def test_ddim(written, opened):
