@@ -34,6 +34,7 @@ def contains(kind, dx, dy, radius, cosine, sine, proportion):
     return along >= -radius * behind and abs(across) <= half_base * share
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shapes", ["circles", "squares", "oriented", "mixed"])
 def test_a_pixel_has_the_colour_of_the_first_leaf_that_contains_it(shapes):
     generator = open_plain(height=13, width=17, shapes=shapes, leaves=24, smallest=0.08)

@@ -36,6 +36,7 @@ def test_noise_is_filtered_as_by_the_full_transform():
     torch.testing.assert_close(generator.filtered(noise, filters), whole.real.float(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exponent", [0.5, 1.0, 2.0])
 def test_the_exponent_of_the_spectrum_is_the_stated_one(exponent):
     """Amplitudes along the axes, where the other frequency is 0, fall as f^-a: the slope of their logarithms is fitted."""

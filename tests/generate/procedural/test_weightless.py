@@ -68,6 +68,7 @@ def test_the_options_written_in_a_recipe_are_the_defaults(name):
     assert torch.equal(module.open_plain().synthesize(z), module.open_plain(**options).synthesize(z))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_dataset_is_verified_made_again_and_rebuilt(name, small, tmp_path, capsys):
     out, gen = tmp_path / "shards", small(name)
@@ -99,12 +100,24 @@ def test_a_dataset_is_verified_made_again_and_rebuilt(name, small, tmp_path, cap
     assert "CC0-1.0" in card or "cc0-1.0" in card
 
 
+@pytest.mark.slow
 def test_shards_do_not_depend_on_batch_or_shard_for_what_is_elementwise(small, tmp_path, capsys):
     for name in ("dead_leaves", "fractal_noise"):
         pixels = []
         for number, (batch, shard) in enumerate((("3", "5"), ("8", "20"))):
             out = tmp_path / f"{name}{number}"
-            options = ["--num-pairs", "20", "--shard-size", shard, "--batch-size", batch, "--out", str(out)]
+            options = [
+                "--num-pairs",
+                "20",
+                "--shard-size",
+                shard,
+                "--batch-size",
+                batch,
+                "--processes",
+                "1",
+                "--out",
+                str(out),
+            ]
             assert invoke(cli, ["dataset", "--gen", small(name), *options]) == 0, capsys.readouterr().err
             dataset = datasets_manifest.open(out)
             pixels.append(np.stack([dataset[i][field] for i in range(20) for field in ("anchor", "positive")]))
@@ -113,7 +126,7 @@ def test_shards_do_not_depend_on_batch_or_shard_for_what_is_elementwise(small, t
 
 def test_another_option_is_another_dataset(small, tmp_path, capsys):
     out = str(tmp_path / "shards")
-    build = ["dataset", "--num-pairs", "4", "--out", out, "--gen"]
+    build = ["dataset", "--num-pairs", "4", "--processes", "1", "--out", out, "--gen"]
     assert invoke(cli, [*build, small("dead_leaves")]) == 0, capsys.readouterr().err
     capsys.readouterr()
     gen = small("dead_leaves", 'shapes = "circles"')
@@ -126,7 +139,23 @@ def test_views_on_one_chunk_leave_the_others(small, tmp_path, capsys):
     out = str(tmp_path / "shards")
     views = "hierarchical:over=chunks,4=gaussian:std=.5"
     assert (
-        invoke(cli, ["dataset", "--gen", small("dead_leaves"), "--views", views, "--num-pairs", "4", "--out", out]) == 0
+        invoke(
+            cli,
+            [
+                "dataset",
+                "--gen",
+                small("dead_leaves"),
+                "--views",
+                views,
+                "--num-pairs",
+                "4",
+                "--processes",
+                "1",
+                "--out",
+                out,
+            ],
+        )
+        == 0
     ), capsys.readouterr().err
     pair = datasets_manifest.open(out)[0]
     boundaries = [np.any(np.diff(pair[name].astype(int), axis=1) != 0, axis=2) for name in ("anchor", "positive")]
