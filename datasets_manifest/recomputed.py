@@ -34,16 +34,19 @@ class Recomputed:
         self.batch = max(BATCH_VALUES // max(values, 1), 1)
         self._made: tuple[int, int, dict[str, Any]] = (0, 0, {})  # of which pairs: first, and one past the last
 
-    def many(self, indices: Sequence[int]) -> dict[str, NDArray[np.float32]]:
-        """Those of these pairs, by field: little-endian float32 ``(len(indices), *shape)``.
+    def many(
+        self, indices: Sequence[int] | NDArray[np.int64], only: Sequence[str] | None = None
+    ) -> dict[str, NDArray[np.float32]]:
+        """Those of these pairs, by field: little-endian float32 ``(len(indices), *shape)``. ``only`` are those wanted; None: all.
 
         Raises DatasetError, one line: the generator's part of genrep is not installed, the recipe cannot be followed, or does
         not make latents of the field table's shapes.
         """
-        if not self.names:
+        names = [name for name in self.names if only is None or name in only]
+        if not names:
             return {}
         try:
-            found = across.latents(self._manifest, np.array(indices, dtype=np.int64), self.names)
+            found = across.latents(self._manifest, np.array(indices, dtype=np.int64), names)
         except ImportError as error:
             raise DatasetError(
                 f"its latents are not stored, and making them again needs {error.name or error}; install genrep with its "
@@ -51,13 +54,13 @@ class Recomputed:
             ) from None
         except GenRepError as error:
             raise DatasetError(f"its latents are not stored, and cannot be made again here: {error}") from None
-        for field in self.fields:
+        for field in (field for field in self.fields if field["name"] in names):
             shape, wanted = np.shape(found[field["name"]]), (len(indices), *field["shape"])
             if shape != wanted:
                 raise DatasetError(
                     f"its recipe makes {field['name']} of shape {shape[1:]}, the manifest says {wanted[1:]}"
                 )
-        return {name: np.ascontiguousarray(found[name], "<f4") for name in self.names}
+        return {name: np.ascontiguousarray(found[name], "<f4") for name in names}
 
     def one(self, index: int) -> dict[str, NDArray[np.float32]]:
         """Those of one pair, by field."""

@@ -155,6 +155,12 @@ class TrainConfig:
     pixel_weight: float | None = setting(
         default=None, least=0, help="Weight of the pixel term in the autoencoder's loss.  [default: 1]"
     )
+    weight_field: str | None = setting(
+        default=None,
+        metavar="NAME",
+        help="Field of the samples that weights each pair in the loss, such as weight or strength. Weights have mean 1 over a "
+        "batch.  [default: all pairs weigh the same]",
+    )
     # Length and optimiser
     epochs: int | None = setting(
         default=None, least=1, help=f"Number of passes over the data.  [default: {DEFAULT_EPOCHS}]"

@@ -83,7 +83,7 @@ class FolderImages:
         """See ``Shards``."""
         return rows
 
-    def integers(self, name: str, rows: Rows) -> NDArray[Any]:
+    def numbers(self, name: str, rows: Rows) -> NDArray[Any]:
         """See ``Shards``."""
         return rows if name == "index" else self._labels[rows]
 

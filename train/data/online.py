@@ -15,7 +15,7 @@ from genrep.across import OnlineSource
 from genrep.errors import RecipeError, ResumeError, one_of
 
 from .order import share
-from .outputs import PAIRED
+from .outputs import families, is_read
 from .sets import POSITIVES
 
 Batch = dict[str, Tensor]
@@ -123,20 +123,15 @@ def _made_of(
     """For each field of a batch the source's fields that it is made of, and whether these are stacked."""
     if positive not in (None, *POSITIVES):
         raise ValueError(f"positive {positive!r}: wanted one of {one_of(positive, POSITIVES)}")
+    of_positives = families(source.fields, source.num_positives)
     if fields is None:
-        fields = [name for name in source.fields if positive is None or _is_made(name, positive)]
+        fields = [name for name in source.fields if positive is None or is_read(name, positive, of_positives)]
     made = {}
     for name in fields:
         if name not in source.fields:
             raise RecipeError.naming("{views}: give no field {!r}; there are {}", name, ", ".join(source.fields))
-        if positive == "anchor" and name in PAIRED:
+        if positive == "anchor" and name in of_positives:
             raise ValueError(f"positive='anchor': the field {name!r} is not made")
-        stacked = positive == "all" and name in PAIRED
-        others = [f"{name}_{k}" for k in range(1, source.num_positives)] if stacked else []
-        made[name] = ((name, *others), stacked)
+        stacked = positive == "all" and name in of_positives
+        made[name] = (of_positives[name] if stacked else (name,), stacked)
     return made
-
-
-def _is_made(name: str, positive: str) -> bool:
-    """Whether a batch without named fields holds this one."""
-    return (name in PAIRED and positive != "anchor") or "positive" not in name

@@ -8,7 +8,7 @@ antialiasing and rounded to 8 bits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -83,7 +83,35 @@ def read_cuts(part: Pictures, rows: Rows, places: Rows, slots: Sequence[CutSlot]
             out[place] = cut(pictures[names[i]], top, left, height, width, crops.size)
 
 
-PAIRED = {"positive": "anchor", "z_positive": "z_anchor"}
+PAIRED = {"positive": "anchor", "z_positive": "z_anchor"}  # with what stands in where a set has no positives
+OF_THE_PAIR = ("anchor", "z_anchor", "label", "index", "row", "prompt", "source", "weight")
+
+
+def families(names: Collection[str], num_positives: int) -> dict[str, tuple[str, ...]]:
+    """The fields that each positive has one of, by the first positive's name, in the positives' order.
+
+    >>> names = ("anchor", "positive", "positive_1", "strength", "strength_1", "weight", "prompt", "prompt_1", "prompt_2")
+    >>> families(names, 2)["prompt_1"]
+    ('prompt_1', 'prompt_2')
+    >>> list(families(names, 2))
+    ['positive', 'strength', 'prompt_1']
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    members: set[str] = set()
+    for name in names:
+        if name in OF_THE_PAIR or name in members or not num_positives:
+            continue
+        family = _family(name, num_positives)
+        if all(one in names for one in family):
+            found[name] = family
+            members.update(family)
+    return found
+
+
+def _family(first: str, number: int) -> tuple[str, ...]:
+    if first == "prompt_1":  # counted from 1: ``prompt`` is the anchor's
+        return tuple(f"prompt_{k}" for k in range(1, number + 1))
+    return (first, *(f"{first}_{k}" for k in range(1, number)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +124,7 @@ class BatchTensor:
         tuple[tuple[str, ...], ...], ...
     ] = ()  # for each set: fields to choose from, once or for each positive
     stacked: bool = False  # it holds all positives, or all views of the anchor: shape (B, K, …)
+    number: bool = False  # one a sample, or one a positive where it is stacked
     views: tuple[int, ...] = ()  # the pixel view that each stored field is cut for; empty: whole images of one size
 
 
@@ -116,10 +145,11 @@ def cut_output(output: BatchTensor, positive: str | None, crops: Crops) -> Batch
     return BatchTensor(name=output.name, field=field, slots=slots, stacked=stacked, views=views)
 
 
-def is_read(name: str, positive: str) -> bool:
-    """Whether a batch of all fields holds this one."""
-    stem = name.rstrip("0123456789").rstrip("_")
-    return stem not in PAIRED or (positive != "anchor" and name == stem)
+def is_read(name: str, positive: str, of_positives: Mapping[str, Sequence[str]]) -> bool:
+    """Whether a batch of all fields holds this one, given the ``families``."""
+    if name in of_positives:
+        return positive != "anchor"
+    return not any(name in family for family in of_positives.values())
 
 
 def slot_of(

@@ -14,8 +14,8 @@ from genrep.datasets_manifest import MANIFEST_NAME, dataset_folder
 from genrep.errors import DatasetError, ManifestError
 
 from .folder_images import FolderImages, is_image_folder
-from .outputs import PAIRED, BatchTensor, Crops, Cuts, CutSlot, cut_output, is_read, read_cuts, slot_of
-from .shards import VARYING, Field, Rows, Shards
+from .outputs import PAIRED, BatchTensor, Crops, Cuts, CutSlot, cut_output, families, is_read, read_cuts, slot_of
+from .shards import VARYING, Destination, Field, Rows, Shards
 
 Data = str | Path | Sequence[str | Path]
 Size = int | tuple[int, int]
@@ -43,6 +43,7 @@ class Sets:
         self.bounds = np.append(self.bounds, self.starts[-1])
         self.shard_bytes = np.concatenate([part.shard_bytes for part in self.parts])
         self._shards = [(part, k) for part in self.parts for k in range(len(part.shard_bytes))]
+        self._families = [families(part.fields, part.num_positives) for part in self.parts]
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -80,11 +81,22 @@ class Sets:
         }
 
     @property
+    def of_positives(self) -> dict[str, tuple[str, ...]]:
+        """The fields that each positive has one of (``outputs.families``), of the set with the most positives first."""
+        order = sorted(range(len(self.parts)), key=lambda k: self.parts[k].num_positives)
+        return {first: family for k in order for first, family in self._families[k].items()}
+
+    @property
+    def floats(self) -> tuple[str, ...]:
+        """The fields of one number with a fraction: what views drew, and ``weight``."""
+        return tuple(name for name, field in self.fields.items() if _is_number(field) and field.dtype == np.float32)
+
+    @property
     def labels(self) -> tuple[int, ...]:
         """The labels that samples have, -1 (none) aside, ascending; empty if a set has none."""
         if "label" not in self.fields:
             return ()
-        found = [self._labels[k][part.integers("label", np.arange(len(part)))] for k, part in enumerate(self.parts)]
+        found = [self._labels[k][part.numbers("label", np.arange(len(part)))] for k, part in enumerate(self.parts)]
         return tuple(label for label in np.unique(np.concatenate(found)).tolist() if label >= 0)
 
     def outputs(
@@ -98,7 +110,7 @@ class Sets:
             self.require_one_shape()
         known = self.fields
         if names is None:
-            names = [name for name in known if positive is None or is_read(name, positive)]
+            names = [name for name in known if positive is None or is_read(name, positive, self.of_positives)]
         outputs = [self._output(name, positive) for name in names]
         return outputs if crops is None else [cut_output(output, positive, crops) for output in outputs]
 
@@ -107,28 +119,26 @@ class Sets:
         if name not in known:
             lacking = next((part for part in self.parts if _stored(part, name) is None), self.parts[0])
             raise DatasetError(f"{lacking.where}: has no field {name!r}; it has {', '.join(lacking.fields)}")
-        if positive == "anchor" and name in PAIRED:
+        if positive == "anchor" and name in self.of_positives:
             raise ValueError(f"positive='anchor': the field {name!r} is not read")
         field = known[name]
         for part in self.parts:
             found = part.fields[str(_stored(part, name))]
             if found.shape != field.shape and found.dtype != np.uint8:
                 raise DatasetError(f"{part.where}: {name} of shape {found.shape}, another set has {field.shape}")
-        if field.dtype == np.int64:
-            return BatchTensor(name=name, field=field)
-        slots = tuple(self._slots(part, name, positive) for part in self.parts)
-        stacked = positive == "all" and name in PAIRED
+        number = _is_number(field)
+        slots = tuple(self._slots(k, name, positive) for k in range(len(self.parts)))
+        stacked = positive == "all" and name in self.of_positives
         if stacked:
             field = Field(shape=(self.num_positives, *field.shape), dtype=field.dtype)
-        return BatchTensor(name=name, field=field, slots=slots, stacked=stacked)
+        return BatchTensor(name=name, field=field, slots=slots, stacked=stacked, number=number)
 
-    def _slots(self, part: Shards | FolderImages, name: str, positive: str | None) -> tuple[tuple[str, ...], ...]:
-        """The stored fields of one output, in one set."""
-        if name not in PAIRED or positive not in ("random", "all"):
+    def _slots(self, k: int, name: str, positive: str | None) -> tuple[tuple[str, ...], ...]:
+        """The stored fields of one output, in set ``k``."""
+        part = self.parts[k]
+        if name not in self.of_positives or positive not in ("random", "all"):
             return ((str(_stored(part, name)),),)
-        stored = (
-            (name, *(f"{name}_{k}" for k in range(1, part.num_positives))) if part.num_positives else (PAIRED[name],)
-        )
+        stored = self._families[k].get(name, (str(_stored(part, name)),))
         if positive == "random":
             return (stored,)
         if part.num_positives not in (0, self.num_positives):
@@ -136,7 +146,7 @@ class Sets:
                 f"{part.where}: {part.num_positives} positives per anchor, another set has {self.num_positives}; "
                 "positive='all' requires the same number in each"
             )
-        return tuple((one,) for one in (stored if part.num_positives else stored * self.num_positives))
+        return tuple((one,) for one in (stored if len(stored) > 1 else stored * self.num_positives))
 
     def owners(self, rows: Rows) -> list[tuple[int, Rows]]:
         """The sets that hold these rows, and which of the rows each holds."""
@@ -168,17 +178,17 @@ class Sets:
             part, local = self.parts[k], rows[places] - self.starts[k]
             slots, cut = [], []
             for output, array in zip(outputs, arrays):
-                if output.name == "label":
-                    array[places] = self._labels[k][part.integers("label", local)]
-                elif not output.slots:
-                    array[places] = part.integers(output.name, local) if output.name != "index" else array[places]
-                else:
-                    for j, names in enumerate(output.slots[k]):
-                        slot = slot_of(names, array[:, j] if output.stacked else array, uniform, places)
-                        if output.views:
-                            cut.append(CutSlot(slot=slot, view=output.views[j]))
-                        else:
-                            slots.append(slot)
+                if output.name == "index":
+                    continue
+                for j, names in enumerate(output.slots[k]):
+                    slot = slot_of(names, array[:, j] if output.stacked else array, uniform, places)
+                    if output.number:
+                        values = _numbers(part, local, slot)
+                        slot.out[places] = self._labels[k][values] if output.name == "label" else values
+                    elif output.views:
+                        cut.append(CutSlot(slot=slot, view=output.views[j]))
+                    else:
+                        slots.append(slot)
             if slots:
                 part.read(local, places, slots)
             if cut:
@@ -245,6 +255,16 @@ def _require_any(folder: Path) -> None:
         raise ManifestError(f"{folder}: no such folder; wanted a dataset, or a folder of images")
     if folder.is_dir() and not any(folder.iterdir()):
         raise ManifestError(f"{folder}: an empty folder; wanted a dataset, or a folder of images")
+
+
+def _is_number(field: Field) -> bool:
+    return field.shape == ()
+
+
+def _numbers(part: Shards | FolderImages, rows: Rows, slot: Destination) -> NDArray[Any]:
+    """The values of the slot's field, or of the chosen one of several. Shape ``(len(rows),)``."""
+    values = [part.numbers(name, rows) for name in slot.names]
+    return values[0] if slot.choice is None else np.stack(values)[slot.choice, np.arange(len(rows))]
 
 
 def _stored(part: Shards | FolderImages, name: str) -> str | None:

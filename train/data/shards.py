@@ -1,7 +1,8 @@
 """All shards of a dataset as one table of samples, read where they lie.
 
-``Beton`` checks each file's tables; what is kept of them is a pointer a field. This module and ``kernels`` take the place of
-FFCV's ``Loader``, which knows one file, orders that a resume cannot repeat, and buffers that it reuses.
+``Beton`` checks each file's tables; what is kept of them are the numbers, and of an image or latent a pointer. This module and
+``kernels`` take the place of FFCV's ``Loader``, which knows one file, orders that a resume cannot repeat, and buffers that it
+reuses.
 
 Every file is memory-mapped, never copied into a process: a raw image or a latent is one copy out of the page cache, which
 all ranks of a machine share and which the system gives back when memory is short. The price is a fault, and a disk's read if
@@ -26,12 +27,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrep.datasets_manifest import Beton, Manifest, Shard, layout, read_manifest
-from genrep.datasets_manifest.layout import is_jpeg, stored_fields
+from genrep.datasets_manifest.layout import IN_RECORDS, is_jpeg, stored_fields
+from genrep.datasets_manifest.schema import ROW_FIELD, TABLES
 from genrep.errors import DatasetError
 from genrep.files import digest_json
 from genrep.images.reading import fit
 
 from .kernels import REASONS, copier, jpeg_decoder
+from .latents import Latents
 
 SPARE_DESCRIPTORS = 256
 MANY_BYTES = 1 << 32  # what a 32-bit pointer does not reach
@@ -92,6 +95,10 @@ class Shards:
         self.num_positives = manifest.num_positives
         self._stored = {field["name"]: column for column, field in enumerate(stored_fields(manifest.fields))}
         self._jpegs = {field["name"] for field in manifest.fields if is_jpeg(field)}
+        self._latents = Latents(folder, manifest)
+        self._bounds = {"label": (-1, len(self.classes) - 1)}
+        for table in manifest.tables:
+            self._bounds[TABLES[table["name"]][0]] = (0, table["count"] - 1)
         self._per_shard = present[0].count if len(present) > 1 else max(1, int(self.bounds[-1]))
         self._first = np.array([shard.first_index for shard in present], dtype=np.int64)
         self._load(present)
@@ -108,8 +115,8 @@ class Shards:
         self._jpeg_bytes = np.empty((count, len(manifest.image_fields)), dtype=np.uint32) if self._jpegs else None
         images, varies = len(manifest.image_fields), any(map(layout.varies, manifest.image_fields))
         self._sides = np.empty((count, images, 2), dtype=np.uint16) if varies else None
-        integers = [field["name"] for field in manifest.fields if field["kind"] == "int" and field["name"] != "index"]
-        self._integers = {name: np.empty(count, dtype=np.int32 if name == "label" else np.int64) for name in integers}
+        numbers = [field for field in manifest.fields if field["kind"] in IN_RECORDS and field["name"] != "index"]
+        self._numbers = {field["name"]: np.empty(count, dtype=_kept(field)) for field in numbers}
         self._maps: list[mmap.mmap] = []
         for path, shard, start in zip(self.paths, present, self.bounds.tolist()):
             with Beton(path, manifest.fields, shard.count, shard.first_index) as beton:
@@ -127,11 +134,12 @@ class Shards:
             self._pointers[rows, column] = values if values.dtype.names is None else values["data_ptr"]
             if self._sides is not None and values.dtype.names is not None:
                 self._sides[rows, column, 0], self._sides[rows, column, 1] = values["height"], values["width"]
-        for name, kept in self._integers.items():
+        for name, kept in self._numbers.items():
             values = beton.samples[name]
-            if name == "label":
-                _check_labels(beton, values, len(self.classes))
-            kept[rows] = values
+            if (bounds := self._bounds.get(name.rstrip("0123456789").rstrip("_"))) is not None:
+                _check_range(beton, name, values, *bounds)
+            with np.errstate(over="ignore"):  # beyond float32 is infinite
+                kept[rows] = values
         if self._jpeg_bytes is not None:
             for name in self._jpegs:
                 self._jpeg_bytes[rows, self._stored[name]] = beton.jpeg_sizes[name]
@@ -141,17 +149,21 @@ class Shards:
         shards = rows // self._per_shard
         return rows - self.bounds[shards] + self._first[shards]
 
-    def integers(self, name: str, rows: Rows) -> NDArray[Any]:
-        """Values of an int field. Shape ``(len(rows),)``."""
-        return self.indices(rows) if name == "index" else self._integers[name][rows]
+    def numbers(self, name: str, rows: Rows) -> NDArray[Any]:
+        """Values of an int or float field. Shape ``(len(rows),)``."""
+        return self.indices(rows) if name == "index" else self._numbers[name][rows]
 
     def read(self, rows: Rows, places: Rows, slots: list[Destination]) -> None:
         """Copy or decode the slots' fields of ``rows``, in one pass over the samples for each of the two.
 
-        Raises DatasetError for a picture that does not decode.
+        Latents that are not stored are made again. Raises DatasetError where they cannot be, and for a picture that does not
+        decode.
         """
         if self._fitted is not None:
             slots = self._read_fitted(rows, places, slots)
+        if latents := [slot for slot in slots if slot.names[0] in self._latents.names]:
+            self._latents.make(self.indices(rows), places, latents)
+            slots = [slot for slot in slots if slot.names[0] not in self._latents.names]
         jpegs = [slot for slot in slots if slot.names[0] in self._jpegs]
         others = [slot for slot in slots if slot.names[0] not in self._jpegs]
         where = (self._pointers, self._bases, self._lengths, self._per_shard, rows, places)
@@ -269,16 +281,23 @@ def _part(present: list[Shard]) -> str:
     return f"-part-{digest_json([shard.name for shard in present])[:16]}"
 
 
-def _check_labels(beton: Beton, labels: NDArray[Any], classes: int) -> None:
-    wrong = (labels < -1) | (labels >= classes)
+def _check_range(beton: Beton, name: str, values: NDArray[Any], least: int, most: int) -> None:
+    wrong = (values < least) | (values > most)
     if wrong.any():
         i = int(wrong.argmax())
-        raise beton.fault(f"sample {i} has label {labels[i]}, wanted -1 to {classes - 1}")
+        raise beton.fault(f"sample {i} has {name} {values[i]}, wanted {least} to {most}")
+
+
+def _kept(field: dict[str, Any]) -> type[np.number[Any]]:
+    """How a number is kept: rows of features have no known bound; labels and rows of tables have."""
+    if field["kind"] == "float":
+        return np.float32
+    return np.int64 if field["name"] == ROW_FIELD else np.int32
 
 
 def _field(field: dict[str, Any]) -> Field:
-    if field["kind"] == "int":
-        return Field(shape=(), dtype=np.dtype(np.int64))
+    if field["kind"] in IN_RECORDS:
+        return Field(shape=(), dtype=np.dtype(np.int64 if field["kind"] == "int" else np.float32))
     dtype = np.dtype(np.uint8) if field["kind"] == "image" else np.dtype("<f4")
     return Field(shape=VARYING if layout.varies(field) else tuple(field["shape"]), dtype=dtype)
 

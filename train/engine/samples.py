@@ -15,7 +15,7 @@ from ..config import TrainConfig
 from ..data.folder_images import FolderImages
 from ..data.loader import Batch, PairLoader, default_workers
 from ..data.online import OnlineLoader
-from ..data.outputs import Crops
+from ..data.outputs import Crops, families
 from ..data.sets import Sets, open_sets
 from ..data.shards import VARYING
 
@@ -31,6 +31,8 @@ class SampleFacts:
     labels: tuple[int, ...]  # that samples have, -1 aside
     latent_shape: tuple[int, ...] | None  # of z_anchor
     count: int  # samples of an epoch, before --limit
+    floats: tuple[str, ...] = ()  # fields of a number with a fraction
+    of_positives: frozenset[str] = frozenset()  # fields that each positive has its own of
 
 
 class Loader(Protocol):
@@ -71,6 +73,8 @@ class StoredSamples:
             labels=sets.labels,
             latent_shape=None if latents is None else latents.shape,
             count=len(sets.parts[0]) if mixed else len(sets),
+            floats=sets.floats,
+            of_positives=frozenset(sets.of_positives),
         )
 
     def loader(self, config: TrainConfig, num_views: int, fields: tuple[str, ...], rank: int, size: int) -> PairLoader:
@@ -111,6 +115,8 @@ class OnlineSamples:
             labels=source.labels,
             latent_shape=source.latent_shape,
             count=steps_per_epoch * batch_size,
+            floats=getattr(source, "floats", ()),
+            of_positives=frozenset(families(source.fields, source.num_positives)),
         )
 
     def loader(

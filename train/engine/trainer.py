@@ -17,8 +17,9 @@ from genrep.pixel_views.parameters import draw
 from genrep.runs.processes import Processes
 
 from ..objectives import Output, Setup, Step, build_objective
-from ..objectives.base import Decoder
+from ..objectives.base import PAIR_WEIGHTS, Decoder
 from .optimiser import build_optimiser, set_rate
+from .pair_weights import pair_weights
 from .samples import SampleFacts
 from .training_plan import TrainingPlan
 
@@ -87,7 +88,8 @@ class EncoderTrainer:
     def fields(self) -> tuple[str, ...]:
         """The fields that a step needs of a batch."""
         images = ("anchor",) if self.plan.positive == "anchor" else ("anchor", "positive")
-        return tuple(dict.fromkeys((*images, "index", *self.objective.fields)))
+        weight = self.plan.config.weight_field
+        return tuple(dict.fromkeys((*images, "index", *self.objective.fields, *([weight] if weight else []))))
 
     def images(self, batch: dict[str, Tensor], epoch: int) -> Tensor:
         """The network's input: view 0 of every anchor, then view v of every sample's v-th other image.
@@ -120,6 +122,9 @@ class EncoderTrainer:
 
     def train_step(self, batch: dict[str, Tensor], epoch: int) -> Output:
         """One update. The output's loss is this process's mean over its samples; all of it stays on the device."""
+        if self.plan.config.weight_field is not None:
+            weights = pair_weights(batch, self.plan.config.weight_field, self.processes)
+            batch = {**batch, PAIR_WEIGHTS: weights}
         set_rate(self.optimiser, self.lr, self.plan.lr_scaled)
         self.optimiser.zero_grad(set_to_none=True)
         output = self._accumulated(batch, epoch)
@@ -155,7 +160,8 @@ class EncoderTrainer:
         images = self.images(batch, epoch)
         dtype = AUTOCAST.get(self.plan.config.precision)
         with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
-            output: Output = self.runner(images, {name: batch[name] for name in self.objective.fields}, self.step)
+            fields = (*self.objective.fields, *([PAIR_WEIGHTS] if PAIR_WEIGHTS in batch else []))
+            output: Output = self.runner(images, {name: batch[name] for name in fields}, self.step)
         self.scaler.scale(output.loss / parts if parts > 1 else output.loss).backward()
         return output._replace(loss=output.loss.detach())
 

@@ -20,6 +20,7 @@ from ..data.loader import default_workers
 from ..data.order import subset_size
 from ..objectives import option_defaults
 from .optimiser import DEFAULTS, Schedule
+from .pair_weights import check_weight_field
 from .samples import SampleFacts, open_samples
 
 SMALL_IMAGE = 64  # up to here crops are as large as the stored images
@@ -134,6 +135,7 @@ def resolve(
     lr, weight_decay = DEFAULTS[config.optimizer]
     lr = config.lr or lr
     positive, num_views = _views(config, facts)
+    check_weight_field(config, facts, positive)
     settled = {
         **_objective_options(config),
         "positive": positive,

@@ -69,6 +69,12 @@ def compares_samples(name: str) -> bool:
     return found
 
 
+def weighs_pairs(name: str) -> bool:
+    """Whether pairs can have weights in the loss (``Objective.weighs_pairs``)."""
+    found: bool = _find(name).weighs_pairs
+    return found
+
+
 def build_objective(name: str, setup: Setup, **options: Any) -> Objective:
     """An objective with its heads on the CPU, drawn from ``setup.seed``; the global random state stays as it was.
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from genrep.errors import TrainingError
 
 Decoder = Callable[[Tensor, Tensor | None], Tensor]
+PAIR_WEIGHTS = "weights of the pairs"  # in a batch: (B,), of mean 1 over all ranks; no field can have this name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +48,14 @@ class Objective(nn.Module):
         num_views: images per sample that ``loss`` wants; of the class: the least.
         negatives_in_batch: the loss compares samples of one batch, so that accumulating gradients over parts of a batch
             would be another objective.
+        weighs_pairs: each pair has a loss of its own, which ``batch[PAIR_WEIGHTS]`` multiplies where it is there: see
+            ``mean_over_pairs``.
     """
 
     name: str
     fields: tuple[str, ...] = ()
     negatives_in_batch = False
+    weighs_pairs = False
     num_views = 1
 
     def loss(self, encoder: nn.Module, images: Tensor, batch: dict[str, Tensor], step: int) -> Output:
@@ -59,7 +63,7 @@ class Objective(nn.Module):
 
         Args:
             images: Shape ``(V·B, 3, S, S)``, view by view: first view 0 (the anchors) of all samples.
-            batch: ``fields``, on the images' device, ``B`` rows each.
+            batch: ``fields``, on the images' device, ``B`` rows each; perhaps ``PAIR_WEIGHTS``.
             step: updates made so far.
         """
         raise NotImplementedError
@@ -110,6 +114,29 @@ class Step(nn.Module):
 
     def forward(self, images: Tensor, batch: dict[str, Tensor], step: int) -> Output:
         return self.objective.loss(self.encoder, images, batch, step)
+
+
+def mean_over_pairs(losses: Tensor, weights: Tensor | None = None) -> Tensor:
+    """The one place where losses of pairs become the loss of a batch: their mean, each multiplied by its pair's weight,
+
+        1/n Σ_i w_i ℓ_i,   w_i = n a_i / Σ_j a_j,
+
+    a the weights that a dataset holds and n the pairs of all ranks (``engine.pair_weights``). It is GenView's quality-driven
+    loss (Li et al. 2024, section 3.4), in which a is exp(q) of a pair's quality q = s(foregrounds) - s(backgrounds), so that w
+    is n times the softmax of q. Their code takes it over each rank's own pairs, this over all ranks'.
+
+    Args:
+        losses: Shape ``(…, B)``: of this rank's pairs, with several terms each or with one.
+        weights: Shape ``(B,)``, of mean 1 over all ranks; constants to the gradient. None: all are 1.
+    """
+    return (losses if weights is None else losses * weights.to(losses.dtype)).mean()
+
+
+def cross_entropy(scores: Tensor, wanted: Tensor, weights: Tensor | None = None) -> Tensor:
+    """``mean_over_pairs`` of the cross-entropies of pairs. Shape: ``(B, K), (B,) -> ()``."""
+    if weights is None:  # PyTorch's own mean differs from ``mean`` in the last digit
+        return F.cross_entropy(scores, wanted)
+    return mean_over_pairs(F.cross_entropy(scores, wanted, reduction="none"), weights)
 
 
 def unit(rows: Tensor) -> Tensor:

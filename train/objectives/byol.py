@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from genrep.errors import TrainingError, one_of
 
-from .base import Objective, Output, Setup, require_views, unit
+from .base import PAIR_WEIGHTS, Objective, Output, Setup, require_views, unit
 from .heads import SCHEDULES, Target, mlp, momentum_at, require_momentum
 from .simsiam import negative_cosine
 
@@ -23,6 +23,7 @@ class BYOL(Objective):
 
     name = "byol"
     num_views = 2  # at least
+    weighs_pairs = True
 
     def __init__(self, setup: Setup, *, target_momentum: float = 0.996, target_schedule: str = "constant") -> None:
         super().__init__()
@@ -42,7 +43,8 @@ class BYOL(Objective):
         projected = [self.projector(encoder(view)) for view in by_view]
         predicted = torch.stack([self.predictor(z) for z in projected])  # (V, B, D)
         targets = torch.stack([self.target(view) for view in by_view])
-        loss = 4 + 4 * negative_cosine(predicted, targets)
+        # 4, whatever the weights: their mean over all ranks is 1.
+        loss = 4 + 4 * negative_cosine(predicted, targets, batch.get(PAIR_WEIGHTS))
         return Output(loss, {}, unit(torch.stack(projected).detach()))
 
     def after_step(self, encoder: nn.Module, step: int, total_steps: int) -> None:

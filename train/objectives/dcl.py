@@ -6,14 +6,14 @@ from torch import Tensor
 
 from genrep.errors import TrainingError
 
-from .base import Setup, full, full_precision, require_positive
+from .base import PAIR_WEIGHTS, Setup, full, full_precision, mean_over_pairs, require_positive
 from .pairs import between_views, gather_views, leave_out_sample, log_sum_exp, logits, within_samples
 from .simclr import Contrastive
 
 SIGMA = 0.5  # of the weights (Yeh et al. 2022, section 3)
 
 
-def decoupled(views: Tensor, temperature: float, sigma: float | None = None) -> Tensor:
+def decoupled(views: Tensor, temperature: float, sigma: float | None = None, weights: Tensor | None = None) -> Tensor:
     """The mean over all images, image i of sample n in view k, of (Yeh et al. 2022, eq. 6)
 
         -w_n s_ij / τ + log Σ_{m ≠ n, views l} exp(s_i(m,l) / τ),
@@ -25,6 +25,8 @@ def decoupled(views: Tensor, temperature: float, sigma: float | None = None) -> 
         views: Shape ``(V, B, D)``, rows of unit length; this rank's samples.
         sigma: None: w = 1 (DCL). Otherwise (DCLW) w_n = 2 - exp(s_n / σ) / E_m[exp(s_m / σ)], s_n the similarity of n's
             views and E over the samples of all ranks: a weight, through which no gradient flows.
+        weights: Shape ``(B,)``: of this rank's samples, see ``mean_over_pairs``. They multiply the whole term of an image, w_n
+            only its first part.
 
     Raises:
         TrainingError: there is only one sample, and so no negative.
@@ -38,7 +40,7 @@ def decoupled(views: Tensor, temperature: float, sigma: float | None = None) -> 
         partners = within_samples(views, views)  # (V, V, B)
         if sigma is not None:
             partners = partners * negative_von_mises_fisher(everyone, sigma)[..., first : first + views.shape[1]]
-        return (negatives - between_views(partners) / temperature).mean()
+        return mean_over_pairs(negatives - between_views(partners) / temperature, weights)
 
 
 def negative_von_mises_fisher(everyone: Tensor, sigma: float) -> Tensor:
@@ -53,7 +55,7 @@ class DCL(Contrastive):
     name = "dcl"
 
     def contrast(self, views: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        return decoupled(views, self.temperature)
+        return decoupled(views, self.temperature, weights=batch.get(PAIR_WEIGHTS))
 
 
 class DCLW(Contrastive):
@@ -73,4 +75,4 @@ class DCLW(Contrastive):
         self.weight_sigma = require_positive("weight_sigma", weight_sigma)
 
     def contrast(self, views: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        return decoupled(views, self.temperature, self.weight_sigma)
+        return decoupled(views, self.temperature, self.weight_sigma, batch.get(PAIR_WEIGHTS))

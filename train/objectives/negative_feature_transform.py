@@ -6,14 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genrep.encoders import EMBEDDING_DIM, Projector
 from genrep.errors import TrainingError
 from genrep.seeding import derive
 
-from .base import Objective, Output, Setup, full, full_precision, require_positive
+from .base import PAIR_WEIGHTS, Objective, Output, Setup, cross_entropy, full, full_precision, require_positive
 from .heads import Queue, Target, require_momentum
 
 QUEUE_SIZE = 65_536  # MoCo's (He et al. 2020), kept by Zhu et al.
@@ -39,7 +38,14 @@ def draw_mixing(seed: int, step: int, size: int) -> MixingDraws:
     return MixingDraws(positive, negative, torch.from_numpy(stream.permutation(size).astype(np.int64)))
 
 
-def transformed_nce(queries: Tensor, keys: Tensor, queue: Tensor, mixing: MixingDraws, temperature: float) -> Tensor:
+def transformed_nce(
+    queries: Tensor,
+    keys: Tensor,
+    queue: Tensor,
+    mixing: MixingDraws,
+    temperature: float,
+    weights: Tensor | None = None,
+) -> Tensor:
     """The mean over the samples of -log( exp(q̃·k̃ / τ) / (exp(q̃·k̃ / τ) + Σ_j exp(q̃·ñ_j / τ)) ) with
 
         q̃ = λ q + (1 - λ) k,  k̃ = λ k + (1 - λ) q        (extrapolation: λ > 1 draws a pair apart)
@@ -52,6 +58,7 @@ def transformed_nce(queries: Tensor, keys: Tensor, queue: Tensor, mixing: Mixing
         queries: Shape ``(B, D)``, rows of unit length.
         keys: Shape ``(B, D)``, rows of unit length, without gradient.
         queue: Shape ``(K, D)``.
+        weights: Shape ``(B,)``: of this rank's samples, see ``mean_over_pairs``.
     """
     with full_precision(queries):
         q, k = full(queries), full(keys.detach())
@@ -61,7 +68,7 @@ def transformed_nce(queries: Tensor, keys: Tensor, queue: Tensor, mixing: Mixing
         far_keys = mixing.positive * k + (1 - mixing.positive) * q
         mixed = mixing.negative * entries + (1 - mixing.negative) * entries[order]
         scores = torch.cat([(far * far_keys).sum(dim=1, keepdim=True), far @ mixed.T], dim=1) / temperature  # (B, 1+K)
-        return F.cross_entropy(scores, torch.zeros(len(q), dtype=torch.int64, device=q.device))
+        return cross_entropy(scores, torch.zeros(len(q), dtype=torch.int64, device=q.device), weights)
 
 
 class NegativeFeatureTransform(Objective):
@@ -73,6 +80,7 @@ class NegativeFeatureTransform(Objective):
 
     name = "negative-feature-transform"
     num_views = 2  # at least
+    weighs_pairs = True
 
     def __init__(
         self,
@@ -96,7 +104,8 @@ class NegativeFeatureTransform(Objective):
         first, second = images.chunk(2)
         queries, keys = self.projector(encoder(first)), self.target(second)
         mixing = draw_mixing(self.seed, step, len(self.queue.entries))
-        loss = transformed_nce(queries, keys, self.queue.entries, mixing, self.temperature)
+        weights = batch.get(PAIR_WEIGHTS)
+        loss = transformed_nce(queries, keys, self.queue.entries, mixing, self.temperature, weights)
         self.queue.push(keys)
         return Output(loss, {}, torch.stack([queries.detach(), keys]))
 

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import Objective, Output, Setup, full, full_precision, require_positive, require_views, unit
+from .base import (
+    PAIR_WEIGHTS,
+    Objective,
+    Output,
+    Setup,
+    cross_entropy,
+    full,
+    full_precision,
+    require_positive,
+    require_views,
+    unit,
+)
 from .heads import Queue, mlp
 from .pairs import gather_views
 
@@ -24,7 +34,7 @@ def nearest(rows: Tensor, queue: Tensor) -> tuple[Tensor, Tensor]:
         return queue[index].to(similarity.dtype), similarity
 
 
-def neighbour_nce(neighbours: Tensor, predictions: Tensor, temperature: float) -> Tensor:
+def neighbour_nce(neighbours: Tensor, predictions: Tensor, temperature: float, weights: Tensor | None = None) -> Tensor:
     """The mean over ordered pairs of views v ≠ u and samples i of (Dwibedi et al. 2021, eq. 3 and algorithm 1)
 
         -log( exp(NN(z_i^v) · p_i^u / τ) / Σ_k exp(NN(z_i^v) · p_k^u / τ) ),
@@ -34,6 +44,7 @@ def neighbour_nce(neighbours: Tensor, predictions: Tensor, temperature: float) -
     Args:
         neighbours: Shape ``(V, B, D)``, rows of unit length.
         predictions: Shape ``(V, B, D)``, rows of unit length.
+        weights: Shape ``(B,)``: of this rank's samples i, see ``mean_over_pairs``.
     """
     with full_precision(predictions):
         predictions = full(predictions)
@@ -41,7 +52,7 @@ def neighbour_nce(neighbours: Tensor, predictions: Tensor, temperature: float) -
         number, size, _ = neighbours.shape
         partner = first + torch.arange(size, device=predictions.device)
         terms = [
-            F.cross_entropy(neighbours[v] @ everyone[u].T / temperature, partner)
+            cross_entropy(neighbours[v] @ everyone[u].T / temperature, partner, weights)
             for v in range(number)
             for u in range(number)
             if u != v
@@ -59,6 +70,7 @@ class NNCLR(Objective):
     name = "nnclr"
     num_views = 2  # at least
     negatives_in_batch = True
+    weighs_pairs = True
 
     def __init__(self, setup: Setup, *, temperature: float = 0.1, queue_size: int = QUEUE_SIZE) -> None:
         super().__init__()
@@ -75,7 +87,7 @@ class NNCLR(Objective):
         embeddings = unit(torch.stack(projected).detach())
         neighbours, similarity = nearest(embeddings, self.queue.entries)
         self.queue.push(embeddings[0])
-        loss = neighbour_nce(neighbours, predicted, self.temperature)
+        loss = neighbour_nce(neighbours, predicted, self.temperature, batch.get(PAIR_WEIGHTS))
         return Output(loss, {"neighbour_similarity": similarity.mean()}, embeddings)
 
     def after_step(self, encoder: nn.Module, step: int, total_steps: int) -> None:

@@ -6,11 +6,21 @@ from torch import Tensor, nn
 
 from genrep.encoders import EMBEDDING_DIM, Projector
 
-from .base import Objective, Output, Setup, full, full_precision, require_positive, require_views
+from .base import (
+    PAIR_WEIGHTS,
+    Objective,
+    Output,
+    Setup,
+    full,
+    full_precision,
+    mean_over_pairs,
+    require_positive,
+    require_views,
+)
 from .pairs import between_views, gather_views, leave_out_self, log_sum_exp, logits, within_samples
 
 
-def nt_xent(views: Tensor, temperature: float) -> Tensor:
+def nt_xent(views: Tensor, temperature: float, weights: Tensor | None = None) -> Tensor:
     """InfoNCE (Chen et al. 2020, eq. 1): the mean over all images i and their partners j of
 
         -log( exp(s_ij / τ) / Σ_{k ≠ i} exp(s_ik / τ) ),
@@ -20,6 +30,7 @@ def nt_xent(views: Tensor, temperature: float) -> Tensor:
 
     Args:
         views: Shape ``(V, B, D)``, rows of unit length; this rank's samples.
+        weights: Shape ``(B,)``: of this rank's samples, see ``mean_over_pairs``; of image i its sample's.
 
     Returns:
         This rank's part of the mean. Chance level is ``log(V·N - 1)``, N the samples of all ranks.
@@ -29,7 +40,7 @@ def nt_xent(views: Tensor, temperature: float) -> Tensor:
         everyone, first = gather_views(views)
         rest = log_sum_exp(leave_out_self(logits(views, everyone, temperature), first))  # (V, B)
         partners = between_views(within_samples(views, views)) / temperature  # (V, B)
-        return (rest - partners).mean()
+        return mean_over_pairs(rest - partners, weights)
 
 
 class Contrastive(Objective):
@@ -42,6 +53,7 @@ class Contrastive(Objective):
     name = "simclr"
     num_views = 2  # at least
     negatives_in_batch = True
+    weighs_pairs = True
 
     def __init__(self, setup: Setup, *, temperature: float = 0.1, base_temperature: float | None = None) -> None:
         super().__init__()
@@ -68,4 +80,4 @@ class SimCLR(Contrastive):
     """InfoNCE with the images of all ranks as negatives."""
 
     def contrast(self, views: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        return nt_xent(views, self.temperature)
+        return nt_xent(views, self.temperature, batch.get(PAIR_WEIGHTS))

@@ -7,21 +7,22 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from .base import Objective, Output, Setup, full_precision, require_views, unit
+from .base import PAIR_WEIGHTS, Objective, Output, Setup, full_precision, mean_over_pairs, require_views, unit
 from .heads import mlp
 from .pairs import between_views, within_samples
 
 
-def negative_cosine(predictions: Tensor, targets: Tensor) -> Tensor:
+def negative_cosine(predictions: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
     """The mean over all ordered pairs of two views v ≠ u of -cos(p_v, stop-gradient(z_u)) (Chen & He 2021, eqs. 1-4).
 
     For two views: ½ D(p₁, z₂) + ½ D(p₂, z₁).
 
     Args:
         predictions, targets: Shape ``(V, B, D)`` each, of any length.
+        weights: Shape ``(B,)``: of this rank's samples, see ``mean_over_pairs``.
     """
     with full_precision(predictions):
-        return -between_views(within_samples(unit(predictions), unit(targets.detach()))).mean()
+        return mean_over_pairs(-between_views(within_samples(unit(predictions), unit(targets.detach()))), weights)
 
 
 class SimSiam(Objective):
@@ -34,6 +35,7 @@ class SimSiam(Objective):
 
     name = "simsiam"
     num_views = 2  # at least
+    weighs_pairs = True
 
     def __init__(self, setup: Setup) -> None:
         super().__init__()
@@ -49,4 +51,4 @@ class SimSiam(Objective):
         projected = [self.projector(encoder(view)) for view in images.chunk(self.num_views)]
         predicted = torch.stack([self.predictor(z) for z in projected])  # (V, B, D)
         targets = torch.stack(projected).detach()
-        return Output(negative_cosine(predicted, targets), {}, unit(targets))
+        return Output(negative_cosine(predicted, targets, batch.get(PAIR_WEIGHTS)), {}, unit(targets))

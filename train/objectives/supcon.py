@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .base import Setup, full, full_precision
+from .base import PAIR_WEIGHTS, Setup, full, full_precision, mean_over_pairs
 from .heads import require_labels
 from .pairs import gather, gather_views, leave_out_self, log_sum_exp, logits
 from .simclr import Contrastive
 
 
-def sup_con(views: Tensor, labels: Tensor, temperature: float) -> Tensor:
+def sup_con(views: Tensor, labels: Tensor, temperature: float, weights: Tensor | None = None) -> Tensor:
     """The mean over all images i of (Khosla et al. 2020, eq. 2, the sum outside the logarithm)
 
         -1/|P(i)| Σ_{p in P(i)} log( exp(s_ip / τ) / Σ_{k ≠ i} exp(s_ik / τ) ),
@@ -22,6 +22,7 @@ def sup_con(views: Tensor, labels: Tensor, temperature: float) -> Tensor:
     Args:
         views: Shape ``(V, B, D)``, rows of unit length; this rank's samples.
         labels: Shape ``(B,)``, integers.
+        weights: Shape ``(B,)``: of this rank's samples, see ``mean_over_pairs``; of image i its own sample's, whatever P(i).
     """
     with full_precision(views):
         views = full(views)
@@ -34,7 +35,7 @@ def sup_con(views: Tensor, labels: Tensor, temperature: float) -> Tensor:
         # The sum of an image's similarities with its class is one with the sum of the class, less the image itself.
         total = (views * (members @ everyone.sum(dim=0))).sum(dim=2) - (views * views).sum(dim=2)  # (V, B)
         positives = total / (len(views) * members.sum(dim=1) - 1) / temperature
-        return (rest - positives).mean()
+        return mean_over_pairs(rest - positives, weights)
 
 
 class SupCon(Contrastive):
@@ -48,4 +49,4 @@ class SupCon(Contrastive):
         super().__init__(setup, temperature=temperature, base_temperature=base_temperature)
 
     def contrast(self, views: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        return sup_con(views, batch["label"], self.temperature)
+        return sup_con(views, batch["label"], self.temperature, batch.get(PAIR_WEIGHTS))
