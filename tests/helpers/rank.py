@@ -14,9 +14,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from genrep.train.objectives import OBJECTIVES, Setup, Step, build_objective
+from genrep.runs.processes import Processes
+from genrep.train.engine.pair_weights import pair_weights
+from genrep.train.objectives import OBJECTIVES, Setup, Step, build_objective, weighs_pairs
+from genrep.train.objectives.base import PAIR_WEIGHTS
 
 SAMPLES, STEPS, WIDTH = 6, 2, 16
+WEIGHTS = [0.5, 2.0, 0.0, 1.5, 0.25, 7.0]  # whose mean is another on each rank
 LABELS = [3, 7, 7, 3, -1, 3]  # classes span the ranks, and one rank has more of them than the other
 OPTIONS: dict[str, dict[str, Any]] = {
     "nnclr": {"queue_size": 10},
@@ -40,7 +44,7 @@ def whole_batch(views: int, step: int) -> tuple[Tensor, dict[str, Tensor]]:
     }
 
 
-def train(name: str, rank: int, world: int, distributed: bool) -> dict[str, Any]:
+def train(name: str, rank: int, world: int, distributed: bool, weighted: bool = False) -> dict[str, Any]:
     """Losses (means over the ranks), gradients of the first step, and the state after the last."""
     torch.manual_seed(0)
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(48, WIDTH), nn.Tanh())
@@ -56,7 +60,12 @@ def train(name: str, rank: int, world: int, distributed: bool) -> dict[str, Any]
     losses, gradients = [], {}
     for i in range(STEPS):
         images, fields = whole_batch(objective.num_views, i)
-        output = wrapped(images[:, own].flatten(0, 1), {key: value[own] for key, value in fields.items()}, i)
+        part = {key: value[own] for key, value in fields.items()}
+        if weighted:
+            given = {"weight": torch.tensor(WEIGHTS)[own], "index": torch.arange(SAMPLES)[own]}
+            place = Processes(device=torch.device("cpu"), rank=rank, size=world if distributed else 1)
+            part[PAIR_WEIGHTS] = pair_weights(given, "weight", place)
+        output = wrapped(images[:, own].flatten(0, 1), part, i)
         optimiser.zero_grad()
         output.loss.backward()
         if i == 0:
@@ -75,6 +84,8 @@ def main(rank: int, world: int, folder: Path) -> None:
     if world > 1:
         dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
     results = {name: train(name, rank, world, world > 1) for name in OBJECTIVES}
+    for name in filter(weighs_pairs, OBJECTIVES):
+        results[f"{name} weighted"] = train(name, rank, world, world > 1, weighted=True)
     if world == 1:  # what a rank would do that does not look at the others
         results["half alone"] = train("simclr", 0, 2, False)
     torch.save(results, folder / f"{world}-{rank}.pt")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from drawn_dataset import write_drawn
 from PIL import Image
 
 from genrep import datasets_manifest
@@ -103,6 +104,26 @@ def test_what_ffcv_would_trust_is_checked(dataset: MakeDataset, tmp_path: Path) 
         ffcv_pipelines(folder)
     with pytest.raises(DatasetError, match=r"no field 'ancor'; it has .*anchor"):
         ffcv_pipelines(dataset(), fields=["ancor"])
+
+
+@pytest.mark.slow
+@interoperation
+@pytest.mark.filterwarnings("ignore")
+def test_fields_of_version_2_are_the_pair_loaders_but_for_what_no_file_holds(
+    write_beton: Callable[..., None], tmp_path: Path
+) -> None:
+    options = {"positives": 2, "floats": ["strength", "weight"], "prompts": 3, "sources": True}
+    folder = write_drawn(write_beton, tmp_path / "made", stored=False, count=11, per_shard=11, **options)
+    theirs = read(folder)
+    (ours,) = PairLoader(folder, batch_size=11)
+    order = ours["index"].argsort()
+    assert list(theirs) == [name for name in ours if not name.startswith("z_")]
+    for name, values in theirs.items():
+        assert values.dtype == ours[name].dtype and torch.equal(values, ours[name][order]), name
+    with pytest.raises(DatasetError, match="the field 'z_anchor' is not stored; PairLoader makes it again"):
+        ffcv_pipelines(folder, fields=["z_anchor"])
+    shaped = write_drawn(write_beton, tmp_path / "stored", count=11, per_shard=11)
+    assert read(shaped, fields=("z_anchor",))["z_anchor"].shape == (11, 2, 3, 4)
 
 
 def test_without_ffcv_the_error_says_what_needs_none(dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,8 +78,10 @@ class PairLoader:
     ...     for batch in loader:      # every index once per epoch
     ...         batch["anchor"]       # (256, H, W, 3) uint8
 
-    Images are uint8 ``(B, H, W, 3)``, latents float32 ``(B, …)``, ``label`` and ``index`` int64 ``(B,)``. Every batch has
-    its own memory, so that a batch that is kept never changes.
+    Images are uint8 ``(B, H, W, 3)``, latents float32 ``(B, …)``; of the numbers, ``label``, ``index`` and the rows ``prompt``,
+    ``source``, … of a set's own tables are int64 ``(B,)``, ``strength``, ``weight``, … float32 ``(B,)``. Latents that a dataset
+    does not store are made again by the threads that read, if they are asked for. Every batch has its own memory, so that a
+    batch that is kept never changes.
 
     The order is a pure function of the datasets, the arguments and the epoch, and ranks share each step's samples between them.
     An iteration runs from the cursor to the end of the epoch and leaves the cursor at the next epoch's start, so that
@@ -95,7 +97,8 @@ class PairLoader:
         fields: those to read; None: all.
         positive: what ``positive`` and ``z_positive`` are. ``stored``: the first of the stored positives. ``random``: one
             of them, drawn for each epoch and index. ``all``: all K, shapes ``(B, K, H, W, 3)`` and ``(B, K, …)``.
-            ``anchor``: not read. None: the first, and ``positive_1``, … the others, where all fields are read.
+            ``anchor``: not read. None: the first, and ``positive_1``, … the others, where all fields are read. The same is
+            true of numbers that each positive has: ``strength`` (``strength_1``, …), ``prompt_1`` (``prompt_2``, …).
         mix: with two sets, this fraction of the first one's samples is replaced by images of the second
             (``mixture``): positions, and so ``index``, are the first one's.
         limit: train on this fraction of the samples, chosen by the seed.

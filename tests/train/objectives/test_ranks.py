@@ -9,7 +9,9 @@ import rank
 import torch
 from forked import call
 
-from genrep.train.objectives import OBJECTIVES
+from genrep.train.objectives import OBJECTIVES, weighs_pairs
+
+WEIGHED = [f"{name} weighted" for name in OBJECTIVES if weighs_pairs(name)]
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", [*OBJECTIVES, *WEIGHED])
 @pytest.mark.parametrize("part", ["losses", "gradients", "state"])
 def test_two_ranks_equal_one(results: dict[str, Any], name: str, part: str) -> None:
     whole = results["1-0"][name][part]
@@ -42,6 +44,13 @@ def test_two_ranks_equal_one(results: dict[str, Any], name: str, part: str) -> N
 def test_half_a_batch_without_the_other_rank_is_something_else(results: dict[str, Any]) -> None:
     whole, half = (results["1-0"][name]["losses"] for name in ("simclr", "half alone"))
     assert float((whole - half).abs().min()) > 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WEIGHED)
+def test_weights_change_a_loss(results: dict[str, Any], name: str) -> None:
+    weighted, plain = (results["1-0"][one]["losses"] for one in (name, name.removesuffix(" weighted")))
+    assert float((weighted - plain).abs().max()) > 1e-3
 
 
 @pytest.mark.slow
