@@ -158,8 +158,8 @@ class TrainConfig:
     weight_field: str | None = setting(
         default=None,
         metavar="NAME",
-        help="Field of the samples that weights each pair in the loss, such as weight or strength. Weights have mean 1 over a "
-        "batch.  [default: all pairs weigh the same]",
+        help="Field of the samples whose number weighs each pair in the loss, such as weight or strength. A batch's weights "
+        "are scaled to mean 1.  [default: all pairs weigh the same]",
     )
     # Length and optimiser
     epochs: int | None = setting(
