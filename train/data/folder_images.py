@@ -25,7 +25,7 @@ from genrep.images.reading import fit, read_rgb, read_size
 from genrep.machine import cores
 from genrep.progress import Progress
 
-from .shards import VARYING, Destination, Field, Rows
+from .fields import VARYING, Destination, Field, Rows
 
 PER_SHARD = 1000  # images that a windowed order keeps together
 MAX_THREADS = 16  # that read headers: a network's file system answers many at a time

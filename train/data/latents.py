@@ -8,17 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from genrep.datasets_manifest import Manifest
 from genrep.datasets_manifest.recomputed import BATCH_VALUES, Recomputed
 from genrep.errors import DatasetError
 
-if TYPE_CHECKING:
-    from .shards import Destination
+from .fields import Destination, Rows
 
 
 class Latents:
@@ -30,7 +27,7 @@ class Latents:
         self.names = set(self._recomputed.names)
         self._sizes = {field["name"]: prod(field["shape"]) for field in self._recomputed.fields}
 
-    def make(self, indices: NDArray[np.int64], places: NDArray[np.int64], slots: Sequence[Destination]) -> None:
+    def make(self, indices: Rows, places: Rows, slots: Sequence[Destination]) -> None:
         """Fill row ``places[i]`` of each slot with the latent of pair ``indices[i]``.
 
         Raises DatasetError where the recipe does not give them back here.
@@ -43,7 +40,7 @@ class Latents:
                     rows = np.flatnonzero(slot.choice == k)
                     self._fill(indices[rows], places[rows], [slot._replace(names=(name,))])
 
-    def _fill(self, indices: NDArray[np.int64], places: NDArray[np.int64], slots: Sequence[Destination]) -> None:
+    def _fill(self, indices: Rows, places: Rows, slots: Sequence[Destination]) -> None:
         """All slots by one computation, since positives come from anchors; some pairs at a time, to bound its memory."""
         names = [slot.names[0] for slot in slots]
         if not names:

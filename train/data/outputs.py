@@ -19,7 +19,7 @@ from genrep.images.reading import cut
 from genrep.pixel_views import PixelViews
 from genrep.pixel_views.parameters import draw_boxes
 
-from .shards import Destination, Field, Rows
+from .fields import Destination, Field, Rows
 
 Pixels = NDArray[np.uint8]
 

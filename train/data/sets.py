@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from genrep.datasets_manifest import MANIFEST_NAME, dataset_folder
 from genrep.errors import DatasetError, ManifestError
 
+from .fields import VARYING, Destination, Field, Rows
 from .folder_images import FolderImages, is_image_folder
 from .outputs import PAIRED, BatchTensor, Crops, Cuts, CutSlot, cut_output, families, is_read, read_cuts, slot_of
-from .shards import VARYING, Destination, Field, Rows, Shards
+from .shards import Shards
 
 Data = str | Path | Sequence[str | Path]
 Size = int | tuple[int, int]

@@ -18,10 +18,9 @@ import ctypes
 import mmap
 import resource
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,35 +32,13 @@ from genrep.errors import DatasetError
 from genrep.files import digest_json
 from genrep.images.reading import fit
 
+from .fields import VARYING, Destination, Field, Rows
 from .kernels import REASONS, copier, jpeg_decoder
 from .latents import Latents
 
 SPARE_DESCRIPTORS = 256
 MANY_BYTES = 1 << 32  # what a 32-bit pointer does not reach
 MAX_NAMED = 3
-VARYING = (-1, -1, 3)
-
-Rows = NDArray[np.int64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Field:
-    """Type and shape of a field of a sample."""
-
-    shape: tuple[int, ...]  # VARYING: each sample's image has a height and width of its own
-    dtype: np.dtype[Any]
-
-
-class Destination(NamedTuple):
-    """Where a stored field goes: row ``places[i]`` of ``out`` receives that of sample ``rows[i]``."""
-
-    names: tuple[str, ...]  # one field, or several to choose from
-    out: NDArray[Any]  # (B, …), each row contiguous
-    choice: NDArray[np.int64] | None = None  # (len(rows),): which of the names, for each row
-
-    def chosen(self, count: int) -> list[str]:
-        """The field that each of ``count`` rows reads."""
-        return [self.names[0]] * count if self.choice is None else [self.names[k] for k in self.choice.tolist()]
 
 
 class Shards:

@@ -12,12 +12,12 @@ from genrep.across import OnlineSource, open_online
 from genrep.images.inventory import Inventory
 
 from ..config import TrainConfig
+from ..data.fields import VARYING
 from ..data.folder_images import FolderImages
 from ..data.loader import Batch, PairLoader, default_workers
 from ..data.online import OnlineLoader
 from ..data.outputs import Crops, families
 from ..data.sets import Sets, open_sets
-from ..data.shards import VARYING
 
 
 @dataclass(frozen=True, kw_only=True)
