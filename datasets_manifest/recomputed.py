@@ -37,7 +37,9 @@ class Recomputed:
     def many(
         self, indices: Sequence[int] | NDArray[np.int64], only: Sequence[str] | None = None
     ) -> dict[str, NDArray[np.float32]]:
-        """Those of these pairs, by field: little-endian float32 ``(len(indices), *shape)``. ``only`` are those wanted; None: all.
+        """Those of these pairs, by field: little-endian float32 ``(len(indices), *shape)``.
+
+        ``only`` are the names of those wanted; None: all.
 
         Raises DatasetError, one line: the generator's part of genrep is not installed, the recipe cannot be followed, or does
         not make latents of the field table's shapes.
