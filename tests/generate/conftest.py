@@ -172,6 +172,18 @@ def diffuser_classes():
     return Diffuser(takes_prompts=False, draws_noise=False, num_classes=2)
 
 
+def slow_diffuser():
+    """As ``slow``, with prompts and edits."""
+    inner = slow()
+
+    class SlowDiffuser(Diffuser):
+        def synthesize(self, z, y=None, noise=None):
+            inner.synthesize(z.flatten(1)[:, :6])
+            return super().synthesize(z, y, noise)
+
+    return SlowDiffuser()
+
+
 def bytes_range():
     class Bytes(Toy):
         def synthesize(self, z, y=None):

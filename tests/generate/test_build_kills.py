@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from forked import call
+from PIL import Image
 
 from genrep import datasets_manifest
 from genrep.generate import BuildConfig, build_dataset
@@ -69,6 +70,38 @@ def test_after_many_kills_the_dataset_is_the_same(toy_folder, monkeypatch):
     assert digests(out) == digests(toy_folder / "calm")
     assert not list(out.glob(".*"))
     assert_none_stays(segments)
+    datasets_manifest.require_valid(out, level="full")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("anchors", [False, True], ids=["prompts", "anchors"])
+def test_a_killed_set_with_tables_goes_on_as_it_began(toy_folder, monkeypatch, anchors):
+    monkeypatch.setenv("PYTHONPATH", str(toy_folder))
+    (toy_folder / "prompts.txt").write_text("cat\ta cat\ncat\ta small cat\ndog\ta dog\ndog\tthe dog\n")
+    more = {"gen": "toygen:slow_diffuser", "prompts": toy_folder / "prompts.txt", "views": "sdedit:strength=.2-.8"}
+    if anchors:
+        for i in range(10):
+            path = toy_folder / f"photos/{i}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.new("RGB", (9, 9), (i, 20 * i, 99)).save(path)
+        more["anchors"] = str(toy_folder / "photos")
+    settings = {**vars(config(toy_folder / "calm", num_pairs=48)), **more}
+    build_dataset(BuildConfig(**settings))
+    out = toy_folder / "killed"
+    for _ in range(6):  # a call is one batch of a view, and a shard takes four or less
+        process = call(build_dataset, BuildConfig(**{**settings, "out": out}), TOY_CALLS="7")
+        seen, deadline = len(list(out.glob("shard-*.json"))), time.monotonic() + 60
+        while process.is_alive() and len(list(out.glob("shard-*.json"))) <= seen and time.monotonic() < deadline:
+            time.sleep(0.002)
+        process.kill()
+        process.join()
+        if len(list(out.glob("shard-*.json"))) >= 4:
+            break
+    assert 1 <= len(list(out.glob("shard-*.json"))) < 6 and not (out / "manifest.json").exists()
+    build_dataset(BuildConfig(**{**settings, "out": out}))
+    assert digests(out) == digests(toy_folder / "calm")
+    tables = ["prompts.jsonl", *(["sources.jsonl"] if anchors else [])]
+    assert all((out / name).read_bytes() == (toy_folder / "calm" / name).read_bytes() for name in tables)
     datasets_manifest.require_valid(out, level="full")
 
 
