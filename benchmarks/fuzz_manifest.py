@@ -1,4 +1,4 @@
-"""Fuzz what a stranger's dataset folder can bring: manifests, shard jsons and FFCV tables, damaged in many ways.
+"""Fuzz what a stranger's dataset folder can bring: manifests, shard jsons, tables of FFCV and of rows, damaged in many ways.
 
 python benchmarks/fuzz_manifest.py [--seconds 600] [--seed 0] [--keep DIR]
 
@@ -31,6 +31,7 @@ from genrep.across import RegenerationConfig, stored_pairs
 from genrep.datasets_manifest import Manifest, layout, read_manifest
 from genrep.datasets_manifest.describe import describe
 from genrep.datasets_manifest.recovery.compare import compare
+from genrep.datasets_manifest.tables import FORBIDDEN
 from genrep.datasets_manifest.verify import verify
 from genrep.errors import DatasetError, GenRepError
 from genrep.files import canonical_json
@@ -60,16 +61,50 @@ VALUES: tuple[Any, ...] = (
 )
 
 
+class Sampler:
+    """A generator of prompts' pictures: noise, brighter for longer texts."""
+
+    num_classes, image_shape, takes_prompts = 0, (8, 8), True
+
+    def __init__(self) -> None:
+        from genrep.generate import LatentSpec
+
+        self.latent = LatentSpec(shape=(3, 8, 8))
+
+    def synthesize(self, z: Any, y: Any = None) -> Any:
+        return z / 3 + z.new_tensor([len(text) / 40 for text in y])[:, None, None, None]
+
+    def edit(self, images: Any, z: Any, y: Any = None, *, strength: Any, noise: Any = None) -> Any:
+        part = strength[:, None, None, None]
+        return (1 - part) * images + part * self.synthesize(z, y)
+
+
 def build_originals(folder: Path) -> list[Path]:
-    """Two small datasets: raw and JPEG."""
+    """Three small datasets: raw, JPEG, and one of prompts that leaves its latents to its recipe."""
     from genrep.generate import BuildConfig, build_dataset
+
+    texts = folder / "prompts.txt"
+    texts.write_text("cat\ta cat\ncat\ta small cat\ndog\ta dog\n")
+    sys.path.insert(0, str(Path(__file__).parent))
+    config = BuildConfig(
+        out=folder / "prompted",
+        gen=f"{Path(__file__).stem}:Sampler",
+        views="sdedit:strength=.2-.9",
+        prompts=texts,
+        store_latents="no",
+        num_pairs=7,
+        shard_size="4",
+        processes=1,
+        device="cpu",
+    )
+    build_dataset(config)
 
     for name, encoding in (("raw", "raw"), ("jpeg", "jpeg:90:444")):
         config = BuildConfig(
             out=folder / name, num_pairs=7, shard_size="4", encoding=encoding, processes=1, device="cpu"
         )
         build_dataset(config)
-    return [folder / "raw", folder / "jpeg"]
+    return [folder / "raw", folder / "jpeg", folder / "prompted"]
 
 
 def places(value: Any) -> list[tuple[Any, Any]]:
@@ -165,7 +200,7 @@ def fuzz_beton(folder: Path, rng: random.Random) -> None:
     path = folder / manifest.shards[k].name
     data = bytearray(path.read_bytes())
     table = layout.HEADER.unpack_from(data)[4]
-    head = layout.HEADER.size + layout.DESCRIPTOR.size * len(manifest.fields)
+    head = layout.HEADER.size + layout.DESCRIPTOR.size * len(layout.in_beton(manifest.fields))
     records = head + manifest.shards[k].count * layout.record_dtype(manifest.fields).itemsize
     parts = ((0, layout.HEADER.size), (layout.HEADER.size, head), (head, records), (table, len(data)))
     for _ in range(rng.choice((1, 1, 2, 5))):
@@ -193,7 +228,33 @@ def fuzz_beton(folder: Path, rng: random.Random) -> None:
     path.with_suffix(".json").write_text(json.dumps(value["shards"][k]))
 
 
-WAYS = {"manifest": fuzz_manifest, "record": fuzz_record, "beton": fuzz_beton}
+def fuzz_table(folder: Path, rng: random.Random) -> None:
+    """The table of prompts, with digests that agree; of a set without one, its manifest."""
+    path = folder / "prompts.jsonl"
+    if not path.exists():
+        fuzz_manifest(folder, rng)
+        return
+    rows = [json.loads(line) for line in path.read_bytes().splitlines()]
+    data = bytearray(path.read_bytes())
+    if rng.random() < 0.5:
+        mutate_bytes(data, rng)
+    else:
+        for row in rows:
+            mutate_json(row, rng)
+            row.setdefault("prompt", "")
+        data = bytearray(
+            b"".join(json.dumps(row, separators=(",", ":"), sort_keys=True).encode() + b"\n" for row in rows)
+        )
+    path.write_bytes(data)
+    value = json.loads((folder / "manifest.json").read_text())
+    facts = {"sha256": hashlib.sha256(data).hexdigest(), "count": max(data.count(b"\n"), 1)}
+    value["tables"][0] |= {**facts, "bytes": len(data)}
+    value["recipe"]["prompts"] |= facts
+    seal(value)
+    (folder / "manifest.json").write_text(json.dumps(value))
+
+
+WAYS = {"manifest": fuzz_manifest, "record": fuzz_record, "beton": fuzz_beton, "table": fuzz_table}
 
 
 def look(folder: Path, original: Manifest) -> str:
@@ -219,8 +280,18 @@ def look(folder: Path, original: Manifest) -> str:
         except DatasetError as error:
             assert "\n" not in str(error)
             failed += 1
-        else:
-            assert sample["index"] == i
+            continue
+        assert sample["index"] == i
+        if dataset.prompts is not None:
+            try:
+                text = dataset.prompts[sample["prompt"]]
+            except DatasetError as error:
+                assert str(error).isprintable()
+                failed += 1
+            except IndexError:
+                failed += 1
+            else:
+                assert not FORBIDDEN.search(text)
     assert problems or not failed, "a sample cannot be read of a folder without problems"
     return "problems" if problems else "passed"
 
@@ -237,7 +308,7 @@ def one(seed: int, originals: list[Path], work: Path) -> tuple[str, str, str | N
     """One case: the way, what came of it, and the finding if there is one."""
     rng = random.Random(seed)
     source = rng.choice(originals)
-    way = rng.choice(("manifest", "manifest", "beton", "beton", "beton", "record"))
+    way = rng.choice(("manifest", "manifest", "beton", "beton", "beton", "record", "table"))
     folder = work / "case"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(source, folder)

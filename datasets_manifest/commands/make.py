@@ -50,7 +50,7 @@ def card_command(**values: Any) -> None:
     """Write README.md and croissant.json of the dataset in DIR.
 
     README.md is a dataset card in the form that Hugging Face reads: generator, weights and licence, latent law, views, biases
-    and risks, how to cite. croissant.json is Croissant metadata with the sha256 of every shard. Both depend on the manifest
+    and risks, how to cite. croissant.json is Croissant metadata with the sha256 of every file. Both depend on the manifest
     alone, so their bytes are the same each time. Files that somebody edited are left alone. Builds do this by themselves.
 
     \b
@@ -78,7 +78,7 @@ def card_command(**values: Any) -> None:
 def sign_command(folder: Path | None, key: Path | None, new_key: Path | None, password: bool, force: bool) -> None:
     """Sign the dataset in DIR, or make a key.
 
-    The signature covers manifest.json, which holds the sha256 of every shard, so verify the dataset first. It is written to
+    The signature covers manifest.json, which holds the sha256 of every shard and table, so verify first. It is written to
     manifest.json.minisig.md in minisign's format. Others check it with genrep-manifest verify --signer FILE.pub, or with
     minisign itself. Needs the package py-minisign.
 

@@ -117,6 +117,36 @@ def test_where_latents_cannot_be_made_again_one_line_says_so(
     assert "\n" not in str(caught.value)
 
 
+LATENT = {"shape": [12], "chunks": [12], "law": "truncated_normal", "truncation": 2.0, "scale": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"latent": {**LATENT, "shape": [1 << 40]}}, "latent: shape is [1099511627776], wanted sizes of a product"),
+        ({"latent": {**LATENT, "shape": [3, -4]}}, "latent: shape is [3, -4], wanted"),
+        ({"latent": {**LATENT, "truncation": 1e-6}}, "truncation is 1e-06, wanted a number >= 0.05"),
+        ({"views": {"name": "gaussian", "std": 0.2, "truncation": 1e-9}}, "truncation is 1e-09, wanted a number"),
+        ({"views": {"parts": [{"view": {"truncation": "x" * 5000}}]}}, "truncation is 'xxx"),
+        ({"latent": {**LATENT, "law": "\x1b[2J"}}, ""),
+        ({"latent": {**LATENT, "chunks": [1 << 60, 1]}}, ""),
+        ({"views": {"name": "\x1b[2J"}}, ""),
+        ({"views": [[[1]]]}, ""),
+        ({"views": {"name": "navigator", "digest": "0" * 64}}, ""),
+        ({"filter": {}}, ""),
+        ({"latent": None}, ""),
+    ],
+)
+def test_a_hostile_recipe_costs_neither_time_nor_memory_and_ends_in_one_line(
+    prompted: Path, rewrite: Callable[..., None], change: dict[str, Any], words: str
+) -> None:
+    good = {"latent": LATENT, "views": {"name": "gaussian", "std": 0.2, "truncation": 2.0}}
+    rewrite(prompted, lambda value: value["recipe"].update(**{**good, **change}))
+    with pytest.raises(DatasetError, match=r"^its latents are not stored, and ") as caught:
+        open_dataset(prompted)[0]
+    assert words in str(caught.value) and str(caught.value).isprintable() and len(str(caught.value)) < 700
+
+
 def test_latents_of_another_shape_are_refused(originals: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(across, "latents", lambda manifest, indices, names: {name: np.zeros((1, 12)) for name in names})
     with pytest.raises(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from PIL import Image
 from genrep import datasets_manifest
 from genrep.cli import invoke
 from genrep.datasets_manifest import cli, read_manifest
+from genrep.datasets_manifest.finish import finish
 from genrep.datasets_manifest.verify import verify
+from genrep.errors import DatasetError
 from genrep.look.sheets import Band, draw_sheet
 
 Capture = pytest.CaptureFixture[str]
@@ -74,3 +77,40 @@ def test_the_contact_sheet_shows_pairs_of_all_shards_and_their_classes(
     assert band.names[:2] == ["anchor", "positive"] and band.block == 2
     with Image.open(unfinished / "contact-sheet.png") as sheet:
         assert sheet.height > 96
+
+
+def test_a_sheet_is_captioned_by_prompts_or_names_of_real_anchors(
+    copy_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from genrep.datasets_manifest import finish as finishing
+
+    seen: list[Any] = []
+    monkeypatch.setattr(finishing, "draw_sheet", lambda bands: seen.extend(bands) or np.zeros((1, 1, 3), np.uint8))
+    for kind in ("prompted", "anchored", "raw"):
+        folder = copy_of(kind)
+        manifest = read_manifest(folder)
+        finishing.write_contact_sheet(folder, manifest.fields, manifest.classes, manifest.shards, manifest.tables)
+    captions = [[text for row in band.captions for text in row] for band in seen]
+    assert captions[0] == ["0: a cow", "1: a cat", '2: a "dog" \\ & <b>coyee</b>', "3: ein Hund, ? ?", "4: a cow"]
+    assert captions[1] == [
+        "0: train/0.jpg",
+        "1: train/u <b>.jpg",
+        "2: train/2.jpg",
+        "3: train/0.jpg",
+        "4: train/u <b>.jpg",
+    ]
+    assert [band.names[0] for band in seen] == ["anchor", "real anchor", "anchor"]
+    assert captions[2][1] == "1: cat"
+
+
+def test_a_row_that_no_table_has_is_told_while_the_sheet_is_made(prompted: Path, patch_of: Any) -> None:
+    patch = patch_of(prompted)
+    patch.records["prompt"][1] = 9
+    patch.path.write_bytes(patch.data)
+    manifest = read_manifest(prompted)
+    (prompted / "manifest.json").unlink()
+    (prompted / "recipe.json").write_text(json.dumps(manifest.recipe))
+    build = {"fields": manifest.fields, "classes": manifest.classes, "facts": {}}
+    (prompted / "build.json").write_text(json.dumps(build))
+    with pytest.raises(DatasetError, match=r"shard-00000\.beton: sample 1 has prompt 9, wanted 0 to 3"):
+        finish(prompted)

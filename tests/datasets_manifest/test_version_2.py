@@ -19,6 +19,7 @@ from genrep.datasets_manifest.schema import field_table
 from genrep.datasets_manifest.verify import verify
 from genrep.errors import DatasetError, ManifestError
 from genrep.files import digest_json
+from genrep.untrusted import shown
 
 VERSION_1 = Path(__file__).parent / "data/version1"  # as the last version before wrote it
 Rewrite = Callable[..., None]
@@ -252,7 +253,7 @@ def test_finish_refuses_a_table_that_is_missing_or_another(prompted: Path) -> No
     table = unfinished(prompted) / "prompts.jsonl"
     right = table.read_bytes()
     table.write_bytes(right + b'{"prompt":"one more"}\n')
-    with pytest.raises(DatasetError, match=r"sha256 of prompts.jsonl is .*, the recipe's prompts.sha256 is"):
+    with pytest.raises(DatasetError, match=r"sha256 of prompts\.jsonl is .*, the recipe's prompts.sha256 is"):
         finish(prompted)
     table.unlink()
     with pytest.raises(DatasetError, match=r"prompts.jsonl: missing"):
@@ -262,11 +263,22 @@ def test_finish_refuses_a_table_that_is_missing_or_another(prompted: Path) -> No
     assert finish(prompted).tables[0]["count"] == 4
 
 
-def test_a_program_of_version_1_refuses_version_2_in_one_line(originals: dict[str, Path]) -> None:
-    """The line of that program's check_manifest, which looked at the version before anything else."""
-    value = json.loads((originals["prompted"] / "manifest.json").read_text())
-    assert type(value["schema_version"]) is int
-    assert value["schema_version"] != 1
+def check_of_version_1(value: Any, where: str) -> None:
+    """How check_manifest began in version 0.1.0 of the program, word for word."""
+    if not isinstance(value, dict):
+        raise ManifestError(f"{where} is {shown(value)}, wanted an object")
+    version = value.get("schema_version")
+    if type(version) is not int or version != 1:
+        raise ManifestError(f"{where}: schema_version is {shown(version)}, this program reads {1}")
+
+
+@pytest.mark.parametrize("kind", ["raw", "prompted", "anchored"])
+def test_a_program_of_version_1_refuses_version_2_in_one_line(originals: dict[str, Path], kind: str) -> None:
+    check_of_version_1(json.loads((VERSION_1 / "manifest.json").read_text()), "manifest.json")
+    value = json.loads((originals[kind] / "manifest.json").read_text())
+    with pytest.raises(ManifestError) as caught:
+        check_of_version_1(value, "manifest.json")
+    assert str(caught.value) == "manifest.json: schema_version is 2, this program reads 1"
 
 
 def test_the_identity_of_a_set_without_new_features_is_what_it_was() -> None:
