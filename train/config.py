@@ -92,8 +92,37 @@ class TrainConfig:
     classes: str = setting(
         default="all", help="With --online: classes to generate, written as for genrep-generate dataset."
     )
+    prompts: Path | None = setting(
+        default=None,
+        metavar="FILE",
+        help="With --online: prompts of a text-to-image generator, written as for genrep-generate dataset.",
+    )
+    anchors: str | None = setting(
+        default=None,
+        metavar="DIR|NAME",
+        help="With --online: real images as anchors, an image folder or the name of a set. --views sdedit or unclip makes "
+        "their positives.  [default: anchors are generated]",
+    )
+    root: Path | None = setting(
+        default=None,
+        metavar="DIR",
+        help="Folder that holds the named dataset of --anchors, or that --download puts it in.",
+    )
+    download: bool = setting(default=False, help="Download the named dataset of --anchors if it is not under --root.")
+    split: str = setting(default="train", choices=("train", "test"), help="With --anchors: split to read.")
     truncation: float | None = setting(
         default=None, above=0, help="Truncation of the generator's latents.  [default: the recipe's]"
+    )
+    guidance: float | None = setting(
+        default=None,
+        least=0,
+        help="With --online: scale of classifier-free guidance of a diffusion model; 1 is none.  [default: the recipe's]",
+    )
+    sampler_steps: int | None = setting(
+        default=None,
+        least=1,
+        most=10_000,
+        help="With --online: steps of a diffusion model's sampler.  [default: the recipe's]",
     )
     features: str | None = setting(
         default=None, metavar="FILE", help="With --online: file of instance features for IC-GAN.  [default: none]"
@@ -310,12 +339,16 @@ class TrainConfig:
         return {name: getattr(self, name) for name in OBJECTIVE_OPTIONS if getattr(self, name) is not None}
 
 
-_ONLINE_ONLY = ("views", "filter", "features", "steps_per_epoch", "classes", "num_positives")
+_ONLINE_ONLY = (
+    *("views", "filter", "features", "steps_per_epoch", "classes", "num_positives"),
+    *("prompts", "anchors", "root", "download", "split", "guidance", "sampler_steps"),
+)
 _STORED_ONLY = ("data", "mix", "shuffle_window", "image_size", "partial")
 
 
 _NEEDS = {
     **{"weights": "gen", "truncation": "gen"},
+    **{"root": "anchors", "download": "anchors"},
     **{"knn_every": "knn_data", "knn_data": "knn_every", "knn_root": "knn_data"},
 }
 _DEFAULTS = {one.name: one.default for one in fields(TrainConfig)}
@@ -346,7 +379,7 @@ def _check_together(config: TrainConfig) -> None:
     elif config.gen is not None and config.objective != "autoencoder":
         raise naming("{gen} {}: requires {online} or {objective} autoencoder", config.gen)
     for name, other in _NEEDS.items():
-        if getattr(config, name) is not None and getattr(config, other) is None:
+        if getattr(config, name) not in (None, False) and getattr(config, other) is None:
             raise naming(f"{{{name}}} {{}}: requires {{{other}}}", getattr(config, name))
     if config.mix is not None and len(config.folders) != 2:
         raise naming("{mix} {:g}: requires {data} twice, found {}", config.mix, len(config.folders))

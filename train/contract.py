@@ -23,6 +23,7 @@ CONFIG_FILE = "config.json"
 # Settings that a resumed run may change: places of files, speed of reading, intervals of records.
 FREE = (
     *(VERSION, "data", "out", "weights", "device", "compile", "workers", "log_every"),
+    *("prompts", "anchors", "root", "download"),  # of which the samples' identity tells the content
     *("checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "collapse_std", "collapse_steps", "processes"),
     *("knn_every", "knn_data", "knn_root"),
 )

@@ -176,6 +176,7 @@ class GeneratedSource:
         num_positives: per anchor; 0 for views that make none.
         classes: names of the labels 0, 1, …
         labels: those that the pairs can have; none without classes.
+        turn: pair i has prompt or real anchor i modulo this many; 0 without either.
         latent_shape: of ``z_anchor``.
     """
 
@@ -193,6 +194,10 @@ class GeneratedSource:
         self.latent_shape: tuple[int, ...] = pairs.latent.shape
         self.pairs, self.latents = pairs, Latents(pairs, choice)
         self.fields = tuple(field["name"] for field in plan.fields)
+        self.floats = tuple(field["name"] for field in plan.fields if field["kind"] == "float")
+        self.turn = len(pairs.conditions.choices) if pairs.conditions.prompts is not None else 0
+        if pairs.anchors is not None:
+            self.turn = len(pairs.anchors)
         images = [field["name"] for field in plan.fields if field["kind"] == "image"]
         self._images = {name: view for view, name in enumerate(images)}
         self._zs = {f"z_{name}": view for name, view in self._images.items() if f"z_{name}" in self.fields}
@@ -210,9 +215,10 @@ class GeneratedSource:
     ) -> Generator[dict[str, Tensor], None, None]:
         """The pairs with these indices, batch by batch, while the latents of the next ones are drawn in a thread.
 
-        ``anchor``, ``positive``, ``positive_1``, … uint8 ``(B, H, W, 3)``, ``z_anchor``, ``z_positive``, … float32 ``(B, …)``
-        and ``label`` int64 ``(B,)`` (-1 = none) lie on the device; ``index`` int64 ``(B,)`` lies in host memory, where pixel
-        views draw by it. An image that ``fields`` (None: all) does not name is not made.
+        ``anchor``, ``positive``, ``positive_1``, … uint8 ``(B, H, W, 3)``, ``z_anchor``, ``z_positive``, … float32 ``(B, …)``,
+        ``label`` (-1 = none) and other rows int64, ``strength`` and other floats float32 ``(B,)`` lie on the device. ``index``
+        int64 ``(B,)`` lies in host memory, where pixel views draw by it. An image that ``fields`` (None: all) does not name is
+        not made.
 
         Values are checked once the device has them, without waiting: on a GPU a fault ends a later batch, or ``check``.
 
@@ -271,7 +277,8 @@ class GeneratedSource:
             elif name == "index":
                 batch[name] = torch.tensor(inputs.indices)
             else:
-                batch[name] = to_device(inputs.labels if name == "label" else values[name], self.pairs.device)
+                found = inputs.labels if name == "label" else values[name]
+                batch[name] = to_device(found.astype(np.float32) if name in self.floats else found, self.pairs.device)
         return batch
 
     def _names(self, fields: Sequence[str] | None) -> tuple[str, ...]:

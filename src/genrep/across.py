@@ -39,7 +39,9 @@ class OnlineSource(Protocol):
     classes: tuple[str, ...]  # names of the labels; empty: none
     labels: tuple[int, ...]  # that the pairs can have
     latent_shape: tuple[int, ...]  # of z_anchor
-    fields: tuple[str, ...]  # anchor, positive, positive_1, …, z_anchor, z_positive, …, label, index
+    fields: tuple[str, ...]  # as of a dataset: anchor, positive, …, z_anchor, …, strength, …, label, index, prompt, …
+    floats: tuple[str, ...]  # those of them that are numbers with a fraction
+    turn: int  # pair i has prompt or real anchor i modulo this many; 0: it has neither
     recipe: dict[str, Any]  # resolved: all that the pairs are a function of, besides their indices
     identity: str  # sha256 of it: what a resumed run must share
 
@@ -50,7 +52,7 @@ class OnlineSource(Protocol):
     def batches(
         self, batches: Iterable[NDArray[np.int64]], fields: Sequence[str] | None = None
     ) -> Generator[dict[str, Tensor], None, None]:
-        """Batch by batch: images uint8 ``(B, H, W, 3)``, latents float32 ``(B, …)``, ``label`` and ``index`` int64 ``(B,)``.
+        """Batch by batch: images uint8 ``(B, H, W, 3)``, latents float32 ``(B, …)``, numbers ``(B,)``, int64 or float32.
 
         All on the source's device but ``index``, which is in host memory. Images that no field names are not made.
 

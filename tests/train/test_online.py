@@ -20,9 +20,10 @@ class Formula:
     """A source whose images and latents are their indices."""
 
     image_shape, classes, labels, latent_shape = (4, 4), ("a", "b"), (0, 1), (3,)
+    floats: tuple[str, ...] = ()
 
-    def __init__(self, num_positives: int = 1, identity: str = "x", insane: bool = False) -> None:
-        self.num_positives, self.identity, self.insane = num_positives, identity, insane
+    def __init__(self, num_positives: int = 1, identity: str = "x", insane: bool = False, turn: int = 0) -> None:
+        self.num_positives, self.identity, self.insane, self.turn = num_positives, identity, insane, turn
         self.recipe: dict[str, Any] = {}
         names = ["anchor", *(f"positive_{k}" if k else "positive" for k in range(num_positives))]
         self.fields = (*names, *(f"z_{name}" for name in names), "label", "index")
@@ -198,3 +199,31 @@ def test_only_what_a_batch_holds_is_made(options, made, shapes):
 def test_arguments_that_make_no_sense_are_named(options, error, message):
     with pytest.raises(error, match=message):
         loader_of(**options)
+
+
+@pytest.mark.parametrize("turn", [5, 12, 17, 1000])
+def test_prompts_and_anchors_have_an_order_of_their_own_in_each_turn(turn: int) -> None:
+    """As they stand in a folder, a batch would be of one class. Each comes once a turn, and ranks share the batches."""
+    whole = collect(loader_of(source=Formula(turn=turn), seed=3), 10)
+    found = [index for batch in whole for index in batch]
+    for first in range(0, 120 - turn, turn):
+        assert sorted(found[first : first + turn]) == list(range(first, first + turn))
+        assert found[first : first + turn] != list(range(first, first + turn))
+    assert len(set(found)) == 120 and max(found) < max(120, turn) + turn
+    if turn == 12:
+        assert [index % turn for index in whole[0]] != [index % turn for index in whole[1]]
+    parts = [collect(loader_of(rank, 3, source=Formula(turn=turn), seed=3), 10) for rank in range(3)]
+    assert [[index for part in step for index in part] for step in zip(*parts)] == whole
+    assert collect(loader_of(source=Formula(turn=turn), seed=4), 10) != whole
+
+
+def test_a_resumed_turn_goes_on_in_its_order() -> None:
+    whole = collect(loader_of(source=Formula(turn=17), seed=3), 12)
+    loader = loader_of(source=Formula(turn=17), seed=3)
+    begun = collect(loader, 7)
+    again = loader_of(source=Formula(turn=17), seed=3)
+    again.load_state_dict(loader.state_dict())
+    assert begun + collect(again, 5) == whole
+    with pytest.raises(ResumeError, match="seed"):
+        loader_of(source=Formula(turn=17), seed=4).load_state_dict(loader.state_dict())
+    assert "seed" not in loader_of().state_dict()  # which without prompts and anchors decides nothing

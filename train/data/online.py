@@ -13,8 +13,9 @@ from torch import Tensor
 
 from genrep.across import OnlineSource
 from genrep.errors import RecipeError, ResumeError, one_of
+from genrep.seeding import derive
 
-from .order import share
+from .order import share, stream
 from .outputs import families, is_read
 from .sets import POSITIVES
 
@@ -26,12 +27,14 @@ class OnlineLoader:
 
     ``index`` counts the samples of the whole run: step s of an epoch e holds ``(e · steps_per_epoch + s) · batch_size`` and
     those that follow, of which ranks take consecutive parts. So a sample is a function of its step and place: ranks never see
-    the same one, and any number of ranks, before and after a resume, sees the same ones.
+    the same one, and any number of ranks, before and after a resume, sees the same ones. Where prompts or real anchors are
+    taken in turn, as they stand in their file or folder, each turn has an order of its own: a batch would be of one class else.
 
     Args:
         source: see ``genrep.across.open_online``.
         batch_size: samples of a step, over all ranks; a multiple of ``world_size``.
         steps_per_epoch: steps that count as an epoch.
+        seed: of the order of prompts and real anchors.
         fields: those to make; None: all. Positives that are not among them are not generated.
         positive: as in ``PairLoader``: ``stored`` and ``random`` are the first of an anchor's positives (no sample comes
             twice, so that every positive is new), ``all`` all K, shapes ``(B, K, …)``; ``anchor``: none are generated.
@@ -48,6 +51,7 @@ class OnlineLoader:
         *,
         batch_size: int,
         steps_per_epoch: int,
+        seed: int = 0,
         fields: Sequence[str] | None = None,
         positive: str | None = None,
         rank: int = 0,
@@ -61,7 +65,8 @@ class OnlineLoader:
         if steps_per_epoch < 1:
             raise ValueError(f"steps_per_epoch {steps_per_epoch}: wanted at least 1")
         self.source, self.batch_size, self.steps_per_epoch = source, batch_size, steps_per_epoch
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self.seed = rank, world_size, seed
+        self._turn: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, dtype=np.int64))  # the last one's number and order
         self._made = _made_of(source, fields, positive)
         self.fields = tuple(self._made)
         self.epoch = 0
@@ -75,7 +80,20 @@ class OnlineLoader:
         """This rank's samples of the step that begins at a position of an epoch. Shape: ``(batch_size / world_size,)``."""
         first = epoch * self.steps_per_epoch * self.batch_size + position
         part = share(self.batch_size, self.rank, self.world_size)
-        return np.arange(first + part.start, first + part.stop, dtype=np.int64)
+        return self._shuffled(np.arange(first + part.start, first + part.stop, dtype=np.int64))
+
+    def _shuffled(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The indices of consecutive samples: themselves, or in each turn's own order."""
+        if (size := self.source.turn) < 2:
+            return samples
+        turns, places = np.divmod(samples, size)
+        shuffled = samples.copy()
+        for turn in np.unique(turns).tolist():
+            if self._turn[0] != turn:
+                self._turn = (turn, stream(derive("order-of-turn", self.seed, turn)).permutation(size).astype(np.int64))
+            inside = turns == turn
+            shuffled[inside] = turn * size + self._turn[1][places[inside]]
+        return shuffled
 
     def __iter__(self) -> Iterator[Batch]:
         epoch, samples = self.epoch, self.steps_per_epoch * self.batch_size
@@ -107,6 +125,7 @@ class OnlineLoader:
             "source": self.source.identity,
             "batch_size": self.batch_size,
             "steps_per_epoch": self.steps_per_epoch,
+            **({"seed": self.seed} if self.source.turn > 1 else {}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

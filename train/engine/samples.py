@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from genrep.across import OnlineSource, open_online
+from genrep.errors import renamed
 from genrep.images.inventory import Inventory
 
 from ..config import TrainConfig
@@ -18,6 +19,11 @@ from ..data.loader import Batch, PairLoader, default_workers
 from ..data.online import OnlineLoader
 from ..data.outputs import Crops, families
 from ..data.sets import Sets, open_sets
+
+ONLINE_OPTIONS = (  # settings that are called alike here and by a build of datasets
+    *("views", "weights", "seed", "filter", "num_positives", "classes", "truncation", "features"),
+    *("prompts", "anchors", "root", "download", "split", "guidance"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,9 +119,9 @@ class OnlineSamples:
             shorter_side=min(source.image_shape),
             num_positives=source.num_positives,
             labels=source.labels,
-            latent_shape=source.latent_shape,
+            latent_shape=source.latent_shape if "z_anchor" in source.fields else None,
             count=steps_per_epoch * batch_size,
-            floats=getattr(source, "floats", ()),
+            floats=source.floats,
             of_positives=frozenset(families(source.fields, source.num_positives)),
         )
 
@@ -128,6 +134,7 @@ class OnlineSamples:
             self.source,
             batch_size=config.batch_size,
             steps_per_epoch=config.steps_per_epoch,
+            seed=config.seed,
             fields=fields,
             positive=config.positive,
             rank=rank,
@@ -143,18 +150,9 @@ def open_samples(config: TrainConfig, device: torch.device) -> Samples:
     """
     if config.online:
         assert config.gen is not None and config.steps_per_epoch is not None
-        source = open_online(
-            config.gen,
-            views=config.views,
-            weights=config.weights,
-            seed=config.seed,
-            device=device,
-            filter=config.filter,
-            num_positives=config.num_positives,
-            classes=config.classes,
-            truncation=config.truncation,
-            features=config.features,
-        )
+        options = {name: getattr(config, name) for name in ONLINE_OPTIONS}
+        with renamed(steps="sampler_steps"):
+            source = open_online(config.gen, steps=config.sampler_steps, device=device, **options)
         return OnlineSamples(source, config.steps_per_epoch, config.batch_size)
     sets = open_sets(config.folders, partial=config.partial, size=config.image_size, whole=True)
     return StoredSamples(sets, mixed=config.mix is not None)
