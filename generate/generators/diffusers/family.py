@@ -83,8 +83,12 @@ class _Opening:
 
         networks = torch.nn.ModuleDict({name: self._network(name) for name in NETWORKS if name in self.folder.classes})
         make: Callable[[nn.ModuleDict], DiffusionGenerator] = getattr(self, f"_{self.folder.kind.kind}")
-        with content_faults(self.where, WeightsError):
-            generator = make(networks)
+        try:
+            with content_faults(self.where, WeightsError):
+                generator = make(networks)
+        except WeightsError as error:  # of a part that does not know its folder
+            text = str(error)
+            raise error if text.startswith("weights ") else WeightsError(f"{self.where}: {text}") from None
         return LoadedFolder(
             generator=generator,
             digest=self.identity.digest(),
