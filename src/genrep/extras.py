@@ -10,6 +10,7 @@ from importlib import metadata
 DISTRIBUTION = "genrep"
 FOR_USERS = {  # what lacks without it
     "evaluate": "voc07, detection, some datasets of torchvision",
+    "diffusion": "pipelines of diffusers as generators",
     "plots": "curves of trainings and plots of reports",
     "tensorboard": "TensorBoard's event files beside metrics.jsonl",
     "cloud": "push and pull of s3:// and gs://",
