@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from genrep.errors import GenRepError, WeightsError
 from genrep.extras import install
@@ -139,7 +139,7 @@ def _skeleton() -> Iterator[None]:
             raise ValueError(f"its settings describe more than {MAX_PARAMETERS:,} tensors")
         return torch.nn.Parameter(parameter.detach().to("meta"), requires_grad=False)
 
-    handle = register_module_parameter_registration_hook(empty)
+    handle = register_module_parameter_registration_hook(cast(Any, empty))  # it may return one, which its type forgets
     try:
         with torch.random.fork_rng(devices=[]):
             yield

@@ -61,5 +61,5 @@ def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
         tensor = tensors[name].detach().cpu().contiguous()
         kind = str(tensor.dtype).removeprefix("torch.")
         digest.update(f"{name}\x1f{tuple(tensor.shape)}\x1f{kind}\x1f".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -35,7 +35,8 @@ class StepDraws:
 
     def __init__(self, noise: Noise | None) -> None:
         self.noise = noise
-        self.step, self.values = -2, None
+        self.step = -2
+        self.values: Tensor | None = None
 
     def draw(
         self, step: int, rows: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
@@ -48,10 +49,11 @@ class StepDraws:
         size = 1
         for side in shape[1:]:
             size *= side
-        if step != self.step or self.values is None:
-            self.step, self.values = step, torch.from_numpy(self.noise(step, size)).to(device)
-        values = self.values if rows is None else self.values.index_select(0, rows)
-        return values.to(dtype).reshape(shape)
+        drawn = self.values if step == self.step else None
+        if drawn is None:
+            drawn = torch.from_numpy(self.noise(step, size)).to(device)
+            self.step, self.values = step, drawn
+        return (drawn if rows is None else drawn.index_select(0, rows)).to(dtype).reshape(shape)
 
 
 def missing_noise() -> GeneratorError:

@@ -28,7 +28,7 @@ class PixelSpace:
     """Images themselves; one channel is gray."""
 
     def __init__(self, channels: int, height: int, width: int) -> None:
-        self.shape = (channels, height, width)
+        self.shape: tuple[int, ...] = (channels, height, width)
         self.image_shape = (height, width)
 
     def encode(self, images: Tensor) -> Tensor:
@@ -54,7 +54,8 @@ class AutoencoderSpace:
     def __init__(self, vae: Any, image_shape: tuple[int, int], unscaled: Callable[[Tensor, float], Tensor]) -> None:
         factor = vae_factor(vae)
         self.vae, self.image_shape, self.unscaled = vae, image_shape, unscaled
-        self.shape = (int(vae.config.latent_channels), image_shape[0] // factor, image_shape[1] // factor)
+        channels = int(vae.config.latent_channels)
+        self.shape: tuple[int, ...] = (channels, image_shape[0] // factor, image_shape[1] // factor)
 
     def encode(self, images: Tensor) -> Tensor:
         """See ``Space.encode``."""
@@ -71,7 +72,8 @@ class PatchSpace:
     def __init__(self, vae: Any, image_shape: tuple[int, int]) -> None:
         side = 2 * vae_factor(vae)
         self.vae, self.image_shape = vae, image_shape
-        self.shape = (4 * int(vae.config.latent_channels), image_shape[0] // side, image_shape[1] // side)
+        channels = 4 * int(vae.config.latent_channels)
+        self.shape: tuple[int, ...] = (channels, image_shape[0] // side, image_shape[1] // side)
 
     def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
         norm = self.vae.bn

@@ -52,3 +52,9 @@ def class_labels(y: Any, count: int, classes: int, null: int | None, device: tor
 def guided(uncond: Tensor, cond: Tensor, guidance: float) -> Tensor:
     """Classifier-free guidance (Ho and Salimans 2022)."""
     return uncond + guidance * (cond - uncond)
+
+
+def guided_halves(output: Tensor, guidance: float) -> Tensor:
+    """Likewise of an output whose first half has no condition."""
+    uncond, cond = output.chunk(2)
+    return guided(uncond, cond, guidance)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from genrep.errors import WeightsError
 
-from .base import class_labels, guided
+from .base import class_labels, guided_halves
 
 if TYPE_CHECKING:
     import torch
@@ -47,4 +47,4 @@ class PixelDenoiser:
             return self.unet(sample, t, class_labels=labels, return_dict=False)[0]
         both = torch.cat([torch.full_like(labels, self.null), labels])
         output = self.unet(torch.cat([sample, sample]), t, class_labels=both, return_dict=False)[0]
-        return guided(*output.chunk(2), self.guidance)
+        return guided_halves(output, self.guidance)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..text import PromptCache, texts
-from .base import guided
+from .base import guided_halves
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +48,7 @@ class PromptDenoiser:
             return self.unet(sample, t, encoder_hidden_states=text, return_dict=False, **told)[0]
         both, doubled = torch.cat([conditions["negative"], text]), torch.cat([sample, sample])
         output = self.unet(doubled, t, encoder_hidden_states=both, return_dict=False, **more)[0]
-        return guided(*output.chunk(2), self.guidance)
+        return guided_halves(output, self.guidance)
 
     def added(self, conditions: Conditions) -> dict[str, Tensor]:
         """Further arguments of the network."""
