@@ -16,7 +16,8 @@ class MeasureGanConfig:
     """Settings of a comparison of a generator with the real images that it was trained on."""
 
     gen: str | None = generator(
-        "Generator: a recipe's name, a recipe file or a Python factory.  [default: told by --weights]", default=None
+        help="Generator: a recipe's name, a recipe file or a Python factory.  [default: told by --weights]",
+        default=None,
     )
     weights: Path | None = setting(
         default=None,
