@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from ..sources.base import Batch, OpenSource, OutOfMemoryError, Source
 from .output_folder import claimed_plan
 
 PACKAGES = ("genrep", "torch", "numpy", "pillow")
+LOADED = ("diffusers", "transformers")  # where a generator is made with them
 
 Event = tuple[str, Any]
 
@@ -144,7 +146,8 @@ def remove_leftovers(out: Path) -> None:
 
 def making(job: Job) -> dict[str, Any]:
     """Device, threads and package versions of this process: everything that the bytes of a shard may depend on."""
-    packages = {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+    names = (*PACKAGES, *(name for name in LOADED if name in sys.modules))
+    packages = {"python": platform.python_version(), **{name: _version(name) for name in names}}
     if any(map(is_jpeg, job.plan.fields)):
         packages["jpeg"] = jpeg_encoder()
     return {"device": job.device, "threads": job.threads, "machine": platform.machine(), "packages": packages}
