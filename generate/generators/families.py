@@ -81,6 +81,11 @@ def weightless(name: str) -> bool:
     return getattr(family(name), "WEIGHTLESS", False) is True
 
 
+def is_of_folders(name: str) -> bool:
+    """Whether a family's models are folders. Raises RecipeError for an unknown name; ``module`` is none."""
+    return name != "module" and getattr(family(name), "FOLDER", False) is True
+
+
 def families_of_files() -> list[str]:
     """The families whose weights are files, in the order in which a file is offered to them."""
     return [name for name in FAMILIES if hasattr(family(name), "recognise")]

@@ -11,7 +11,7 @@ from genrep.errors import RecipeError, WeightsError, one_of
 from genrep.files import file_and_network
 
 from ..generators.base import Generator
-from ..generators.families import family, options_before, weightless
+from ..generators.families import family, is_of_folders, options_before, weightless
 from .model_folder import LocatedFolder, is_model_folder, locate_folder
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def open_generator(
     _check_options(given, options_before(recipe.family), f"generator {recipe.name}")
     if weightless(recipe.family):
         return _open_plain(recipe, weights, device, given)
-    if getattr(family(recipe.family), "FOLDER", False):
+    if is_of_folders(recipe.family):
         return _open_model_folder(recipe.family, locate_folder(recipe, weights), device, given, recipe.weights_sha256)
     if "features" in given:
         from ..generators.instance_features import load_features

@@ -97,11 +97,11 @@ def get_weights(name: str, out: Path | None = None) -> Path | None:
         RecipeError: there is no such recipe.
         WeightsError: as ``locate``; or ``out`` cannot be written, or holds another file of that name.
     """
-    from ..generators.families import weightless
+    from ..generators.families import is_of_folders, weightless
     from ..recipes.recipe import load_recipe
 
     recipe = load_recipe(name)
-    if recipe.addresses or recipe.files:  # a model folder
+    if is_of_folders(recipe.family):
         return locate_folder(recipe, out=out).path
     _check(recipe)
     if recipe.family != "module" and weightless(recipe.family):
@@ -123,6 +123,8 @@ def get_weights(name: str, out: Path | None = None) -> Path | None:
 
 
 def _check(recipe: Recipe) -> None:
+    if recipe.addresses or recipe.files:
+        raise RecipeError(f"recipe {recipe.name}: addresses and [files] are of model folders, not of {recipe.family}")
     texts = (recipe.weights, recipe.weights_sha256, recipe.source)
     if not all(text is None or isinstance(text, str) for text in texts):
         raise RecipeError(f"recipe {recipe.name}: [generator] weights, sha256 and source must be strings")

@@ -190,6 +190,16 @@ def test_files_that_leave_the_folder_or_have_no_sha256(tmp_path, line):
     assert str(caught.value).isprintable()
 
 
+def test_other_families_have_neither_addresses_nor_files(tmp_path):
+    recipe(tmp_path, "somewhere")
+    path = tmp_path / "mine.toml"
+    path.write_text(path.read_text().replace('"diffusers"', '"stylegan2"'))
+    with pytest.raises(
+        RecipeError, match=r"recipe mine: addresses and \[files\] are of model folders, not of stylegan2"
+    ):
+        get_weights(str(path))
+
+
 def test_the_command_that_fetches(tmp_path):
     with serving(write(tmp_path / "server")) as url:
         recipe(tmp_path, url)
