@@ -18,6 +18,7 @@ from .commands.fits import (
     measure_delta_command,
     measure_gan_command,
 )
+from .commands.foreground import fit_foreground_command
 from .commands.recipes import import_walk_command, list_recipes, preview_command, weights_command
 
 
@@ -47,6 +48,7 @@ COMMANDS = (  # in the order of the help text
     compare_navigator_command,
     fit_filter_command,
     fit_diffusion_command,
+    fit_foreground_command,
     fit_gan_command,
     measure_gan_command,
 )

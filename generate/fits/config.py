@@ -1,4 +1,4 @@
-"""Settings of fit-steer, fit-navigator, measure-delta, compare-navigator and fit-filter."""
+"""Settings of fit-steer, fit-navigator, measure-delta, compare-navigator, fit-filter and fit-foreground."""
 
 from __future__ import annotations
 
@@ -304,3 +304,47 @@ class FilterConfig:
         """The settings that a resumed run must share; weights, features and real images enter by their digests."""
         free = {"data", "out", "root", "download", "weights", "features", "device", "images", "checkpoint_images"}
         return {name: value for name, value in vars(self).items() if name not in free}
+
+
+@config
+class ForegroundConfig:
+    """Settings of a fit of what is foreground to an encoder (GenView)."""
+
+    data: str = setting(
+        metavar="DIR|NAME", help="Images like those that it will judge: an image folder, or the name of a set."
+    )
+    root: Path | None = root()
+    download: bool = download()
+    split: str = setting(default="train", choices=("train", "test"), help="Split to read.")
+    encoder: str = setting(
+        metavar="RUN|FILE", text=True, help="Frozen encoder: a run of genrep-train, or anyone's checkpoint of a ResNet."
+    )
+    out: Path = setting(
+        metavar="FILE.safetensors", help="File of the foreground; a picture lies beside it as FILE.png."
+    )
+    num_images: int = count(10_000, "N", "Images to learn from, drawn by the seed.")
+    size: int | None = count(
+        None,
+        "PIXELS",
+        "Shorter side that images are resized to; the larger, the more patches.  [default: the encoder's]",
+        most=1024,
+    )
+    threshold: str = setting(
+        default="auto",
+        metavar="auto|NUMBER",
+        text=True,
+        help="Projection above which a patch is foreground. auto: Otsu's, which parts the patches into two groups.",
+    )
+    seed: int = seed()
+    device: str = device()
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError."""
+        if self.out.suffix != ".safetensors":
+            raise ConfigError.naming("{out} {}: wanted a name that ends in .safetensors", self.out)
+        try:
+            number = 0.0 if self.threshold == "auto" else float(self.threshold)
+        except ValueError:
+            number = float("nan")
+        if not abs(number) < float("inf"):
+            raise ConfigError.naming("{threshold} {!r}: wanted auto or a number", self.threshold)

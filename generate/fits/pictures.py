@@ -33,6 +33,7 @@ LINE = 19  # pixels, of a line of text in curves and bars
 WALK_ANCHORS, WALK_COLUMNS = 3, 7  # of the sheet of walks: a column is a strength
 STRIP_ROWS, STRIP_COLUMNS = 8, 12  # anchors; states of T, at most
 FILTER_COLUMNS, FILTER_ROWS = 8, 8
+FOREGROUND_COLUMNS = 6  # images in a row of the sheet
 BATCH = 16  # images that are made again at a time
 PANEL, MARGIN, PER_ROW = 220, 64, 4  # of curves
 MEASURED, WANTED, AXIS = LIGHT.cycle[0], LIGHT.cycle[1], LIGHT.quiet
@@ -53,6 +54,23 @@ def save_extremes(path: Path, material: Material, found: HeldOut) -> None:
         rows = [images[i : i + FILTER_COLUMNS] for i in range(0, count, FILTER_COLUMNS)]
         bands.append(Band(rows=rows, title=title))
     save_png(path, draw_sheet(bands, largest=TILE))
+
+
+def save_foregrounds(
+    path: Path, shown: Sequence[tuple[NDArray[np.uint8], NDArray[np.bool_], float]], title: str
+) -> None:
+    """Write a PNG: images, each beside itself with its background darkened, and the ratio of foreground below them."""
+    tiles, captions = [], []
+    for image, above, ratio in shown:
+        picture = Image.fromarray(image).resize((TILE, TILE), Image.Resampling.BICUBIC)
+        mask = Image.fromarray(above.astype(np.uint8)).resize((TILE, TILE), Image.Resampling.NEAREST)
+        pixels = np.asarray(picture)
+        tiles += [pixels, np.where(np.asarray(mask)[..., None] > 0, pixels, pixels // 4)]
+        captions.append(f"{ratio:.2f}")
+    wide = 2 * FOREGROUND_COLUMNS
+    rows = [tiles[i : i + wide] for i in range(0, len(tiles), wide)]
+    below = [captions[i : i + FOREGROUND_COLUMNS] for i in range(0, len(captions), FOREGROUND_COLUMNS)]
+    save_png(path, draw_sheet([Band(rows=rows, title=title, block=2, captions=below)]))
 
 
 @torch.no_grad()

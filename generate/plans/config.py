@@ -147,6 +147,12 @@ class BuildConfig:
         metavar="keep=PART,weights=FILE",
         help="Fraction of candidates to keep, ranked by the score of a filter from fit-filter.  [default: keep all]",
     )
+    weigh: str | None = setting(
+        default=None,
+        metavar="foreground=FILE[,gamma=G]",
+        help="Store a weight for each pair, exp(G q): q is the similarity of the foregrounds of anchor and positive minus that "
+        "of their backgrounds, by a file of fit-foreground (GenView); G is 1 if it is not given.  [default: no weights]",
+    )
     num_pairs: int | None = setting(
         default=None,
         least=1,

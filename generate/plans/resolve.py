@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from genrep.across import RegenerationConfig
-from genrep.datasets_manifest.schema import field_table
+from genrep.datasets_manifest.schema import WEIGHT_FIELD, field_table
 from genrep.errors import ConfigError, RecipeError, phrase
 from genrep.files import require_writable
 from genrep.images.sets import require_images
@@ -35,6 +35,7 @@ from ..recipes.recipe import Recipe, framed_shape, known_recipes, latent_spec, l
 from ..views import GeneratorFacts, View, parse_view, view_from_json
 from ..views.base import Draw
 from ..views.filters import FilterSpec, parse_filter
+from ..views.foreground import WeighSpec, parse_weigh
 from ..weights.load import LoadedGenerator
 from .build_plan import BuildPlan, pair_bytes, shard_pairs, small_page
 from .config import BuildConfig, parse_part
@@ -51,17 +52,23 @@ def resolve_filter(config: BuildConfig) -> FilterSpec | None:
     return None if config.filter is None else parse_filter(config.filter)
 
 
+def resolve_weigh(config: BuildConfig) -> WeighSpec | None:
+    """What weighs pairs, of ``--weigh``."""
+    return None if config.weigh is None else parse_weigh(config.weigh)
+
+
 def check_options(config: BuildConfig) -> None:
     """Check the options of a build that do not depend on the generator, before its weights are downloaded and read.
 
     Raises:
-        RecipeError, WeightsError: there is no such view, filter, class, encoding, shard size, part or file.
+        RecipeError, WeightsError: there is no such view, filter, foreground, class, encoding, shard size, part or file.
         ResumeError: ``out`` cannot be written.
     """
     if config.views is not None:
         parse_view(config.views).files()
-    if (filtering := resolve_filter(config)) is not None:
-        filtering.files()
+    for chosen in (resolve_filter(config), resolve_weigh(config)):
+        if chosen is not None:
+            chosen.files()
     check_classes(config.classes)
     if config.anchors is not None:
         require_images(config.anchors)
@@ -83,6 +90,7 @@ class _Resolved:
     conditions: Conditions
     material: Material
     filtering: FilterSpec | None
+    weighing: WeighSpec | None
     shape: tuple[int, int]  # height and width of the images
     encoding: str
     latents_stored: bool
@@ -105,7 +113,7 @@ def make_plan(
         z_anchor=None if anchors is not None else list(found.latent.shape),
         z_positive=list(views.positive_shape(found.latent)),
         latents_stored=found.latents_stored,
-        floats=tuple(views.parameters(Draw(seed=0, indices=np.zeros(1, dtype=np.int64)))),
+        floats=(*views.parameter_names, *(() if found.weighing is None else (WEIGHT_FIELD,))),
         instances=found.conditions.by_row,
         prompts=0 if prompts is None else 1 + found.num_positives * views.changes_prompt,
         sources=anchors is not None,
@@ -146,14 +154,19 @@ def _resolve(config: BuildConfig, recipe: Recipe, generator: Generator, material
             raise RecipeError.naming("{filter}: keeps anchors by their class; prompts and real anchors are all kept")
         require_plain(generator, recipe.name)
         filtering.check(shape, len(conditions.choices))
+    num_positives = config.num_positives if views.has_positive else 0
+    weighing = resolve_weigh(config)
+    if weighing is not None:
+        weighing.check(views.name, num_positives)
     return _Resolved(
         views=views,
         latent=latent,
-        num_positives=config.num_positives if views.has_positive else 0,
+        num_positives=num_positives,
         selection=selection,
         conditions=conditions,
         material=material,
         filtering=filtering,
+        weighing=weighing,
         shape=shape,
         encoding=encoding,
         latents_stored=_latents_stored(config, latent, views, filtered=filtering is not None),
@@ -173,7 +186,7 @@ def require_view_of_images(config: BuildConfig, recipe: Recipe, generator: Gener
 
 def determined(views: View, *, filtered: bool) -> bool:
     """Whether recipe and index give a pair's latents back: no file of learned parameters and no filter decides on them."""
-    return not filtered and not views.files()
+    return not filtered and not views.latents_need_files
 
 
 def _latents_stored(config: BuildConfig, latent: LatentSpec, views: View, *, filtered: bool) -> bool:
@@ -224,8 +237,9 @@ def _identity(config: BuildConfig, recipe: Recipe, loaded: LoadedGenerator, foun
         },
     }
     # A recipe without these has no such keys: its identity stays what it was.
-    if found.filtering is not None:
-        identity["filter"] = found.filtering.to_json()
+    for key, chosen in (("filter", found.filtering), ("weigh", found.weighing)):
+        if chosen is not None:
+            identity[key] = chosen.to_json()
     if not found.latents_stored:
         identity["latents_stored"] = False
     return identity
@@ -233,7 +247,8 @@ def _identity(config: BuildConfig, recipe: Recipe, loaded: LoadedGenerator, foun
 
 def _facts(recipe: Recipe, loaded: LoadedGenerator, found: _Resolved) -> dict[str, Any]:
     """The part of the manifest's ``build`` about files: where they came from, and under which licence."""
-    files = (*found.views.files(), *(found.filtering.files() if found.filtering is not None else ()))
+    others = [one.files() for one in (found.filtering, found.weighing) if one is not None]
+    files = (*found.views.files(), *(file for one in others for file in one))
     return {
         "weights": {key: value for key, value in loaded.weights_facts.items() if key != "classes"},
         "licence": loaded.weights_facts.get("licence", recipe.licence),
@@ -273,6 +288,8 @@ def recipe_of(resolved: dict[str, Any], config: RegenerationConfig) -> Recipe:
         raise RecipeError("the dataset holds real images: make it again with genrep-generate from-folder, or fetch it")
     if "filter" in resolved and config.filter is None:
         raise RecipeError.naming("its pairs were filtered: give {filter} keep=PART,weights=FILE")
+    if "weigh" in resolved and config.weigh is None:
+        raise RecipeError.naming("its pairs are weighed: give {weigh} foreground=FILE,gamma=NUMBER")
     with recipes_faults():
         name, family = resolved["generator"]["name"], resolved["generator"]["family"]
         if family == "module" or ":" in name:
@@ -322,7 +339,9 @@ def _declared(resolved: dict[str, Any], config: RegenerationConfig, name: str, f
         base,
         name=name,
         family=family,
-        options={} if family == "module" else _options(resolved),
+        options={}
+        if family == "module"
+        else {k: v for k, v in resolved["generator"]["options"].items() if k != "features"},
         latent={key: latent[key] for key in ("law", "truncation", "scale")} | _chunks(latent["chunks"]),
         views=base.views if config.views else _views(resolved["views"]),
         uint8=image["uint8"],
@@ -335,10 +354,6 @@ def _declared(resolved: dict[str, Any], config: RegenerationConfig, name: str, f
 def _chunks(sizes: Any) -> dict[str, tuple[int, ...]]:
     """The chunks of a latent that has more than one."""
     return {"chunks": tuple(sizes)} if len(sizes) > 1 else {}
-
-
-def _options(resolved: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in resolved["generator"]["options"].items() if key != "features"}
 
 
 def _views(table: Any) -> View:
@@ -374,6 +389,7 @@ def build_config(resolved: dict[str, Any], config: RegenerationConfig, threads: 
             features=config.features,
             classes=classes,
             filter=config.filter,
+            weigh=config.weigh,
             prompts=config.prompts,
             anchors=config.anchors,
             root=config.root,

@@ -141,7 +141,7 @@ def short(text: str) -> str:
 
 def describe(view: View) -> str:
     """A view in the words of the command line."""
-    if isinstance(view, LearnedView):
+    if isinstance(view, LearnedView) and view.learned:
         return short(f"{view.name}:{getattr(view, view.file_key)}")
     return _words(view.to_json())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -35,6 +35,8 @@ from .sheet import Sheet, SheetLayout, make_layout
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
+
+    _Made = tuple[NDArray[np.uint8], dict[str, float]]
 
 BATCH = 16  # images in a forward pass
 
@@ -120,8 +122,7 @@ def _draw(
     for number, item in enumerate(shown):
         for column in range(item.z.shape[1]):
             view = item.panel.view
-            for row, image in enumerate(renderer.positives(view, anchors, item.z[:, column], column)):
-                drawn = renderer.drawn(view, row, column)
+            for row, (image, drawn) in enumerate(renderer.positives(view, anchors, item.z[:, column], column)):
                 label = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in drawn.items())
                 label = label or show_distance(float(item.distances[row, column]))
                 sheet.put(image, label, [layout.place(number, column, row)])
@@ -174,20 +175,15 @@ class Renderer:
         Raises:
             GeneratorError: the generator raised, or gave no images in range; names the pair.
         """
-        yield from self._images(0, NoView(), {0: z})
+        yield from (image for image, _ in self._images(0, NoView(), {0: z}))
 
     def positives(
         self, view: View, anchors: NDArray[np.float32], z: NDArray[np.float32], number: int
-    ) -> Iterator[NDArray[np.uint8]]:
-        """Pixels of positive ``number`` of the anchors, whose latents are ``z``; as ``anchors``."""
+    ) -> Iterator[_Made]:
+        """Pixels of positive ``number`` of the anchors, whose latents are ``z``, and what the view drew; as ``anchors``."""
         yield from self._images(number + 1, view, {0: anchors, number + 1: z})
 
-    def drawn(self, view: View, row: int, number: int) -> dict[str, float]:
-        """What a view draws for a positive besides its latent."""
-        found = view.parameters(Draw(seed=self.seed, indices=np.array([row]), k=number))
-        return {name: float(values[0]) for name, values in found.items()}
-
-    def _images(self, number: int, view: View, z: dict[int, NDArray[np.float32]]) -> Iterator[NDArray[np.uint8]]:
+    def _images(self, number: int, view: View, z: dict[int, NDArray[np.float32]]) -> Iterator[_Made]:
         for start in range(0, len(z[0]), BATCH):
             rows = slice(start, start + BATCH)
             indices = np.arange(len(z[0]), dtype=np.int64)[rows]
@@ -199,15 +195,22 @@ class Renderer:
                 y=y,
                 z={key: values[rows] for key, values in z.items()},
                 prompts={number: self.conditions.other_prompts(y, view, draw)} if changes and y is not None else {},
-                parameters={number: view.parameters(draw)} if number else {},
+                parameters={number: view.parameters(draw)} if number and not view.needs_images else {},
             )
-            yield from self._made(inputs, view, number).cpu().numpy()
+            images, drawn = self._made(inputs, view, number)
+            for row, image in enumerate(images.cpu().numpy()):
+                yield image, {name: float(values[row]) for name, values in drawn.items()}
 
     @torch.no_grad()
-    def _made(self, inputs: Inputs, view: View, number: int) -> Tensor:
+    def _made(self, inputs: Inputs, view: View, number: int) -> tuple[Tensor, dict[str, NDArray[Any]]]:
         first, name = int(inputs.indices[0]), self.recipe.name
         maker = Maker(
-            generator=self.generator, views=view, conditions=self.conditions, seed=self.seed, device=self.device
+            generator=self.generator,
+            views=view,
+            conditions=self.conditions,
+            recipe=self.recipe,
+            seed=self.seed,
+            device=self.device,
         )
         given = OnDevice(maker, inputs)
         try:
@@ -220,4 +223,5 @@ class Renderer:
             ) from error
         images = check_images(found, given.z[0], self.generator, f"generator {name}: pairs from {first}")
         require_sane(largest_values(images), lambda row: f"generator {name}: pair {first + row}")
-        return to_uint8(images, self.recipe.uint8, self.recipe.crop, self.recipe.resize)
+        levels = to_uint8(images, self.recipe.uint8, self.recipe.crop, self.recipe.resize)
+        return levels, given.parameters(number) if number else {}

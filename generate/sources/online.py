@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from genrep.datasets_manifest.schema import WEIGHT_FIELD
 from genrep.errors import RecipeError
 from genrep.files import digest_json
 
 from ..generators.probe import require_sane
 from ..plans.build_plan import BuildPlan
 from ..plans.config import BuildConfig
-from ..plans.resolve import make_plan, resolve_filter, resolve_views
+from ..plans.resolve import make_plan, resolve_filter, resolve_views, resolve_weigh
 from ..recipes.conditions import make_conditions
 from ..recipes.recipe import load_recipe
 from ..weights.load import open_generator
@@ -128,8 +129,17 @@ def open_online(
     plan = make_plan(config, recipe, loaded, material)
     conditions = make_conditions(tuple(plan.recipe["classes"]), loaded.generator, material)
     views = resolve_views(config, recipe)
+    weighing = resolve_weigh(config)
     pairs = DevicePairs(
-        plan, views, recipe, loaded.generator, conditions, batch_size=1, device=device, anchors=material.anchors
+        plan,
+        views,
+        recipe,
+        loaded.generator,
+        conditions,
+        batch_size=1,
+        device=device,
+        anchors=material.anchors,
+        weigher=None if weighing is None else weighing.open(device),
     )
     return GeneratedSource(plan, pairs, through_filter(pairs, resolve_filter(config)))
 
@@ -137,19 +147,21 @@ def open_online(
 class DevicePairs(PairSource):
     """The builder's pairs, whose images stay on the device."""
 
-    def __init__(self, *given: Any, **more: Any) -> None:
-        import torch
-
-        super().__init__(*given, **more)
-        self.copier = Copier(torch.device("cpu"))  # which leaves tensors where they are
-
     def images(self, given: OnDevice, view: int) -> tuple[Tensor, Tensor]:
         """One view's uint8 images ``(B, H, W, 3)`` and their largest values ``(B,)``, on the device like the inputs."""
         import torch
 
         self.batch_size = len(given.inputs.indices)
         with torch.autocast(self.device.type, enabled=False):  # the trainer's, if it asks for a batch inside it
-            return self._launch_view(given, view, given.inputs.indices)
+            return self.make(given, view, given.inputs.indices)
+
+    def weights_now(self, views: list[Tensor]) -> NDArray[np.float64]:
+        """Weights of pairs whose images are on the device. Shapes: ``(B, H, W, 3)`` uint8 each -> ``(B,)``."""
+        import torch
+
+        assert self.weigher is not None
+        with torch.autocast(self.device.type, enabled=False):
+            return self.weigher.weights(self.weigher.qualities(views))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,6 +243,8 @@ class GeneratedSource:
         drawn = sorted({*shown, *(self._zs[name] for name in names if name in self._zs)})
         if not set(names) <= {*self._images, *self._zs, "label", "index"}:
             drawn = list(range(self.num_positives + 1))
+        if WEIGHT_FIELD in names:
+            shown = drawn
         with closing(self.latents.ahead(batches, tuple(drawn))) as ahead:
             for inputs in ahead:
                 yield self._make(inputs, names, shown)
@@ -266,7 +280,11 @@ class GeneratedSource:
             worst, done = self._copier.to_host(worst), self._copier.event()
             self._judged.append(_Judged(indices=inputs.indices, largest=worst, done=done))
             self.check(wait=False)
-        values = self.pairs.values(inputs)
+        values: dict[str, NDArray[Any]] = {}
+        if not set(names) <= {*self._images, *self._zs, "label", "index", WEIGHT_FIELD}:
+            values = self.pairs.values(inputs, given)
+        if WEIGHT_FIELD in names:
+            values[WEIGHT_FIELD] = self.pairs.weights_now([images[view][0] for view in shown])
         batch: dict[str, Tensor] = {}
         for name in names:
             if name in self._images:

@@ -15,7 +15,7 @@ import numpy as np
 from ..generators.base import Generator
 from ..plans.build_plan import BuildPlan
 from ..plans.config import BuildConfig
-from ..plans.resolve import require_view_of_images, resolve_filter, resolve_views
+from ..plans.resolve import require_view_of_images, resolve_filter, resolve_views, resolve_weigh
 from ..recipes.conditions import Material, make_conditions
 from ..recipes.prompts import read_prompts
 from ..recipes.recipe import Recipe, load_recipe
@@ -91,6 +91,7 @@ class OpenPairs:
             batch_size=self.batch_size(),
             device=device,
             anchors=self.material.anchors,
+            weigher=None if (weighing := resolve_weigh(self.config)) is None else weighing.open(device),
         )
         return through_filter(pairs, resolve_filter(self.config)) or pairs
 

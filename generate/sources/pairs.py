@@ -6,12 +6,14 @@ Pair i is a pure function of (recipe, i): nothing here depends on a batch's othe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from genrep.datasets_manifest.schema import WEIGHT_FIELD
 from genrep.errors import GeneratorError, Phrase, phrase
 from genrep.seeding import POSITIVE, StepNoise
 
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
     from ..generators.calls import Condition
     from ..recipes.conditions import AnchorTable
+    from ..views.foreground import Weigher
+
+    Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +49,7 @@ class Inputs:
     y: NDArray[np.int64] | None  # (B,), of the anchors: classes, or rows of features or prompts
     z: dict[int, NDArray[np.float32]]  # (B, dim), or (B, G, d) on groups of W layers; no 0 with real anchors
     prompts: dict[int, NDArray[np.int64]] = field(default_factory=dict)  # (B,), of positives that have their own
-    parameters: dict[int, dict[str, NDArray[np.floating[Any]]]] = field(
-        default_factory=dict
-    )  # (B,) each: what a view drew
+    parameters: dict[int, dict[str, Floats]] = field(default_factory=dict)  # (B,) each: what a view drew without images
     sources: NDArray[np.int64] | None = None  # (B,), which real images the anchors are
     pixels: NDArray[np.uint8] | None = None  # (B, H, W, 3), these images
 
@@ -80,12 +83,13 @@ class PairSource:
         batch_size: int,
         device: torch.device,
         anchors: AnchorTable | None = None,
+        weigher: Weigher | None = None,
     ) -> None:
         self.views, self.recipe, self.generator = views, recipe, generator
         self.seed, self.num_positives = int(plan.recipe["seed"]), int(plan.recipe["num_positives"])
         self.batch_size, self.device = batch_size, device
         self.latent: LatentSpec = latent_spec(recipe, generator.latent)
-        self.conditions, self.anchors = conditions, anchors
+        self.conditions, self.anchors, self.weigher = conditions, anchors, weigher
         self.copier = Copier(device)
 
     def set_batch_size(self, size: int) -> None:
@@ -118,15 +122,22 @@ class PairSource:
                 for view, draw in draws.items()
                 if changes and y is not None
             },
-            parameters={view: self.views.parameters(draw) for view, draw in draws.items()},
+            parameters={
+                view: self.views.parameters(draw) for view, draw in draws.items() if not self.views.needs_images
+            },
             sources=sources,
             pixels=None if self.anchors is None or sources is None else self.anchors.images(sources),
         )
 
-    def values(self, inputs: Inputs) -> dict[str, NDArray[Any]]:
-        """The columns of a dataset besides images, latents, label and index, by the name of their field."""
+    def values(self, inputs: Inputs, given: OnDevice) -> dict[str, NDArray[Any]]:
+        """The columns of a dataset besides images, latents, weight, label and index, by the name of their field.
+
+        Args:
+            given: the same on the device, padded or not.
+        """
         columns: dict[str, NDArray[Any]] = {}
-        for view, drawn in inputs.parameters.items():
+        for view in sorted(inputs.z.keys() - {0}):
+            drawn = {name: values[: len(inputs.indices)] for name, values in given.parameters(view).items()}
             columns |= {name if view == 1 else f"{name}_{view - 1}": values for name, values in drawn.items()}
         if inputs.y is not None and self.conditions.by_row:
             columns["row"] = inputs.y
@@ -152,16 +163,29 @@ class PairSource:
     def launch(self, indices: NDArray[np.int64]) -> Pending:
         """Begin the batch of these pairs on the device, copies to the host included, without waiting for it."""
         inputs = self.draw(indices)
+        given = self.upload(inputs.padded(self.batch_size))
+        made = [self.make(given, view, indices) for view in range(self.num_positives + 1)]
+        views = [(self.copier.to_host(levels), self.copier.to_host(largest)) for levels, largest in made]
+        weights = self.weights([levels for levels, _ in made])
         batch = Batch(
             indices=indices,
             labels=inputs.labels,
-            values=self.values(inputs),
+            values=self.values(inputs, given),
             latents=[z if z.ndim > 2 else z.reshape(len(z), *self.latent.shape) for _, z in sorted(inputs.z.items())],
             images=[],
         )
-        given = self.upload(inputs.padded(self.batch_size))
-        views = [self._launch_view(given, view, indices) for view in range(self.num_positives + 1)]
-        return Pending(batch, views, f"generator {self.recipe.name}", self.copier.event())
+        return Pending(batch, views, f"generator {self.recipe.name}", self.copier.event(), weights)
+
+    def weights(self, views: list[Tensor]) -> Callable[[], NDArray[np.float64]] | None:
+        """A function that gives the weights ``(B,)`` of pairs once the device is done; None where they have none.
+
+        Shape: ``(B, H, W, 3)`` uint8 each, on the device.
+        """
+        if self.weigher is None:
+            return None
+        with self._faults("weighing raised "):
+            qualities = self.weigher.qualities(views)
+        return partial(self.weigher.weights, self.copier.to_host(qualities))
 
     def upload(self, inputs: Inputs) -> OnDevice:
         """The inputs on the device; the host does not wait."""
@@ -169,23 +193,25 @@ class PairSource:
             generator=self.generator,
             views=self.views,
             conditions=self.conditions,
+            recipe=self.recipe,
             seed=self.seed,
             device=self.device,
         )
         return OnDevice(maker, inputs)
 
-    def _launch_view(self, given: OnDevice, view: int, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """uint8 images and largest values of one view, on their way to the host."""
+    def make(self, given: OnDevice, view: int, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """uint8 images and largest values of one view, on the device. Shapes: ``(B, H, W, 3)``, ``(B,)``."""
         name = self.recipe.name
-        with synthesis_faults(
-            f"generator {name} raised at pairs {indices[0]} to {indices[-1]}: ",
-            phrase("{batch_size} {}: {} is out of memory, try a smaller one", self.batch_size, self.device),
-        ):
+        with self._faults(f"generator {name} raised at pairs {indices[0]} to {indices[-1]}: "):
             found: object = given.images(view)
             images = check_images(found, given.z[max(given.z)], self.generator, f"generator {name}: pair {indices[0]}")
             images = images[: len(indices)]
             levels = to_uint8(images, self.recipe.uint8, self.recipe.crop, self.recipe.resize)
-        return self.copier.to_host(levels), self.copier.to_host(largest_values(images))
+            return levels, largest_values(images)
+
+    def _faults(self, raised: str) -> AbstractContextManager[None]:
+        out_of_memory = phrase("{batch_size} {}: {} is out of memory, try a smaller one", self.batch_size, self.device)
+        return synthesis_faults(raised, out_of_memory)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,6 +221,7 @@ class Maker:
     generator: Generator
     views: View
     conditions: Conditions
+    recipe: Recipe
     seed: int
     device: torch.device
 
@@ -208,6 +235,8 @@ class OnDevice:
         self.maker, self.inputs = maker, inputs
         self.z = {view: to_device(values, maker.device) for view, values in inputs.z.items()}
         self._anchors: Tensor | None = None
+        self._seen: Floats | None = None
+        self._drawn = dict(inputs.parameters)
         self._conditions: dict[int, Condition] = {}
 
     def images(self, view: int) -> Tensor:
@@ -218,7 +247,7 @@ class OnDevice:
         noise = StepNoise(self.maker.seed, self.inputs.indices, POSITIVE + view - 1)
         y, z = self._condition(view), self.z[view]
         if views.edits:
-            return edit(generator, views.edits, self.anchors(), z, y, self._parameters(view), noise)
+            return edit(generator, views.edits, self.anchors(), z, y, self._arguments(view), noise)
         return synthesize_views(generator, views, self.z[0], z, y, noise)
 
     def anchors(self) -> Tensor:
@@ -246,11 +275,25 @@ class OnDevice:
             self._conditions[view] = to_device(given, self.maker.device) if isinstance(given, np.ndarray) else given
         return self._conditions[view]
 
-    def _parameters(self, view: int) -> dict[str, Tensor]:
+    def parameters(self, view: int) -> dict[str, Floats]:
+        """What the view drew, in host memory; waits for the anchors' images if it looks at them. Shape: ``(B,)`` each."""
+        if view not in self._drawn:
+            draw = Draw(seed=self.maker.seed, indices=self.inputs.indices, k=view - 1)
+            self._drawn[view] = self.maker.views.parameters(draw, self._look())
+        return self._drawn[view]
+
+    def _look(self) -> Floats | None:
+        """What the view sees in the anchors' images, which are quantised first: as a dataset has them before encoding."""
+        if self._seen is None and self.maker.views.needs_images:
+            recipe = self.maker.recipe
+            self._seen = self.maker.views.look(to_uint8(self.anchors(), recipe.uint8, recipe.crop, recipe.resize))
+        return self._seen
+
+    def _arguments(self, view: int) -> dict[str, Tensor]:
         """What the view drew: float32, or int64 where a name says a level."""
         from genrep.devices import to_device
 
-        drawn = self.inputs.parameters[view]
+        drawn = self.parameters(view)
         kinds = {name: np.int64 if name == "noise_level" else np.float32 for name in drawn}
         return {name: to_device(values.astype(kinds[name]), self.maker.device) for name, values in drawn.items()}
 
@@ -259,9 +302,14 @@ class Pending:
     """A batch in progress on the device."""
 
     def __init__(
-        self, batch: Batch, views: list[tuple[Tensor, Tensor]], where: str, done: torch.cuda.Event | None
+        self,
+        batch: Batch,
+        views: list[tuple[Tensor, Tensor]],
+        where: str,
+        done: torch.cuda.Event | None,
+        weights: Callable[[], NDArray[np.float64]] | None = None,
     ) -> None:
-        self.batch, self.views, self.where, self.done = batch, views, where, done
+        self.batch, self.views, self.where, self.done, self.weights = batch, views, where, done, weights
 
     def result(self) -> Batch:
         """Wait, check the values, and return the batch.
@@ -274,6 +322,8 @@ class Pending:
         for _, largest in self.views:
             require_sane(largest, lambda row: f"{self.where}: pair {self.batch.indices[row]}")
         self.batch.images.extend(levels.numpy() for levels, _ in self.views)
+        if self.weights is not None:
+            self.batch.values[WEIGHT_FIELD] = self.weights()
         return self.batch
 
 

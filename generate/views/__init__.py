@@ -7,6 +7,7 @@ learned.py   steered, navigator; walks.py, navigators.py what they learned; rele
 composed.py  hierarchical, mix
 grammar.py   strings and tables to views, the papers' by name
 filters.py   which candidates become pairs; filter_network.py what judges them
+foreground.py  noise levels and weights of pairs by the foreground of images; foreground_network.py what sees it
 """
 
 from .base import Draw, GeneratorFacts, View, ViewFile

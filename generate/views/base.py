@@ -109,9 +109,31 @@ class View:
         """
         raise NotImplementedError
 
-    def parameters(self, draw: Draw) -> dict[str, Floats]:
-        """What the view draws for each positive besides its latent, by the name of its field. Shape: ``(B,)`` each."""
+    @property
+    def needs_images(self) -> bool:
+        """Whether parameters follow from what ``look`` sees in the anchors' images."""
+        return False
+
+    def look(self, levels: Tensor) -> Floats:
+        """What parameters follow from, of the anchors' images before encoding. Shape: ``(B, H, W, 3)`` uint8 -> ``(B,)``."""
+        raise NotImplementedError
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """What ``parameters`` gives; known without images."""
+        return ()
+
+    def parameters(self, draw: Draw, seen: Floats | None = None) -> dict[str, Floats]:
+        """What the view draws for each positive besides its latent, by the name of its field.
+
+        Shape: ``(B,)`` each, as ``seen``, what ``look`` gave if the view needs images.
+        """
         return {}
+
+    @property
+    def latents_need_files(self) -> bool:
+        """Whether the positives' latents follow from a file of learned parameters."""
+        return False
 
     def positive_shape(self, latent: LatentSpec) -> tuple[int, ...]:
         """Shape of one positive's latent: the latent's, or ``(G, d)`` for a view on G groups of W layers."""

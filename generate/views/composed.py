@@ -111,6 +111,11 @@ class HierarchicalView(View):
             "{views} hierarchical: {} {}: its view {} is for {}", self.over, part.range, view.name, wanted
         )
 
+    @property
+    def latents_need_files(self) -> bool:
+        """See ``View.latents_need_files``."""
+        return any(view.latents_need_files for _, view in self.moved)
+
     def files(self) -> tuple[ViewFile, ...]:
         """See ``View.files``."""
         return tuple(file for _, view in self.moved for file in view.files())
@@ -194,6 +199,11 @@ class MixView(View):
         self.positive_shape(latent)
         for part in self.parts:
             part.view.check(latent, generator)
+
+    @property
+    def latents_need_files(self) -> bool:
+        """See ``View.latents_need_files``."""
+        return any(part.view.latents_need_files for part in self.parts)
 
     def files(self) -> tuple[ViewFile, ...]:
         """See ``View.files``."""

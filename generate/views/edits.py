@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -16,14 +17,20 @@ from genrep import seeding
 from genrep.errors import RecipeError
 
 from ..generators.base import LatentSpec
-from .base import Draw, GeneratorFacts, View
+from .base import Draw, GeneratorFacts, View, ViewFile
+from .foreground import ForegroundFile, noise_levels
+from .learned import LearnedView
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch import Tensor
+
+    Floats = NDArray[np.floating[Any]]
 
 NUMBER = r"\d*\.?\d+"
 RANGE = re.compile(rf"({NUMBER})(?:-({NUMBER}))?")
 MAX_NOISE_LEVEL = 999  # of the thousand steps that Stable unCLIP noises embeddings by
+AUTO = "auto"
 
 
 def _read_range(view: str, key: str, text: str, most: float) -> tuple[float, float]:
@@ -43,11 +50,16 @@ class EditView(View):
 
     parameter: ClassVar[str]  # what a pair draws, and the name of its field
 
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """See ``View.parameter_names``."""
+        return (self.parameter,)
+
     def transform(self, z: NDArray[np.float32], latent: LatentSpec, draw: Draw) -> NDArray[np.float32]:
         """The noise that a positive is made with: independent of the anchor's. Shape: see ``View.transform``."""
         return latent.sample(draw.seed, draw.indices, draw.stream)
 
-    def _uniform(self, draw: Draw, low: float, high: float) -> NDArray[np.floating[Any]]:
+    def _uniform(self, draw: Draw, low: float, high: float) -> Floats:
         part = draw.part(self.name, self.parameter)
         drawn = seeding.uniforms(part.seed, part.indices, part.stream, 1)[:, 0]
         return low + (high - low) * drawn
@@ -70,7 +82,7 @@ class SdeditView(EditView):
         if _read_range(self.name, "strength", self.strength, 1.0)[0] <= 0:
             raise RecipeError.naming("{views} sdedit: strength={}, wanted numbers above 0", self.strength)
 
-    def parameters(self, draw: Draw) -> dict[str, NDArray[np.floating[Any]]]:
+    def parameters(self, draw: Draw, seen: Floats | None = None) -> dict[str, Floats]:
         """See ``View.parameters``."""
         return {self.parameter: self._uniform(draw, *_read_range(self.name, "strength", self.strength, 1.0))}
 
@@ -82,26 +94,71 @@ class SdeditView(EditView):
             )
 
 
-@dataclass(frozen=True, kw_only=True)
-class UnclipView(EditView):
+@dataclass(frozen=True, kw_only=True, eq=False)
+class UnclipView(LearnedView, EditView):
     """An image with the content of the anchor's, from its embedding (Stable unCLIP; GenView).
 
     ``noise_level``, 0 to 999, is the step to which the embedding is noised: the higher, the less is shared. ``LOW-HIGH`` draws
-    a whole number uniformly for each positive.
+    a whole number uniformly for each positive. With ``auto`` it is ``foreground.noise_levels`` of the part of the anchor's
+    image that ``foreground``, a file of ``fit-foreground``, takes for foreground: the more of that, the higher.
     """
 
     name = "unclip"
     edits = "vary"
     parameter = "noise_level"
+    file_key = "foreground"
     noise_level: str = "0"
+    foreground: str = ""  # file, with auto
 
     def __post_init__(self) -> None:
+        if self.learned:
+            return
+        if self.foreground or self.digest:
+            raise RecipeError.naming(
+                "{views} unclip: noise_level={}: foreground=FILE belongs to noise_level=auto", self.noise_level
+            )
         low, high = _read_range(self.name, "noise_level", self.noise_level, MAX_NOISE_LEVEL)
         if not (low.is_integer() and high.is_integer()):
             raise RecipeError.naming("{views} unclip: noise_level={}, wanted whole numbers", self.noise_level)
 
-    def parameters(self, draw: Draw) -> dict[str, NDArray[np.floating[Any]]]:
+    @property
+    def learned(self) -> bool:
+        """See ``LearnedView.learned``."""
+        return self.noise_level == AUTO
+
+    @property
+    def needs_images(self) -> bool:
+        """See ``View.needs_images``."""
+        return self.learned
+
+    @property
+    def latents_need_files(self) -> bool:
+        """The latents are noise of the pair's stream, whatever its level is."""
+        return False
+
+    @cached_property
+    def file(self) -> ForegroundFile:
+        """The file, not read yet. Raises RecipeError if only its digest is known."""
+        return ForegroundFile(self.want_file(self.foreground))
+
+    def learned_facts(self) -> dict[str, Any]:
+        """See ``LearnedView.learned_facts``."""
+        return {"digest": self.file.loaded.file.digest}
+
+    def files(self) -> tuple[ViewFile, ...]:
+        """See ``View.files``."""
+        return (self.file.loaded.file,) if self.foreground else ()
+
+    def look(self, levels: Tensor) -> Floats:
+        """See ``View.look``: the part of each image that is foreground."""
+        ratios: Floats = self.file.on(levels.device).ratios(levels).cpu().numpy()
+        return ratios
+
+    def parameters(self, draw: Draw, seen: Floats | None = None) -> dict[str, Floats]:
         """See ``View.parameters``."""
+        if self.learned:
+            assert seen is not None
+            return {self.parameter: noise_levels(seen)}
         low, high = _read_range(self.name, "noise_level", self.noise_level, MAX_NOISE_LEVEL)
         return {self.parameter: np.floor(self._uniform(draw, low, high + 1))}
 
@@ -109,6 +166,8 @@ class UnclipView(EditView):
         """See ``View.check``."""
         if not generator.varies:
             raise RecipeError.naming("{views} unclip: needs a generator that is conditioned on images (Stable unCLIP)")
+        if self.learned:
+            self.file.loaded  # noqa: B018  (without it there are no positives)
 
 
 NOISES = ("new", "anchor")

@@ -4,6 +4,7 @@ gaussian:std=.2,truncation=2                  a view and its numbers
 hl-random-bigbigan                            a preset
 mix:genrep-gaussian=.7,independent=.3         views or presets by name, with their weights
 sdedit:strength=.3-.7                         what a pair draws from a range
+unclip:noise_level=auto,foreground=FILE       what a file tells of an image
 hierarchical:over=layers,0-3=genrep-gaussian  ranges of chunks or W layers, with views or presets by name
 FILE.toml                                     a table, on top or [views]
 """
@@ -202,9 +203,11 @@ def _plain(kind: type[View], values: dict[str, Any], place: _Place) -> View:
             if isinstance(default, int) and not number.is_integer():
                 raise RecipeError.naming("{}: {}={!r} is not a whole number", place.where, key, item)
             converted[key] = int(number) if isinstance(default, int) else number
-    if issubclass(kind, LearnedView):
-        _find_file(kind.file_key, converted, place)
-    return kind(**converted)
+    view = kind(**converted)
+    if isinstance(view, LearnedView) and view.learned:
+        _find_file(view.file_key, converted, place)
+        return kind(**converted)
+    return view
 
 
 def _find_file(key: str, values: dict[str, Any], place: _Place) -> None:

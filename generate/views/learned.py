@@ -33,6 +33,16 @@ class LearnedView(View):
     file_key: ClassVar[str]
     digest: str = ""
 
+    @property
+    def learned(self) -> bool:
+        """Whether there is a file at all."""
+        return True
+
+    @property
+    def latents_need_files(self) -> bool:
+        """See ``View.latents_need_files``."""
+        return True
+
     def learned_facts(self) -> dict[str, Any]:
         """The facts in the file; reads it."""
         raise NotImplementedError
@@ -46,6 +56,9 @@ class LearnedView(View):
         """The JSON of the recipe. Raises WeightsError, or RecipeError if the file is not the one that is stated."""
         stated = super().to_json()
         path = stated.pop(self.file_key)
+        if not self.learned:
+            del stated["digest"]
+            return stated
         if not path:
             if not self.digest:
                 raise RecipeError(f"views {self.name}: needs {self.file_key}=FILE")

@@ -116,12 +116,17 @@ class RegenerationConfig:
     views: str | None = setting(
         default=None,
         metavar="NAME:KEY=VALUE,...",
-        help="Latent view, if it was learned; names its file.  [default: the manifest's]",
+        help="View, if it was learned; names its file.  [default: the manifest's]",
     )
     filter: str | None = setting(
         default=None,
         metavar="keep=PART,weights=FILE",
         help="Filter, if the dataset has one; names its file.  [default: the manifest's]",
+    )
+    weigh: str | None = setting(
+        default=None,
+        metavar="foreground=FILE[,gamma=G]",
+        help="What weighs the pairs, if they are weighed; names its file.  [default: the manifest's]",
     )
     prompts: Path | None = setting(
         default=None,

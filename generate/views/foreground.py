@@ -1,0 +1,132 @@
+"""The two uses of a foreground (GenView, Li et al. 2024): noise levels by its ratio, and the weight of a pair by its quality.
+
+``--weigh foreground=FILE,gamma=G`` is read here. A weight is ``exp(gamma q)``, where ``q = s_f - s_b`` is the cosine similarity
+of the foregrounds of anchor and positive minus that of their backgrounds. Divided by its mean over a batch of B pairs, it is
+GenView's ``B softmax(gamma q)``; with several positives q is the mean over them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from genrep.errors import RecipeError
+from genrep.files import user_path
+
+from .base import ViewFile
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from .foreground_network import Foreground, LoadedForeground
+
+EDGES = (0.2, 0.4, 0.6, 0.8)  # ratios from which the noise level is the next hundred
+STEP = 100  # of the noise level: 0 to 400
+MAX_GAMMA = 100.0  # q is in [-2, 2]: a weight stays finite
+
+
+def noise_levels(ratios: NDArray[np.float64]) -> NDArray[np.float64]:
+    """0, 100, 200, 300, 400 for ratios in [0, .2), [.2, .4), [.4, .6), [.6, .8), [.8, 1]. Shape: ``(B,) -> (B,)``.
+
+    GenView's released script gives 500 at a ratio of exactly 1; its paper says 400 at most.
+    """
+    return STEP * np.searchsorted(EDGES, ratios, side="right").astype(np.float64)
+
+
+@dataclass(frozen=True)
+class ForegroundFile:
+    """A file of ``fit-foreground``, read when it is first needed, and its network on the devices that ask for it."""
+
+    path: Path
+    _networks: dict[str, Foreground] = field(default_factory=dict, compare=False, repr=False)
+
+    @cached_property
+    def loaded(self) -> LoadedForeground:
+        """The file's content. Raises WeightsError."""
+        from .foreground_network import load_foreground
+
+        return load_foreground(self.path)
+
+    def on(self, device: torch.device) -> Foreground:
+        """The network on a device. Raises WeightsError."""
+        from .foreground_network import Foreground
+
+        if str(device) not in self._networks:
+            self._networks[str(device)] = Foreground(self.loaded, device)
+        return self._networks[str(device)]
+
+
+class Weigher:
+    """The weights of pairs on a device."""
+
+    def __init__(self, foreground: Foreground, gamma: float) -> None:
+        self.foreground, self.gamma = foreground, gamma
+
+    def qualities(self, views: Sequence[Tensor]) -> Tensor:
+        """q of pairs; anchors come first. Shapes: ``(B, H, W, 3)`` uint8 each -> ``(B,)`` float64."""
+        return self.foreground.qualities(views[0], views[1:])
+
+    def weights(self, qualities: Tensor) -> NDArray[np.float64]:
+        """``exp(gamma q)``, one by one: vectorised exponentials differ in the last bit with a row's place. Shape: ``(B,)``."""
+        return np.array([math.exp(self.gamma * q) for q in qualities.tolist()])
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeighSpec:
+    """``--weigh`` as given by the user; its file is read when it is first needed."""
+
+    foreground: ForegroundFile
+    gamma: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.gamma <= MAX_GAMMA:
+            raise RecipeError.naming(
+                "{weigh}: gamma={}, wanted a number above 0, at most {}", self.gamma, f"{MAX_GAMMA:g}"
+            )
+
+    def check(self, views: str, num_positives: int) -> None:
+        """Raises RecipeError if there are no pairs, WeightsError if the file cannot be read."""
+        if not num_positives:
+            raise RecipeError.naming("{weigh}: weighs pairs, and {views} {} makes no positives", views)
+        self.files()
+
+    def open(self, device: torch.device) -> Weigher:
+        """Ready to weigh on a device. Raises WeightsError."""
+        return Weigher(self.foreground.on(device), self.gamma)
+
+    def files(self) -> tuple[ViewFile, ...]:
+        """The file that decides on the weights."""
+        return (self.foreground.loaded.file,)
+
+    def to_json(self) -> dict[str, Any]:
+        """The form in a recipe: everything that weights depend on besides the images. Reads the file."""
+        return {"foreground": self.foreground.loaded.file.digest, "gamma": self.gamma}
+
+
+def parse_weigh(text: str) -> WeighSpec:
+    """Read ``foreground=FILE,gamma=G``, in any order; gamma is 1 if it is not given.
+
+    Raises:
+        RecipeError: an unknown or repeated key, no file, or a gamma that is not a positive number.
+    """
+    values: dict[str, str] = {}
+    for item in text.split(","):
+        key, equals, value = item.partition("=")
+        if not equals or not value or key not in ("foreground", "gamma") or key in values:
+            raise RecipeError.naming("{weigh} {!r}: {!r} is not foreground=FILE or gamma=NUMBER, each once", text, item)
+        values[key] = value
+    if "foreground" not in values:
+        raise RecipeError.naming("{weigh} {!r}: wanted foreground=FILE of fit-foreground", text)
+    try:
+        gamma = float(values.get("gamma", "1"))
+    except ValueError:
+        raise RecipeError.naming("{weigh} {!r}: gamma={!r} is not a number", text, values["gamma"]) from None
+    return WeighSpec(foreground=ForegroundFile(user_path(values["foreground"])), gamma=gamma)

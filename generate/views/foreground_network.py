@@ -1,0 +1,216 @@
+"""The foreground of an image, told by the patches of a frozen encoder (GenView, Li et al. 2024), and the file that tells it.
+
+A patch is a place of the ResNet's last map, layer4's before the global pooling, without dilation: a side of 224 pixels gives
+7x7 patches with the 7x7 stem. An image is resized (bilinear, antialiased) so that its shorter side has ``size`` pixels, and
+normalised. ``projection = (features - mean) · direction``; a patch is foreground if its projection is above ``threshold``.
+
+The file is safetensors. ``encoder.*`` is the encoder under torchvision's names. ``mean`` and ``direction`` ``(C,)``,
+``threshold`` ``()``, ``size`` ``()`` int64, and ``pixel_mean`` and ``pixel_std`` ``(3,)`` are all else that a projection
+depends on, so that the digest of the tensors is the file's identity. Metadata, all of them strings: ``genrep`` =
+``foreground/1``, ``arch`` and ``stem``; and how it came to be: the fields of ``ForegroundFacts``.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genrep.encoders import ARCHS, STEMS, build_encoder
+from genrep.encoders.layouts import check_fit, misfits_of, plain, resnet_shapes
+from genrep.errors import WeightsError
+from genrep.files import sha256_file, write_atomic
+from genrep.tensor_files import read_safetensors, safetensors_bytes
+from genrep.untrusted import content_faults, label, printable
+
+from ..generators.base import Checkpoint
+from .base import ViewFile
+
+FORMAT = "foreground/1"
+MAX_SIZE = 1024  # pixels of a shorter side, which a file's word may ask for
+LARGEST_FILE = 1 << 30  # bytes: four times a ResNet-152's
+INSIDE = "encoder."
+UNIT = 1e-3  # by which the length of a direction may differ from 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForegroundFacts:
+    """Metadata of the file: how it came to be."""
+
+    data: str = ""
+    data_licence: str = ""
+    data_sha256: str = ""
+    encoder: str = ""
+    encoder_sha256: str = ""
+    images: str = ""
+    notes: str = ""
+
+
+class Patches(nn.Module):
+    """An encoder up to its last map, with its images' size and normalisation. One image at a time, so no batch changes a bit.
+
+    Shape: ``(H, W, 3)`` uint8 -> ``(C, h, w)`` float64.
+    """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(
+        self, encoder: nn.Module, *, arch: str, stem: str, size: int, mean: Sequence[float], std: Sequence[float]
+    ) -> None:
+        super().__init__()
+        self.arch, self.stem, self.size = arch, stem, size
+        self.encoder = encoder.eval().requires_grad_(False)
+        self.register_buffer("pixel_mean", torch.tensor(mean, dtype=torch.float32).view(3, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(std, dtype=torch.float32).view(3, 1, 1), persistent=False)
+
+    @torch.no_grad()
+    def forward(self, levels: Tensor) -> Tensor:
+        x = levels.permute(2, 0, 1)[None].float() / 255
+        if self.size != min(x.shape[2:]):
+            scale = self.size / min(x.shape[2:])
+            shape = [max(1, round(side * scale)) for side in x.shape[2:]]
+            x = F.interpolate(x, shape, mode="bilinear", align_corners=False, antialias=True)
+        x = (x - self.pixel_mean) / self.pixel_std
+        part = self.encoder.get_submodule
+        for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
+            x = part(name)(x)
+        return x[0].double()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedForeground:
+    """What a file holds, on the CPU, and where it came from."""
+
+    patches: Patches
+    mean: Tensor  # (C,) float32
+    direction: Tensor  # (C,) float32
+    threshold: float
+    facts: ForegroundFacts
+    file: ViewFile
+
+
+class Foreground:
+    """Projections, ratios and qualities on a device. The caller's encoder stays where it is."""
+
+    def __init__(self, loaded: LoadedForeground, device: torch.device) -> None:
+        self.patches = copy.deepcopy(loaded.patches).to(device)
+        self.mean, self.direction = (values.to(device).double() for values in (loaded.mean, loaded.direction))
+        self.threshold = loaded.threshold
+
+    def project(self, levels: Tensor) -> tuple[Tensor, Tensor]:
+        """Features and projections of an image's patches. Shape: ``(H, W, 3)`` uint8 -> ``(C, h, w), (h, w)`` float64."""
+        features = self.patches(levels)
+        return features, ((features.flatten(1).T - self.mean) @ self.direction).view(features.shape[1:])
+
+    def ratios(self, levels: Tensor) -> Tensor:
+        """Foreground patches / all patches. Shape: ``(B, H, W, 3)`` uint8 -> ``(B,)`` float64."""
+        return torch.stack([(self.project(image)[1] > self.threshold).double().mean() for image in levels])
+
+    def qualities(self, anchors: Tensor, positives: Sequence[Tensor]) -> Tensor:
+        """``s_f - s_b`` of each anchor and its positives, their mean. Shapes: ``(B, H, W, 3)`` uint8 each -> ``(B,)``."""
+        found = []
+        for row, anchor in enumerate(anchors):
+            mine = self._pooled(anchor)
+            each = [similarity(mine, self._pooled(images[row])) for images in positives]
+            found.append(torch.stack([similar[0] - similar[1] for similar in each]).mean())
+        return torch.stack(found)
+
+    def _pooled(self, levels: Tensor) -> Tensor:
+        """Features pooled by the foreground and by the background map. Shape: ``(H, W, 3)`` uint8 -> ``(2, C)``."""
+        features, projections = self.project(levels)
+        front = normalised(projections)
+        maps = torch.stack([front.flatten(), 1 - front.flatten()])
+        return (maps / maps.sum(dim=1, keepdim=True)) @ features.flatten(1).T
+
+
+def normalised(projections: Tensor) -> Tensor:
+    """From 0, the least foreground of the image, to 1; a half everywhere if all patches are alike. Shape: any."""
+    least, most = projections.min(), projections.max()
+    span = most - least
+    return torch.where(span > 0, (projections - least) / torch.where(span > 0, span, 1.0), 0.5)
+
+
+def similarity(one: Tensor, other: Tensor) -> Tensor:
+    """Cosine of two rows; 0 where one of them is 0. Shape: ``(N, C), (N, C) -> (N,)``."""
+    lengths = one.norm(dim=1) * other.norm(dim=1)
+    return (one * other).sum(dim=1) / torch.where(lengths > 0, lengths, 1.0)
+
+
+def save_foreground(
+    path: Path, patches: Patches, mean: Tensor, direction: Tensor, threshold: float, facts: ForegroundFacts
+) -> None:
+    """Write the file, whole or not at all. The same content gives the same bytes."""
+    tensors = {
+        **{f"{INSIDE}{name}": tensor for name, tensor in patches.encoder.state_dict().items()},
+        "mean": mean.float(),
+        "direction": direction.float(),
+        "threshold": torch.tensor(threshold, dtype=torch.float64),
+        "size": torch.tensor(patches.size),
+        "pixel_mean": patches.pixel_mean.flatten(),
+        "pixel_std": patches.pixel_std.flatten(),
+    }
+    metadata = {"genrep": FORMAT, "arch": patches.arch, "stem": patches.stem, **vars(facts)}
+    write_atomic(path, safetensors_bytes(tensors, metadata))
+
+
+def load_foreground(path: Path) -> LoadedForeground:
+    """Read a file of ``fit-foreground``, which may be a stranger's.
+
+    Raises:
+        WeightsError: there is no file, or it is not a complete one of this kind.
+    """
+    where = printable(str(path))
+    if not path.is_file():
+        raise WeightsError(f"{where}: no such file; fit-foreground writes one")
+    if path.stat().st_size > LARGEST_FILE:
+        raise WeightsError(f"{where}: {path.stat().st_size:,} bytes, wanted at most {LARGEST_FILE:,}")
+    tensors, metadata = read_safetensors(path, where)
+    if metadata.get("genrep") != FORMAT:
+        raise WeightsError(f"{where}: its metadata say genrep = {label(metadata.get('genrep'))}, wanted {FORMAT!r}")
+    arch, stem = metadata.get("arch", ""), metadata.get("stem", "")
+    if arch not in ARCHS or stem not in STEMS:
+        raise WeightsError(
+            f"{where}: arch {label(arch)}, stem {label(stem)}: wanted one of {', '.join(ARCHS)} and of {', '.join(STEMS)}"
+        )
+    with content_faults(f"{where}: not a foreground", WeightsError, "one of fit-foreground"):
+        return _checked(path, where, tensors, metadata)
+
+
+def _checked(path: Path, where: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> LoadedForeground:
+    arch, stem = metadata["arch"], metadata["stem"]
+    wanted = {f"{INSIDE}{name}": shape for name, shape in resnet_shapes(arch, stem).items()}
+    length = torch.Size([ARCHS[arch]])
+    wanted |= {"mean": length, "direction": length, "threshold": torch.Size(), "size": torch.Size()}
+    wanted |= {name: torch.Size([3]) for name in ("pixel_mean", "pixel_std")}
+    check_fit(misfits_of(tensors, wanted), f"a foreground of {arch}", where)
+    size = int(tensors["size"]) if tensors["size"].dtype == torch.int64 else 0
+    if not 1 <= size <= MAX_SIZE:
+        raise WeightsError(f"{where}: size {size}, wanted 1 to {MAX_SIZE} pixels as int64")
+    threshold = tensors["threshold"]
+    if threshold.dtype != torch.float64 or not bool(threshold.isfinite()):
+        raise WeightsError(f"{where}: threshold {label(threshold.tolist())}, wanted a number as float64")
+    values = plain(tensors, [name for name in wanted if name not in ("size", "threshold")], where)
+    if float(values["pixel_std"].min()) <= 0:
+        raise WeightsError(f"{where}: pixel_std {values['pixel_std'].tolist()}, wanted three numbers above 0")
+    if abs(float(values["direction"].norm()) - 1) > UNIT:
+        raise WeightsError(f"{where}: direction of length {float(values['direction'].norm()):.3g}, wanted 1")
+    with torch.device("meta"):
+        encoder = build_encoder(arch, stem, seed=0)
+    state = {name.removeprefix(INSIDE): values[name] for name in values if name.startswith(INSIDE)}
+    encoder.load_state_dict(state, assign=True)
+    mean, std = (values[name].tolist() for name in ("pixel_mean", "pixel_std"))
+    digest = Checkpoint(family=FORMAT, tensors=tensors).digest()
+    return LoadedForeground(
+        patches=Patches(encoder, arch=arch, stem=stem, size=size, mean=mean, std=std),
+        mean=values["mean"],
+        direction=values["direction"],
+        threshold=float(threshold),
+        facts=ForegroundFacts(**{name: metadata.get(name, "")[:1000] for name in vars(ForegroundFacts())}),
+        file=ViewFile(digest=digest, path=path, sha256=sha256_file(path)),
+    )
