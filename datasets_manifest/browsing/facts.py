@@ -70,6 +70,7 @@ def _making(manifest: Manifest) -> list[tuple[str, str]]:
         ("Trained on", text_at(build, "weights", "data")),
         ("View", _view(look(recipe, "views")) if manifest.num_positives else None),
         ("Filter keeps", look(recipe, "filter", "keep")),
+        ("Pairs are weighed", "exp(gamma q), q by their foregrounds" if look(recipe, "weigh") else None),
         ("Seed", recipe["seed"]),
         ("Made on", look(build, "device")),
         ("Made with", look(build, "packages")),

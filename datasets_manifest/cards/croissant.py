@@ -81,6 +81,7 @@ def _making(manifest: Manifest) -> str:
         "latent": manifest.recipe.get("latent"),
         "views": manifest.recipe.get("views"),
         "filter": manifest.recipe.get("filter"),
+        "weights of pairs": manifest.recipe.get("weigh"),
         "source": manifest.recipe.get("source"),
         "prompts": manifest.recipe.get("prompts"),
         "anchors": manifest.recipe.get("anchors"),

@@ -217,6 +217,7 @@ def _making(manifest: Manifest) -> list[str]:
         ("views", look(recipe, "views")),
         ("files of learned views", look(build, "views") or None),
         ("filter", look(recipe, "filter")),
+        ("weights of pairs", look(recipe, "weigh")),
         ("image", look(recipe, "image")),
         ("seed", recipe["seed"]),
         ("device", look(build, "device")),

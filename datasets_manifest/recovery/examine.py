@@ -25,6 +25,7 @@ from genrep.untrusted import printable
 from .. import layout
 from ..contents import decode_jpeg
 from ..manifest import Shard, dataset_folder, read_manifest
+from ..schema import WEIGHT_FIELD
 from ..shard_checks import open_shard
 from ..verify import LEVELS, Problem, clutter, verify
 from .material import with_prompts
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ..beton import Beton
 
 
+WEIGHT_PART = 0.05  # of a weight, by which one may differ that follows from such an image
 MEAN_LEVELS = 2.0  # mean difference that rounding, and JPEG after it, may make in a regenerated image
 
 
@@ -124,7 +126,8 @@ def _compare(beton: Beton, field: dict[str, Any], i: int, made: NDArray[np.uint8
         same = int(beton.samples[name][i]) == int(made.view("<i8")[0])
         return 0, "" if same else f"{name} differs"
     if field["kind"] == "float":
-        same = float(beton.samples[name][i]) == float(made.view("<f8")[0])
+        there, here = float(beton.samples[name][i]), float(made.view("<f8")[0])
+        same = there == here or (name == WEIGHT_FIELD and abs(there - here) <= WEIGHT_PART * abs(there))
         return 0, "" if same else f"{name} differs"
     stored = beton.read(i, name)
     if np.array_equal(stored, made):

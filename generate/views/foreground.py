@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,25 +43,34 @@ def noise_levels(ratios: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class ForegroundFile:
-    """A file of ``fit-foreground``, read when it is first needed, and its network on the devices that ask for it."""
+    """A file of ``fit-foreground``, read when it is first needed. A view and weights of the same file share its network."""
 
     path: Path
-    _networks: dict[str, Foreground] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def loaded(self) -> LoadedForeground:
         """The file's content. Raises WeightsError."""
-        from .foreground_network import load_foreground
-
-        return load_foreground(self.path)
+        found = self.path.stat() if self.path.is_file() else None
+        return _load(self.path, found and (found.st_ino, found.st_size, found.st_mtime_ns))
 
     def on(self, device: torch.device) -> Foreground:
         """The network on a device. Raises WeightsError."""
-        from .foreground_network import Foreground
+        return _network(self.loaded, device)
 
-        if str(device) not in self._networks:
-            self._networks[str(device)] = Foreground(self.loaded, device)
-        return self._networks[str(device)]
+
+@lru_cache(maxsize=2)
+def _load(path: Path, state: object) -> LoadedForeground:
+    """A file in this state: a build's parts ask for it many times, and it is large."""
+    from .foreground_network import load_foreground
+
+    return load_foreground(path)
+
+
+@lru_cache(maxsize=2)
+def _network(loaded: LoadedForeground, device: torch.device) -> Foreground:
+    from .foreground_network import Foreground
+
+    return Foreground(loaded, device)
 
 
 class Weigher:

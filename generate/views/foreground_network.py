@@ -83,7 +83,7 @@ class Patches(nn.Module):
         return x[0].double()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class LoadedForeground:
     """What a file holds, on the CPU, and where it came from."""
 
