@@ -89,6 +89,11 @@ class TrainConfig:
         help="With --online: filter of pairs, trained by fit-filter. Keeps the fraction PART of the "
         "candidates that it scores highest, half of them if PART is not given.  [default: no filter]",
     )
+    weigh: str | None = setting(
+        default=None,
+        metavar="foreground=FILE[,gamma=G]",
+        help="With --online: weights of pairs, written as for genrep-generate dataset.",
+    )
     classes: str = setting(
         default="all", help="With --online: classes to generate, written as for genrep-generate dataset."
     )
@@ -340,7 +345,7 @@ class TrainConfig:
 
 
 _ONLINE_ONLY = (
-    *("views", "filter", "features", "steps_per_epoch", "classes", "num_positives"),
+    *("views", "filter", "weigh", "features", "steps_per_epoch", "classes", "num_positives"),
     *("prompts", "anchors", "root", "download", "split", "guidance", "sampler_steps"),
 )
 _STORED_ONLY = ("data", "mix", "shuffle_window", "image_size", "partial")

@@ -33,7 +33,7 @@ STEP = 100  # of the noise level: 0 to 400
 MAX_GAMMA = 100.0  # q is in [-2, 2]: a weight stays finite
 
 
-def noise_levels(ratios: NDArray[np.float64]) -> NDArray[np.float64]:
+def noise_levels(ratios: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """0, 100, 200, 300, 400 for ratios in [0, .2), [.2, .4), [.4, .6), [.6, .8), [.8, 1]. Shape: ``(B,) -> (B,)``.
 
     GenView's released script gives 500 at a ratio of exactly 1; its paper says 400 at most.

@@ -21,7 +21,7 @@ from ..data.outputs import Crops, families
 from ..data.sets import Sets, open_sets
 
 ONLINE_OPTIONS = (  # settings that are called alike here and by a build of datasets
-    *("views", "weights", "seed", "filter", "num_positives", "classes", "truncation", "features"),
+    *("views", "weights", "seed", "filter", "weigh", "num_positives", "classes", "truncation", "features"),
     *("prompts", "anchors", "root", "download", "split", "guidance"),
 )
 
