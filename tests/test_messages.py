@@ -31,6 +31,7 @@ from genrep.generate.pixels import parse_encoding
 from genrep.generate.recipes.conditions import check_classes
 from genrep.generate.recipes.recipe import load_recipe
 from genrep.generate.views.filters import parse_filter
+from genrep.generate.views.foreground import parse_weigh
 from genrep.generate.views.grammar import parse_view
 from genrep.images.sets import load_images, load_pair
 from genrep.imports import find_factory
@@ -131,6 +132,7 @@ def _held(tmp_path):
         (lambda _: parse_view("mix:none=1,no=1"), RecipeError, "views 'mix:none=1,no=1': part 1: unknown"),
         (lambda _: parse_view("a.toml"), RecipeError, "views 'a.toml': missing"),
         (lambda _: parse_filter("x"), RecipeError, "filter 'x': "),
+        (lambda _: parse_weigh("x"), RecipeError, "weigh 'x': "),
         (lambda _: check_classes("9-0"), RecipeError, "classes 9-0: "),
         (lambda _: parse_encoding("x"), RecipeError, "encoding 'x': "),
         (lambda _: load_pair("nosuch", None), DataError, "dataset 'nosuch': neither"),
