@@ -198,7 +198,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         "tutorial.md": page,
         **pictures,
     }
-    for path in sorted((ROOT / "generate/weights").glob("stylegan2_fashion*")):
+    for path in sorted((ROOT / "generate/weights").glob("*_fashion*")):
         if path.suffix in (".md", ".png", ".json"):
             made[f"reference/weights/{path.name}"] = path.read_bytes()
     for name, content in made.items():

@@ -189,6 +189,7 @@ FASHION = (
 )
 TRAINING_DATA = {  # by how the address of the weights begins
     "package:stylegan2_fashion": FASHION,
+    "package:flow_fashion": FASHION,
     "https://nvlabs-fi-cdn.nvidia.com/stylegan2/networks/stylegan2-ffhq-": FACES,
     "https://nvlabs-fi-cdn.nvidia.com/stylegan2/networks/stylegan2-car-": LSUN,
     "https://nvlabs-fi-cdn.nvidia.com/stylegan2/networks/stylegan2-cat-": LSUN,

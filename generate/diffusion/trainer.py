@@ -37,7 +37,7 @@ from .sample import make_sampler
 
 SHEET_COLUMNS, SHEET_ROWS = 10, 4
 SHEET_GUIDANCES = (1.0, 1.5, 2.0, 3.0)
-SHEET_STEPS = 10
+SHEET_STEPS = 8
 
 
 class DiffusionTrainer(Trainer):

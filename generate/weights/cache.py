@@ -90,6 +90,7 @@ def publish(path: Path, data: bytes) -> None:
 SUFFIX = ".facts.json"
 TEXTS = ("file", "source", "licence", "sha256")
 GAN_WEIGHTS, GAN_FACTS = "generator.safetensors", "generator.json"  # what fit-gan leaves
+FLOW_WEIGHTS = "unet/diffusion_pytorch_model.safetensors"  # and fit-diffusion, with GAN_FACTS
 MAX_GAN_FACTS = 1 << 20  # bytes
 
 
@@ -136,15 +137,23 @@ def describe(path: Path) -> dict[str, Any]:
         record = read_record(path)
     if record is not None and record["sha256"] == digest:
         return {**record, "file": path.name}
-    if (own := _of_own_gan(path, digest)) is not None:
+    if (own := _of_own_run(path.with_name(GAN_FACTS), digest, "fit-gan")) is not None:
         return {"file": path.name, "sha256": digest, **own}
     return {"file": path.name, "source": "a local file", "licence": "unknown", "sha256": digest}
 
 
-def _of_own_gan(path: Path, digest: str) -> dict[str, Any] | None:
-    """The facts in generator.json beside the weights of a fit-gan run, if they match its content."""
+def describe_folder(folder: Path) -> dict[str, Any]:
+    """The facts of a model folder of fit-diffusion, as ``describe`` gives those of fit-gan; of another, that it is local."""
+    with contextlib.suppress(WeightsError):
+        if (own := _of_own_run(folder / GAN_FACTS, digest_file(folder / FLOW_WEIGHTS), "fit-diffusion")) is not None:
+            return own
+    return {"source": "a local folder", "licence": "unknown"}
+
+
+def _of_own_run(path: Path, digest: str, command: str) -> dict[str, Any] | None:
+    """The facts in a run's generator.json, if they match the content of its weights."""
     try:
-        facts = json.loads(read_bounded(path.with_name(GAN_FACTS), MAX_GAN_FACTS, WeightsError, follow=True))
+        facts = json.loads(read_bounded(path, MAX_GAN_FACTS, WeightsError, follow=True))
         if facts["sha256"] != digest:
             return None
         data, licence = str(facts["training"]["data"]), str(facts["training"].get("data_licence", "unknown"))
@@ -152,5 +161,5 @@ def _of_own_gan(path: Path, digest: str) -> dict[str, Any] | None:
         classes = [str(one) for one in facts.get("classes", [])]
     except (WeightsError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
-    found = {"name": name, "source": f"genrep-generate fit-gan on {data}", "data": data, "licence": licence}
+    found = {"name": name, "source": f"genrep-generate {command} on {data}", "data": data, "licence": licence}
     return {**found, "classes": classes} if classes else found

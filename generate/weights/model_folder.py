@@ -20,7 +20,7 @@ from genrep.files import digest_json, user_path
 from genrep.net import Lost, Refused, shown
 from genrep.untrusted import one_line, printable
 
-from .cache import digest_file, make_folder, weights_folder, writable
+from .cache import describe_folder, digest_file, make_folder, weights_folder, writable
 from .download import download, is_url
 
 if TYPE_CHECKING:
@@ -106,13 +106,13 @@ def _local(recipe: Recipe, address: str) -> LocatedFolder:
             raise WeightsError(
                 f"weights {printable(str(path))}/{name}: has sha256 {found}, recipe {recipe.name} wants {sha256}"
             )
-    source = address if recipe.files or address.startswith(_PACKAGE) else "a local folder"
-    return LocatedFolder(path=path, only=tuple(recipe.files) or None, facts=_facts(recipe, source))
+    known = bool(recipe.files) or address.startswith(_PACKAGE)
+    facts = _facts(recipe, address) if known else describe_folder(path)
+    return LocatedFolder(path=path, only=tuple(recipe.files) or None, facts=facts)
 
 
 def _facts(recipe: Recipe, source: str) -> dict[str, Any]:
-    known = source != "a local folder"
-    facts: dict[str, Any] = {"source": source, "licence": recipe.licence if known else "unknown"}
+    facts: dict[str, Any] = {"source": source, "licence": recipe.licence}
     return {**facts, "files": dict(recipe.files)} if recipe.files else facts
 
 
