@@ -321,3 +321,18 @@ def test_the_hubs_advice_on_sizes_and_counts(entries: Callable[..., Any]) -> Non
         asked(50 * 10**9 + 1, 10)
     with pytest.raises(DatasetError, match="the Hub takes 10000 per folder"):
         asked(1, 10_001)
+
+
+def test_tables_of_rows_go_to_the_hub_with_the_manifest_and_never_over_others(
+    prompted: Path, hub: Any, limits: Limits, same: Same, tmp_path: Path
+) -> None:
+    config = PushConfig(folder=prompted, target="hf://datasets/org/name", limits=limits)
+    push(config)
+    assert hub.commits[-1] == ["prompts.jsonl", "manifest.json"]
+    pull(PullConfig(source=config.target, out=tmp_path / "out", limits=limits))
+    same(tmp_path / "out", prompted)
+    assert push(config).kept == 6
+    there = hub.root / "prompts.jsonl"
+    there.write_bytes(there.read_bytes().replace(b"a cat", b"a dog"))
+    with pytest.raises(ResumeError, match=r"another dataset is there: its prompts\.jsonl differs"):
+        push(config)
