@@ -19,6 +19,7 @@ from genrep.generate.views.foreground_network import Foreground, load_foreground
 from .conftest import DARK, save_discs, save_local
 from .loops import Loops
 
+pytestmark = pytest.mark.slow
 PATCH = 8  # pixels
 
 

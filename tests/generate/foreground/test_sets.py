@@ -19,6 +19,7 @@ from genrep.generate.sources.online import open_online
 
 from .loops import Loops
 
+pytestmark = pytest.mark.slow
 AUTO = "unclip:noise_level=auto,foreground=fg.safetensors"
 WEIGH = "foreground=fg.safetensors,gamma=2"
 SHARDS = ["shard-00000.beton", "shard-00001.beton", "shard-00002.beton"]

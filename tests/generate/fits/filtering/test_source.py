@@ -78,7 +78,7 @@ def test_pairs_are_those_of_the_best_candidates_of_their_condition(filtered, fil
     candidates = np.array(chosen)
     assert np.array_equal(found["index"], np.arange(count))
     assert np.array_equal(found["z"][:, 0], plain.latent.sample(plain.seed, candidates))
-    assert np.array_equal(found["z"][:, 1], plain.latents(candidates)[1])
+    assert np.array_equal(found["z"][:, 1], plain.draw(candidates).z[1])
     assert np.array_equal(found["label"], plain.conditions.label(np.arange(count)))  # as balanced as without a filter
     if "row" in found:
         assert np.array_equal(found["row"], plain.conditions.y(np.arange(count)))
