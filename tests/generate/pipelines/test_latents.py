@@ -130,6 +130,22 @@ def test_a_latent_consistency_model(written, opened):
     assert not torch.equal(shown(other), wanted)
 
 
+def test_the_pipeline_of_latent_consistency_models(written, opened, tmp_path):
+    """Its own defaults: 4 steps, guidance 8.5."""
+    _, model = written(write_stable_diffusion, scheduler=diffusers.LCMScheduler, time_cond_proj_dim=8)
+    with quiet():
+        pipeline = diffusers.LatentConsistencyModelPipeline(**model.components, requires_safety_checker=False)
+        pipeline.save_pretrained(tmp_path / "model")
+    pipeline.set_progress_bar_config(disable=True)
+    generator = opened(tmp_path / "model")
+    assert generator.schedule.steps == 4 and generator.draws_noise
+    z, source = latents(generator, 2), noise(2)
+    text = torch.cat([pipeline.encode_prompt(prompt, "cpu", 1, False)[0] for prompt in PROMPTS[:2]])
+    with drawing(f"{SCHEDULING}lcm", from_steps(source)):
+        wanted = pipeline(prompt_embeds=text, latents=z, output_type="pt").images
+    assert torch.equal(shown(generator.synthesize(z, PROMPTS[:2], noise=source)), wanted)
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision(written, opened, dtype):
     """As the library reads a folder in that format, except that its tensors then lie in aligned memory."""
