@@ -89,6 +89,7 @@ class Generator(Protocol):
     A generator may have further attributes:
         allow_range: True: its images are correct although no value is negative.
         takes_prompts: True: ``y`` is a sequence of B texts. Keep what you encode of a text, for it comes again.
+        prompts_optional: True: ``y`` may be None as well.
         draws_noise: True: its sampler draws noise in its steps. ``synthesize``, ``edit`` and ``vary`` then get
             ``noise=``, a ``genrep.seeding.StepNoise``, and take all random numbers from it.
         edit: ``edit(images, z, y, *, strength)`` noises images and denoises them again (SDEdit, Meng et al. 2022). Shapes:

@@ -212,9 +212,10 @@ def make_conditions(classes: tuple[int, ...], generator: Generator, material: Ma
     """
     material = material or Material()
     takes_prompts = getattr(generator, "takes_prompts", False)
-    if takes_prompts != (material.prompts is not None):
-        lacking = "this generator takes prompts: give a file of them" if takes_prompts else "this generator takes none"
-        raise RecipeError.naming("{prompts}: {}", lacking)
+    if takes_prompts and material.prompts is None and not getattr(generator, "prompts_optional", False):
+        raise RecipeError.naming("{prompts}: this generator takes prompts: give a file of them")
+    if material.prompts is not None and not takes_prompts:
+        raise RecipeError.naming("{prompts}: this generator takes none")
     if material.anchors is not None:
         return anchor_conditions(material.anchors, generator, material.prompts)
     if material.prompts is not None:

@@ -102,6 +102,7 @@ class VaryingGenerator(DiffusionGenerator):
         super().__init__(*parts)
         self.embedder = embedder
         self.draws_noise = True  # on the embeddings at least
+        self.prompts_optional = True  # the image says what is to be seen
 
     def vary(
         self, images: Tensor, z: Tensor, y: Any = None, *, noise_level: Tensor, noise: Noise | None = None

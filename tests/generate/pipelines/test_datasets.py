@@ -60,7 +60,10 @@ def test_prompts_and_real_anchors(written, tmp_path):
     told = {"num_pairs": 3, "prompts": prompts, "anchors": anchors, "steps": 2}
     edited = build(tmp_path / "edited", texts, views="sdedit:strength=.3-.9", **told)
     varied = build(tmp_path / "varied", images, views="unclip:noise_level=200", **told)
-    for dataset in (edited, varied):
+    told.pop("prompts")  # the image says what is to be seen
+    alone = build(tmp_path / "alone", images, views="unclip:noise_level=200", **told)
+    assert "prompt" not in alone[0]
+    for dataset in (edited, varied, alone):
         assert (dataset[1]["anchor"] == np.array(Image.open(tmp_path / "anchors/1.png"))).all()
         assert (dataset[1]["positive"] != dataset[1]["anchor"]).any()
         datasets_manifest.require_valid(dataset.folder, level="full")
