@@ -52,8 +52,8 @@ def export_folder(denoiser: Denoiser, config: FitDiffusionConfig, data: Labelled
 def make_scheduler() -> diffusers.UniPCMultistepScheduler:
     """The sampler whose settings the folder holds: UniPC (Zhao et al. 2023), which calls the network once a step.
 
-    Measured with the weights that ship, 8 steps, guidance 1: its images are nearer to the exact ones than those of Euler's
-    method (mean squared error .0009 instead of .0067 at a shift of 1.5; .0011 without one) and of DPM-Solver++ (.0016).
+    Measured on 20 images of flow_fashion_cond after 204,800 images of its training, 8 steps, guidance 1: mean squared error
+    .0009 from the images of 50 steps (.0011 without a shift), where Euler's method has .0067 and DPM-Solver++ .0016.
     """
     return diffusers.UniPCMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=SHIFT)
 
