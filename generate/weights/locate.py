@@ -26,7 +26,7 @@ from .cache import (
     write_record,
 )
 from .download import check_digest, download, file_name, is_url
-from .model_folder import locate_folder
+from .model_folder import LocatedFolder, locate_folder
 
 if TYPE_CHECKING:
     from ..recipes.recipe import Recipe
@@ -102,7 +102,8 @@ def get_weights(name: str, out: Path | None = None) -> Path | None:
 
     recipe = load_recipe(name)
     if is_of_folders(recipe.family):
-        return locate_folder(recipe, out=out).path
+        found = locate_folder(recipe, out=out)
+        return found.path if out is None else _copy_folder(found, out)
     _check(recipe)
     if recipe.family != "module" and weightless(recipe.family):
         refuse_weights(recipe, None)
@@ -120,6 +121,21 @@ def get_weights(name: str, out: Path | None = None) -> Path | None:
         raise WeightsError(f"weights {path}: exists and differs from {source.path}; remove it to copy that")
     write_record(path, source=source.facts["source"], licence=source.facts["licence"])
     return path
+
+
+def _copy_folder(found: LocatedFolder, out: Path) -> Path:
+    """Copy the files of a model folder that is not there itself. Raises WeightsError for another file of a name."""
+    names = found.only or [
+        str(path.relative_to(found.path)) for path in sorted(found.path.rglob("*")) if path.is_file()
+    ]
+    for name in names:
+        path = out / name
+        _make(path.parent)
+        if not os.path.exists(path):
+            _copy(found.path / name, path)
+        if digest_file(path) != digest_file(found.path / name):
+            raise WeightsError(f"weights {path}: exists and differs from {found.path / name}; remove it to copy that")
+    return out
 
 
 def _check(recipe: Recipe) -> None:

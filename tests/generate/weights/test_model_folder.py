@@ -13,6 +13,7 @@ from folder_server import Quiet, serving
 from genrep.errors import RecipeError, WeightsError
 from genrep.generate.cli import cli
 from genrep.generate.recipes.recipe import load_recipe
+from genrep.generate.weights.load import open_generator
 from genrep.generate.weights.locate import get_weights
 from genrep.generate.weights.model_folder import file_address, locate_folder
 
@@ -211,3 +212,15 @@ def test_the_command_that_fetches(tmp_path):
     shutil.rmtree(out)
     with pytest.raises(WeightsError, match=r"no address has model_index\.json"):
         get_weights(str(tmp_path / "mine.toml"), out)
+
+
+def test_a_folder_that_ships_is_copied_and_is_the_same_generator(tmp_path):
+    pytest.importorskip("diffusers")
+    out = tmp_path / "copied"
+    assert get_weights("flow_fashion_cond", out) == out
+    assert get_weights("flow_fashion_cond", out) == out  # again: all is there
+    recipe = load_recipe("flow_fashion_cond")
+    assert open_generator(recipe, out, "cpu").weights_digest == open_generator(recipe, None, "cpu").weights_digest
+    (out / "model_index.json").write_text("{}")
+    with pytest.raises(WeightsError, match=r"model_index\.json: exists and differs from"):
+        get_weights("flow_fashion_cond", out)
