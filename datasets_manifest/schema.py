@@ -95,8 +95,8 @@ def field_table(  # noqa: PLR0913  what a dataset may have, as keywords
     Args:
         image_shape: (height, width) of the stored images, the greatest of each where they are ``varying``.
         encoding: ``raw``, ``jpeg:QUALITY`` or ``jpeg:QUALITY:444``.
-        z_anchor, z_positive: shapes of the latents. ``z_positive`` defaults to ``z_anchor``. Real images have neither; real
-            anchors with positives only ``z_positive``.
+        z_anchor: shape of the anchors' latents. Real images have none.
+        z_positive: shape of the positives', by default that of ``z_anchor``. Real anchors with positives have only this.
         latents_stored: whether shards hold the latents; else recipe and index give them back.
         floats: parameters that a view drew. Each positive has its own: ``strength`` becomes ``strength``, ``strength_1``, ….
             ``weight`` is the pair's and stays one.
