@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -80,6 +81,18 @@ class LatentSpec:
             "truncation": self.truncation,
             "scale": self.scale,
         }
+
+    @classmethod
+    def from_json(cls, table: Mapping[str, Any]) -> LatentSpec:
+        """The law in a recipe; the reverse of ``to_json``. Raises RecipeError, KeyError or TypeError for what is none."""
+        chunks = tuple(int(size) for size in table["chunks"])
+        return cls(
+            shape=tuple(int(size) for size in table["shape"]),
+            chunks=chunks if len(chunks) > 1 else (),
+            law=table["law"],
+            truncation=table["truncation"],
+            scale=table["scale"],
+        )
 
 
 @runtime_checkable

@@ -30,7 +30,7 @@ def latents(
         views = view_from_json(recipe["views"], "the manifest's views", strangers=True)
         if not determined(views, filtered="filter" in recipe):
             raise RecipeError("its latents follow from files that it does not hold: a learned view's or a filter's")
-        latent = latent_of(recipe["latent"])
+        latent = LatentSpec.from_json(recipe["latent"])
         seed = int(recipe["seed"])
         anchors = latent.sample(seed, indices)
         found = {}
@@ -38,19 +38,6 @@ def latents(
             rows = anchors if name == ANCHOR else views.transform(anchors, latent, _draw(seed, indices, name))
             found[name] = rows.reshape(len(indices), *shapes[name])
     return found
-
-
-def latent_of(table: dict[str, Any]) -> LatentSpec:
-    """The latent law in a resolved recipe; the reverse of ``LatentSpec.to_json``."""
-    shape = tuple(int(size) for size in table["shape"])
-    chunks = tuple(int(size) for size in table["chunks"])
-    return LatentSpec(
-        shape=shape,
-        chunks=chunks if len(chunks) > 1 else (),
-        law=table["law"],
-        truncation=table["truncation"],
-        scale=table["scale"],
-    )
 
 
 def _draw(seed: int, indices: NDArray[np.int64], name: str) -> Draw:

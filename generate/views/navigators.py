@@ -191,14 +191,7 @@ def _facts(metadata: dict[str, str], path: Path) -> WalkFacts:
             if metadata.get(name):
                 parse_range(metadata[name], name)
         if metadata.get("latent"):
-            law = json.loads(metadata["latent"])
-            latent = LatentSpec(
-                dim=law["shape"][0],
-                chunks=tuple(law["chunks"]),
-                law=law["law"],
-                truncation=law["truncation"],
-                scale=law["scale"],
-            )
+            latent = LatentSpec.from_json(json.loads(metadata["latent"]))
         samples = int(metadata["samples"]) if metadata.get("samples") else None
     except (RecipeError, ValueError, KeyError, TypeError, IndexError) as error:
         raise WeightsError(f"{path}: its metadata cannot be read ({error})") from None

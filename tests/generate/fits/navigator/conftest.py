@@ -57,6 +57,35 @@ def whole():
     generator = Waves()
     generator.latent = LatentSpec(dim=6)
     return generator
+
+
+class Spatial(Waves):
+    """The same, with latents of two rows of three, as noise of a diffusion model has rows and columns."""
+
+    def __init__(self):
+        super().__init__()
+        self.latent = LatentSpec(shape=(2, 3))
+
+    def synthesize(self, z, y=None):
+        return super().synthesize(z.flatten(1), y)
+
+
+def spatial():
+    return Spatial()
+
+
+def prompted():
+    generator = Waves()
+    generator.takes_prompts = True
+    generator.synthesize = lambda z, y=None: Waves().synthesize(z)
+    return generator
+
+
+def noisy():
+    generator = Spatial()
+    generator.draws_noise = True
+    generator.synthesize = lambda z, y=None, noise=None: Waves().synthesize(z.flatten(1))
+    return generator
 '''
 
 

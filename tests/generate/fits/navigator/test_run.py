@@ -9,7 +9,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from genrep import datasets_manifest
 from genrep.errors import GeneratorError, RecipeError, ResumeError, TrainingError
+from genrep.generate import BuildConfig, build_dataset
 from genrep.generate.fits.navigator import WAY, NavigatorTrainer, StopRule, fit_navigator, measured, summary
 from genrep.generate.views.navigators import load_walk
 from genrep.runs.metrics import Window, read_lines
@@ -47,6 +49,40 @@ def test_a_run_leaves_walks_metrics_a_strip_and_facts(config):
         )  # anchor and four states of T; a heading
     facts = json.loads((settings.out / "navigator.json").read_text())
     assert (facts["stopped"], facts["settings"]["lr_walk"], facts["device"]) == ("samples", 1e-3, "cpu")
+
+
+def test_latents_with_rows_and_columns_are_moved_like_vectors(config, waves_folder):
+    flat = fit_navigator(config(gen="wavegen:whole", out=waves_folder / "flat"))
+    spatial = fit_navigator(config(gen="wavegen:spatial", out=waves_folder / "spatial"))
+    assert spatial.loss_f == flat.loss_f
+    built = build_dataset(
+        BuildConfig(
+            gen="wavegen:spatial",
+            views=f"navigator:weights={waves_folder / 'spatial'}",
+            num_pairs=4,
+            out=waves_folder / "shards",
+            processes=1,
+        )
+    )
+    pair = datasets_manifest.open(built.folder)[3]
+    assert pair["z_positive"].shape == (2, 3) and (pair["z_positive"] != pair["z_anchor"]).all()
+
+
+@pytest.mark.parametrize(
+    ("gen", "message"),
+    [
+        ("prompted", "gen wavegen:prompted: takes prompts; this command works on latents and classes"),
+        (
+            "noisy",
+            "gen wavegen:noisy: its sampler draws noise in its steps, so its images are no function of the latent",
+        ),
+    ],
+)
+def test_generators_that_are_no_function_of_latents_are_refused_in_one_line(config, gen, message):
+    settings = config(gen=f"wavegen:{gen}")
+    with pytest.raises(RecipeError, match=message) as error:
+        fit_navigator(settings)
+    assert "\n" not in str(error.value) and not settings.out.exists()
 
 
 @pytest.mark.slow
