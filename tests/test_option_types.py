@@ -19,6 +19,7 @@ from genrep.train.cli import command as train
 # Text that is never a path. A new option of text is one or the other: it gets PATH_TEXT, or stands here.
 NO_PATHS = {
     "batch_size": "auto|IMAGES",
+    "channels": "N,N,…",
     "chunks": "A-B",
     "classes": "A,B,…",
     "device": "cuda:1",
@@ -38,6 +39,7 @@ NO_PATHS = {
     "size": "HxW",
     "std": "R,G,B",
     "test_split": "a list's name",
+    "threshold": "auto|NUMBER",
     "title": "of a page",
     "train_split": "a list's name",
 }

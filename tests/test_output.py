@@ -70,6 +70,7 @@ CASES = {
     "--snapshot-images 16 --z-dim 8 --w-dim 8 --channel-base 32 --channel-max 8",
     "genrep-generate fit-diffusion": "--data fashion_mnist --root data --out {out} --total-images 16 --batch-size 8 "
     "--snapshot-images 16 --channels 4,8 --norm-groups 4 --embedding 8",
+    "genrep-generate fit-foreground": "--data photos --encoder run --size 96 --num-images 8 --out {out}.safetensors",
     "genrep-generate measure-gan": "--weights gan --data fashion_mnist --root data --num-images 100 --out {out}.json",
     "genrep-generate measure-delta": "navigator --anchors 16 --out {out}.json",
     "genrep-generate compare-navigator": "navigator --batches 2",

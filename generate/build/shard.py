@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from ..sources.base import Batch, OpenSource, OutOfMemoryError, Source
 from .output_folder import claimed_plan
 
 PACKAGES = ("genrep", "torch", "numpy", "pillow")
-LOADED = ("diffusers", "transformers")  # where a generator is made with them
+FAMILY_PACKAGES = {"diffusers": ("diffusers", "transformers")}  # that a family's images depend on as well
 
 Event = tuple[str, Any]
 
@@ -146,7 +145,8 @@ def remove_leftovers(out: Path) -> None:
 
 def making(job: Job) -> dict[str, Any]:
     """Device, threads and package versions of this process: everything that the bytes of a shard may depend on."""
-    names = (*PACKAGES, *(name for name in LOADED if name in sys.modules))
+    family = job.plan.recipe.get("generator", {}).get("family")
+    names = (*PACKAGES, *FAMILY_PACKAGES.get(family, ()))
     packages = {"python": platform.python_version(), **{name: _version(name) for name in names}}
     if any(map(is_jpeg, job.plan.fields)):
         packages["jpeg"] = jpeg_encoder()

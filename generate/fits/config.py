@@ -316,8 +316,8 @@ class ForegroundConfig:
     root: Path | None = root()
     download: bool = download()
     split: str = setting(default="train", choices=("train", "test"), help="Split to read.")
-    encoder: str = setting(
-        metavar="RUN|FILE", text=True, help="Frozen encoder: a run of genrep-train, or anyone's checkpoint of a ResNet."
+    encoder: str | Path = setting(
+        metavar="RUN|FILE", help="Frozen encoder: a run of genrep-train, or anyone's checkpoint of a ResNet."
     )
     out: Path = setting(
         metavar="FILE.safetensors", help="File of the foreground; a picture lies beside it as FILE.png."
