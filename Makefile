@@ -13,7 +13,7 @@ EPOCHS  ?= 10
 DATASET ?= fashion_mnist
 DATA    ?= data
 # Processes of `make test`: a core and about 2 GB each
-JOBS    ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$(( n < 8 ? n : 8 )))
+JOBS    ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$(( n < 3 ? n + 1 : n < 8 ? n : 8 )))
 # The Python that the environment is made from, and the environment's folder
 PYTHON  ?= python3
 VENV    ?= .venv
@@ -94,7 +94,7 @@ demo: $(READY) ## dataset, two encoders, linear probes on the real Fashion-MNIST
 	@$(BIN)/genrep-evaluate table 'random initialisation=demo/random' 'pixel views only=demo/pixel' \
 	    'Gaussian latent views + pixel views=demo/gaussian-pixel'
 
-# One process per core and one thread in each. A file's tests stay together, for they share what is made once; files are begun in the order
+# One process per core, on small machines one more (some tests wait), and one thread in each. A file's tests stay together, for they share what is made once; files are begun in the order
 # of tests/conftest.py. Hundreds of processes start, so bytecode is kept even where the environment says not to.
 PYTEST = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
