@@ -14,9 +14,8 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import IO, TYPE_CHECKING, Any, overload
@@ -24,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any, overload
 import numpy as np
 
 from genrep.errors import DatasetError
-from genrep.files import canonical_json, faults_named, fsync_folder
+from genrep.files import canonical_json, whole_file
 from genrep.untrusted import open_regular, printable, read_at, shown
 
 from .schema import MAX_TABLE_BYTES, MAX_TABLE_ROWS
@@ -68,42 +67,55 @@ def write_prompts(path: Path, prompts: Iterable[tuple[str, str | None]]) -> dict
     ``prompts`` are prompt and group (None = none), in order of the rows. Several processes may write one file at once.
     Raises DatasetError for what the format cannot hold (names the row), OSError where the disk fails.
     """
-    return _write(path, ({"prompt": prompt, **_group(group)} for prompt, group in prompts), PROMPTS_NAME)
+    return _write(path, _prompt_rows(prompts), PROMPTS_NAME)
 
 
 def write_sources(path: Path, sources: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """Write ``sources.jsonl`` whole: relative names and sha256 of files. As ``write_prompts``."""
-    return _write(path, ({"name": name, "sha256": sha256} for name, sha256 in sources), SOURCES_NAME)
+    return _write(path, _source_rows(sources), SOURCES_NAME)
 
 
-def _group(group: str | None) -> dict[str, str]:
-    return {} if group is None else {"group": group}
+def prompts_facts(prompts: Iterable[tuple[str, str | None]]) -> dict[str, Any]:
+    """The facts of the file that ``write_prompts`` would write. Nothing is written."""
+    return _facts(PROMPTS_NAME, _prompt_rows(prompts))
+
+
+def sources_facts(sources: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """The facts of the file that ``write_sources`` would write. Nothing is written."""
+    return _facts(SOURCES_NAME, _source_rows(sources))
+
+
+def _prompt_rows(prompts: Iterable[tuple[str, str | None]]) -> Iterator[dict[str, Any]]:
+    return ({"prompt": prompt, **({} if group is None else {"group": group})} for prompt, group in prompts)
+
+
+def _source_rows(sources: Iterable[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+    return ({"name": name, "sha256": sha256} for name, sha256 in sources)
 
 
 def _write(path: Path, rows: Iterable[dict[str, Any]], name: str) -> dict[str, Any]:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    with whole_file(path, shared=True) as file:
+        return _facts(name, rows, path, file.write)
+
+
+def _facts(
+    name: str, rows: Iterable[dict[str, Any]], path: Path | None = None, write: Callable[[bytes], Any] | None = None
+) -> dict[str, Any]:
+    """Facts of the file of these rows, whose lines ``write`` receives. Raises DatasetError, naming the row."""
+    where = Path(name) if path is None else path
     digest, size, count = hashlib.sha256(), 0, 0
-    try:
-        with faults_named(path), open(temporary, "xb") as file:
-            for row in rows:
-                if fault := _row_fault(row, name):
-                    raise DatasetError(f"{printable(str(path))}: row {count}: {fault}")
-                line = canonical_json(row) + b"\n"
-                file.write(line)
-                digest.update(line)
-                size, count = size + len(line), count + 1
-                if count > MAX_TABLE_ROWS or size > MAX_TABLE_BYTES:
-                    raise DatasetError(
-                        _too_large(path, f"more than {MAX_TABLE_ROWS:,} rows or {MAX_TABLE_BYTES} bytes")
-                    )
-            if not count:
-                raise DatasetError(f"{printable(str(path))}: no rows, wanted 1 at least")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    fsync_folder(path.parent)
+    for row in rows:
+        if fault := _row_fault(row, name):
+            raise DatasetError(f"{printable(str(where))}: row {count}: {fault}")
+        line = canonical_json(row) + b"\n"
+        if write is not None:
+            write(line)
+        digest.update(line)
+        size, count = size + len(line), count + 1
+        if count > MAX_TABLE_ROWS or size > MAX_TABLE_BYTES:
+            raise DatasetError(_too_large(where, f"more than {MAX_TABLE_ROWS:,} rows or {MAX_TABLE_BYTES} bytes"))
+    if not count:
+        raise DatasetError(f"{printable(str(where))}: no rows, wanted 1 at least")
     return {"name": name, "sha256": digest.hexdigest(), "bytes": size, "count": count}
 
 

@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genrep.files import faults_named, fsync_folder
+from genrep.files import faults_named, fsync_folder, hidden, whole_file
 from genrep.images.jpeg import check_jpeg
 
 from .. import layout
@@ -202,26 +202,6 @@ def facts(manifest: Manifest, sample: Sample) -> dict[str, Any]:
     label = sample.integers["label"]
     named = {"class": manifest.classes[label]} if 0 <= label < len(manifest.classes) else {}
     return {"index": sample.integers["index"], **sample.integers, **named, **sample.floats, **sample.texts}
-
-
-def hidden(path: Path) -> Path:
-    """The name of a file or folder while it is being written."""
-    return path.with_name(f".{path.name}.tmp")
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Write a file that gets its name when the block ends well. An OSError names ``path``."""
-    temporary = hidden(path)
-    try:
-        with faults_named(path), open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    fsync_folder(path.parent)
 
 
 @contextmanager

@@ -12,10 +12,11 @@ import numpy as np
 
 from genrep.errors import DatasetError
 from genrep.extras import install
+from genrep.files import whole_file
 
 from ..layout import IN_RECORDS
 from ..manifest import Manifest
-from .formats import Format, Sample, pair_bytes, suffix, text_names, whole_file
+from .formats import Format, Sample, pair_bytes, suffix, text_names
 
 ROWS = 1000  # of a row group at most
 GROUP_BYTES = 32 << 20  # of a row group, about: what a reader holds in memory

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from genrep.datasets_manifest.finish import BUILD_NAME, RECIPE_NAME
+from genrep.datasets_manifest.tables import PROMPTS_NAME, SOURCES_NAME
 from genrep.errors import ResumeError
 from genrep.files import is_clutter, lock, locked_folder, write_json
 from genrep.untrusted import read_object
 
 from ..plans.build_plan import BuildPlan
-from ..plans.tables import PROMPTS, SOURCES
 from ..sources.real import CENSUS_NAME, UNREADABLE_NAME
 
-BEGINNINGS = {BUILD_NAME, RECIPE_NAME, CENSUS_NAME, UNREADABLE_NAME, PROMPTS, SOURCES}
+BEGINNINGS = {BUILD_NAME, RECIPE_NAME, CENSUS_NAME, UNREADABLE_NAME, PROMPTS_NAME, SOURCES_NAME}
 MAX_NAMED_DIFFERENCES = 5
 
 

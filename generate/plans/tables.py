@@ -2,60 +2,79 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from genrep.datasets_manifest.tables import write_prompts, write_sources
+from genrep.datasets_manifest.tables import (
+    PROMPTS_NAME,
+    SOURCES_NAME,
+    prompts_facts,
+    sources_facts,
+    write_prompts,
+    write_sources,
+)
 
 if TYPE_CHECKING:
     from ..recipes.conditions import AnchorTable, PromptTable
-
-PROMPTS, SOURCES = "prompts.jsonl", "sources.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedTable:
     """A table of a dataset. Travels to worker processes."""
 
-    content: PromptTable | AnchorTable
+    key: ClassVar[str]  # in a recipe
     facts: dict[str, Any]  # name, sha256, bytes and count of the file
-
-    @property
-    def key(self) -> str:
-        """Its key in a recipe."""
-        return "prompts" if self.facts["name"] == PROMPTS else "anchors"
 
     def identity(self) -> dict[str, Any]:
         """What a recipe holds of it."""
-        more = {} if self.key == "prompts" else self.content.to_json()  # type: ignore[union-attr]
-        return {**more, "sha256": self.facts["sha256"], "count": self.facts["count"]}
+        return {"sha256": self.facts["sha256"], "count": self.facts["count"]}
 
     def write(self, folder: Path) -> None:
         """Write the file into a dataset's folder."""
-        _write(self.content, folder, self.facts["name"])
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedPrompts(PlannedTable):
+    """``prompts.jsonl``."""
+
+    key = "prompts"
+    prompts: PromptTable
+
+    def write(self, folder: Path) -> None:
+        """See ``PlannedTable.write``."""
+        write_prompts(folder / PROMPTS_NAME, _rows(self.prompts))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedAnchors(PlannedTable):
+    """``sources.jsonl``."""
+
+    key = "anchors"
+    anchors: AnchorTable
+
+    def identity(self) -> dict[str, Any]:
+        """See ``PlannedTable.identity``."""
+        return {**self.anchors.to_json(), **super().identity()}
+
+    def write(self, folder: Path) -> None:
+        """See ``PlannedTable.write``."""
+        write_sources(folder / SOURCES_NAME, self.anchors.rows())
 
 
 def planned_tables(prompts: PromptTable | None, anchors: AnchorTable | None) -> tuple[PlannedTable, ...]:
     """The tables of a build, in the manifest's order."""
-    contents: list[tuple[str, PromptTable | AnchorTable | None]] = [(PROMPTS, prompts), (SOURCES, anchors)]
-    with tempfile.TemporaryDirectory(prefix="genrep-tables-") as folder:
-        return tuple(
-            PlannedTable(content=content, facts=_write(content, Path(folder), name))
-            for name, content in contents
-            if content is not None
-        )
+    tables: list[PlannedTable] = []
+    if prompts is not None:
+        tables.append(PlannedPrompts(facts=prompts_facts(_rows(prompts)), prompts=prompts))
+    if anchors is not None:
+        tables.append(PlannedAnchors(facts=sources_facts(anchors.rows()), anchors=anchors))
+    return tuple(tables)
 
 
-def _write(content: Any, folder: Path, name: str) -> dict[str, Any]:
-    if name == SOURCES:
-        return write_sources(folder / name, content.rows())
-    return write_prompts(folder / name, _prompts(content))
-
-
-def _prompts(prompts: PromptTable) -> Iterator[tuple[str, str | None]]:
+def _rows(prompts: PromptTable) -> Iterator[tuple[str, str | None]]:
     for row in range(len(prompts)):
         number = int(prompts.group_numbers[row])
         yield prompts[row], prompts.groups[number] if number >= 0 else None

@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from .errors import GenRepError, ResumeError
 from .untrusted import regular, shown
@@ -161,25 +161,38 @@ def faults_named(path: Path) -> Iterator[None]:
         raise
 
 
-def write_atomic(path: Path, data: bytes, *, shared: bool = False) -> None:
-    """Write ``path`` so that a reader, or a crash at any moment, sees the old content or the new, never a part.
+def hidden(path: Path) -> Path:
+    """The name of a file or folder while it is being written."""
+    return path.with_name(f".{path.name}.tmp")
+
+
+@contextmanager
+def whole_file(path: Path, *, shared: bool = False) -> Iterator[BinaryIO]:
+    """Write a file that gets its name, durably, when the block ends well: a reader, or a crash at any moment, sees the old
+    content or the new, never a part. An OSError names ``path``.
 
     Args:
         shared: other processes, here or on other machines, may write the same path. Each uses its own temporary name.
             Else a crash leaves at most the one name, which the next call uses again.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp" if shared else f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp") if shared else hidden(path)
     try:
         # Not through a link that a stranger's folder holds under this name.
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         with faults_named(path), open(os.open(temporary, flags, 0o666), "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     fsync_folder(path.parent)
+
+
+def write_atomic(path: Path, data: bytes, *, shared: bool = False) -> None:
+    """Write ``path`` at once, as ``whole_file`` does."""
+    with whole_file(path, shared=shared) as file:
+        file.write(data)
 
 
 def write_json(path: Path, value: Any, *, shared: bool = False) -> None:
