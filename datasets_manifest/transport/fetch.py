@@ -58,12 +58,7 @@ def fetch_shards(
     known = {shard.name: shard for shard in manifest.shards}
     if unknown := [name for name in names if name not in known]:
         raise DatasetError(f"{folder}: {unknown[0]} is not one of its {len(known)} shards")
-    stop = Stop()
-    try:
-        place = store_of(source, limits or Limits(), stop)
-    except Refused as error:
-        raise DatasetError(f"{source}: {error}") from None
-    fetch = Fetch(place, manifest, folder, limits or Limits(), stop)
+    fetch = _open(source, manifest, folder, limits)
     fetch.run([known[name] for name in names], jobs)
     fetch.clear()
     return fetch.fetched
@@ -73,15 +68,20 @@ def fetch_tables(
     source: str, folder: Path, names: Sequence[str], *, manifest: Manifest, limits: Limits | None = None
 ) -> int:
     """Fetch tables of rows (``prompts.jsonl``, ``sources.jsonl``) of a manifest into a folder, as ``fetch_shards``."""
-    stop = Stop()
-    try:
-        place = store_of(source, limits or Limits(), stop)
-    except Refused as error:
-        raise DatasetError(f"{source}: {error}") from None
-    fetch = Fetch(place, manifest, folder, limits or Limits(), stop)
+    fetch = _open(source, manifest, folder, limits)
     fetch.run([table for table in TableFile.all_of(manifest) if table.name in names], 1)
     fetch.clear()
     return fetch.fetched
+
+
+def _open(source: str, manifest: Manifest, folder: Path, limits: Limits | None) -> Fetch:
+    """Ready to fetch. Raises DatasetError for a source that cannot be reached."""
+    limits, stop = limits or Limits(), Stop()
+    try:
+        place = store_of(source, limits, stop)
+    except Refused as error:
+        raise DatasetError(f"{source}: {error}") from None
+    return Fetch(place, manifest, folder, limits, stop)
 
 
 class Fetch:

@@ -17,6 +17,7 @@ import numpy as np
 
 from genrep import seeding
 from genrep.errors import Phrase, RecipeError
+from genrep.files import user_path
 
 from ..generators.base import LatentSpec
 from ..generators.calls import synthesize
@@ -178,6 +179,38 @@ def check_range(text: str, count: int | None, where: str | Phrase, what: str) ->
     if count is not None and last >= count:
         raise RecipeError.naming("{} {}: this generator has {} 0 to {}", where, text, what, count - 1)
     return first, last
+
+
+def read_file_and_number(
+    text: str, setting: str, file: str, number: str, *, usual: str, shown: str, command: str
+) -> tuple[Path, float]:
+    """Read ``FILE_KEY=PATH,NUMBER_KEY=X``, in any order.
+
+    Args:
+        setting: that the text was given as.
+        file, number: the two keys.
+        usual: the number if it is not given.
+        shown: both as a message shows them.
+        command: that makes such files.
+
+    Raises:
+        RecipeError: an unknown or repeated key, no file, or what is no number.
+    """
+    values: dict[str, str] = {}
+    for item in text.split(","):
+        key, equals, value = item.partition("=")
+        if not equals or not value or key not in (file, number) or key in values:
+            raise RecipeError.naming(f"{{{setting}}} {{!r}}: {{!r}} is not {shown}, each once", text, item)
+        values[key] = value
+    if file not in values:
+        raise RecipeError.naming(f"{{{setting}}} {{!r}}: wanted {file}=FILE of {command}", text)
+    try:
+        found = float(values.get(number, usual))
+    except ValueError:
+        raise RecipeError.naming(
+            f"{{{setting}}} {{!r}}: {number}={{!r}} is not a number", text, values[number]
+        ) from None
+    return user_path(values[file]), found
 
 
 def show_range(first: int, last: int) -> str:

@@ -26,9 +26,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genrep.errors import RecipeError
-from genrep.files import user_path
 
-from .base import ViewFile
+from .base import ViewFile, read_file_and_number
 
 if TYPE_CHECKING:
     import torch
@@ -179,16 +178,7 @@ def parse_filter(text: str) -> FilterSpec:
     Raises:
         RecipeError: an unknown or repeated key, no weights, or a fraction that is not a number inside (0, 1).
     """
-    values: dict[str, str] = {}
-    for item in text.split(","):
-        key, equals, value = item.partition("=")
-        if not equals or not value or key not in ("keep", "weights") or key in values:
-            raise RecipeError.naming("{filter} {!r}: {!r} is not keep=PART or weights=FILE, each once", text, item)
-        values[key] = value
-    if "weights" not in values:
-        raise RecipeError.naming("{filter} {!r}: wanted weights=FILE of fit-filter", text)
-    try:
-        keep = float(values.get("keep", "0.5"))
-    except ValueError:
-        raise RecipeError.naming("{filter} {!r}: keep={!r} is not a number", text, values["keep"]) from None
-    return FilterSpec(keep=keep, weights=user_path(values["weights"]))
+    path, keep = read_file_and_number(
+        text, "filter", "weights", "keep", usual="0.5", shown="keep=PART or weights=FILE", command="fit-filter"
+    )
+    return FilterSpec(keep=keep, weights=path)

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genrep.errors import RecipeError
-from genrep.files import user_path
 
-from .base import ViewFile
+from .base import ViewFile, read_file_and_number
 
 if TYPE_CHECKING:
     import torch
@@ -126,16 +125,13 @@ def parse_weigh(text: str) -> WeighSpec:
     Raises:
         RecipeError: an unknown or repeated key, no file, or a gamma that is not a positive number.
     """
-    values: dict[str, str] = {}
-    for item in text.split(","):
-        key, equals, value = item.partition("=")
-        if not equals or not value or key not in ("foreground", "gamma") or key in values:
-            raise RecipeError.naming("{weigh} {!r}: {!r} is not foreground=FILE or gamma=NUMBER, each once", text, item)
-        values[key] = value
-    if "foreground" not in values:
-        raise RecipeError.naming("{weigh} {!r}: wanted foreground=FILE of fit-foreground", text)
-    try:
-        gamma = float(values.get("gamma", "1"))
-    except ValueError:
-        raise RecipeError.naming("{weigh} {!r}: gamma={!r} is not a number", text, values["gamma"]) from None
-    return WeighSpec(foreground=ForegroundFile(user_path(values["foreground"])), gamma=gamma)
+    path, gamma = read_file_and_number(
+        text,
+        "weigh",
+        "foreground",
+        "gamma",
+        usual="1",
+        shown="foreground=FILE or gamma=NUMBER",
+        command="fit-foreground",
+    )
+    return WeighSpec(foreground=ForegroundFile(path), gamma=gamma)
