@@ -1,12 +1,17 @@
-"""The real images that a generator is trained on, in batches."""
+"""What trainings of generators share: their real images in batches, and how the engine sees a model with a state of its own."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Protocol
+
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genrep.images.labelled import LabelledImages
+from genrep.runs.engine import Trainer
+from genrep.runs.sanity import gradients
 from genrep.seeding import derive
 
 
@@ -37,3 +42,66 @@ class TrainingImages:
         if self.mirror:
             images = torch.where(torch.rand(batch, 1, 1, 1, device=self.device) < 0.5, images.flip(3), images)
         return images, self.labels[rows]
+
+
+class Model(Protocol):
+    """Networks in training, with all that goes on with them: optimisers, averages, counters."""
+
+    step: int
+
+    @property
+    def images_seen(self) -> int:
+        """Training images so far."""
+        ...
+
+    def train_step(self) -> Mapping[str, Tensor | float]:
+        """One update; returns measurements."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from ``state_dict``."""
+        ...
+
+
+class ModelTrainer(Trainer):
+    """The training of a model, counted in images, as the engine sees it."""
+
+    counts = "image"
+
+    def __init__(self, model: Model, networks: nn.Module) -> None:
+        """``networks``: whose weights and gradients are checked for divergence."""
+        self.model, self.networks = model, networks
+        self.step = model.step
+
+    def train_step(self) -> Mapping[str, Tensor | float]:
+        """See ``Model``."""
+        values = self.model.train_step()
+        self.step = self.model.step
+        return values
+
+    @property
+    def position(self) -> int:
+        """Training images so far."""
+        return self.model.images_seen
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """See ``Trainer``."""
+        weights: Mapping[str, Tensor] = self.networks.state_dict()
+        return weights
+
+    def gradients(self) -> Mapping[str, Tensor]:
+        """See ``Trainer``."""
+        return gradients([self.networks])
+
+    def state_dict(self) -> dict[str, Any]:
+        """See ``Model``."""
+        return self.model.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See ``Model``."""
+        self.model.load_state_dict(state)
+        self.step = self.model.step

@@ -5,7 +5,6 @@ A run's folder: config.json · metrics.jsonl · checkpoint.pt · samples-<images
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,21 +14,20 @@ import torch
 from torch import Tensor
 
 from genrep.devices import pick_device
-from genrep.errors import DataError, ResumeError
+from genrep.errors import DataError
 from genrep.files import require_writable
 from genrep.images.inventory import inventory_of_pixels
 from genrep.images.labelled import LabelledImages
 from genrep.look.sheets import Band, draw_sheet, save_png
-from genrep.runs.engine import Course, Pace, Run, Trainer
-from genrep.runs.folder import CONFIG_FILE, differences, refuse_another
+from genrep.runs.engine import Course, Pace, Run
+from genrep.runs.folder import refuse_other_settings
 from genrep.runs.metrics import Line
 from genrep.runs.processes import Processes
-from genrep.runs.sanity import gradients
-from genrep.untrusted import label, read_object
+from genrep.untrusted import label
 
 from ..fits.frozen import at_work
 from ..pixels import to_uint8
-from ..training_images import TrainingImages
+from ..training_images import ModelTrainer, TrainingImages
 from .config import FitDiffusionConfig
 from .export import export_folder, make_scheduler
 from .model import WAY, Denoiser
@@ -40,10 +38,8 @@ SHEET_GUIDANCES = (1.0, 1.5, 2.0, 3.0)
 SHEET_STEPS = 8
 
 
-class DiffusionTrainer(Trainer):
+class DiffusionTrainer(ModelTrainer):
     """A denoiser's training as the engine sees it; it is counted in images."""
-
-    counts = "image"
 
     def __init__(self, config: FitDiffusionConfig, data: LabelledImages) -> None:
         self.config = config
@@ -57,36 +53,7 @@ class DiffusionTrainer(Trainer):
         )
         self.class_names = data.classes if config.classes else ()
         self.denoiser = Denoiser(config, self.real, len(self.class_names))
-        self.step = 0
-
-    def train_step(self) -> Mapping[str, Tensor | float]:
-        """See ``Denoiser``."""
-        values = self.denoiser.train_step()
-        self.step = self.denoiser.step
-        return values
-
-    @property
-    def position(self) -> int:
-        """Training images so far."""
-        return self.denoiser.images_seen
-
-    def weights(self) -> Mapping[str, Tensor]:
-        """See ``Trainer``."""
-        weights: Mapping[str, Tensor] = self.denoiser.network.state_dict()
-        return weights
-
-    def gradients(self) -> Mapping[str, Tensor]:
-        """See ``Trainer``."""
-        return gradients([self.denoiser.network])
-
-    def state_dict(self) -> dict[str, Any]:
-        """See ``Denoiser``."""
-        return self.denoiser.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See ``Denoiser``."""
-        self.denoiser.load_state_dict(state)
-        self.step = self.denoiser.step
+        super().__init__(self.denoiser, self.denoiser.network)
 
     def line(self, means: dict[str, float], pace: Pace) -> Line:
         """The line of metrics: the loss, the norm of its gradient, and the learning rate."""
@@ -168,9 +135,4 @@ def check_run(config: FitDiffusionConfig) -> None:
     """
     pick_device(config.device)
     require_writable(config.out)
-    try:
-        there = read_object(config.out / CONFIG_FILE, ResumeError)
-    except ResumeError:  # missing or damaged
-        return
-    ours = config.identity()
-    refuse_another(config.out, differences(ours, there, sorted(ours)))
+    refuse_other_settings(config.out, config.identity())

@@ -5,30 +5,28 @@ A run's folder: config.json · metrics.jsonl · checkpoint.pt · samples-<images
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from genrep.devices import pick_device
-from genrep.errors import ResumeError, WeightsError
+from genrep.errors import WeightsError
 from genrep.files import require_writable, sha256_file, write_atomic, write_json
 from genrep.images.inventory import inventory_of_pixels
 from genrep.images.labelled import LabelledImages
 from genrep.look.sheets import Band, draw_sheet, save_png
-from genrep.runs.engine import Course, Pace, Run, Trainer
-from genrep.runs.folder import CONFIG_FILE, differences, refuse_another
+from genrep.runs.engine import Course, Pace, Run
+from genrep.runs.folder import refuse_other_settings
 from genrep.runs.metrics import Line
 from genrep.runs.processes import Processes
-from genrep.runs.sanity import check_training, gradients
+from genrep.runs.sanity import check_training
 from genrep.tensor_files import safetensors_bytes
-from genrep.untrusted import label, read_object
+from genrep.untrusted import label
 
 from ..fits.frozen import at_work
+from ..training_images import ModelTrainer
 from ..weights.cache import GAN_FACTS, GAN_WEIGHTS
 from .config import FitGanConfig
 from .model import WAY, Gan
@@ -37,45 +35,14 @@ from .real import RealImages
 SHEET_COLUMNS, SHEET_ROWS = 10, 8
 
 
-class GanTrainer(Trainer):
+class GanTrainer(ModelTrainer):
     """A GAN's training as the engine sees it; it is counted in images."""
-
-    counts = "image"
 
     def __init__(self, config: FitGanConfig, data: LabelledImages) -> None:
         self.config = config
         self.real = RealImages(config, data)
         self.gan = Gan(config, self.real)
-        self.step = self.gan.step
-
-    def train_step(self) -> Mapping[str, float]:
-        """See ``Gan``."""
-        values = self.gan.train_step()
-        self.step = self.gan.step
-        return values
-
-    @property
-    def position(self) -> int:
-        """Images shown to the discriminator so far."""
-        return self.gan.images_seen
-
-    def weights(self) -> Mapping[str, Tensor]:
-        """See ``Trainer``."""
-        weights: Mapping[str, Tensor] = self.gan.networks.state_dict()
-        return weights
-
-    def gradients(self) -> Mapping[str, Tensor]:
-        """See ``Trainer``."""
-        return gradients([self.gan.networks])
-
-    def state_dict(self) -> dict[str, Any]:
-        """See ``Gan``."""
-        return self.gan.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See ``Gan``."""
-        self.gan.load_state_dict(state)
-        self.step = self.gan.step
+        super().__init__(self.gan, self.gan.networks)
 
     def line(self, means: dict[str, float], pace: Pace) -> Line:
         """The line of metrics: losses, and the state of ADA."""
@@ -143,12 +110,8 @@ def check_run(config: FitGanConfig) -> None:
         raise WeightsError.naming(
             "{init} {}: no such file; wanted checkpoint.pt of another run of fit-gan", config.init
         )
-    try:
-        there = read_object(config.out / CONFIG_FILE, ResumeError)
-    except ResumeError:  # missing or damaged
-        return
     ours = {name: value for name, value in config.identity().items() if name != "init"}
-    refuse_another(config.out, differences(ours, there, sorted(ours)))
+    refuse_other_settings(config.out, ours)
 
 
 def export_generator(trainer: GanTrainer, data: LabelledImages, seconds: float) -> Path:

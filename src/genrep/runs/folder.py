@@ -11,7 +11,7 @@ import torch
 
 from ..errors import ResumeError
 from ..files import write_json
-from ..untrusted import shown
+from ..untrusted import read_object, shown
 
 CONFIG_FILE = "config.json"
 
@@ -32,6 +32,16 @@ def refuse_another(out: Path, found: str, more: str = "") -> None:
         raise ResumeError.naming(
             "{out} {}: holds another run ({}{}); give the same settings, or another {out}", out, found, more
         )
+
+
+def refuse_other_settings(out: Path, identity: Mapping[str, Any]) -> None:
+    """Raise ResumeError if config.json tells of other settings than these. A file that is missing or damaged tells nothing:
+    the checkpoint is checked again when it is read."""
+    try:
+        there = read_object(out / CONFIG_FILE, ResumeError)
+    except ResumeError:
+        return
+    refuse_another(out, differences(identity, there, sorted(identity)))
 
 
 def write_config(out: Path, settings: Mapping[str, Any]) -> None:
