@@ -54,11 +54,12 @@ def list_recipes() -> None:
     """
     from ..generators.families import weightless
     from ..recipes.recipe import known_recipes, load_recipe
+    from ..weights.locate import is_embedded
 
     facts, lines = [], []
     for name in known_recipes():
         recipe = load_recipe(name)
-        where = "ship with the package" if str(recipe.weights).startswith("package:") else "are downloaded"
+        where = "ship with the package" if is_embedded(recipe) else "are downloaded"
         weights = "are given with --weights FILE" if recipe.weights is None else where
         if weightless(recipe.family):
             weights = "are not needed"

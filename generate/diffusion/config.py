@@ -8,7 +8,7 @@ from genrep.encoders import PRECISIONS
 from genrep.errors import ConfigError
 from genrep.settings import MOST_SEED, config, setting
 
-from ..plans.config import device, download, root
+from ..plans.config import device, download, root, training_data, training_size
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -20,15 +20,10 @@ def _numbers(text: str) -> tuple[int, ...]:
 class FitDiffusionConfig:
     """Settings of the training of a denoiser by flow matching. Lengths are counted in training images shown to it."""
 
-    data: str = setting(metavar="NAME|DIR", help="Real images: fashion_mnist, cifar10 or an image folder.")
+    data: str = training_data()
     root: Path | None = root()
     download: bool = download()
-    size: int | None = setting(
-        default=None,
-        least=4,
-        metavar="PIXELS",
-        help="Side to which the images of a folder are cropped and resized.  [default: their own]",
-    )
+    size: int | None = training_size()
     out: Path = setting(metavar="DIR", help="Folder of the run; receives the model folder's files.")
     classes: bool = setting(
         default=True, negatable=True, show_default=True, help="Train a class-conditional denoiser, with a null class."

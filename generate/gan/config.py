@@ -9,7 +9,7 @@ from genrep.encoders import PRECISIONS
 from genrep.files import sha256_file
 from genrep.settings import MOST_SEED, config, setting
 
-from ..plans.config import device, download, root
+from ..plans.config import device, download, root, training_data, training_size
 
 
 def seed(help: str) -> Any:
@@ -21,15 +21,10 @@ def seed(help: str) -> Any:
 class FitGanConfig:
     """Settings of a StyleGAN2 training run. Lengths are counted in images shown to the discriminator."""
 
-    data: str = setting(metavar="NAME|DIR", help="Real images: fashion_mnist, cifar10 or an image folder.")
+    data: str = training_data()
     root: Path | None = root()
     download: bool = download()
-    size: int | None = setting(
-        default=None,
-        least=4,
-        metavar="PIXELS",
-        help="Side to which the images of a folder are cropped and resized.  [default: their own]",
-    )
+    size: int | None = training_size()
     out: Path = setting(metavar="DIR", help="Folder of the run.")
     classes: bool = setting(default=False, negatable=True, show_default=True, help="Train a class-conditional network.")
     total_images: int = setting(default=1_000_000, least=1, metavar="N", help="Images to train on.")

@@ -63,6 +63,21 @@ def truncation(**bounds: Any) -> Any:
     )
 
 
+def training_data() -> Any:
+    """The setting ``data``, of the training of a generator."""
+    return setting(metavar="NAME|DIR", help="Real images: fashion_mnist, cifar10 or an image folder.")
+
+
+def training_size() -> Any:
+    """The setting ``size``, of the training of a generator."""
+    return setting(
+        default=None,
+        least=4,
+        metavar="PIXELS",
+        help="Side to which the images of a folder are cropped and resized.  [default: their own]",
+    )
+
+
 def guidance() -> Any:
     """The setting ``guidance``, of a diffusion model."""
     return setting(

@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.resources
 import json
 import os
 from pathlib import Path
 from typing import Any
 
-from genrep.errors import WeightsError
+from genrep.errors import RecipeError, WeightsError
 from genrep.files import HOME, home, sha256_file, write_atomic
 from genrep.untrusted import read_bounded
+
+PACKAGE = "package:"  # begins the address of what comes with the package
 
 
 def cache_folder() -> Path:
@@ -36,6 +39,19 @@ def weights_folder(recipe_name: str) -> Path:
     """The folder for the downloads of a recipe; need not exist."""
     inner = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in recipe_name).lstrip(".")
     return cache_folder() / "weights" / (inner or "_")
+
+
+def shipped(address: str, recipe_name: str, kind: str) -> Path | None:
+    """The path of ``package:NAME``, a file or folder (``kind``) that comes with the package; None for any other address.
+
+    Raises RecipeError for what is no name.
+    """
+    if not address.startswith(PACKAGE):
+        return None
+    name = address.removeprefix(PACKAGE)
+    if not name or Path(name).name != name:
+        raise RecipeError(f"recipe {recipe_name}: [generator] weights = {address!r} names no {kind} of the package")
+    return Path(str(importlib.resources.files("genrep.generate.weights").joinpath(name)))
 
 
 def converted_folder() -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from genrep.files import file_and_network, user_path
 from .cache import (
     GAN_FACTS,
     GAN_WEIGHTS,
+    PACKAGE,
     cache_folder,
     describe,
     digest_file,
@@ -21,6 +21,7 @@ from .cache import (
     publish,
     read_record,
     record_path,
+    shipped,
     weights_folder,
     writable,
     write_record,
@@ -30,8 +31,6 @@ from .model_folder import LocatedFolder, locate_folder
 
 if TYPE_CHECKING:
     from ..recipes.recipe import Recipe
-
-_PACKAGE = "package:"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,18 +168,14 @@ def _local(path: Path, recipe: Recipe) -> LocatedWeights:
 
 def is_embedded(recipe: Recipe) -> bool:
     """Whether a recipe's weights come with the package."""
-    return str(recipe.weights).startswith(_PACKAGE)
+    return str(recipe.weights).startswith(PACKAGE)
 
 
 def _shipped(recipe: Recipe) -> LocatedWeights:
     """Weights in the package, or beside the recipe's file."""
     text, network = str(recipe.weights), None
-    if text.startswith(_PACKAGE):
-        name = text.removeprefix(_PACKAGE)
-        if not name or Path(name).name != name:
-            raise RecipeError(f"recipe {recipe.name}: [generator] weights = {text!r} names no file of the package")
-        path = Path(str(importlib.resources.files("genrep.generate.weights").joinpath(name)))
-    else:
+    path = shipped(text, recipe.name, "file")
+    if path is None:
         path, network = file_and_network((recipe.folder or Path()) / user_path(text))
     facts = {"source": text, "licence": recipe.licence}
     if os.path.isdir(path):

@@ -6,7 +6,6 @@ the next one is asked, so that a model that its publisher takes down, or changes
 
 from __future__ import annotations
 
-import importlib.resources
 import os
 import re
 from collections.abc import Sequence
@@ -20,14 +19,13 @@ from genrep.files import digest_json, user_path
 from genrep.net import Lost, Refused, shown
 from genrep.untrusted import one_line, printable
 
-from .cache import describe_folder, digest_file, make_folder, weights_folder, writable
+from .cache import PACKAGE, describe_folder, digest_file, make_folder, shipped, weights_folder, writable
 from .download import download, is_url
 
 if TYPE_CHECKING:
     from ..recipes.recipe import Recipe
 
 INDEX = "model_index.json"
-_PACKAGE = "package:"
 _HUB = re.compile(r"hf://([\w.-]+/[\w.-]+)@([0-9a-f]{40})((?:/[\w.-]+)*)/?", re.ASCII)
 
 
@@ -89,13 +87,7 @@ def _is_remote(address: str) -> bool:
 
 def _local(recipe: Recipe, address: str) -> LocatedFolder:
     """A folder of the user's own, beside the recipe's file, or in the package."""
-    if address.startswith(_PACKAGE):
-        name = address.removeprefix(_PACKAGE)
-        if not name or Path(name).name != name:
-            raise RecipeError(f"recipe {recipe.name}: [generator] weights = {address!r} names no folder of the package")
-        path = Path(str(importlib.resources.files("genrep.generate.weights").joinpath(name)))
-    else:
-        path = (recipe.folder or Path()) / user_path(address)
+    path = shipped(address, recipe.name, "folder") or (recipe.folder or Path()) / user_path(address)
     if not os.path.isdir(path):
         found = "a file" if os.path.exists(path) else "no such folder"
         raise WeightsError(f"weights {printable(str(path))}: {found}; wanted a model folder of diffusers")
@@ -106,7 +98,7 @@ def _local(recipe: Recipe, address: str) -> LocatedFolder:
             raise WeightsError(
                 f"weights {printable(str(path))}/{name}: has sha256 {found}, recipe {recipe.name} wants {sha256}"
             )
-    known = bool(recipe.files) or address.startswith(_PACKAGE)
+    known = bool(recipe.files) or address.startswith(PACKAGE)
     facts = _facts(recipe, address) if known else describe_folder(path)
     return LocatedFolder(path=path, only=tuple(recipe.files) or None, facts=facts)
 
