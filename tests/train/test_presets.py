@@ -17,7 +17,8 @@ from genrep.errors import ConfigError
 from genrep.pixel_views import PIXEL_VIEWS
 from genrep.pixel_views.apply import apply_views
 from genrep.pixel_views.parameters import draw, draw_boxes
-from genrep.train.config import POSITIVES, TrainConfig
+from genrep.train.config import TrainConfig
+from genrep.train.config.views import POSITIVES
 from genrep.train.objectives import Setup, build_objective, option_names
 from genrep.train.presets import DESCRIPTIONS, preset
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,11 +58,20 @@ class Board:
 class Alarms:
     """Ends a run that cannot become anything."""
 
-    def __init__(self, out: Path, collapse_std: float, collapse_steps: int, *, single_view: bool) -> None:
+    def __init__(
+        self,
+        out: Path,
+        collapse_std: float,
+        collapse_steps: int,
+        *,
+        single_view: bool,
+        collapsed: Callable[[Line], str | None] = lambda line: None,
+    ) -> None:
         self.out = out
         self.collapse_std, self.collapse_steps = collapse_std, collapse_steps
         self.single_view = single_view  # features with a target of their own do not collapse
-        self.healthy_step: int | None = None  # the last one whose embeddings were spread out
+        self.collapsed = collapsed  # of the objective's own: see ``Objective.collapsed``
+        self.healthy_step: int | None = None  # the last one without a sign of a collapse
 
     def check(self, line: Line) -> None:
         """Look at a line of metrics. Raises TrainingError."""
@@ -70,17 +80,14 @@ class Alarms:
             raise diverged(self.out, f"loss is {loss} at step {step}, lr {line['lr']:.3g}", phrase("try a lower {lr}"))
         if self.single_view:
             return
-        if self.healthy_step is None or spread >= self.collapse_std:
+        sign = self.collapsed(line)
+        if spread < self.collapse_std:
+            sign = f"embeddings have collapsed: their relative std is {spread:.4f} (1 = spread evenly)"
+        if self.healthy_step is None or sign is None:
             self.healthy_step = step
         elif step - self.healthy_step >= self.collapse_steps:
             raise TrainingError.naming(
-                "{out} {}: embeddings have collapsed: their relative std is {:.4f} at step {} and has "
-                "been below {} for {} steps (1 = spread evenly)",
-                self.out,
-                spread,
-                step,
-                self.collapse_std,
-                step - self.healthy_step,
+                "{out} {}: {} at step {}, and the like for {} steps", self.out, sign, step, step - self.healthy_step
             )
 
 

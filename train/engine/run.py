@@ -123,7 +123,7 @@ def train(config: TrainConfig) -> TrainResult:
         if place.first:
             run.check()
             draw_curves(plan.config.out)
-            save_encoder(encoder, training.trainer.encoder, plan.encoder_facts())
+            save_encoder(encoder, training.trainer.evaluated, plan.encoder_facts())
         images = plan.views_per_step * plan.total_steps
         return TrainResult(
             encoder=encoder,
@@ -168,7 +168,11 @@ class Training(engine.Trainer):
         self.last_loss: float | None = None
         self.best: dict[str, Any] | None = None  # of the encoder in BEST_FILE: metric, value, step
         self.alarms = Alarms(
-            plan.config.out, plan.config.collapse_std, plan.config.collapse_steps, single_view=plan.num_views == 1
+            plan.config.out,
+            plan.config.collapse_std,
+            plan.config.collapse_steps,
+            single_view=plan.num_views == 1,
+            collapsed=self.trainer.objective.collapsed,
         )
         self.knn: LiveKnn | None = None
         self.board: Board | None = None
@@ -228,12 +232,12 @@ class Training(engine.Trainer):
             return
         if step % (plan.steps_per_epoch * plan.config.knn_every) and step != plan.total_steps:
             return
-        value = self.knn.top1(self.trainer.encoder)
+        value = self.knn.top1(self.trainer.evaluated)
         run.write({"step": step, "epoch": self.epoch, "knn_top1": value})
         if self.best is None or value > self.best["value"]:
             run.check()
             self.best = {"metric": "knn_top1", "value": value, "step": step}
-            save_encoder(plan.config.out / BEST_FILE, self.trainer.encoder, plan.encoder_facts())
+            save_encoder(plan.config.out / BEST_FILE, self.trainer.evaluated, plan.encoder_facts())
 
     def weights(self) -> Mapping[str, Tensor]:
         """See ``engine.Trainer``."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from genrep.encoders import ARCHS, build_encoder
 from genrep.pixel_views.apply import apply_views
 from genrep.pixel_views.parameters import draw
 from genrep.runs.processes import Processes
+from genrep.seeding import derive
 
 from ..objectives import Output, Setup, Step, build_objective
 from ..objectives.base import PAIR_WEIGHTS, Decoder
@@ -41,6 +43,9 @@ class EncoderTrainer:
             width=ARCHS[config.arch],
             seed=config.seed,
             num_views=plan.num_views,
+            size=plan.crop,
+            steps_per_epoch=plan.steps_per_epoch,
+            total_steps=plan.total_steps,
             latent_shape=facts.latent_shape,
             labels=facts.labels,
             decode=decode,
@@ -85,6 +90,11 @@ class EncoderTrainer:
         return self.rates.rate(self.step)
 
     @property
+    def evaluated(self) -> nn.Module:
+        """The network that is saved and measured."""
+        return self.objective.evaluated(self.encoder)
+
+    @property
     def fields(self) -> tuple[str, ...]:
         """The fields that a step needs of a batch."""
         images = ("anchor",) if self.plan.positive == "anchor" else ("anchor", "positive")
@@ -127,12 +137,22 @@ class EncoderTrainer:
             batch = {**batch, PAIR_WEIGHTS: weights}
         set_rate(self.optimiser, self.lr, self.plan.lr_scaled)
         self.optimiser.zero_grad(set_to_none=True)
-        output = self._accumulated(batch, epoch)
+        with self._random_numbers():
+            output = self._accumulated(batch, epoch)
+        self.scaler.unscale_(self.optimiser)
+        self.objective.after_backward(self.encoder, self.step)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.objective.after_step(self.encoder, self.step, self.plan.total_steps)
         self.step += 1
         return output
+
+    @contextmanager
+    def _random_numbers(self) -> Iterator[None]:
+        """What networks draw themselves (stochastic depth) is a function of (seed, step, rank)."""
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(derive("networks", self.plan.config.seed, self.step, self.processes.rank))
+            yield
 
     def _accumulated(self, batch: dict[str, Tensor], epoch: int) -> Output:
         """Gradients of the whole batch, in ``accumulate`` equal parts; the mean of the parts' outputs."""

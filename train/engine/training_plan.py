@@ -14,7 +14,9 @@ from genrep.errors import DatasetError, TrainingError
 from genrep.files import sha256_file
 from genrep.pixel_views import IMAGENET_MEAN, IMAGENET_STD
 
-from ..config import DEFAULT_EPOCHS, OBJECTIVE_OPTIONS, TrainConfig
+from ..config import TrainConfig
+from ..config.objective import OBJECTIVE_OPTIONS
+from ..config.optimiser import DEFAULT_EPOCHS
 from ..contract import FREE, RUN_VERSION, VERSION
 from ..data.loader import default_workers
 from ..data.order import subset_size

@@ -9,7 +9,7 @@
 A step, in this order, on every rank with equally many samples:
 
     output = step(images, batch, i)                       # Step(encoder, objective), wrapped in DDP or not
-    output.loss.backward(); optimiser.step()
+    output.loss.backward(); objective.after_backward(encoder, i); optimiser.step()
     objective.after_step(encoder, i, total_steps)         # moving averages and queues
 
 The mean over the ranks of ``output.loss``, and its gradient, is that of one process with the whole batch.
@@ -72,6 +72,12 @@ def compares_samples(name: str) -> bool:
 def weighs_pairs(name: str) -> bool:
     """Whether pairs can have weights in the loss (``Objective.weighs_pairs``)."""
     found: bool = _find(name).weighs_pairs
+    return found
+
+
+def takes_local_crops(name: str) -> bool:
+    """Whether local crops take part in the loss (``Objective.takes_local_crops``)."""
+    found: bool = _find(name).takes_local_crops
     return found
 
 

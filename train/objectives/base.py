@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,7 +15,11 @@ from torch import Tensor, nn
 from genrep.errors import TrainingError
 
 Decoder = Callable[[Tensor, Tensor | None], Tensor]
-PAIR_WEIGHTS = "weights of the pairs"  # in a batch: (B,), of mean 1 over all ranks; no field can have this name
+# What a batch holds beside fields; no field can have these names.
+PAIR_WEIGHTS = "weights of the pairs"  # (B,), of mean 1 over all ranks
+LOCAL_CROPS = (
+    "local crops"  # (L·V·B, 3, s, s): the first local crop of view 0 of all samples, of view 1, …, then the second
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +29,12 @@ class Setup:
     encoder: nn.Module  # (N, 3, S, S) -> (N, width); not kept, but copied by those with a target network
     width: int
     seed: int
-    num_views: int = 2  # images per sample: the anchor's view and those of its positives
+    num_views: int = 2  # images per sample: the anchor's view and those of its positives, all of ``size``
+    size: int = 224  # S, in pixels
+    local_views: int = 0  # L: local crops of each of these images
+    local_size: int = 96  # s, in pixels
+    steps_per_epoch: int = 1
+    total_steps: int = 1
     latent_shape: tuple[int, ...] | None = None  # of z_anchor; None: the dataset stores no latents
     labels: tuple[int, ...] = ()  # that the recipe's samples can have, -1 (no label) aside
     decode: Decoder | None = None  # latents (B, *latent_shape), labels (B,) or None -> images (B, 3, H, W) in [-1, 1]
@@ -50,12 +59,14 @@ class Objective(nn.Module):
             would be another objective.
         weighs_pairs: each pair has a loss of its own, which ``batch[PAIR_WEIGHTS]`` multiplies where it is there: see
             ``mean_over_pairs``.
+        takes_local_crops: ``batch[LOCAL_CROPS]`` takes part in the loss where the setup has local views.
     """
 
     name: str
     fields: tuple[str, ...] = ()
     negatives_in_batch = False
     weighs_pairs = False
+    takes_local_crops = False
     num_views = 1
 
     def loss(self, encoder: nn.Module, images: Tensor, batch: dict[str, Tensor], step: int) -> Output:
@@ -63,13 +74,25 @@ class Objective(nn.Module):
 
         Args:
             images: Shape ``(V·B, 3, S, S)``, view by view: first view 0 (the anchors) of all samples.
-            batch: ``fields``, on the images' device, ``B`` rows each; perhaps ``PAIR_WEIGHTS``.
+            batch: ``fields``, on the images' device (``index`` on the CPU), ``B`` rows each; perhaps ``PAIR_WEIGHTS`` and
+                ``LOCAL_CROPS``.
             step: updates made so far.
         """
         raise NotImplementedError
 
+    def after_backward(self, encoder: nn.Module, step: int) -> None:
+        """Change gradients before the update: those of all ranks and of all parts of the batch, clipped where that is asked."""
+
     def after_step(self, encoder: nn.Module, step: int, total_steps: int) -> None:
         """Move what follows the weights; once after each update, with the ``step`` that ``loss`` got."""
+
+    def evaluated(self, encoder: nn.Module) -> nn.Module:
+        """The network that is saved and measured, as the objective's authors do: the encoder, or one that follows it."""
+        return encoder
+
+    def collapsed(self, line: Mapping[str, float]) -> str | None:
+        """Why the networks have collapsed in a way of this objective's own, by a line of metrics; None: they have not."""
+        return None
 
     def fixed_rate_parameters(self) -> Iterable[nn.Parameter]:
         """Parameters whose learning rate stays at its peak all through."""

@@ -1,0 +1,67 @@
+"""What settings of a training need of each other, and what they exclude."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+from genrep.errors import ConfigError
+
+if TYPE_CHECKING:
+    from . import TrainConfig
+
+_ONLINE_ONLY = (
+    *("views", "filter", "weigh", "features", "steps_per_epoch", "classes", "num_positives"),
+    *("prompts", "anchors", "root", "download", "split", "guidance", "sampler_steps"),
+)
+_STORED_ONLY = ("data", "mix", "shuffle_window", "image_size", "partial")
+
+
+_NEEDS = {
+    **{"weights": "gen", "truncation": "gen"},
+    **{"root": "anchors", "download": "anchors"},
+    **{"knn_every": "knn_data", "knn_data": "knn_every", "knn_root": "knn_data"},
+}
+
+
+def check_together(config: TrainConfig) -> None:
+    """Check settings that need or exclude each other. Raises ConfigError."""
+    naming = ConfigError.naming
+    if config.epochs is not None and config.steps is not None:
+        raise naming("{epochs} {} and {steps} {}: give only one of the two", config.epochs, config.steps)
+    if not config.folders and not config.online:
+        raise naming("{data}: wanted a dataset, or {online} with {gen}")
+    defaults = {one.name: one.default for one in fields(config)}
+    for name in _STORED_ONLY if config.online else _ONLINE_ONLY:
+        if getattr(config, name) not in (None, (), False, defaults[name]):
+            raise naming(f"{{{name}}}: {'cannot be combined with' if config.online else 'requires'} {{online}}")
+    if config.online:
+        _check_online(config)
+    elif config.gen is not None and config.objective != "autoencoder":
+        raise naming("{gen} {}: requires {online} or {objective} autoencoder", config.gen)
+    for name, other in _NEEDS.items():
+        if getattr(config, name) not in (None, False) and getattr(config, other) is None:
+            raise naming(f"{{{name}}} {{}}: requires {{{other}}}", getattr(config, name))
+    if config.mix is not None and len(config.folders) != 2:
+        raise naming("{mix} {:g}: requires {data} twice, found {}", config.mix, len(config.folders))
+    if config.shuffle_window is not None:
+        _check_window(config.shuffle_window)
+
+
+def _check_online(config: TrainConfig) -> None:
+    """Check what images made during training need and exclude."""
+    for name in ("gen", "steps_per_epoch"):
+        if getattr(config, name) is None:
+            raise ConfigError.naming(f"{{online}}: requires {{{name}}}")
+    if config.limit != 1:
+        raise ConfigError.naming("{limit} {}: cannot be combined with {online}", config.limit)
+
+
+def _check_window(window: str) -> None:
+    from ..data.order import parse_window  # with NumPy, which a help text should not wait for
+
+    try:
+        parse_window(window)
+    except ValueError as error:
+        reason = str(error).removeprefix("shuffle_window ")
+        raise ConfigError.naming("{shuffle_window} {}", reason) from error
