@@ -17,7 +17,8 @@ from genrep.evaluate.linear.config import LinearConfig
 from genrep.evaluate.transfer import SUITES
 from genrep.generate.fits.config import FilterConfig, NavigatorConfig
 from genrep.generate.plans.config import BuildConfig, FolderConfig
-from genrep.train.config import DEFAULT_EPOCHS, TrainConfig
+from genrep.train.config import TrainConfig
+from genrep.train.config.optimiser import DEFAULT_EPOCHS
 
 from ..figure3.ways import Figure3Config
 from ..report.papers import dataset_facts
