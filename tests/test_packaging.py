@@ -90,6 +90,7 @@ def test_the_wheel_holds_every_package_and_data_file(wheel):
     assert not [file for file in inside if file.startswith(("tests/", "benchmarks/", "evaluate/", "train/", "papers/"))]
 
 
+@pytest.mark.slow
 def test_the_sdist_holds_what_the_wheel_is_built_from(wheel, tmp_path):
     command = [
         sys.executable,

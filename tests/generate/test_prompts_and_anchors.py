@@ -101,6 +101,7 @@ def test_the_anchors_latent_may_stay_with_another_prompt(folder, prompts):
         assert pair["anchor"][0, 0, 0] == pair["positive"][0, 0, 0]
 
 
+@pytest.mark.slow
 def test_batches_processes_and_restarts_change_nothing(folder, prompts):
     options = {"gen": "toygen:diffuser", "prompts": prompts, "views": "sdedit:strength=.2-.9", "num_positives": 2}
     build(folder / "one", **options)
