@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,13 @@ import click
 from genrep.cli import print_config, say_leftovers, tell
 from genrep.encoders import EXPORT_FORMATS
 from genrep.errors import ConfigError
-from genrep.option_types import PATH, PATH_TEXT, Choice
+from genrep.option_types import PATH, Choice
 from genrep.settings import configured, from_options, options
 
 from .detection.config import DetectionConfig
 from .finetune.config import FinetuneConfig
 from .linear.config import LinearConfig
-from .settings import ENCODER_HELP, ENCODER_METAVAR, KnnConfig, check_encoder_choice
+from .settings import EncoderChoice, KnnConfig
 from .transfer import TransferConfig
 from .voc.config import Voc07Config
 
@@ -232,13 +233,13 @@ def _export_detectron2(path: Path, options: dict[str, Any]) -> None:
     from genrep.encoders.export import check_export
     from genrep.evaluate.settings import open_encoder
 
-    choice = {name: options[name] for name in ("encoder", "random_init", "arch", "stem")}
     try:
-        check_encoder_choice(**choice)
+        choice = EncoderChoice(**{one.name: options[one.name] for one in fields(EncoderChoice)})
+        choice.check_choice()
         check_export(path, "detectron2")
     except ConfigError as error:
         raise click.UsageError(error.in_shell({"out": "--export-detectron2"})) from error
-    arch = export_encoder(open_encoder(**choice, seed=options["seed"]).module, path, "detectron2")
+    arch = export_encoder(open_encoder(choice, seed=options["seed"]).module, path, "detectron2")
     tell(
         {"path": path, "arch": arch, "format": "detectron2"},
         f"{path}: {arch} for detectron2 (MODEL.WEIGHTS; STRIDE_IN_1X1 False, FORMAT RGB)",
@@ -272,7 +273,7 @@ def transfer_command(config: TransferConfig) -> None:
 
 
 @click.command("export")
-@click.option("--encoder", required=True, metavar=ENCODER_METAVAR, type=PATH_TEXT, help=ENCODER_HELP)
+@options(EncoderChoice, "encoder", "network")
 @click.option(
     "--format",
     "format_",
@@ -288,10 +289,11 @@ def transfer_command(config: TransferConfig) -> None:
     help="New file, ending in .pth or .pt (torchvision, timm), .safetensors (timm) or .pkl (detectron2).",
 )
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
-def export_command(encoder: str, format_: str, out: Path, force: bool) -> None:
+def export_command(encoder: str | None, network: str | None, format_: str, out: Path, force: bool) -> None:
     """Write an encoder as a checkpoint for torchvision, timm or detectron2.
 
-    The whole encoder is written, or nothing: a network that is not entirely a ResNet is refused.
+    The whole encoder is written, or nothing: a network that the library does not build is refused. Vision transformers are
+    written for timm.
 
     \b
     Example:
@@ -305,10 +307,13 @@ def export_command(encoder: str, format_: str, out: Path, force: bool) -> None:
     from .settings import open_encoder
 
     try:
+        if encoder is None:
+            raise ConfigError.naming("{encoder}: wanted an encoder to export")
         check_export(out, format_)
     except ConfigError as error:
         raise click.UsageError(error.in_shell()) from error
     if out.exists() and not force:
         raise ResumeError.naming("{out} {}: exists; wanted a new file, or {force} to replace it", out)
-    arch = export_encoder(open_encoder(encoder=encoder).module, out, format_)
+    loaded = open_encoder(EncoderChoice(encoder=encoder, network=network))
+    arch = export_encoder(loaded.module, out, format_, loaded.facts)
     tell({"path": out, "arch": arch, "format": format_}, f"{arch} for {format_}: {out}")

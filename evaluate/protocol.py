@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
@@ -24,7 +24,7 @@ from genrep.images.labelled import LabelledImages
 from genrep.images.sets import load_pair
 
 from .results import RESULT_VERSION, Entry, add, data_digests, encoder_facts, find_or_tell, same_encoder, tell_changes
-from .settings import open_encoder
+from .settings import EncoderChoice, open_encoder
 
 if TYPE_CHECKING:
     import torch
@@ -286,15 +286,9 @@ class Protocol(ABC, Generic[Config, Images]):
         return bound
 
     def _open(self, seed: int) -> LoadedEncoder:
-        config = self.config
-        return open_encoder(
-            encoder=config.encoder,
-            random_init=config.random_init,
-            arch=config.arch,
-            stem=config.stem,
-            seed=seed,
-            **self.encoder_options(),
-        )
+        names = (one.name for one in fields(EncoderChoice))
+        choice = EncoderChoice(**{name: getattr(self.config, name) for name in names if hasattr(self.config, name)})
+        return open_encoder(choice, seed=seed, **self.encoder_options())
 
     def _entry(self, started: float) -> tuple[Entry, bool]:
         """The entry, and whether it was there."""

@@ -9,8 +9,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrep.encoders import ARCHS, DEVICES, KNN_NEIGHBOURS, KNN_TEMPERATURE, PRECISIONS, STEMS
-from genrep.errors import ConfigError, WeightsError, one_of
+from genrep.encoders import (
+    DEVICES,
+    KNN_NEIGHBOURS,
+    KNN_TEMPERATURE,
+    POOLS,
+    PRECISIONS,
+    SHOWN,
+    STEMS,
+    architecture,
+)
+from genrep.errors import ConfigError, WeightsError
 from genrep.images.sets import SETS
 from genrep.progress import note
 from genrep.settings import MOST_SEED, config, setting
@@ -31,18 +40,61 @@ class EncoderChoice:
     """Which encoder is measured: the settings that every protocol's config begins with."""
 
     encoder: str | Path | None = setting(default=None, metavar=ENCODER_METAVAR, help=ENCODER_HELP)
+    network: str | None = setting(
+        default=None,
+        metavar="NAME",
+        help="Which of several networks in the encoder's file to take, by the beginning of its tensors' names.  [default: the "
+        "one that its authors evaluate]",
+    )
     random_init: bool = setting(default=False, help="Measure an untrained encoder of --arch and --stem instead.")
     arch: str | None = setting(
         default=None,
-        choices=ARCHS,
-        help="With --random-init: architecture of the encoder, a ResNet of torchvision. Required there.",
+        metavar="NAME[:KEY=N,…]",
+        check=architecture,
+        offers=lambda: SHOWN,
+        help="With --random-init: architecture of the encoder, a ResNet of torchvision,"
+        " or a vision transformer of timm such as vit_small_patch16_224. Keys: width (channels of the first stage, or of a"
+        " token), and of transformers depth, heads and position=learned or sincos. Required there.",
     )
     stem: str = setting(
         default="imagenet",
         choices=STEMS,
-        help="With --random-init: first layers of the encoder. imagenet: a 7x7 convolution of stride 2 and "
+        help="With --random-init: first layers of a ResNet. imagenet: a 7x7 convolution of stride 2 and "
         "max pooling; cifar: a 3x3 convolution.",
     )
+    patch_size: int | None = setting(
+        default=None,
+        least=1,
+        metavar="PIXELS",
+        help="With --random-init: side of a vision transformer's patches.  [default: the name's]",
+    )
+    global_pool: str | None = setting(
+        default=None,
+        choices=POOLS,
+        help="Features of a vision transformer: the class token, the mean of the patch tokens, or both.  "
+        "[default: as it was trained, or as its authors evaluate it]",
+    )
+
+    def check_choice(self) -> None:
+        """Check these settings, for a config's ``__post_init__``. Opens nothing. Raises ConfigError."""
+        naming = ConfigError.naming
+        if (self.encoder is None) != self.random_init:
+            raise naming("{encoder} or {random_init}: give exactly one of the two")
+        if self.random_init and self.arch is None:
+            raise naming("{random_init}: requires {arch}, for instance {arch} resnet18")
+        if self.encoder is not None:
+            for name in ("arch", "patch_size"):
+                if (found := getattr(self, name)) is not None:
+                    raise naming(
+                        f"{{{name}}} {{}}: is read from the encoder's file; give it only with {{random_init}}", found
+                    )
+        elif self.network is not None:
+            raise naming("{network} {}: requires {encoder}", self.network)
+
+    def transformer(self) -> dict[str, Any]:
+        """What ``EncoderFacts.model`` says of these settings."""
+        given = {"patch_size": self.patch_size, "global_pool": self.global_pool}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 def channels_setting(what: str) -> Any:
@@ -181,32 +233,12 @@ class KnnConfig(EncoderChoice):
 
     def __post_init__(self) -> None:
         """Check the settings against each other. Raises ConfigError."""
-        check_encoder_choice(encoder=self.encoder, random_init=self.random_init, arch=self.arch, stem=self.stem)
-
-
-def check_encoder_choice(
-    *, encoder: str | Path | None, random_init: bool, arch: str | None, stem: str = "imagenet"
-) -> None:
-    """Check these four settings for a config's ``__post_init__``. Opens nothing. Raises ConfigError."""
-    naming = ConfigError.naming
-    if (encoder is None) != random_init:
-        raise naming("{encoder} or {random_init}: give exactly one of the two")
-    if random_init and arch is None:
-        raise naming("{random_init}: requires {arch}, for instance {arch} resnet18")
-    if encoder is not None and arch is not None:
-        raise naming("{arch} {}: is read from the encoder's file; give it only with {random_init}", arch)
-    if arch is not None and arch not in ARCHS:
-        raise naming("{arch} {!r}: wanted one of {}", arch, one_of(arch, ARCHS))
-    if stem not in STEMS:
-        raise naming("{stem} {!r}: wanted one of {}", stem, one_of(stem, STEMS))
+        self.check_choice()
 
 
 def open_encoder(
+    choice: EncoderChoice,
     *,
-    encoder: str | Path | None = None,
-    random_init: bool = False,
-    arch: str | None = None,
-    stem: str = "imagenet",
     seed: int = 0,
     size: int | None = None,
     mean: tuple[float, ...] | None = None,
@@ -217,24 +249,22 @@ def open_encoder(
     Notes on stderr say what was assumed about a file, chosen in it or left out of it.
 
     Args:
-        encoder: a run's folder, a checkpoint of a ResNet in any of the layouts that ``load_encoder`` knows, or
-            ``package.module:factory``.
         size, mean, std: the images' size and normalisation. They replace the file's, or 224 and ImageNet's where it has none.
 
     Raises:
-        ValueError: neither or both are given, or ``arch`` does not go with them.
         WeightsError: the encoder cannot be read, is incomplete, or holds values that no training leaves.
     """
     from genrep.encoders import load_encoder, random_encoder
 
-    check_encoder_choice(encoder=encoder, random_init=random_init, arch=arch, stem=stem)
-    if encoder is not None:
-        loaded = load_encoder(encoder, size=size, mean=mean, std=std)
+    choice.check_choice()
+    if choice.encoder is not None:
+        source = choice.encoder if choice.network is None else f"{choice.encoder}#{choice.network}"
+        loaded = load_encoder(source, global_pool=choice.global_pool, size=size, mean=mean, std=std)
         check_learned(loaded)
         _tell(loaded)
         return loaded
-    assert arch is not None
-    return random_encoder(arch, stem, seed, size=size, mean=mean, std=std)
+    assert choice.arch is not None
+    return random_encoder(choice.arch, choice.stem, seed, model=choice.transformer(), size=size, mean=mean, std=std)
 
 
 def check_learned(encoder: LoadedEncoder) -> None:

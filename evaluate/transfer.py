@@ -8,7 +8,6 @@ from pathlib import Path
 from genrep.errors import DataError
 from genrep.evaluate.settings import (
     EncoderChoice,
-    check_encoder_choice,
     device_setting,
     force_setting,
     seeds_setting,
@@ -83,7 +82,7 @@ class TransferConfig(EncoderChoice):
 
     def __post_init__(self) -> None:
         """Check the settings against each other. Raises ConfigError."""
-        check_encoder_choice(encoder=self.encoder, random_init=self.random_init, arch=self.arch, stem=self.stem)
+        self.check_choice()
         self.probe(SUITES[self.suite].datasets[0])
 
     def probe(self, dataset: str) -> LinearConfig:

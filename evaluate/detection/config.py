@@ -13,7 +13,6 @@ from genrep.encoders import PRECISIONS
 from genrep.errors import ConfigError
 from genrep.evaluate.settings import (
     EncoderChoice,
-    check_encoder_choice,
     class_names,
     device_setting,
     force_setting,
@@ -181,7 +180,7 @@ class DetectionConfig(EncoderChoice):
 
     def __post_init__(self) -> None:
         """Check the settings against each other. Raises ConfigError."""
-        check_encoder_choice(encoder=self.encoder, random_init=self.random_init, arch=self.arch, stem=self.stem)
+        self.check_choice()
         if not self.data:
             raise ConfigError.naming("{data}: wanted at least one folder")
         if len(set(self.classes)) < len(self.classes):

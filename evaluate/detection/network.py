@@ -18,7 +18,8 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FrozenBatchNorm2d, roi_align
 
-from genrep.encoders import ARCHS, LoadedEncoder
+from genrep.encoders import LoadedEncoder
+from genrep.encoders.layouts import resnet_width
 from genrep.errors import WeightsError
 from genrep.seeding import derive
 
@@ -181,14 +182,14 @@ def build_detector(
         WeightsError: the encoder is no ResNet with the imagenet stem.
     """
     resnet, facts = encoder.module, encoder.facts
-    if facts.arch not in ARCHS or facts.stem != "imagenet" or not hasattr(resnet, "layer4"):
+    if facts.stem != "imagenet" or not hasattr(resnet, "layer4"):
         raise WeightsError(
             f"{encoder.path}: an encoder {facts.arch} with the {facts.stem} stem; detection requires a ResNet with the "
             "imagenet stem (stride 16 at res4)"
         )
     if norm == "frozen":
         freeze(resnet)
-    dim = ARCHS[facts.arch]
+    dim = resnet_width(facts.arch)
     body = Body(resnet, dim // 2, bf16)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive("detector", seed))

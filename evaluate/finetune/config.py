@@ -9,7 +9,6 @@ from pathlib import Path
 from genrep.errors import ConfigError
 from genrep.evaluate.settings import (
     EncoderChoice,
-    check_encoder_choice,
     check_seeds,
     dataset_setting,
     device_setting,
@@ -108,7 +107,7 @@ class FinetuneConfig(EncoderChoice):
 
     def __post_init__(self) -> None:
         """Check the settings against each other. Raises ConfigError."""
-        check_encoder_choice(encoder=self.encoder, random_init=self.random_init, arch=self.arch, stem=self.stem)
+        self.check_choice()
         check_seeds(self.seeds)
         if (self.labels is None) == (self.subset is None):
             raise ConfigError.naming("{labels} or {subset}: give exactly one of the two")

@@ -11,7 +11,6 @@ from genrep.errors import ConfigError
 from genrep.evaluate.settings import (
     EncoderChoice,
     cache_setting,
-    check_encoder_choice,
     check_seeds,
     dataset_setting,
     device_setting,
@@ -204,7 +203,7 @@ class LinearConfig(EncoderChoice):
 
     def __post_init__(self) -> None:
         """Check the settings against each other. Raises ConfigError."""
-        check_encoder_choice(encoder=self.encoder, random_init=self.random_init, arch=self.arch, stem=self.stem)
+        self.check_choice()
         check_seeds(self.seeds)
         side = self.size or PRESETS[self.preset].transform.resize
         if self.crop is not None and (side is None or self.crop > side):

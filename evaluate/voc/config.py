@@ -7,7 +7,6 @@ from pathlib import Path
 from genrep.errors import ConfigError
 from genrep.evaluate.settings import (
     EncoderChoice,
-    check_encoder_choice,
     class_names,
     device_setting,
     force_setting,
@@ -63,7 +62,7 @@ class Voc07Config(EncoderChoice):
 
     def __post_init__(self) -> None:
         """Check the settings against each other. Raises ConfigError."""
-        check_encoder_choice(encoder=self.encoder, random_init=self.random_init, arch=self.arch, stem=self.stem)
+        self.check_choice()
         if len(set(self.classes)) < len(self.classes):
             raise ConfigError.naming("{classes} {}: names a class twice", ",".join(self.classes))
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from genrep.encoders import ARCHS, PRECISIONS, STEMS
+from genrep.encoders import PRECISIONS, STEMS
+from genrep.encoders.architectures import RESNETS, resnet
 from genrep.errors import ConfigError, RecipeError, one_of
 from genrep.pixel_views import PIXEL_VIEWS
 from genrep.settings import MOST_SEED, config, setting
@@ -171,7 +172,13 @@ class NavigatorConfig:
     crop: int | None = count(
         None, "PIXELS", "Side of the images that f sees, at most the generator's.  [default: the generator's; hl: 112]"
     )
-    arch: str = word("resnet18", ARCHS, "TEXT", f"Architecture of f: {', '.join(ARCHS)}.  [default: resnet18]")
+    arch: str = setting(
+        default="resnet18",
+        metavar="NAME[:width=N]",
+        check=resnet,
+        offers=lambda: RESNETS,
+        help="Architecture of f, a ResNet of torchvision; width: channels of its first stage.  [default: resnet18]",
+    )
     stem: str = word(
         "imagenet",
         STEMS,

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from genrep.devices import pick_device, to_device
-from genrep.encoders import ARCHS, load_encoder
+from genrep.encoders import PATCH, STEMS, load_encoder
 from genrep.errors import DataError, WeightsError
 from genrep.files import require_writable
 from genrep.images.reading import read_rgb
@@ -161,9 +161,11 @@ def fit_foreground(config: ForegroundConfig) -> ForegroundResult:
 
 def patches_of(config: ForegroundConfig, module: torch.nn.Module, facts: EncoderFacts) -> Patches:
     """The encoder up to its last map, which must have a centre and a border. Raises WeightsError."""
-    if facts.arch not in ARCHS:
+    if facts.stem not in STEMS:
         raise WeightsError.naming(
-            "{encoder} {}: is code, which no file can hold; wanted a run or a checkpoint of a ResNet", config.encoder
+            "{encoder} {}: is {}; wanted a run or a checkpoint of a ResNet",
+            config.encoder,
+            "a vision transformer" if facts.stem == PATCH else "code, which no file can hold",
         )
     if facts.size > MAX_SIZE:
         raise WeightsError.naming(

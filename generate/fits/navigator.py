@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from genrep.devices import pick_device, pick_precision
-from genrep.encoders import ARCHS, EMBEDDING_DIM, Projector, build_encoder
+from genrep.encoders import EMBEDDING_DIM, Projector, build_encoder
 from genrep.errors import RecipeError, phrase
 from genrep.files import require_writable, write_json
 from genrep.infonce import info_nce
@@ -91,10 +91,8 @@ class StopRule:
 
 def build_estimator(config: NavigatorConfig) -> nn.Sequential:
     """f: a ResNet and its projector onto the unit sphere, fresh from the seed."""
-    return nn.Sequential(
-        build_encoder(config.arch, config.stem, config.seed),
-        Projector(ARCHS[config.arch], EMBEDDING_DIM, config.seed),
-    )
+    encoder = build_encoder(config.arch, config.stem, config.seed)
+    return nn.Sequential(encoder, Projector(encoder.width, EMBEDDING_DIM, config.seed))
 
 
 def build_policy(config: NavigatorConfig, source: FrozenGenerator) -> PixelPolicy:

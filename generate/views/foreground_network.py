@@ -21,8 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genrep.encoders import ARCHS, STEMS, build_encoder
-from genrep.encoders.layouts import check_fit, misfits_of, plain, resnet_shapes
+from genrep.encoders import PATCH, EncoderFacts, build_encoder
+from genrep.encoders.layouts import check_fit, misfits_of, plain, resnet_shapes, resnet_width
+from genrep.encoders.loaded import check_facts
 from genrep.errors import WeightsError
 from genrep.files import sha256_file, write_atomic
 from genrep.tensor_files import read_safetensors, safetensors_bytes
@@ -174,10 +175,9 @@ def load_foreground(path: Path) -> LoadedForeground:
     if metadata.get("genrep") != FORMAT:
         raise WeightsError(f"{where}: its metadata say genrep = {label(metadata.get('genrep'))}, wanted {FORMAT!r}")
     arch, stem = metadata.get("arch", ""), metadata.get("stem", "")
-    if arch not in ARCHS or stem not in STEMS:
-        raise WeightsError(
-            f"{where}: arch {label(arch)}, stem {label(stem)}: wanted one of {', '.join(ARCHS)} and of {', '.join(STEMS)}"
-        )
+    check_facts(EncoderFacts(arch=arch, stem=stem, size=1, mean=(0.0,) * 3, std=(1.0,) * 3), where)
+    if stem == PATCH:
+        raise WeightsError(f"{where}: arch {label(arch)} is a vision transformer; wanted a ResNet")
     with content_faults(f"{where}: not a foreground", WeightsError, "one of fit-foreground"):
         return _checked(path, where, tensors, metadata)
 
@@ -185,7 +185,7 @@ def load_foreground(path: Path) -> LoadedForeground:
 def _checked(path: Path, where: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> LoadedForeground:
     arch, stem = metadata["arch"], metadata["stem"]
     wanted = {f"{INSIDE}{name}": shape for name, shape in resnet_shapes(arch, stem).items()}
-    length = torch.Size([ARCHS[arch]])
+    length = torch.Size([resnet_width(arch)])
     wanted |= {"mean": length, "direction": length, "threshold": torch.Size(), "size": torch.Size()}
     wanted |= {name: torch.Size([3]) for name in ("pixel_mean", "pixel_std")}
     check_fit(misfits_of(tensors, wanted), f"a foreground of {arch}", where)

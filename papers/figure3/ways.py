@@ -77,10 +77,11 @@ class SimclrUpdates:
     def __init__(self, shape: tuple[int, int], study: Study) -> None:
         import torch
 
-        from genrep.encoders import ARCHS, EMBEDDING_DIM, Projector, build_encoder
+        from genrep.encoders import EMBEDDING_DIM, Projector, build_encoder
 
         self.shape, self.crop, self.device = shape, min(112, *shape), torch.device(study.device)
-        encoder, projector = build_encoder("resnet18", "imagenet", 0), Projector(ARCHS["resnet18"], EMBEDDING_DIM, 0)
+        encoder = build_encoder("resnet18", "imagenet", 0)
+        projector = Projector(encoder.width, EMBEDDING_DIM, 0)
         model = torch.nn.Sequential(encoder, projector).to(self.device)
         self.model: torch.nn.Module = model.to(memory_format=torch.channels_last)
         if study.devices > 1:

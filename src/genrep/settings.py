@@ -59,6 +59,7 @@ class Setting:
     most: float | None = None
     above: float | None = None  # … these excluded
     below: float | None = None
+    check: Callable[[Any], object] | None = None  # raises a GenRepError, which may name the setting, for a wrong value
     choices: Collection[str] | None = None  # the names that a text may be; a registry that grows later is followed
     flags: (
         str | tuple[str, ...]
@@ -208,9 +209,20 @@ def _checked_one(name: str, value: Any, kind: _Kind, said: Setting) -> Any:
         raise ConfigError.naming(subject + " {!r}: wanted {}", value, wanted)
     if said.choices is not None and value not in said.choices:
         raise ConfigError.naming(subject + " {!r}: wanted one of {}", value, one_of(value, said.choices))
+    _passing(value, said)
     if kind.is_only(int, float) and not said.in_range(value):
         raise ConfigError.naming(subject + " {}: wanted {}", value, said.range_text(float not in kind.types))
     return user_path(value) if Path in kind.types and str not in kind.types else value
+
+
+def _passing(value: Any, said: Setting) -> Any:
+    """The value, if ``said.check`` has nothing against it. Raises ConfigError."""
+    if said.check is not None:
+        try:
+            said.check(value)
+        except GenRepError as error:
+            raise ConfigError.naming("{}", error) from error
+    return value
 
 
 _NOUNS = {str: "text", bool: "True or False", Path: "a path"}
@@ -329,6 +341,8 @@ def _option_type(kind: _Kind, said: Setting) -> Any:
         return (ParsedPath if kind.is_only(Path) else Parsed)(said.parse)
     if said.choices is not None:
         return Choice(said.choices)
+    if said.check is not None and kind.is_only(str):
+        return Parsed(lambda text: _passing(text, said))
     if kind.is_only(int):
         return _range(IntRange, said) or WHOLE
     if kind.is_only(int, float):

@@ -26,6 +26,8 @@ from typing import NoReturn
 import click
 import numpy as np
 
+from genrep.option_types import Parsed
+
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "docs"))
 
@@ -118,7 +120,10 @@ def _check_choices(command: click.Command, words: Sequence[str]) -> None:
         for flag in param.opts
         if isinstance(param.type, click.Choice)
     }
+    checked = {flag: param for param in command.params for flag in param.opts if isinstance(param.type, Parsed)}
     for flag, value in pairwise(words):
+        if flag in checked:
+            checked[flag].type.convert(value, checked[flag], None)
         assert flag not in choices or value in choices[flag], f"{flag} {value}: wanted one of {choices[flag]}"
 
 

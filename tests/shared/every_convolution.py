@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genrep.encoders import ARCHS, STEMS, build_encoder
+from genrep.encoders import STEMS, build_encoder
+from genrep.encoders.architectures import RESNETS
 from genrep.encoders.networks import Conv2d
 from genrep.generate.generators.stylegan2 import ops
 
@@ -39,7 +40,7 @@ def layers_of_encoders() -> set[tuple[int, int, int, int, int, int]]:
             )
         )
 
-    for arch, stem in itertools.product(ARCHS, STEMS):
+    for arch, stem in itertools.product(RESNETS, STEMS):
         with torch.device("meta"):
             encoder = build_encoder(arch, stem, seed=0).eval()
         for layer in encoder.modules():

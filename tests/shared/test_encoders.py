@@ -10,7 +10,8 @@ import torch
 import torchvision
 from safetensors.torch import load_file, save
 
-from genrep.encoders import ARCHS, EncoderFacts, Projector, build_encoder, load_encoder, save_encoder
+from genrep.encoders import EncoderFacts, Projector, architecture, build_encoder, load_encoder, save_encoder
+from genrep.encoders.architectures import RESNETS
 from genrep.errors import WeightsError
 
 FACTS = EncoderFacts(arch="resnet18", stem="imagenet", size=32, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.1))
@@ -38,7 +39,7 @@ def test_round_trip(written: Path) -> None:
     with torch.no_grad():
         features = encoder.module(images)
         assert torch.equal(features, build_encoder("resnet18", "imagenet", seed=3).eval()(images))
-    assert features.shape == (2, ARCHS["resnet18"])
+    assert features.shape == (2, 512)
 
 
 def test_initialisation_is_the_seeds_and_leaves_the_global_stream_alone() -> None:
@@ -57,11 +58,60 @@ def test_the_cifar_stem_keeps_small_images() -> None:
         assert encoder.maxpool(torch.zeros(1, 64, 32, 32)).shape[2:] == (32, 32)
 
 
-@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("arch", RESNETS)
 def test_feature_length(arch: str) -> None:
     with torch.device("meta"):
-        model = getattr(torchvision.models, arch)()
-    assert model.fc.in_features == ARCHS[arch]
+        model, ours = getattr(torchvision.models, arch)(), build_encoder(arch, "imagenet", 0)
+    assert model.fc.in_features == RESNETS[arch] * 64 == ours.width
+    assert {name: value.shape for name, value in ours.state_dict().items()} == {
+        name: value.shape for name, value in model.state_dict().items() if not name.startswith("fc.")
+    }
+
+
+@pytest.mark.parametrize(("arch", "channels"), [("resnet18:width=8", 64), ("resnet50:width=4", 128)])
+def test_a_width_scales_every_stage(arch: str, channels: int) -> None:
+    encoder = build_encoder(arch, "cifar", 0, zero_init_residual=True)
+    whole = build_encoder(arch.partition(":")[0], "cifar", 0)
+    ratio = 64 // int(arch.partition("=")[2])
+    for name, value in whole.state_dict().items():
+        mine = encoder.state_dict()[name]
+        assert [a // b for a, b in zip(value.shape, mine.shape) if a != b] == [ratio] * sum(
+            a != b for a, b in zip(value.shape, mine.shape)
+        )
+    found = encoder(torch.randn(2, 3, 32, 32), tokens=True)
+    assert encoder.width == channels and found.pooled.shape == (2, channels) and found.cls is None
+    assert found.patches.shape == (2, 16, channels) and found.grid == (4, 4)
+    torch.testing.assert_close(found.patches.mean(dim=1), found.pooled)
+    last = encoder.layer1[-1]
+    assert (last.bn3 if hasattr(last, "bn3") else last.bn2).weight.abs().max() == 0
+
+
+def test_tokens_of_a_resnet_are_its_last_map_row_by_row() -> None:
+    encoder = build_encoder("resnet18:width=4", "cifar", 0).eval()
+    images, maps = torch.randn(2, 3, 24, 16), []
+    encoder.layer4.register_forward_hook(lambda module, inputs, output: maps.append(output))
+    found = encoder(images, tokens=True)
+    assert found.grid == (3, 2)
+    assert torch.equal(found.patches[1, 3], maps[0][1, :, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("arch", "said"),
+    [
+        ("resnet19", "arch 'resnet19': wanted one of resnet18, .*did you mean resnet18"),
+        ("resnet18:depth=3", "depth=3 after resnet18; wanted width=NUMBER"),
+        ("resnet18:width=0", "width 0; wanted a whole number from 1 to 8192"),
+        ("resnet18:width=8,width=9", "width=9 after resnet18"),
+        ("resnet18:", "nothing after resnet18"),
+        ("vit_tiny_patch16_224:position=round", "position round; wanted learned or sincos"),
+        ("vit_tiny_patch16_224:depth=100000", "depth 100000; wanted"),
+        ("vgg16\x1b[31m", r"arch 'vgg16\\x1b"),
+    ],
+)
+def test_a_name_that_is_none_is_refused_in_one_line(arch: str, said: str) -> None:
+    with pytest.raises(WeightsError, match=said) as caught:
+        architecture(arch)
+    assert "\n" not in str(caught.value) and str(caught.value).isprintable()
 
 
 def test_projections_have_unit_length() -> None:

@@ -8,7 +8,7 @@ from torch import nn
 
 from genrep.encoders import EncoderFacts, build_encoder, save_encoder
 from genrep.errors import TrainingError, WeightsError, phrase
-from genrep.evaluate.settings import open_encoder
+from genrep.evaluate.settings import EncoderChoice, open_encoder
 from genrep.runs.sanity import LARGEST_GRADIENT, absurdity, check_training, gradients
 
 FACTS = EncoderFacts(arch="resnet18", stem="imagenet", size=32, mean=(0.5,) * 3, std=(0.25,) * 3)
@@ -65,7 +65,7 @@ def test_an_absurd_encoder_is_not_measured(tmp_path, name, value, said):
     encoder.state_dict()[name].flatten()[3] = value
     save_encoder(tmp_path / "encoder.safetensors", encoder, FACTS)
     with pytest.raises(WeightsError, match=r"encoder\.safetensors: ") as caught:
-        open_encoder(encoder=tmp_path)
+        open_encoder(EncoderChoice(encoder=tmp_path))
     assert said in str(caught.value)
 
 

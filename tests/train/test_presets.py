@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from genrep.encoders import ARCHS, STEMS
+from genrep.encoders import STEMS, architecture
 from genrep.errors import ConfigError
 from genrep.pixel_views import PIXEL_VIEWS
 from genrep.pixel_views.apply import apply_views
@@ -78,7 +78,7 @@ def test_a_preset_is_complete_known_and_fits_toml(name: str) -> None:
     assert tomllib.loads(toml) == found
     own = found.keys() - SHARED - {"centre"}
     assert found.keys() >= SHARED and own <= set(option_names(found["objective"]))
-    assert found["arch"] in ARCHS and found["stem"] in STEMS and found["pixel_views"] in PIXEL_VIEWS
+    assert architecture(found["arch"]) and found["stem"] in STEMS and found["pixel_views"] in PIXEL_VIEWS
     assert found["positive"] in POSITIVES and found["schedule"] in ("cosine", "cosine-by-epoch")
     setup = Setup(encoder=nn.Flatten(), width=8, seed=0, latent_shape=(2,), labels=(0, 1))
     assert build_objective(found["objective"], setup, **{key: found[key] for key in own}).name == found["objective"]

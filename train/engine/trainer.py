@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from genrep.encoders import ARCHS, build_encoder
+from genrep.encoders import build_encoder
 from genrep.pixel_views.apply import apply_views
 from genrep.pixel_views.parameters import draw
 from genrep.runs.processes import Processes
@@ -37,10 +37,18 @@ class EncoderTrainer:
         self.plan, self.processes, self.device = plan, processes, processes.device
         config = plan.config
         assert config.weight_decay is not None
-        encoder = build_encoder(config.arch, config.stem, config.seed, zero_init_residual=config.zero_init_residual)
+        encoder = build_encoder(
+            config.arch,
+            config.stem,
+            config.seed,
+            zero_init_residual=config.zero_init_residual,
+            size=plan.crop,
+            model=config.transformer(),
+            drop_path=config.drop_path,
+        )
         setup = Setup(
             encoder=encoder,
-            width=ARCHS[config.arch],
+            width=encoder.width,
             seed=config.seed,
             num_views=plan.num_views,
             size=plan.crop,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from genrep.devices import pick_device, pick_precision
-from genrep.encoders import EncoderFacts
+from genrep.encoders import PATCH, EncoderFacts, architecture
 from genrep.errors import DatasetError, TrainingError
 from genrep.files import sha256_file
 from genrep.pixel_views import IMAGENET_MEAN, IMAGENET_STD
@@ -81,7 +81,10 @@ class TrainingPlan:
 
     def encoder_facts(self) -> EncoderFacts:
         """The facts for the encoder's file."""
-        return EncoderFacts(arch=self.config.arch, stem=self.config.stem, size=self.crop, mean=self.mean, std=self.std)
+        config = self.config
+        stem = PATCH if architecture(config.arch).is_vit else config.stem
+        model = config.transformer()
+        return EncoderFacts(arch=config.arch, stem=stem, size=self.crop, mean=self.mean, std=self.std, model=model)
 
     def settings(self) -> dict[str, Any]:
         """The config's settings and what was derived from them, on one level."""

@@ -1,6 +1,8 @@
-"""Encoders: ResNets without their classifier, the projector on top, and the files that encoders are kept in.
+"""Encoders: ResNets and vision transformers without their classifier, the projector on top, and the files they are kept in.
 
-    networks.py   build_encoder, Projector
+    architectures.py  what is called how
+    building.py   build_encoder
+    networks.py   ResNets and the Projector; vision_transformer.py
     loaded.py     LoadedEncoder, random_encoder
     files.py      save_encoder, load_encoder
     layouts.py    where a stranger's checkpoint keeps its ResNet; names.py: under which names
@@ -12,28 +14,37 @@ This module itself is light: it holds the names. The functions are found here to
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from genrep.imports import lazy
 
+from .architectures import PATCH, POOLS, SHOWN, STEMS, WAYS, architecture
+
 if TYPE_CHECKING:
+    from .building import build_encoder
     from .export import export_encoder
     from .files import load_encoder, save_encoder
     from .loaded import LoadedEncoder, random_encoder
-    from .networks import Projector, build_encoder
+    from .networks import Features, Projector
 
 __all__ = [
-    "ARCHS",
     "DEVICES",
     "EMBEDDING_DIM",
     "ENCODER_FILE",
     "EXPORT_FORMATS",
+    "PATCH",
+    "POOLS",
     "PRECISIONS",
+    "SHOWN",
     "STEMS",
+    "WAYS",
     "EncoderFacts",
+    "Features",
     "LoadedEncoder",
     "Projector",
+    "architecture",
     "build_encoder",
     "export_encoder",
     "load_encoder",
@@ -42,14 +53,6 @@ __all__ = [
 ]
 
 ENCODER_FILE = "encoder.safetensors"
-ARCHS = {
-    "resnet18": 512,
-    "resnet34": 512,
-    "resnet50": 2048,
-    "resnet101": 2048,
-    "resnet152": 2048,
-}  # length of the features
-STEMS = ("imagenet", "cifar")
 EMBEDDING_DIM = 128  # of the projector's output (GenRep, COP-Gen)
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -62,8 +65,9 @@ EXPORT_FORMATS = {
 
 _LAZY = {
     "LoadedEncoder": "loaded",
+    "Features": "networks",
     "Projector": "networks",
-    "build_encoder": "networks",
+    "build_encoder": "building",
     "export_encoder": "export",
     "load_encoder": "files",
     "random_encoder": "loaded",
@@ -75,11 +79,14 @@ _LAZY = {
 class EncoderFacts:
     """The facts needed to build an encoder and to feed it images."""
 
-    arch: str  # one of ARCHS; "package.module:factory" for anyone's own
-    stem: str  # one of STEMS; "own" for anyone's own
+    arch: str  # as architectures.py has it; "package.module:factory" for anyone's own
+    stem: str  # one of STEMS, PATCH of a vision transformer; "own" for anyone's own
     size: int  # side in pixels of the images that it was trained on
     mean: tuple[float, ...]  # of the channels, in [0, 1]
     std: tuple[float, ...]
+    model: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # what else a transformer is built from: vision_transformer.py
 
 
 __getattr__ = lazy(__name__, _LAZY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import re
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from genrep.errors import ConfigError, WeightsError, one_of
 from genrep.files import write_atomic
 from genrep.tensor_files import safetensors_bytes
 
-from . import EXPORT_FORMATS
+from . import EXPORT_FORMATS, EncoderFacts
 from .layouts import find_resnet
 
 _DETECTRON2 = (
@@ -39,18 +40,24 @@ def check_export(path: Path, format: str) -> None:
         )
 
 
-def export_encoder(encoder: nn.Module, path: Path, format: str) -> str:
+def export_encoder(encoder: nn.Module, path: Path, format: str, facts: EncoderFacts | None = None) -> str:
     """Write an encoder for another library, whole or not at all; returns its arch.
 
     torchvision: a state dict that ``torchvision.models.<arch>()`` loads, lacking only ``fc``. timm: one that
     ``timm.create_model(<arch>, num_classes=0)`` loads strictly. detectron2: a pickle of NumPy arrays under its names, for
     ``MODEL.WEIGHTS`` with ``RESNETS.STRIDE_IN_1X1 False`` and ``INPUT.FORMAT RGB``.
 
+    A vision transformer is written for timm alone. With its ``facts``, the metadata of a safetensors file say in ``timm`` what
+    ``timm.create_model`` takes.
+
     Raises:
         ConfigError: an unknown format, or a file name that its library would not read.
-        WeightsError: the encoder is not, entirely, a ResNet with the 7x7 stem that these libraries build.
+        WeightsError: the encoder is not, entirely, a network that the library builds: a ResNet of the usual width with the
+            7x7 stem, or for timm a vision transformer.
     """
     check_export(path, format)
+    if getattr(encoder, "takes_masks", False):
+        return _export_transformer(encoder, path, format, facts)
     try:
         found = find_resnet(encoder.state_dict(), format)
     except WeightsError as error:
@@ -59,17 +66,36 @@ def export_encoder(encoder: nn.Module, path: Path, format: str) -> str:
         raise WeightsError.naming(
             "{format} {}: its {} has a 7x7 stem; this encoder has the {} one", format, found.arch, found.stem
         )
+    if ":" in found.arch:
+        raise WeightsError.naming("{format} {}: builds {} of the usual width only", format, found.arch)
     state = {name: tensor.cpu().clone() for name, tensor in found.state.items()}
     if format == "detectron2":
-        data = _detectron2(state)
-    elif path.suffix == ".safetensors":
-        data = safetensors_bytes(state, {})
+        write_atomic(path, _detectron2(state))
     else:
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        data = buffer.getvalue()
-    write_atomic(path, data)
+        _write(path, state, {})
     return found.arch
+
+
+def _export_transformer(encoder: nn.Module, path: Path, format: str, facts: EncoderFacts | None) -> str:
+    arch = "a vision transformer" if facts is None else facts.arch
+    if format != "timm":
+        raise WeightsError.naming("{format} {}: knows no vision transformer of these names; wanted timm", format)
+    metadata = {}
+    if facts is not None:
+        from .vision_transformer import timm_config
+
+        metadata["timm"] = json.dumps(timm_config(facts))
+    _write(path, {name: tensor.cpu().clone() for name, tensor in encoder.state_dict().items()}, metadata)
+    return arch
+
+
+def _write(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    if path.suffix == ".safetensors":
+        write_atomic(path, safetensors_bytes(state, metadata))
+        return
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomic(path, buffer.getvalue())
 
 
 def _detectron2(state: Mapping[str, Tensor]) -> bytes:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,17 @@ from genrep.files import file_and_network, sha256_file, write_atomic
 from genrep.tensor_files import is_safetensors, read_safetensors, safetensors_bytes
 from genrep.untrusted import content_faults, label, printable, read_bounded
 
-from . import ENCODER_FILE, EncoderFacts
-from .layouts import check_fit, find_resnet, misfits_of, plain, resnet_shapes
-from .loaded import LoadedEncoder, check_facts, default_facts, with_overrides
-from .networks import build_encoder
+from . import ENCODER_FILE, PATCH, EncoderFacts
+from .architectures import architecture
+from .layouts import check_fit, find_resnet, misfits_of, plain, shapes_of
+from .loaded import LoadedEncoder, built, check_facts, default_facts, with_overrides
 
 __all__ = ["LoadedEncoder", "load_encoder", "save_encoder"]
 
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _METADATA = ("arch", "stem", "size", "mean", "std")
-_LONGEST = 200  # characters of each
+_MODEL = "model"  # of a vision transformer
+_LONGEST = 400  # characters of each
 
 
 def save_encoder(path: Path, encoder: nn.Module, facts: EncoderFacts) -> None:
@@ -45,12 +47,17 @@ def save_encoder(path: Path, encoder: nn.Module, facts: EncoderFacts) -> None:
         "mean": json.dumps(list(facts.mean)),
         "std": json.dumps(list(facts.std)),
     }
+    if architecture(facts.arch).is_vit:
+        from .vision_transformer import timm_config
+
+        metadata |= {_MODEL: json.dumps(dict(facts.model), sort_keys=True), "timm": json.dumps(timm_config(facts))}
     write_atomic(path, safetensors_bytes(encoder.state_dict(), metadata))
 
 
 def load_encoder(
     source: str | Path,
     *,
+    global_pool: str | None = None,
     size: int | None = None,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
@@ -62,6 +69,7 @@ def load_encoder(
             ``.pkl``, ``.safetensors``) that holds a ResNet in one of the layouts of ``names.py``; an index of shards, or a
             folder that holds one of these under transformers' names; each with ``#PREFIX`` behind it to take that one of
             several networks; or ``package.module:factory`` (``factories.py``), the only one of these that runs code.
+        global_pool: what a vision transformer's features are, one of ``POOLS``, instead of what its file says.
         size, mean, std: the images' size and normalisation. They replace the file's, or 224 and ImageNet's where it has none.
 
     Raises:
@@ -83,7 +91,7 @@ def load_encoder(
         content, metadata, digest = _read(path)
         if metadata.keys().isdisjoint({"arch", "stem"}) or network is not None:
             return _foreign(path, content, digest, network, size=size, mean=mean, std=std)
-        return _ours(path, content, metadata, digest, size=size, mean=mean, std=std)
+        return _ours(path, content, metadata, digest, global_pool, size=size, mean=mean, std=std)
 
 
 def _read(path: Path) -> tuple[Any, dict[str, str], str]:
@@ -99,12 +107,17 @@ def _read(path: Path) -> tuple[Any, dict[str, str], str]:
 
 
 def _ours(
-    path: Path, state: dict[str, Tensor], metadata: dict[str, str], digest: str, **overrides: Any
+    path: Path,
+    state: dict[str, Tensor],
+    metadata: dict[str, str],
+    digest: str,
+    global_pool: str | None,
+    **overrides: Any,
 ) -> LoadedEncoder:
     where = printable(str(path))
     if missing := [name for name in _METADATA if name not in metadata]:
         raise WeightsError(f"{where}: its metadata lack {missing[0]!r}; wanted an encoder that genrep-train wrote")
-    for name in _METADATA:
+    for name in (*_METADATA, *({_MODEL} & metadata.keys())):
         if len(metadata[name]) > _LONGEST:
             raise WeightsError(f"{where}: its {name} has {len(metadata[name]):,} characters; wanted {_LONGEST} at most")
     with content_faults(f"{where}: not an encoder's safetensors", WeightsError, "those of genrep-train"):
@@ -114,13 +127,32 @@ def _ours(
             size=int(metadata["size"]),
             mean=tuple(float(value) for value in json.loads(metadata["mean"])),
             std=tuple(float(value) for value in json.loads(metadata["std"])),
+            model=dict(json.loads(metadata.get(_MODEL, "{}"))),
         )
     check_facts(facts, f"{where}: not an encoder's safetensors")
-    wanted = resnet_shapes(facts.arch, facts.stem)
+    try:
+        wanted = shapes_of(facts)
+    except WeightsError as error:
+        raise WeightsError(f"{where}: {error}") from None
     check_fit(misfits_of(state, wanted), facts.arch, where)
-    state = plain(state, wanted, where)
-    facts = with_overrides(facts, **overrides)
-    return LoadedEncoder(module=_filled(facts, state), facts=facts, path=path, sha256=digest)
+    told = _pooled(facts, global_pool)
+    module = _filled(told, plain(state, wanted, where))
+    facts = with_overrides(told, **overrides)
+    said = _positions_said(told.size, facts)
+    return LoadedEncoder(module=module, facts=facts, path=path, sha256=digest, notes=said)
+
+
+def _pooled(facts: EncoderFacts, global_pool: str | None) -> EncoderFacts:
+    if global_pool is None:
+        return facts
+    return replace(facts, model={**facts.model, "global_pool": global_pool})
+
+
+def _positions_said(size: int, facts: EncoderFacts) -> tuple[str, ...]:
+    """What happens to a transformer's positions where images have another size than it was trained on."""
+    if facts.stem != PATCH or facts.size == size:
+        return ()
+    return (f"positions made for {size} pixels are interpolated to {facts.size} (bicubic, antialiased)",)
 
 
 def _foreign(path: Path, content: object, digest: str, network: str | None, **overrides: Any) -> LoadedEncoder:
@@ -143,7 +175,7 @@ def _foreign(path: Path, content: object, digest: str, network: str | None, **ov
 
 def _filled(facts: EncoderFacts, state: Mapping[str, Tensor]) -> nn.Module:
     with torch.device("meta"):  # names and shapes only: no initialisation to throw away, and none that could stay
-        module = build_encoder(facts.arch, facts.stem, seed=0)
+        module = built(facts)
     module.load_state_dict(state, assign=True)
     return module.eval()
 

@@ -19,12 +19,16 @@ from genrep.errors import WeightsError
 from genrep.state_dicts import IDLE, as_choice, below, equal, flatten, grouped, idle_groups, pick, shown_prefix
 from genrep.untrusted import label
 
-from . import ARCHS
+from . import EncoderFacts, architecture
+from .architectures import RESNETS
+from .building import build_encoder
+from .loaded import built
 from .names import Candidate, candidates, reason, stages_fault, torchvision_names
-from .networks import build_encoder
+from .networks import WIDTH
 
 _COUNTER = "num_batches_tracked"
 _SHOWN = 6
+LARGEST_WIDTH = 1024  # of the first stage
 # Parts of the network, by the first part of their names under torchvision's; all else beside it takes no part in its features.
 _INSIDE = re.compile(r"(?:conv\d*|bn\d+|norm\d+|gn\d+|(?:layer|stage|stem|res|block)s?_?\d*|conv\d_x|embedder)")
 
@@ -159,8 +163,11 @@ def _fitted(state: Mapping[str, Tensor], unknown: Mapping[str, Tensor], where: s
     """Arch and stem of a complete ResNet. Raises WeightsError for any other, with what does not fit."""
     stem = "cifar" if "conv1.weight" in state and state["conv1.weight"].shape[2:] == (3, 3) else "imagenet"
     whole = {**state, **unknown}
+    width = state["conv1.weight"].shape[0] if "conv1.weight" in state else WIDTH
+    suffix = "" if width == WIDTH or not 1 <= width <= LARGEST_WIDTH else f":width={width}"
+    archs = [f"{name}{suffix}" for name in RESNETS]
     arch, misfits = min(
-        ((arch, misfits_of(whole, resnet_shapes(arch, stem), optional=_counters(arch, stem))) for arch in ARCHS),
+        ((arch, misfits_of(whole, resnet_shapes(arch, stem), optional=_counters(arch, stem))) for arch in archs),
         key=lambda pair: len(pair[1]),
     )
     check_fit(misfits, arch, where, reason(unknown))
@@ -202,6 +209,20 @@ def resnet_shapes(arch: str, stem: str) -> dict[str, torch.Size]:
     with torch.device("meta"):
         module = build_encoder(arch, stem, seed=0)
     return {name: tensor.shape for name, tensor in module.state_dict().items()}
+
+
+def resnet_width(arch: str) -> int:
+    """Length of the features of a ResNet."""
+    parsed = architecture(arch)
+    return RESNETS[parsed.name] * parsed.numbers.get("width", WIDTH)
+
+
+def shapes_of(facts: EncoderFacts) -> dict[str, torch.Size]:
+    """The names and shapes of the tensors of an encoder with these facts. Raises WeightsError if there is none."""
+    if not architecture(facts.arch).is_vit:
+        return resnet_shapes(facts.arch, facts.stem)
+    with torch.device("meta"):
+        return {name: tensor.shape for name, tensor in built(facts).state_dict().items()}
 
 
 def plain(state: Mapping[str, Tensor], names: Iterable[str], where: str) -> dict[str, Tensor]:

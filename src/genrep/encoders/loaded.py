@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,9 +15,10 @@ from genrep.errors import WeightsError
 from genrep.pixel_views import IMAGENET_MEAN, IMAGENET_STD
 from genrep.untrusted import shown
 
-from . import ARCHS, STEMS, EncoderFacts
-from .networks import build_encoder
+from . import PATCH, STEMS, EncoderFacts, architecture
+from .building import build_encoder
 
+OWN = "own"  # the stem of anyone's own network
 MAX_SIZE = 4096  # pixels of a side, which a file's word may ask for
 _SIZES = {"cifar": 32}  # of encoders whose file does not say it; 224 for all others
 
@@ -38,21 +41,30 @@ def random_encoder(
     stem: str,
     seed: int,
     *,
+    model: Mapping[str, Any] | None = None,
     size: int | None = None,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
 ) -> LoadedEncoder:
     """An untrained encoder: ``build_encoder`` with this seed. Raises WeightsError for an unknown arch or stem."""
-    module = build_encoder(arch, stem, seed).eval()
-    facts = with_overrides(default_facts(arch, stem), size=size, mean=mean, std=std)
+    facts = with_overrides(default_facts(arch, stem, model), size=size, mean=mean, std=std)
+    module = built(facts, seed).eval()
     return LoadedEncoder(
         module=module, facts=facts, path=Path("random-init"), sha256=state_sha256(module), trained=False
     )
 
 
-def default_facts(arch: str, stem: str) -> EncoderFacts:
+def built(facts: EncoderFacts, seed: int = 0) -> nn.Module:
+    """``build_encoder`` for these facts."""
+    return build_encoder(facts.arch, facts.stem, seed, size=facts.size, model=facts.model)
+
+
+def default_facts(arch: str, stem: str, model: Mapping[str, Any] | None = None) -> EncoderFacts:
     """For an encoder whose file says nothing: ImageNet's statistics, 224 pixels (32 with the stem for small images)."""
-    return EncoderFacts(arch=arch, stem=stem, size=_SIZES.get(stem, 224), mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    size, model = _SIZES.get(stem, 224), model or {}
+    if stem != OWN and architecture(arch).is_vit:
+        stem = PATCH
+    return EncoderFacts(arch=arch, stem=stem, size=size, mean=IMAGENET_MEAN, std=IMAGENET_STD, model=model)
 
 
 def with_overrides(
@@ -66,10 +78,12 @@ def with_overrides(
 
 def check_facts(facts: EncoderFacts, where: str) -> None:
     """Raise WeightsError unless these are facts of one of our networks, with sizes and statistics that images can have."""
-    if facts.arch not in ARCHS:
-        raise WeightsError(f"{where}: arch {shown(facts.arch)}: wanted one of {', '.join(ARCHS)}")
-    if facts.stem not in STEMS:
-        raise WeightsError(f"{where}: stem {shown(facts.stem)}: wanted one of {', '.join(STEMS)}")
+    try:
+        stems = (PATCH,) if architecture(facts.arch).is_vit else STEMS
+    except WeightsError as error:
+        raise WeightsError(f"{where}: {error}") from None
+    if facts.stem not in stems:
+        raise WeightsError(f"{where}: stem {shown(facts.stem)}: wanted one of {', '.join(stems)}")
     _check_images(facts, f"{where}: ")
 
 

@@ -1,5 +1,7 @@
 """The networks that are trained: an encoder and, for contrastive objectives, a projector.
 
+An encoder gives pooled features, ``encoder(images)``, or those of all places too, ``encoder(images, tokens=True)``.
+
 Their convolutions have right gradients on a CPU with AMX too. oneDNN's bfloat16 kernels for AMX have three faults
 (docs/onednn.md): where the input is narrower than the stride, the weight gradient holds uninitialised memory at the taps that
 see padding only; a map whose output is one pixel wide and several high comes out wrong; and so do maps of some channels where
@@ -10,44 +12,76 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from genrep.errors import WeightsError, one_of
 from genrep.seeding import derive
 
-from . import ARCHS, STEMS
+
+class Features(NamedTuple):
+    """What an encoder makes of N images."""
+
+    pooled: Tensor  # (N, width)
+    cls: Tensor | None  # (N, C), a vision transformer's class token after the last norm
+    patches: Tensor  # (N, h * w, C), row by row: a transformer's patch tokens after the last norm, a ResNet's last map
+    grid: tuple[int, int]  # h, w
 
 
-def build_encoder(arch: str, stem: str, seed: int, *, zero_init_residual: bool = False) -> nn.Module:
-    """A ResNet whose output is the pooled feature vector, with torchvision's initialisation drawn from ``seed``.
+class Encoder(nn.Module):
+    """What all our encoders have."""
 
-    Shape of its forward: ``(N, 3, H, W) -> (N, ARCHS[arch])``.
+    takes_masks = False  # whether ``forward`` takes a mask of patches
+    side_multiple = 1  # pixels that the sides of images are multiples of
 
-    Args:
-        stem: ``imagenet``: torchvision's 7x7 convolution of stride 2 and max-pooling; ``cifar``: 3x3 of stride 1 and no
-            pooling, for small images (SimCLR, appendix B.9).
-        zero_init_residual: the weight of the last batch norm of every residual branch (bn3 of bottlenecks, bn2 of basic
-            blocks) begins at 0, so that every block begins as the identity (Goyal et al. 2017, section 5.1; SimSiam).
+    @property
+    def width(self) -> int:
+        """Length of the pooled features."""
+        raise NotImplementedError
 
-    Raises:
-        WeightsError: an unknown arch or stem.
-    """
-    if arch not in ARCHS:
-        raise WeightsError(f"arch {arch!r}: wanted one of {one_of(arch, ARCHS)}")
-    if stem not in STEMS:
-        raise WeightsError(f"stem {stem!r}: wanted one of {one_of(stem, STEMS)}")
-    with _seeded(derive("encoder", seed)):
-        encoder: nn.Module = getattr(torchvision.models, arch)(weights=None, zero_init_residual=zero_init_residual)
-        if stem == "cifar":
-            encoder.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
-            nn.init.kaiming_normal_(encoder.conv1.weight, mode="fan_out", nonlinearity="relu")
-            encoder.maxpool = nn.Identity()
-    encoder.fc = nn.Identity()
-    return guard_convolutions(encoder)
+
+class ResNet(torchvision.models.ResNet, Encoder):  # type: ignore[misc]
+    """torchvision's, with features in place of classes."""
+
+    # torchvision's
+    conv1: Any
+    bn1: Any
+    relu: Any
+    maxpool: Any
+    layer1: Any
+    layer2: Any
+    layer3: Any
+    layer4: Any
+    avgpool: Any
+    fc: Any
+    _norm_layer: Any
+    _make_layer: Any
+    inplanes: Any
+    dilation: Any
+    groups: Any
+    base_width: Any
+
+    @property
+    def width(self) -> int:
+        """Length of the pooled features."""
+        last = self.layer4[-1]
+        norm = last.bn3 if hasattr(last, "bn3") else last.bn2
+        return int(norm.num_features)
+
+    def forward(self, images: Tensor, *, tokens: bool = False) -> Tensor | Features:
+        """Pooled features, or with ``tokens`` the last map too. Shape: ``(N, 3, H, W) -> (N, width)``."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        pooled = torch.flatten(self.avgpool(x), 1)
+        if not tokens:
+            return pooled
+        return Features(pooled, None, x.flatten(2).transpose(1, 2), (x.shape[2], x.shape[3]))
+
+
+WIDTH = 64  # channels of torchvision's first stage
 
 
 class Projector(nn.Module):
@@ -58,7 +92,7 @@ class Projector(nn.Module):
 
     def __init__(self, dim: int, out: int, seed: int) -> None:
         super().__init__()
-        with _seeded(derive("projector", seed)):
+        with seeded(derive("projector", seed)):
             self.layers = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(inplace=True), nn.Linear(dim, out))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -66,7 +100,7 @@ class Projector(nn.Module):
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Draw from the CPU's stream of this seed, and leave the global one as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

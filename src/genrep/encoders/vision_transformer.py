@@ -1,0 +1,269 @@
+"""Vision transformers: timm's networks under timm's names, with pooled features and patch tokens.
+
+timm builds the network of a name; here is what it computes. ``model`` says what else a network is built from:
+
+    patch_size     pixels of a patch's side                     no_embed_class  positions are added to patches only
+    global_pool    cls, avg (of the patches) or cls+avg         qkv_bias        whether queries, keys and values have a bias
+    reg_tokens     number of register tokens                    norm_eps        epsilon of the layer norms
+    layer_scale    whether branches are scaled per channel      act_layer       gelu or quick_gelu
+    pre_norm       a norm before the blocks, as CLIP has it     mlp_ratio       hidden width of a block by its width
+    class_token    whether there is one
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm import create_model
+from timm.layers import LayerNorm
+from timm.models import vision_transformer as theirs
+from torch import Tensor, nn
+
+from genrep.errors import WeightsError, suggestion
+from genrep.untrusted import label
+
+from . import EncoderFacts
+from .architectures import POOLS, Architecture, architecture
+from .networks import Encoder, Features
+
+HEAD = 64  # channels of a head, where only a width is given
+_KINDS: dict[str, tuple[Any, float, float]] = {  # of numbers: type, least, most
+    "patch_size": (int, 1, 256),
+    "reg_tokens": (int, 0, 256),
+    "norm_eps": (float, 0, 1),
+    "mlp_ratio": (float, 0.01, 64),
+}
+_SWITCHES = ("layer_scale", "pre_norm", "no_embed_class", "qkv_bias", "class_token")
+_NAMES = {"global_pool": POOLS, "act_layer": ("gelu", "quick_gelu")}
+
+
+class VisionTransformer(theirs.VisionTransformer, Encoder):  # type: ignore[misc]
+    """timm's, with features in place of classes: its parameters and their names are timm's."""
+
+    takes_masks = True
+    pooled_by: str  # one of POOLS
+    # timm's
+    embed_dim: int
+    num_prefix_tokens: int
+    has_class_token: bool
+    patch_embed: Any
+    pos_embed: Any
+    cls_token: Any
+    norm_pre: Any
+    blocks: Any
+    norm: Any
+    _pos_embed: Any
+    init_weights: Any
+
+    @property
+    def side_multiple(self) -> int:  # type: ignore[override]
+        """Pixels that the sides of images are multiples of."""
+        return int(self.patch_embed.patch_size[0])
+
+    @property
+    def width(self) -> int:
+        """Length of the pooled features."""
+        return int(self.embed_dim) * (2 if self.pooled_by == "cls+avg" else 1)
+
+    def forward(
+        self, images: Tensor, *, tokens: bool = False, mask: Tensor | None = None, mask_token: Tensor | None = None
+    ) -> Tensor | Features:
+        """Pooled features, or with ``tokens`` all of them.
+
+        Images of another size than the table of positions was made for have it interpolated (bicubic, antialiased).
+
+        Shape: ``(N, 3, H, W) -> (N, width)``.
+
+        Args:
+            mask: Shape ``(N, P)``: patches whose embeddings ``mask_token``, shape ``(C,)``, replaces before the positions are
+                added (BEiT, iBOT).
+
+        Raises:
+            WeightsError: a side is no multiple of the patches'.
+        """
+        x, grid = self._embedded(images, mask, mask_token)
+        x = self.norm(self.blocks(self.norm_pre(x)))
+        first = self.num_prefix_tokens
+        patches = x[:, first:]
+        found = Features(
+            pooled=self._pooled(x, patches), cls=x[:, 0] if self.has_class_token else None, patches=patches, grid=grid
+        )
+        return found if tokens else found.pooled
+
+    def _embedded(
+        self, images: Tensor, mask: Tensor | None, mask_token: Tensor | None
+    ) -> tuple[Tensor, tuple[int, int]]:
+        """All tokens with their positions, and rows and columns of the patches."""
+        high, wide = images.shape[-2:]
+        side = self.side_multiple
+        if high % side or wide % side:
+            raise WeightsError(
+                f"images of {high}x{wide} pixels: wanted sides that are multiples of the patches' {side}"
+            )
+        x = self._patches(images)
+        if mask is not None:
+            assert mask_token is not None
+            x = torch.where(mask.view(*x.shape[:3], 1), mask_token.to(x.dtype), x)
+        return self._pos_embed(x), (x.shape[1], x.shape[2])
+
+    def _patches(self, images: Tensor) -> Tensor:
+        """Embeddings of the patches: a matrix product, which is right and fast on a CPU too. Shape: ``-> (N, h, w, C)``."""
+        convolution, side = self.patch_embed.proj, self.side_multiple
+        if not isinstance(convolution, nn.Conv2d):
+            found: Tensor = self.patch_embed(images)
+            return found
+        number, channels, high, wide = images.shape
+        cut = (
+            images.reshape(number, channels, high // side, side, wide // side, side)
+            .permute(0, 2, 4, 1, 3, 5)
+            .flatten(3)
+        )
+        return self.patch_embed.norm(F.linear(cut, convolution.weight.flatten(1), convolution.bias))
+
+    def _pooled(self, x: Tensor, patches: Tensor) -> Tensor:
+        if self.pooled_by == "cls":
+            return x[:, 0]
+        mean = patches.mean(dim=1)
+        return mean if self.pooled_by == "avg" else torch.cat([x[:, 0], mean], dim=1)
+
+
+def build_vit(arch: Architecture, size: int, model: Mapping[str, Any], *, drop_path: float = 0.0) -> VisionTransformer:
+    """A vision transformer as timm draws it, for images of ``size`` pixels.
+
+    With ``position=sincos`` it is MoCo v3's (Chen et al. 2021, appendix): a fixed table of positions, and its initialisation.
+
+    Raises:
+        WeightsError: timm has no transformer of this name, or ``model`` or the size do not make one.
+    """
+    check_model(model)
+    arguments = {**timm_arguments(arch, size, model), "drop_path_rate": drop_path}
+    if (eps := model.get("norm_eps")) is not None:
+        arguments["norm_layer"] = partial(LayerNorm, eps=eps)
+    built = _created(arch, arguments)
+    if type(built) is not theirs.VisionTransformer:
+        raise WeightsError.naming(
+            "{arch} {}: timm builds it as {}; wanted one of its VisionTransformer", arch.name, type(built).__name__
+        )
+    built.__class__ = VisionTransformer
+    if size % built.side_multiple:
+        raise WeightsError(f"images of {size} pixels: wanted a multiple of the patches' {built.side_multiple}")
+    built.pooled_by = model.get("global_pool") or ("cls" if built.has_class_token else "avg")
+    if built.pooled_by != "avg" and not built.has_class_token:
+        raise WeightsError.naming("{global_pool} {}: {} has no class token; wanted avg", built.pooled_by, arch.name)
+    if arch.position == "sincos" and built.pos_embed.device.type != "meta":
+        _begin_as_moco_v3(built)
+    if arch.position == "sincos":
+        built.pos_embed.requires_grad_(False)
+    whole: VisionTransformer = built
+    return whole
+
+
+def _created(arch: Architecture, arguments: Mapping[str, Any]) -> Any:
+    import timm
+
+    if arch.name.partition(".")[0] not in timm.list_models(include_tags=False):
+        near = suggestion(arch.name, timm.list_models("vit_*"))
+        raise WeightsError.naming("{arch} {}: timm {} has no such model{}", arch.name, timm.__version__, near)
+    try:
+        made = create_model(arch.name, pretrained=False, **arguments)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise WeightsError.naming("{arch} {}: timm refuses it: {}", arch.name, label(str(error))) from error
+    return made
+
+
+def timm_arguments(arch: Architecture, size: int, model: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``timm.create_model(arch.name, …)`` takes to build this network.
+
+    JSON can hold it. It says nothing of ``norm_eps``, which timm has no word for: its own is 1e-6.
+    """
+    names = {"width": "embed_dim", "depth": "depth", "heads": "num_heads"}
+    made: dict[str, Any] = {names[key]: value for key, value in arch.numbers.items()}
+    if "width" in arch.numbers and "heads" not in arch.numbers:
+        made["num_heads"] = max(1, arch.numbers["width"] // HEAD)
+    made |= {"img_size": size, "num_classes": 0, "global_pool": "token", "fc_norm": False, "dynamic_img_size": True}
+    if model.get("class_token") is False or model.get("global_pool") == "avg":
+        made["global_pool"] = "avg"
+    plain = (
+        "patch_size",
+        "reg_tokens",
+        "pre_norm",
+        "no_embed_class",
+        "qkv_bias",
+        "act_layer",
+        "mlp_ratio",
+        "class_token",
+    )
+    made |= {key: model[key] for key in plain if model.get(key) is not None}
+    if model.get("layer_scale"):
+        made["init_values"] = 1e-5
+    return made
+
+
+def timm_config(facts: EncoderFacts) -> dict[str, Any]:
+    """What timm needs to build and fill this network: ``create_model(architecture, **model_args)``, and its images."""
+    arch = architecture(facts.arch)
+    images = {
+        "input_size": [3, facts.size, facts.size],
+        "mean": list(facts.mean),
+        "std": list(facts.std),
+        "num_classes": 0,
+    }
+    arguments = timm_arguments(arch, facts.size, facts.model)
+    return {"architecture": arch.name, "model_args": arguments, "pretrained_cfg": images}
+
+
+def check_model(model: Mapping[str, Any]) -> None:
+    """Raises WeightsError unless all that ``model`` says is known and in bounds."""
+    for key, value in model.items():
+        name = label(key)
+        if key in _NAMES:
+            if value not in _NAMES[key]:
+                raise WeightsError.naming(f"{{{key}}} {{}}: wanted {{}}", label(str(value)), " or ".join(_NAMES[key]))
+        elif key in _SWITCHES:
+            if not isinstance(value, bool):
+                raise WeightsError(f"{name} {label(str(value))}: wanted true or false")
+        elif key in _KINDS:
+            kind, least, most = _KINDS[key]
+            if isinstance(value, bool) or not isinstance(value, (int, kind)) or not least <= float(value) <= most:
+                raise WeightsError.naming(f"{{{key}}} {{}}: wanted {{}} to {{}}", label(str(value)), least, most)
+        else:
+            raise WeightsError(
+                f"{name}: no part of a vision transformer{suggestion(key, (*_NAMES, *_SWITCHES, *_KINDS))}"
+            )
+
+
+@torch.no_grad()
+def _begin_as_moco_v3(vit: VisionTransformer) -> None:
+    """MoCo v3's fixed positions and initial weights, from torch's generator (``vits.py`` of its authors' code)."""
+    vit.init_weights("moco")
+    side = vit.side_multiple
+    bound = math.sqrt(6 / (3 * side * side + vit.embed_dim))
+    nn.init.uniform_(vit.patch_embed.proj.weight, -bound, bound)
+    if vit.patch_embed.proj.bias is not None:
+        nn.init.zeros_(vit.patch_embed.proj.bias)
+    nn.init.normal_(vit.cls_token, std=1e-6)
+    table = sincos(vit.patch_embed.grid_size, vit.embed_dim)
+    vit.pos_embed.zero_()
+    vit.pos_embed[0, -len(table) :] = table
+
+
+def sincos(grid: tuple[int, int], width: int) -> Tensor:
+    """MoCo v3's table of positions: sines and cosines of the row, then of the column, a quarter of the channels each.
+
+    The frequencies are 10000^(-k / (width / 4)). Shape: ``(rows * columns, width)``, row by row.
+
+    Raises:
+        WeightsError: the width is no multiple of 4.
+    """
+    if width % 4:
+        raise WeightsError(f"width {width}: sine-cosine positions want a multiple of 4")
+    rows, columns = (torch.arange(side, dtype=torch.float64) for side in grid)
+    omega = 10000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width // 4))
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    angles = [place.flatten()[:, None] * omega for place in (y, x)]
+    return torch.cat([function(angle) for angle in angles for function in (torch.sin, torch.cos)], dim=1).float()
