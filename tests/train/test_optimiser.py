@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from genrep.train.engine.optimiser import LARS, TRUST, build_optimiser, set_rate
+from genrep.encoders import build_encoder
+from genrep.encoders.layers import layers_above
+from genrep.train.engine.optimiser import LARS, TRUST, build_optimiser, clip_gradients, set_rate, weight_decay_at
 from genrep.train.objectives import Setup, build_objective
 
 
@@ -66,3 +68,51 @@ def test_vectors_are_left_without_decay(name: str) -> None:
         assert dimensions == ({1} if group["weight_decay"] == 0 else {2})
         if name == "lars":
             assert group["adapt"] == (dimensions == {2})
+
+
+def test_rates_fall_with_the_layers_below_as_mae_has_them() -> None:
+    """``util/lr_decay.py`` of MAE, by hand: the embedding is layer 0, block i is i + 1, the last norm is the highest."""
+    encoder = build_encoder(
+        "vit_tiny_patch16_224:width=16,depth=3,heads=2", "imagenet", 0, size=16, model={"patch_size": 8}
+    )
+    wanted = {
+        "patch_embed.proj.weight": 4,
+        "cls_token": 4,
+        "pos_embed": 4,
+        "blocks.0.mlp.fc1.bias": 3,
+        "blocks.2.norm1.weight": 1,
+    }
+    found = layers_above(encoder)
+    assert {name: found[name] for name in wanted} == wanted and found["norm.weight"] == 0
+    built = build_objective("simclr", Setup(encoder=encoder, width=16, seed=0))
+    optimiser = build_optimiser(
+        "adamw", encoder, built, lr=0.1, weight_decay=0.5, momentum=0.9, beta2=0.98, layer_decay=0.65
+    )
+    set_rate(optimiser, 0.02, 0.1)
+    rate = {id(p): group["lr"] for group in optimiser.param_groups for p in group["params"]}
+    for name, parameter in encoder.named_parameters():
+        assert rate[id(parameter)] == pytest.approx(0.02 * 0.65 ** found[name]), name
+    assert {rate[id(parameter)] for parameter in built.parameters()} == {0.02}
+    assert {group["betas"] for group in optimiser.param_groups} == {(0.9, 0.98)}
+
+
+def test_weight_decay_moves_only_where_there_is_some() -> None:
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.BatchNorm1d(8))
+    built = build_objective("simclr", Setup(encoder=encoder, width=8, seed=0))
+    optimiser = build_optimiser("adamw", encoder, built, lr=0.1, weight_decay=0.04, momentum=0.9)
+    set_rate(optimiser, 0.02, 0.1, weight_decay_at(3, 4, 0.04, 0.4))
+    assert sorted({group["weight_decay"] for group in optimiser.param_groups}) == [0, pytest.approx(0.34727922)]
+
+
+@pytest.mark.parametrize("each", [True, False])
+def test_gradients_are_shortened_together_or_each_by_itself(each: bool) -> None:
+    parameters = [nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(1))]
+    gradients = [torch.tensor([3.0, 0.0, 4.0]), torch.full((2, 2), 0.05)]
+    for parameter, gradient in zip(parameters, gradients):
+        parameter.grad = gradient.clone()
+    clip_gradients(parameters, 0.5, each=each)
+    norm = sum(float(g.square().sum()) for g in gradients) ** 0.5
+    for parameter, gradient in zip(parameters, gradients):
+        factor = min(1.0, 0.5 / (float(gradient.norm()) + 1e-6)) if each else 0.5 / (norm + 1e-6)
+        torch.testing.assert_close(parameter.grad, gradient * factor)
+    assert parameters[2].grad is None

@@ -43,6 +43,30 @@ class OptimiserSettings:
     weight_decay: float | None = setting(
         default=None, least=0, help="Weight decay.  [default: 1e-4 sgd, 1e-6 lars, .1 adamw]"
     )
+    weight_decay_end: float | None = setting(
+        default=None,
+        least=0,
+        help="Weight decay at the end of training, which half a cosine leads to.  [default: that of the beginning]",
+    )
+    layer_decay: float = setting(
+        default=1.0,
+        above=0,
+        most=1,
+        metavar="FACTOR",
+        help="Learning rate of each layer of the encoder as a part of the next layer's; 1 is the same for all.",
+    )
+    clip_gradients: float | None = setting(
+        default=None,
+        above=0,
+        metavar="NORM",
+        help="Norm that the gradient of all weights is shortened to where it is longer.  [default: never shortened]",
+    )
+    clip_per_tensor: bool = setting(
+        default=False,
+        negatable=True,
+        help="Shorten the gradient of each tensor by itself, as DINO does.  [default: no]",
+    )
+    beta2: float = setting(default=0.999, least=0, below=1, help="Second beta of AdamW, of the squared gradients.")
     momentum: float = setting(default=0.9, least=0, below=1, help="Momentum of SGD and LARS.")
     schedule: str = setting(
         default="cosine",

@@ -19,6 +19,7 @@ _STORED_ONLY = ("data", "mix", "shuffle_window", "image_size", "partial")
 
 _NEEDS = {
     **{"weights": "gen", "truncation": "gen"},
+    "clip_per_tensor": "clip_gradients",
     **{"root": "anchors", "download": "anchors"},
     **{"knn_every": "knn_data", "knn_data": "knn_every", "knn_root": "knn_data"},
 }
@@ -42,6 +43,10 @@ def check_together(config: TrainConfig) -> None:
     for name, other in _NEEDS.items():
         if getattr(config, name) not in (None, False) and getattr(config, other) is None:
             raise naming(f"{{{name}}} {{}}: requires {{{other}}}", getattr(config, name))
+    if config.weight_decay_end is not None and config.weight_decay == 0:
+        raise naming(
+            "{weight_decay_end} {:g}: {weight_decay} 0 has nothing to change; give more", config.weight_decay_end
+        )
     if config.mix is not None and len(config.folders) != 2:
         raise naming("{mix} {:g}: requires {data} twice, found {}", config.mix, len(config.folders))
     if config.shuffle_window is not None:

@@ -6,7 +6,7 @@ LARS is layer-wise adaptive rate scaling. The learning rate is a pure function o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,25 +22,58 @@ DEFAULTS = {
     "lars": (0.3, 1e-6),  # SimCLR (Chen et al. 2020), section 2.2
     "adamw": (1.5e-4, 0.1),  # MoCo v3 (Chen et al. 2021), section 4
 }
-BETAS = (0.9, 0.999)
+BETA1 = 0.9
 
 
 def build_optimiser(
-    name: str, encoder: nn.Module, objective: Objective, *, lr: float, weight_decay: float, momentum: float
+    name: str,
+    encoder: nn.Module,
+    objective: Objective,
+    *,
+    lr: float,
+    weight_decay: float,
+    momentum: float,
+    beta2: float = 0.999,
+    layer_decay: float = 1.0,
 ) -> Optimizer:
     """SGD decays every parameter, as the papers' does; LARS and AdamW leave out biases and batch norm, as theirs do."""
-    groups: Any = objective.parameter_groups(encoder, weight_decay=weight_decay, exclude_vectors=name != "sgd")
+    groups: Any = objective.parameter_groups(
+        encoder, weight_decay=weight_decay, exclude_vectors=name != "sgd", layer_decay=layer_decay
+    )
     if name == "lars":
         return LARS(groups, lr=lr, momentum=momentum)
     if name == "adamw":
-        return torch.optim.AdamW(groups, lr=lr, betas=BETAS)
+        return torch.optim.AdamW(groups, lr=lr, betas=(BETA1, beta2))
     return torch.optim.SGD(groups, lr=lr, momentum=momentum)
 
 
-def set_rate(optimiser: Optimizer, rate: float, peak: float) -> None:
-    """The rate of the step to come; groups with ``fixed_lr`` keep the peak."""
+def set_rate(optimiser: Optimizer, rate: float, peak: float, weight_decay: float | None = None) -> None:
+    """The rate of the step to come, and its weight decay; groups with ``fixed_lr`` keep the peak."""
     for group in optimiser.param_groups:
-        group["lr"] = peak if group["fixed_lr"] else rate
+        group["lr"] = (peak if group["fixed_lr"] else rate) * group.get("lr_scale", 1.0)
+        if weight_decay is not None and group["weight_decay"]:
+            group["weight_decay"] = weight_decay
+
+
+def weight_decay_at(step: int, total_steps: int, first: float, last: float) -> float:
+    """Half a cosine from ``first``, at step 0, to ``last``, after the last step (DINO, Caron et al. 2021, appendix).
+
+    >>> [round(weight_decay_at(k, 4, 0.04, 0.4), 4) for k in range(5)]
+    [0.04, 0.0927, 0.22, 0.3473, 0.4]
+    """
+    return last + (first - last) * (1 + math.cos(math.pi * step / total_steps)) / 2
+
+
+@torch.no_grad()
+def clip_gradients(parameters: Iterable[nn.Parameter], most: float, *, each: bool) -> None:
+    """Shorten gradients to the norm ``most``: all of them together, or each tensor's by itself (DINO's ``clip_gradients``)."""
+    found = [parameter for parameter in parameters if parameter.grad is not None]
+    if not each:
+        torch.nn.utils.clip_grad_norm_(found, most)
+        return
+    norms = torch._foreach_norm([parameter.grad for parameter in found])
+    factors = [(most / (norm + 1e-6)).clamp(max=1.0) for norm in norms]
+    torch._foreach_mul_([parameter.grad for parameter in found], factors)
 
 
 TRUST = 1e-3  # the coefficient of You et al. 2017 and of SimCLR's code

@@ -20,7 +20,7 @@ from genrep.seeding import derive
 
 from ..objectives import Output, Setup, Step, build_objective
 from ..objectives.base import PAIR_WEIGHTS, Decoder
-from .optimiser import build_optimiser, set_rate
+from .optimiser import build_optimiser, clip_gradients, set_rate, weight_decay_at
 from .pair_weights import pair_weights
 from .samples import SampleFacts
 from .training_plan import TrainingPlan
@@ -68,6 +68,8 @@ class EncoderTrainer:
             lr=plan.lr_scaled,
             weight_decay=config.weight_decay,
             momentum=config.momentum,
+            beta2=config.beta2,
+            layer_decay=config.layer_decay,
         )
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
         self.runner = self._distributed()
@@ -143,17 +145,26 @@ class EncoderTrainer:
         if self.plan.config.weight_field is not None:
             weights = pair_weights(batch, self.plan.config.weight_field, self.processes)
             batch = {**batch, PAIR_WEIGHTS: weights}
-        set_rate(self.optimiser, self.lr, self.plan.lr_scaled)
+        self._set_rate()
         self.optimiser.zero_grad(set_to_none=True)
         with self._random_numbers():
             output = self._accumulated(batch, epoch)
         self.scaler.unscale_(self.optimiser)
+        if (most := self.plan.config.clip_gradients) is not None:
+            clip_gradients(self.module.parameters(), most, each=self.plan.config.clip_per_tensor)
         self.objective.after_backward(self.encoder, self.step)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.objective.after_step(self.encoder, self.step, self.plan.total_steps)
         self.step += 1
         return output
+
+    def _set_rate(self) -> None:
+        config, total = self.plan.config, self.plan.total_steps
+        decay, last = config.weight_decay, config.weight_decay_end
+        if decay is not None and last is not None:
+            decay = weight_decay_at(self.step, total, decay, last)
+        set_rate(self.optimiser, self.lr, self.plan.lr_scaled, decay if last is not None else None)
 
     @contextmanager
     def _random_numbers(self) -> Iterator[None]:

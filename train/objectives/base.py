@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genrep.encoders.layers import layers_above
 from genrep.errors import TrainingError
 
 Decoder = Callable[[Tensor, Tensor | None], Tensor]
@@ -99,32 +100,42 @@ class Objective(nn.Module):
         return ()
 
     def parameter_groups(
-        self, encoder: nn.Module, *, weight_decay: float, exclude_vectors: bool = False
+        self,
+        encoder: nn.Module,
+        *,
+        weight_decay: float,
+        exclude_vectors: bool = False,
+        layer_decay: float = 1.0,
     ) -> list[dict[str, Any]]:
         """Everything that the optimiser trains, each parameter in one group, in an order fixed by the modules.
 
-        Besides ``params`` and ``weight_decay`` a group says ``fixed_lr`` (True: hold the peak rate, no schedule) and
-        ``adapt`` (False: LARS leaves it at the plain rate).
+        Besides ``params`` and ``weight_decay`` a group says ``fixed_lr`` (True: hold the peak rate, no schedule), ``lr_scale``
+        (its part of the rate) and ``adapt`` (False: no weight decay at any time, and LARS leaves it at the plain rate).
 
         Args:
             exclude_vectors: biases and batch norm in groups of their own without weight decay and adaptation (LARS); the
                 papers' SGD decays them like all others.
+            layer_decay: part of the rate that a layer of the encoder has of the one above; heads have the whole
+                (Bao et al. 2022, BEiT; Clark et al. 2020, ELECTRA).
         """
         fixed = {id(parameter) for parameter in self.fixed_rate_parameters()}
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        above = layers_above(encoder) if layer_decay != 1 else {}
+        groups: dict[tuple[bool, bool, int], list[nn.Parameter]] = {}
         for module in (encoder, self):
-            for parameter in module.parameters():
+            for name, parameter in module.named_parameters():
                 if parameter.requires_grad:
                     excluded = exclude_vectors and parameter.ndim < 2
-                    groups.setdefault((id(parameter) in fixed, excluded), []).append(parameter)
+                    layers = above.get(name, 0) if module is encoder else 0
+                    groups.setdefault((id(parameter) in fixed, excluded, layers), []).append(parameter)
         return [
             {
                 "params": parameters,
                 "weight_decay": 0.0 if excluded else weight_decay,
                 "fixed_lr": is_fixed,
                 "adapt": not excluded,
+                "lr_scale": layer_decay**layers,
             }
-            for (is_fixed, excluded), parameters in sorted(groups.items())
+            for (is_fixed, excluded, layers), parameters in sorted(groups.items())
         ]
 
 
