@@ -26,6 +26,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "nnclr": {"queue_size": 10},
     "negative-feature-transform": {"queue_size": 10},
     "inverter": {"class_head": True},
+    "multi-positive": {"projector_width": 12, "projector_dim": 8},
+    "mocov3": {"projector_width": 12, "projector_dim": 8},
 }
 
 

@@ -21,7 +21,7 @@ class ObjectiveSettings:
     temperature: float | None = setting(
         default=None,
         above=0,
-        help="Temperature of the contrastive objectives.  [default: 0.1; negative-feature-transform: 0.2]",
+        help="Temperature of the contrastive objectives.  [default: 0.1; mocov3, negative-feature-transform: 0.2]",
     )
     base_temperature: float | None = setting(
         default=None,
@@ -35,19 +35,44 @@ class ObjectiveSettings:
         default=None,
         least=0,
         most=1,
-        help="Momentum of the target network of byol and negative-feature-transform.  [default: 0.996; "
-        "negative-feature-transform: 0.999]",
+        help="Momentum of the network that follows the trained one by a moving average.  [default: byol 0.996, mocov3 0.99, "
+        "dino and ibot 0.996, synclr 0.994, negative-feature-transform 0.999]",
     )
     target_schedule: str | None = setting(
         default=None,
         choices=TARGET_SCHEDULES,
-        help="Schedule of byol's target momentum. cosine raises it to 1 at the end of training.  [default: constant]",
+        help="Schedule of this momentum. cosine raises it to 1 at the end of training.  [default: cosine; byol: constant]",
     )
     queue_size: int | None = setting(
         default=None,
         least=1,
         help="Number of embeddings in the queue of nnclr and negative-feature-transform.  [default: 98304; "
         "negative-feature-transform: 65536]",
+    )
+    projector_layers: int | None = setting(
+        default=None,
+        least=1,
+        most=16,
+        help="Linear layers of the projector.  [default: multi-positive, dino, ibot and synclr 3; mocov3 3 for transformers, 2 "
+        "for ResNets]",
+    )
+    projector_width: int | None = setting(
+        default=None,
+        least=1,
+        help="Width of the projector's hidden layers, and mocov3's predictor's.  [default: 4096; dino, ibot and synclr's "
+        "prototype head: 2048]",
+    )
+    projector_dim: int | None = setting(
+        default=None, least=1, help="Length of the embeddings of multi-positive, mocov3 and synclr.  [default: 256]"
+    )
+    per_view_projector: bool | None = setting(
+        default=None,
+        help="With multi-positive: the projector sees the images of each view by themselves, and batch norm takes their "
+        "statistics.  [default: yes]",
+    )
+    freeze_patches: bool | None = setting(
+        default=None,
+        help="With mocov3: keep the patch projection of a vision transformer at its random initialisation.  [default: yes]",
     )
     class_head: bool | None = setting(
         default=None, help="With inverter and autoencoder: also predict the class.  [default: no]"

@@ -71,9 +71,9 @@ def clip_gradients(parameters: Iterable[nn.Parameter], most: float, *, each: boo
     if not each:
         torch.nn.utils.clip_grad_norm_(found, most)
         return
-    norms = torch._foreach_norm([parameter.grad for parameter in found])
-    factors = [(most / (norm + 1e-6)).clamp(max=1.0) for norm in norms]
-    torch._foreach_mul_([parameter.grad for parameter in found], factors)
+    gradients = [parameter.grad for parameter in found if parameter.grad is not None]
+    for gradient, norm in zip(gradients, torch._foreach_norm(gradients)):
+        gradient.mul_((most / (norm + 1e-6)).clamp(max=1.0))
 
 
 TRUST = 1e-3  # the coefficient of You et al. 2017 and of SimCLR's code

@@ -37,6 +37,7 @@ class SampleFacts:
     labels: tuple[int, ...]  # that samples have, -1 aside
     latent_shape: tuple[int, ...] | None  # of z_anchor
     count: int  # samples of an epoch, before --limit
+    fields: frozenset[str] = frozenset()  # that batches can hold
     floats: tuple[str, ...] = ()  # fields of a number with a fraction
     of_positives: frozenset[str] = frozenset()  # fields that each positive has its own of
 
@@ -79,6 +80,7 @@ class StoredSamples:
             labels=sets.labels,
             latent_shape=None if latents is None else latents.shape,
             count=len(sets.parts[0]) if mixed else len(sets),
+            fields=frozenset(sets.fields),
             floats=sets.floats,
             of_positives=frozenset(sets.of_positives),
         )
@@ -121,6 +123,7 @@ class OnlineSamples:
             labels=source.labels,
             latent_shape=source.latent_shape if "z_anchor" in source.fields else None,
             count=steps_per_epoch * batch_size,
+            fields=frozenset(source.fields),
             floats=source.floats,
             of_positives=frozenset(families(source.fields, source.num_positives)),
         )

@@ -55,6 +55,7 @@ class EncoderTrainer:
             steps_per_epoch=plan.steps_per_epoch,
             total_steps=plan.total_steps,
             latent_shape=facts.latent_shape,
+            fields=facts.fields,
             labels=facts.labels,
             decode=decode,
         )

@@ -34,6 +34,8 @@ OBJECTIVES = {  # name -> module (of this package, or with a dot of anywhere), c
     "dcl": ("dcl", "DCL"),
     "dclw": ("dcl", "DCLW"),
     "supcon": ("supcon", "SupCon"),
+    "multi-positive": ("multi_positive", "MultiPositive"),
+    "mocov3": ("mocov3", "MoCoV3"),
     "simsiam": ("simsiam", "SimSiam"),
     "byol": ("byol", "BYOL"),
     "nnclr": ("nnclr", "NNCLR"),

@@ -37,6 +37,7 @@ class Setup:
     steps_per_epoch: int = 1
     total_steps: int = 1
     latent_shape: tuple[int, ...] | None = None  # of z_anchor; None: the dataset stores no latents
+    fields: frozenset[str] = frozenset()  # that a batch can hold
     labels: tuple[int, ...] = ()  # that the recipe's samples can have, -1 (no label) aside
     decode: Decoder | None = None  # latents (B, *latent_shape), labels (B,) or None -> images (B, 3, H, W) in [-1, 1]
 

@@ -15,8 +15,8 @@ def layers_above(encoder: nn.Module) -> dict[str, int]:
     """The number of layers above each parameter, by its name.
 
     The embedding of patches, tokens and positions is the lowest layer, each block one more, and what follows the last block
-    (the last norm) the highest, as BEiT and MAE count them (Bao et al. 2022; ``util/lr_decay.py`` of MAE). Of a ResNet, the stem
-    and each block are a layer.
+    (the last norm) the highest, as BEiT and MAE count them (Bao et al. 2022; ``util/lr_decay.py`` of MAE). Of a ResNet, the
+    stem and each block are a layer.
 
     >>> from genrep.encoders import build_encoder
     >>> found = layers_above(build_encoder("resnet18:width=4", "cifar", 0))

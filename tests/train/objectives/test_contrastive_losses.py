@@ -13,6 +13,7 @@ from torch import Tensor
 
 from genrep.errors import TrainingError
 from genrep.infonce import info_nce
+from genrep.train.objectives import build_objective
 from genrep.train.objectives.dcl import decoupled, negative_von_mises_fisher
 from genrep.train.objectives.simclr import nt_xent
 from genrep.train.objectives.supcon import sup_con
@@ -205,3 +206,62 @@ def test_collapsed_embeddings_are_at_chance_level() -> None:
     same = torch.ones(2, 8, 4) / 2
     assert float(nt_xent(same, 0.1)) == pytest.approx(math.log(15), rel=1e-6)
     assert float(decoupled(same, 0.1)) == pytest.approx(math.log(14), rel=1e-6)
+
+
+def multi_positive_loop(rows: Rows, prompts: list[int], tau: float) -> float:
+    """StableRep (Tian et al. 2023), eqs. 1-2: q is the softmax over all other images, p is even over those of the prompt."""
+    total = 0.0
+    for v, i in images(rows):
+        others = [(u, k) for u, k in images(rows) if (u, k) != (v, i)]
+        below = sum(math.exp(inner(rows[v][i], rows[u][k]) / tau) for u, k in others)
+        positives = [(u, k) for u, k in others if prompts[k] == prompts[i]]
+        for u, k in positives:
+            total -= math.log(math.exp(inner(rows[v][i], rows[u][k]) / tau) / below) / len(positives)
+    return total / len(images(rows))
+
+
+@pytest.mark.parametrize("prompts", [[0, 1, 2, 3], [5, 5, 2, 2], [1, 1, 1, 4]])
+@pytest.mark.parametrize("views", [2, 3, 5])
+def test_multi_positive_equals_the_loop(random_views: Any, setup: Any, views: int, prompts: list[int]) -> None:
+    case = random_views(views, 4, 16, seed=views, normal=False)
+    objective = build_objective(
+        "multi-positive", setup(num_views=views, fields=frozenset(["prompt"])), projector_layers=1, projector_dim=16
+    )
+    with torch.no_grad():
+        objective.projector[0].weight.copy_(torch.eye(16))
+        objective.projector[0].bias.zero_()
+    rows = case.tensor.detach().float().requires_grad_()
+    batch = {"prompt": torch.tensor(prompts)}
+    output = objective.loss(torch.nn.Identity(), rows.flatten(0, 1), batch, 0)
+    normal = F.normalize(case.tensor.detach(), dim=2).tolist()
+    assert float(output.loss.detach()) == pytest.approx(multi_positive_loop(normal, prompts, 0.1), rel=1e-5)
+    output.loss.backward()
+    assert torch.isfinite(rows.grad).all() and rows.grad.abs().min() > 0
+
+
+def test_with_two_views_multi_positive_is_nt_xent(setup: Any) -> None:
+    """Value and gradient, whether prompts are known and unlike, or not known."""
+    found = []
+    for fields in (frozenset[str](), frozenset(["prompt"])):
+        objective = build_objective("multi-positive", setup(fields=fields), projector_layers=1, projector_dim=16)
+        rows = torch.randn(12, 16, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        objective.loss(torch.nn.Identity(), rows, {"prompt": torch.arange(6)}, 0).loss.backward()
+        found.append(rows.grad)
+        again = rows.detach().clone().requires_grad_()
+        nt_xent(F.normalize(objective.projector(again), dim=1).unflatten(0, (2, 6)), 0.1).backward()
+        torch.testing.assert_close(rows.grad, again.grad)
+    torch.testing.assert_close(*found)
+
+
+def test_each_view_has_its_own_batch_statistics_in_the_projector(setup: Any) -> None:
+    rows = torch.randn(10, 16, generator=torch.Generator().manual_seed(0))
+    rows[5:] = 3 * rows[5:] + 1  # another mean and scale in the second view
+    each, together = (
+        build_objective("multi-positive", setup(), projector_width=8, projector_dim=4, per_view_projector=per_view)
+        for per_view in (True, False)
+    )
+    joined = [one.loss(torch.nn.Identity(), rows, {}, 0).embeddings.flatten(0, 1) for one in (each, together)]
+    torch.testing.assert_close(joined[1], F.normalize(together.projector(rows), dim=1))
+    by_hand = torch.cat([each.projector(part) for part in rows.chunk(2)])
+    torch.testing.assert_close(joined[0], F.normalize(by_hand, dim=1))
+    assert not torch.allclose(*joined)

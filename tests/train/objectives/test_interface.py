@@ -16,7 +16,11 @@ from genrep.train.objectives import OBJECTIVES, Setup, Step, build_objective, op
 from genrep.train.objectives.pairs import measures
 
 MakeSetup = Callable[..., Setup]
-SMALL = {"nnclr": {"queue_size": 16}, "negative-feature-transform": {"queue_size": 16}}
+HEADS = {"projector_width": 24, "projector_dim": 8}
+SMALL: dict[str, dict[str, Any]] = {
+    **{"nnclr": {"queue_size": 16}, "negative-feature-transform": {"queue_size": 16}},
+    **{"multi-positive": HEADS, "mocov3": HEADS},
+}
 
 
 def make(name: str, setup: MakeSetup, **options: Any) -> Any:
@@ -135,7 +139,9 @@ def test_sizes_are_the_papers_for_resnet50(setup: MakeSetup) -> None:
     assert shapes(build_objective("simclr", wide())) == [(2048, 2048), (128, 2048)]
 
 
-@pytest.mark.parametrize("name", ["simclr", "dcl", "dclw", "supcon", "simsiam", "byol", "nnclr"])
+@pytest.mark.parametrize(
+    "name", ["simclr", "dcl", "dclw", "supcon", "multi-positive", "mocov3", "simsiam", "byol", "nnclr"]
+)
 def test_one_view_is_no_pair(setup: MakeSetup, name: str) -> None:
     with pytest.raises(TrainingError, match=f"^objective {name}: 1 view of each sample; wanted at least 2") as caught:
         build_objective(name, setup(num_views=1))

@@ -151,7 +151,7 @@ BEFORE = {
 }
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", BEFORE)
 def test_without_weights_losses_and_gradients_are_what_they_were(
     setup: Callable[..., Setup], images: Any, batch: Any, tiny_encoder: nn.Module, name: str
 ) -> None:
