@@ -208,7 +208,7 @@ def read_preset(source: str) -> Settings:
 def _is_of(value: object, wanted: Any) -> bool:
     """Whether what TOML holds is of a setting's type; paths are strings there, and whole numbers do for others."""
     if options := get_args(wanted):
-        if get_origin(wanted) is Sequence:
+        if get_origin(wanted) in (Sequence, tuple):
             return isinstance(value, list) and all(_is_of(item, options[0]) for item in value)
         return any(_is_of(value, option) for option in options)
     if isinstance(value, bool) or wanted is bool:

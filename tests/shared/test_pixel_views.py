@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,14 +11,14 @@ import torch
 import torchvision.transforms.v2.functional as F
 from torch import Tensor
 
-from genrep.pixel_views import IMAGENET_MEAN, IMAGENET_STD, PIXEL_VIEWS, PixelViews
+from genrep.pixel_views import IMAGENET_MEAN, IMAGENET_STD, PIXEL_VIEWS, SEVERAL_LAWS, VIEW_NAMES, PixelViews, view_laws
 from genrep.pixel_views import apply as module
 from genrep.pixel_views.apply import apply_views
 from genrep.pixel_views.parameters import ViewParameters, draw
 
 SIMCLR = PIXEL_VIEWS["simclr"]
 NO_CHANGE = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # mean, std
-CONTINUOUS = [name for name, views in PIXEL_VIEWS.items() if not views.rand_operations]
+CONTINUOUS = [name for name, views in PIXEL_VIEWS.items() if not (views.rand_operations or views.downsample)]
 
 
 def images(count: int, height: int, width: int, *, gray: bool = False) -> Tensor:
@@ -62,7 +63,11 @@ def rand_operation(x: Tensor, kind: int, amount: float) -> Tensor:
 
 def by_torchvision(image: Tensor, p: ViewParameters, i: int, size: int) -> Tensor:
     """One view, by torchvision's functions on the float image; RandAugment on the 8-bit image at that point."""
-    x = image.permute(2, 0, 1).float() / 255
+    x = image.permute(2, 0, 1)
+    if p.detail[i]:
+        shape = list(x.shape[1:])
+        x = F.resize(F.resize(x, [int(p.detail[i])], antialias=True), shape, antialias=True)
+    x = x.float() / 255
     x = F.resized_crop(x, *(int(side[i]) for side in (p.top, p.left, p.height, p.width)), [size, size], antialias=True)
     if p.flip[i]:
         x = F.horizontal_flip(x)
@@ -84,7 +89,8 @@ def by_torchvision(image: Tensor, p: ViewParameters, i: int, size: int) -> Tenso
         for kind, sign in zip(p.rand[i], p.rand_sign[i]):
             x = rand_operation(x, int(kind), int(sign) * p.views.rand_magnitude / 30)
         x = x.float() / 255
-    return F.rgb_to_grayscale(x, 3) if p.grayscale[i] else x
+    x = F.rgb_to_grayscale(x, 3) if p.grayscale[i] else x
+    return F.solarize(x, 128 / 255) if p.solarize[i] else x
 
 
 def errors(views: PixelViews, height: int, width: int, size: int, *, count: int = 48, gray: bool = False) -> Tensor:
@@ -103,6 +109,56 @@ def test_pixels_are_torchvisions(height: int, width: int, size: int, gray: bool)
     p = parameters(SIMCLR, 48, (height, width), size)
     assert p.jitter.any() and p.grayscale.any() and p.flip.any()
     assert errors(SIMCLR, height, width, size, gray=gray).max() < 0.01  # wanted: 2
+
+
+LATER = {
+    **{f"{name} {k}": law for name, laws in SEVERAL_LAWS.items() for k, law in enumerate((*laws.views, laws.local))},
+    "solarized": PixelViews(solarize=1.0, blur=0.5),
+}
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_the_pixels_of_laws_that_differ_are_torchvisions(name: str) -> None:
+    found = errors(LATER[name], 60, 70, 56)
+    assert (
+        found.flatten(1).quantile(0.999, dim=1).max() < 0.01
+    )  # a value beside the threshold may fall on the other side
+
+
+def test_losing_detail_is_a_smaller_image_enlarged_again() -> None:
+    views = PixelViews(jitter=0.0, grayscale=0.0, downsample=0.5, downsample_to=(20, 44))
+    p = parameters(views, 48, (60, 70), 56)
+    assert {0, 20, 44} == set(p.detail.tolist())
+    found = errors(views, 60, 70, 56)
+    assert (
+        found[p.detail == 0].max() < 0.01 and found.max() <= 2.01
+    )  # two 8-bit interpolations round a level apart each
+    plain = apply_views(
+        images(48, 60, 70), parameters(replace(views, downsample=0.0), 48, (60, 70), 56), 56, *NO_CHANGE
+    )
+    lost = apply_views(images(48, 60, 70), p, 56, *NO_CHANGE)
+    assert torch.equal(lost[p.detail == 0], plain[p.detail == 0])  # the other numbers are as they were
+    assert lost[p.detail == 20].std() < lost[p.detail == 44].std() < plain.std()
+    small = parameters(replace(views, downsample=1.0, downsample_to=(64,)), 8, (60, 70), 56)
+    same = apply_views(images(48, 60, 70)[:8], small, 56, *NO_CHANGE)  # nothing is enlarged first
+    assert torch.equal(same, plain[:8])
+
+
+def test_how_often_and_how_much() -> None:
+    views = PixelViews(solarize=0.2, downsample=0.3)
+    p = parameters(views, 20_000, (256, 256), 32)
+    assert p.solarize.mean() == pytest.approx(0.2, abs=0.01)
+    assert [(p.detail == side).mean() for side in (64, 128)] == pytest.approx([0.15, 0.15], abs=0.01)
+    assert abs(np.corrcoef(p.solarize, p.detail > 0)[0, 1]) < 0.02
+
+
+def test_laws_by_name() -> None:
+    laws = view_laws("dino", centre=None, local_scale=(0.1, 0.2))
+    assert [law.blur for law in laws.views] == [1.0, 0.1] and [law.solarize for law in laws.views] == [0.0, 0.2]
+    assert laws.of(2) == laws.views[0] and laws.local.scale == (0.1, 0.2) and laws.local.blur == 0.5
+    simple = view_laws("simclr", scale=(0.3, 1.0))
+    assert simple.views == (PixelViews(scale=(0.3, 1.0)),) and simple.local == PixelViews(scale=(0.05, 0.4))
+    assert list(VIEW_NAMES)[: len(PIXEL_VIEWS)] == list(PIXEL_VIEWS) and "mocov3" in VIEW_NAMES
 
 
 @pytest.mark.parametrize("policy", CONTINUOUS)

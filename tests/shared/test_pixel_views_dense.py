@@ -16,7 +16,7 @@ from genrep.pixel_views.parameters import ViewParameters, draw
 
 COUNT = 32
 NO_CHANGE = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # mean, std
-CONTINUOUS = [name for name, views in PIXEL_VIEWS.items() if not views.rand_operations]
+CONTINUOUS = [name for name, views in PIXEL_VIEWS.items() if not (views.rand_operations or views.downsample)]
 EVERYTHING = PixelViews(degrees=20.0, translate=0.1, zoom=(0.8, 1.2), blur=0.5, rand_operations=1)
 
 

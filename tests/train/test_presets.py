@@ -103,7 +103,7 @@ def test_cop_gens_rows_without_crops_see_the_middle_enlarged() -> None:
     centres = {name: preset(name).get("centre") for name in DESCRIPTIONS}
     assert {name for name, centre in centres.items() if centre} == {"cop-gen-in1k", "cop-gen-in100", "hl-simclr"}
     settings = {**preset("cop-gen-in1k"), "pixel_views": "none", "out": Path("x"), "data": Path("y")}
-    law, crop = TrainConfig(**settings).law_of_views(), settings["crop"]
+    law, crop = TrainConfig(**settings).laws_of_views().views[0], settings["crop"]
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 128, 128, 3), dtype=np.uint8))
     keys: dict[str, Any] = {"seed": 0, "epoch": 0, "index": np.arange(2), "view": np.zeros(2, dtype=np.int64)}
     parameters = draw(law, **keys, image_shape=(128, 128), size=crop)

@@ -173,7 +173,7 @@ def test_the_networks_input_is_that_of_images_of_one_size(dataset: MakeDataset, 
     trainer = EncoderTrainer(plan, facts, Processes(device=torch.device("cpu"), rank=0, size=1))
     options: dict[str, Any] = {"batch_size": 8, "fields": ("anchor", "index"), "positive": "anchor"}
     one = trainer.images(next(iter(PairLoader(dataset(), **options))), 0)
-    crops = Crops(views=trainer.views, seed=plan.config.seed, size=16, num_views=2)
+    crops = Crops(views=trainer.laws.views[0], seed=plan.config.seed, size=16, num_views=2)
     cut = next(iter(PairLoader(dataset(), crops=crops, **options)))
     trainer.plan = resolve(config(dataset(), tmp_path, batch_size=8, crop=16, positive="anchor"))
     object.__setattr__(trainer.plan, "image_shape", None)

@@ -11,10 +11,9 @@ together.py   what they need of each other, and exclude
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
-from genrep.pixel_views import PIXEL_VIEWS, PixelViews
+from genrep.pixel_views import ViewLaws, view_laws
 from genrep.settings import config
 
 from .network import NetworkSettings
@@ -48,6 +47,6 @@ class TrainConfig(  # a dataclass takes its bases' fields from the last to the f
         """``data``, always several."""
         return tuple(self.data)  # type: ignore[arg-type]
 
-    def law_of_views(self) -> PixelViews:
-        """The law of the pixel views."""
-        return replace(PIXEL_VIEWS[self.pixel_views], centre=self.centre)
+    def laws_of_views(self) -> ViewLaws:
+        """The laws of the pixel views."""
+        return view_laws(self.pixel_views, centre=self.centre, scale=self.crop_scale, local_scale=self.local_scale)

@@ -20,6 +20,7 @@ _STORED_ONLY = ("data", "mix", "shuffle_window", "image_size", "partial")
 _NEEDS = {
     **{"weights": "gen", "truncation": "gen"},
     "clip_per_tensor": "clip_gradients",
+    **{"local_size": "local_crops", "local_scale": "local_crops"},
     **{"root": "anchors", "download": "anchors"},
     **{"knn_every": "knn_data", "knn_data": "knn_every", "knn_root": "knn_data"},
 }
@@ -41,16 +42,28 @@ def check_together(config: TrainConfig) -> None:
     elif config.gen is not None and config.objective != "autoencoder":
         raise naming("{gen} {}: requires {online} or {objective} autoencoder", config.gen)
     for name, other in _NEEDS.items():
-        if getattr(config, name) not in (None, False) and getattr(config, other) is None:
+        if getattr(config, name) not in (None, False) and getattr(config, other) in (None, 0):
             raise naming(f"{{{name}}} {{}}: requires {{{other}}}", getattr(config, name))
-    if config.weight_decay_end is not None and config.weight_decay == 0:
-        raise naming(
-            "{weight_decay_end} {:g}: {weight_decay} 0 has nothing to change; give more", config.weight_decay_end
-        )
     if config.mix is not None and len(config.folders) != 2:
         raise naming("{mix} {:g}: requires {data} twice, found {}", config.mix, len(config.folders))
+    _check_scales(config)
     if config.shuffle_window is not None:
         _check_window(config.shuffle_window)
+
+
+def _check_scales(config: TrainConfig) -> None:
+    """Check ranges, and what changes from a beginning to an end."""
+    if config.weight_decay_end is not None and config.weight_decay == 0:
+        raise ConfigError.naming(
+            "{weight_decay_end} {:g}: {weight_decay} 0 has nothing to change; give more", config.weight_decay_end
+        )
+    for name in ("crop_scale", "local_scale"):
+        scale = getattr(config, name)
+        if scale is not None and not (len(scale) == 2 and 0 < scale[0] <= scale[1] <= 1):
+            text = ",".join(f"{part:g}" for part in scale)
+            raise ConfigError.naming(
+                f"{{{name}}} {{}}: wanted two parts of an image's area, 0 < LOW <= HIGH <= 1", text
+            )
 
 
 def _check_online(config: TrainConfig) -> None:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from genrep.pixel_views import PIXEL_VIEWS
+from genrep.pixel_views import VIEW_NAMES
 from genrep.settings import config, setting
 
 POSITIVES = ("stored", "anchor", "random", "all")
+
+
+def _scale(text: str) -> tuple[float, float]:
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise ValueError(f"{text!r}: wanted two numbers with a comma between, such as .2,1") from None
+    return low, high
 
 
 @config
@@ -21,10 +29,35 @@ class ViewSettings:
     )
     pixel_views: str = setting(
         default="simclr",
-        choices=PIXEL_VIEWS,
+        choices=VIEW_NAMES,
         help="Pixel augmentations of all views. simclr: random crop, flip, colour jitter, grayscale; "
         "no-color: crop and flip; no-crop: simclr without crop; simclr-blur: simclr and blur; infomin: "
-        "InfoMin's; mnist: small rotations, shifts and zooms; none: no augmentation.",
+        "InfoMin's; mnist: small rotations, shifts and zooms; none: no augmentation; stablerep: simclr-blur with loss of "
+        "detail; mocov3, dino, synclr: those of that method, which differ from view to view.",
+    )
+    crop_scale: tuple[float, float] | None = setting(
+        default=None,
+        metavar="LOW,HIGH",
+        parse=_scale,
+        help="Range of the areas of random crops, as parts of the image's.  [default: that of --pixel-views, simclr .2,1]",
+    )
+    local_crops: int = setting(
+        default=0,
+        least=0,
+        most=64,
+        help="Local crops of the image of each view, for dino, ibot and synclr. DINO's 8 of an image of two views are 4.",
+    )
+    local_size: int | None = setting(
+        default=None,
+        least=1,
+        metavar="PIXELS",
+        help="Side of local crops.  [default: 3/7 of --crop, as 96 of 224]",
+    )
+    local_scale: tuple[float, float] | None = setting(
+        default=None,
+        metavar="LOW,HIGH",
+        parse=_scale,
+        help="Range of the areas of local crops, as parts of the image's.  [default: that of --pixel-views, mostly .05,.4]",
     )
     crop: int | None = setting(
         default=None,

@@ -16,12 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrep.images.reading import cut
-from genrep.pixel_views import PixelViews
+from genrep.pixel_views import PixelViews, local_view
 from genrep.pixel_views.parameters import draw_boxes
 
 from .fields import Destination, Field, Rows
 
 Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalCrops:
+    """How small crops are cut from the pictures of each view, besides the view itself."""
+
+    views: PixelViews
+    size: int  # side of the squares, in pixels
+    number: int  # of each view
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +41,7 @@ class Crops:
     seed: int  # of the pixel views
     size: int  # side of the squares that come out, in pixels
     num_views: int  # of an anchor, where all views are of it
+    local: LocalCrops | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +59,8 @@ class CutSlot:
 
     slot: Destination
     view: int
+    law: PixelViews
+    size: int
 
 
 class Pictures(Protocol):
@@ -71,16 +83,16 @@ def read_cuts(part: Pictures, rows: Rows, places: Rows, slots: Sequence[CutSlot]
         names = one.slot.chosen(len(rows))
         sides = part.sides(rows, names)
         view = np.full(len(rows), one.view, dtype=np.int64)
-        box = draw_boxes(crops.views, seed=crops.seed, epoch=cuts.epoch, index=index, view=view, image_shape=sides)
+        box = draw_boxes(one.law, seed=crops.seed, epoch=cuts.epoch, index=index, view=view, image_shape=sides)
         corners = np.stack([box["top"], box["left"], box["height"], box["width"]], axis=1)
-        wanted.append((one.slot.out, names, corners.tolist()))
+        wanted.append((one.slot.out, names, corners.tolist(), one.size))
     for i, (row, place) in enumerate(zip(rows.tolist(), places.tolist())):
         pictures: dict[str, Pixels] = {}
-        for out, names, corners in wanted:
+        for out, names, corners, size in wanted:
             if names[i] not in pictures:
                 pictures[names[i]] = part.picture(row, names[i])
             top, left, height, width = corners[i]
-            out[place] = cut(pictures[names[i]], top, left, height, width, crops.size)
+            out[place] = cut(pictures[names[i]], top, left, height, width, size)
 
 
 PAIRED = {"positive": "anchor", "z_positive": "z_anchor"}  # with what stands in where a set has no positives
@@ -126,6 +138,7 @@ class BatchTensor:
     stacked: bool = False  # it holds all positives, or all views of the anchor: shape (B, K, …)
     number: bool = False  # one a sample, or one a positive where it is stacked
     views: tuple[int, ...] = ()  # the pixel view that each stored field is cut for; empty: whole images of one size
+    local: bool = False  # those views are local crops
 
 
 def cut_output(output: BatchTensor, positive: str | None, crops: Crops) -> BatchTensor:
@@ -143,6 +156,27 @@ def cut_output(output: BatchTensor, positive: str | None, crops: Crops) -> Batch
     shape = (*((len(views),) if stacked else ()), crops.size, crops.size, 3)
     field = Field(shape=shape, dtype=output.field.dtype)
     return BatchTensor(name=output.name, field=field, slots=slots, stacked=stacked, views=views)
+
+
+def local_name(name: str) -> str:
+    """The name in a batch of the local crops of a field of images."""
+    return f"local crops of {name}"
+
+
+def local_output(output: BatchTensor, local: LocalCrops) -> BatchTensor:
+    """The local crops of an output of cuts: the first crop of each of its views, then the second.
+
+    Shape: ``(B, L·V, s, s, 3)``.
+    """
+    views = tuple(local_view(view, crop) for crop in range(local.number) for view in output.views)
+    return BatchTensor(
+        name=local_name(output.name),
+        field=Field(shape=(len(views), local.size, local.size, 3), dtype=output.field.dtype),
+        slots=tuple(names * local.number for names in output.slots),
+        stacked=True,
+        views=views,
+        local=True,
+    )
 
 
 def is_read(name: str, positive: str, of_positives: Mapping[str, Sequence[str]]) -> bool:

@@ -15,7 +15,19 @@ from genrep.errors import DatasetError, ManifestError
 
 from .fields import VARYING, Destination, Field, Rows
 from .folder_images import FolderImages, is_image_folder
-from .outputs import PAIRED, BatchTensor, Crops, Cuts, CutSlot, cut_output, families, is_read, read_cuts, slot_of
+from .outputs import (
+    PAIRED,
+    BatchTensor,
+    Crops,
+    Cuts,
+    CutSlot,
+    cut_output,
+    families,
+    is_read,
+    local_output,
+    read_cuts,
+    slot_of,
+)
 from .shards import Shards
 
 Data = str | Path | Sequence[str | Path]
@@ -113,7 +125,12 @@ class Sets:
         if names is None:
             names = [name for name in known if positive is None or is_read(name, positive, self.of_positives)]
         outputs = [self._output(name, positive) for name in names]
-        return outputs if crops is None else [cut_output(output, positive, crops) for output in outputs]
+        if crops is None:
+            return outputs
+        outputs = [cut_output(output, positive, crops) for output in outputs]
+        if crops.local is not None:
+            outputs += [local_output(output, crops.local) for output in outputs if output.views]
+        return outputs
 
     def _output(self, name: str, positive: str | None) -> BatchTensor:
         known = self.fields
@@ -187,13 +204,13 @@ class Sets:
                         values = _numbers(part, local, slot)
                         slot.out[places] = self._labels[k][values] if output.name == "label" else values
                     elif output.views:
-                        cut.append(CutSlot(slot=slot, view=output.views[j]))
+                        assert cuts is not None
+                        cut.append(_cut_slot(slot, output, j, cuts.crops))
                     else:
                         slots.append(slot)
             if slots:
                 part.read(local, places, slots)
-            if cut:
-                assert cuts is not None
+            if cut and cuts is not None:
                 read_cuts(part, local, places, cut, cuts)
 
     def will_need(self, shard: int) -> None:
@@ -266,6 +283,14 @@ def _numbers(part: Shards | FolderImages, rows: Rows, slot: Destination) -> NDAr
     """The values of the slot's field, or of the chosen one of several. Shape ``(len(rows),)``."""
     values = [part.numbers(name, rows) for name in slot.names]
     return values[0] if slot.choice is None else np.stack(values)[slot.choice, np.arange(len(rows))]
+
+
+def _cut_slot(slot: Destination, output: BatchTensor, place: int, crops: Crops) -> CutSlot:
+    """One view of an output of cuts."""
+    if output.local:
+        assert crops.local is not None
+        return CutSlot(slot=slot, view=output.views[place], law=crops.local.views, size=crops.local.size)
+    return CutSlot(slot=slot, view=output.views[place], law=crops.views, size=crops.size)
 
 
 def _stored(part: Shards | FolderImages, name: str) -> str | None:

@@ -17,7 +17,7 @@ from ..data.fields import VARYING
 from ..data.folder_images import FolderImages
 from ..data.loader import Batch, PairLoader, default_workers
 from ..data.online import OnlineLoader
-from ..data.outputs import Crops, families
+from ..data.outputs import Crops, LocalCrops, families
 from ..data.sets import Sets, open_sets
 
 ONLINE_OPTIONS = (  # settings that are called alike here and by a build of datasets
@@ -90,7 +90,7 @@ class StoredSamples:
         assert config.positive is not None and config.crop is not None
         crops = None
         if self.facts.image_shape is None:
-            crops = Crops(views=config.law_of_views(), seed=config.seed, size=config.crop, num_views=num_views)
+            crops = _crops(config, num_views)
         return PairLoader(
             self.sets,
             batch_size=config.batch_size,
@@ -107,6 +107,16 @@ class StoredSamples:
             workers=config.workers or default_workers(),
             pin_memory=torch.cuda.is_available() and config.device != "cpu",
         )
+
+
+def _crops(config: TrainConfig, num_views: int) -> Crops:
+    """How pictures of several sizes are cut: the global views' laws differ in nothing that cutting sees."""
+    assert config.crop is not None
+    laws, local = config.laws_of_views(), None
+    if config.local_crops:
+        assert config.local_size is not None
+        local = LocalCrops(views=laws.local, size=config.local_size, number=config.local_crops)
+    return Crops(views=laws.views[0], seed=config.seed, size=config.crop, num_views=num_views, local=local)
 
 
 class OnlineSamples:

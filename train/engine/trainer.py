@@ -13,13 +13,15 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from genrep.encoders import build_encoder
+from genrep.pixel_views import PixelViews, local_view
 from genrep.pixel_views.apply import apply_views
 from genrep.pixel_views.parameters import draw
 from genrep.runs.processes import Processes
 from genrep.seeding import derive
 
+from ..data.outputs import local_name
 from ..objectives import Output, Setup, Step, build_objective
-from ..objectives.base import PAIR_WEIGHTS, Decoder
+from ..objectives.base import LOCAL_CROPS, PAIR_WEIGHTS, Decoder
 from .optimiser import build_optimiser, clip_gradients, set_rate, weight_decay_at
 from .pair_weights import pair_weights
 from .samples import SampleFacts
@@ -52,6 +54,8 @@ class EncoderTrainer:
             seed=config.seed,
             num_views=plan.num_views,
             size=plan.crop,
+            local_views=config.local_crops,
+            local_size=config.local_size or 0,
             steps_per_epoch=plan.steps_per_epoch,
             total_steps=plan.total_steps,
             latent_shape=facts.latent_shape,
@@ -75,7 +79,7 @@ class EncoderTrainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
         self.runner = self._distributed()
         self.rates = plan.schedule_of_rates()
-        self.views = config.law_of_views()
+        self.laws = config.laws_of_views()
         self.step = 0
         if self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True
@@ -116,30 +120,71 @@ class EncoderTrainer:
         """The network's input: view 0 of every anchor, then view v of every sample's v-th other image.
 
         Shape: ``(B, H, W, 3)`` and ``(B, H, W, 3)`` or ``(B, K, H, W, 3)`` -> ``(V·B, 3, crop, crop)``. Of images of several
-        sizes the batch holds cuts (``crops``): of lone anchors ``(B, V, crop, crop, 3)``.
+        sizes the batch holds cuts (``Crops``): of lone anchors ``(B, V, crop, crop, 3)``.
         """
-        plan, index = self.plan, batch["index"].cpu().numpy()
-        views, shape, pictures = self.views, plan.image_shape, [batch["anchor"]]
-        if shape is None:
-            views, shape = replace(views, random_crop=False, centre=None), (plan.crop, plan.crop)
-        if plan.positive == "anchor":
-            pictures = pictures * plan.num_views if plan.image_shape else list(batch["anchor"].unbind(1))
-        elif plan.positive == "all":
-            pictures += batch["positive"].unbind(1)
+        pictures = self._pictures(batch)
+        groups: dict[PixelViews, list[int]] = {}
+        for view in range(self.plan.num_views):
+            groups.setdefault(self.laws.of(view), []).append(view)
+        found: list[Tensor | None] = [None] * self.plan.num_views
+        for law, views in groups.items():
+            made = self._views([pictures[view] for view in views], law, views, batch, epoch, self.plan.crop)
+            if len(groups) == 1:
+                return made
+            for view, part in zip(views, made.chunk(len(views))):
+                found[view] = part
+        return torch.cat([part for part in found if part is not None])
+
+    def local_crops(self, batch: dict[str, Tensor], epoch: int) -> Tensor:
+        """The first local crop of every sample's view 0, of its view 1, …, then the second. Shape ``(L·V·B, 3, s, s)``."""
+        plan, config = self.plan, self.plan.config
+        assert config.local_size is not None
+        number, views = config.local_crops, range(plan.num_views)
+        if plan.image_shape is None:
+            cuts = [
+                batch[name].unflatten(1, (number, -1))
+                for name in map(local_name, ("anchor", "positive"))
+                if name in batch
+            ]
+            crops = torch.cat(cuts, dim=2)  # (B, L, V, s, s, 3)
+            pictures = [list(crops[:, crop].unbind(1)) for crop in range(number)]
         else:
-            pictures.append(batch["positive"])
+            pictures = [self._pictures(batch)] * number
+        made = []
+        for crop in range(number):
+            numbers = [local_view(view, crop) for view in views]
+            made.append(self._views(pictures[crop], self.laws.local, numbers, batch, epoch, config.local_size))
+        return torch.cat(made)
+
+    def _pictures(self, batch: dict[str, Tensor]) -> list[Tensor]:
+        """The stored images, or cuts, that the views are of. Shape ``(B, H, W, 3)`` each."""
+        plan, pictures = self.plan, [batch["anchor"]]
+        if plan.positive == "anchor":
+            return pictures * plan.num_views if plan.image_shape else list(batch["anchor"].unbind(1))
+        if plan.positive == "all":
+            return [*pictures, *batch["positive"].unbind(1)]
+        return [*pictures, batch["positive"]]
+
+    def _views(
+        self, pictures: list[Tensor], law: PixelViews, views: list[int], batch: dict[str, Tensor], epoch: int, size: int
+    ) -> Tensor:
+        """Pixel views of one law, drawn by their numbers. Shape: ``(B, H, W, 3)`` each -> ``(len(views)·B, 3, size, size)``."""
+        plan, index = self.plan, batch["index"].cpu().numpy()
+        shape = plan.image_shape
+        if shape is None:
+            law, shape = replace(law, random_crop=False, centre=None), (size, size)
         parameters = draw(
-            views,
+            law,
             seed=plan.config.seed,
             epoch=epoch,
-            index=np.tile(index, plan.num_views),
-            view=np.repeat(np.arange(plan.num_views), len(index)),
+            index=np.tile(index, len(views)),
+            view=np.repeat(views, len(index)),
             image_shape=shape,
-            size=plan.crop,
+            size=size,
         )
         compiled = plan.config.compile and self.device.type == "cuda"
         joined = torch.cat(pictures) if len(pictures) > 1 else pictures[0]
-        return apply_views(joined, parameters, plan.crop, plan.mean, plan.std, compiled=compiled)
+        return apply_views(joined, parameters, size, plan.mean, plan.std, compiled=compiled)
 
     def train_step(self, batch: dict[str, Tensor], epoch: int) -> Output:
         """One update. The output's loss is this process's mean over its samples; all of it stays on the device."""
@@ -198,9 +243,11 @@ class EncoderTrainer:
             for name, values in batch.items()
         }
         images = self.images(batch, epoch)
+        if self.plan.config.local_crops:
+            batch[LOCAL_CROPS] = self.local_crops(batch, epoch)
         dtype = AUTOCAST.get(self.plan.config.precision)
         with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
-            fields = (*self.objective.fields, *([PAIR_WEIGHTS] if PAIR_WEIGHTS in batch else []))
+            fields = (*self.objective.fields, *(name for name in (PAIR_WEIGHTS, LOCAL_CROPS) if name in batch))
             output: Output = self.runner(images, {name: batch[name] for name in fields}, self.step)
         self.scaler.scale(output.loss / parts if parts > 1 else output.loss).backward()
         return output._replace(loss=output.loss.detach())

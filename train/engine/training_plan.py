@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +21,7 @@ from ..config.optimiser import DEFAULT_EPOCHS
 from ..contract import FREE, RUN_VERSION, VERSION
 from ..data.loader import default_workers
 from ..data.order import subset_size
-from ..objectives import option_defaults
+from ..objectives import option_defaults, takes_local_crops
 from .optimiser import DEFAULTS, Schedule
 from .pair_weights import check_weight_field
 from .samples import SampleFacts, open_samples
@@ -65,7 +66,7 @@ class TrainingPlan:
 
     @property
     def views_per_step(self) -> int:
-        """Images that go through the network in an update, over all processes."""
+        """Images that go through the network in an update, over all processes; local crops are not counted."""
         return self.num_views * self.config.batch_size
 
     def schedule_of_rates(self) -> Schedule:
@@ -153,6 +154,11 @@ def resolve(
         "precision": _precision(config.precision, device),
         "workers": config.workers or default_workers(),
     }
+    if config.local_crops and not takes_local_crops(config.objective):
+        raise TrainingError.naming(
+            "{local_crops} {}: {objective} {} has no use for them; leave them out", config.local_crops, config.objective
+        )
+    settled["local_size"] = _local_size(config, settled["crop"]) if config.local_crops else None
     _check_parts(config, processes, device)
     return TrainingPlan(
         config=replace(config, **settled),
@@ -241,6 +247,20 @@ def _warmup_epochs(config: TrainConfig, epochs: float) -> float:
     if config.warmup_epochs is not None:
         return config.warmup_epochs
     return min(WARMUP_EPOCHS, epochs / 10) if config.batch_size > REFERENCE_BATCH else 0.0
+
+
+PATCH_OF_NAME = re.compile(r"patch(\d+)")
+
+
+def _local_size(config: TrainConfig, crop: int) -> int:
+    """The side of local crops: by default 3/7 of the global ones', of whole patches for a vision transformer."""
+    if config.local_size is not None:
+        return config.local_size
+    arch, side = architecture(config.arch), 1
+    if arch.is_vit:
+        named = PATCH_OF_NAME.search(arch.name)
+        side = config.patch_size or (int(named[1]) if named else 16)
+    return max(1, round(crop * 3 / 7 / side)) * side
 
 
 def _default_crop(side: int) -> int:

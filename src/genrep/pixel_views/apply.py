@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ..devices import to_device
 from . import randaugment as ra
 from . import table
-from .colour import brightness_, contrast_, gray, hue_, saturation_
+from .colour import brightness_, contrast_, gray, hue_, saturation_, solarized
 from .dense import compiled_views
 from .geometry import along_both, blur_matrix, blur_radius, blur_taps, resize_matrix, resize_taps, warp
 from .parameters import OP_HUE, ORDERS, RAND_OPERATIONS, ViewParameters
@@ -67,6 +68,7 @@ def apply_views(
 
     Shape: ``(N, H, W, 3)`` uint8 -> ``(N, 3, size, size)`` float32, channels last in memory.
     """
+    images = _with_less_detail(images, parameters)
     if compiled:
         return compiled_views(images, parameters, size, mean, std)
     device, count = images.device, len(images)
@@ -83,6 +85,22 @@ def apply_views(
         _change(chunk)
         _put(found, rows[here], chunk.x.permute(0, 2, 3, 1).contiguous())
     return found.permute(0, 3, 1, 2)
+
+
+def _with_less_detail(images: Tensor, p: ViewParameters) -> Tensor:
+    """Images whose view loses detail are reduced to a shorter side, and enlarged again, in 8 bits.
+
+    Shape: ``(N, H, W, 3)`` uint8.
+    """
+    shape = images.shape[1:3]
+    for side in np.unique(p.detail[(p.detail > 0) & (p.detail < min(shape))]).tolist():
+        rows = to_device(np.flatnonzero(p.detail == side), images.device)
+        less = [max(1, round(one * side / min(shape))) for one in shape]
+        x = images.index_select(0, rows).permute(0, 3, 1, 2).float()
+        for to in (less, list(shape)):
+            x = F.interpolate(x, to, mode="bilinear", align_corners=False, antialias=True).round_()
+        images = images.index_copy(0, rows, x.clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous())
+    return images
 
 
 def _empty(shape: tuple[int, ...], device: torch.device) -> Tensor:
@@ -172,6 +190,8 @@ def _change(chunk: Chunk) -> None:
     for low, high in _runs(p.grayscale):
         if p.grayscale[low]:
             chunk.x[low:high] = gray(chunk.x[low:high])
+    if views.solarize:
+        chunk.change(np.flatnonzero(p.solarize), lambda x, numbers: solarized(x))
     shift, scale = (chunk.numbers[:, first : first + 3, None, None] for first in (table.MEAN, table.STD))
     chunk.x.sub_(shift).div_(scale)
 

@@ -19,6 +19,11 @@ def gray(x: Tensor) -> Tensor:
     return (red * GRAY_WEIGHTS[0]).add_(green, alpha=GRAY_WEIGHTS[1]).add_(blue, alpha=GRAY_WEIGHTS[2])
 
 
+def solarized(x: Tensor) -> Tensor:
+    """``solarize`` with Pillow's threshold, 128 of 255. Shape: any."""
+    return torch.where(x >= 128 / 255, 1 - x, x)
+
+
 def brightness_(x: Tensor, factor: Tensor, planes: Tensor) -> None:
     """``adjust_brightness``. Shape: ``(N, 3, S, S), (N, 1, 1, 1)``."""
     x.mul_(factor).clamp_(max=1)

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..devices import to_device
 from . import PixelViews, table
 from . import randaugment as ra
-from .colour import gray, shifted_hue
+from .colour import gray, shifted_hue, solarized
 from .geometry import along_both, blur_matrix, blur_radius, resize_matrix, warp
 from .parameters import OP_HUE, ViewParameters
 
@@ -79,6 +79,8 @@ def _changed(x: Tensor, numbers: Tensor, views: PixelViews, size: int, hues: Seq
         x = x / 255
     if views.grayscale:
         x = torch.where(grayscale[:, None, None, None] > 0, gray(x), x)
+    if views.solarize:
+        x = torch.where(numbers[:, table.SOLARIZE, None, None, None] > 0, solarized(x), x)
     shift, scale = (numbers[:, first : first + 3, None, None] for first in (table.MEAN, table.STD))
     return ((x - shift) / scale).contiguous(memory_format=torch.channels_last)
 

@@ -123,6 +123,7 @@ TRIES = (0, 1, 2)  # of the crop, two to a block
 PLACE, COLOUR, CHOICE, AFFINE = 3, 4, 5, 6
 MORE_TRIES = (7, 8)  # drawn for the few crops that none of the first tries fits
 RAND = 9  # and on: two operations to a block
+LATER = 64  # solarisation, loss of detail, how much of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +149,8 @@ class ViewParameters:
     rand: NDArray[np.int64]  # (N, n): RandAugment's operations in torchvision's order of them, 0 … 13
     rand_sign: NDArray[np.int64]  # (N, n): 1 or -1
     grayscale: NDArray[np.bool_]
+    solarize: NDArray[np.bool_]
+    detail: NDArray[np.int64]  # pixels of the image's shorter side that detail is kept of; 0: of all
 
     def __len__(self) -> int:
         return len(self.top)
@@ -179,7 +182,7 @@ def draw(
     key = derive("pixel-views", seed, epoch)
     rand = tuple(range(RAND, RAND + -(-views.rand_operations // 2)))
     first = TRIES if views.random_crop else ()
-    wanted = (*first, PLACE, COLOUR, CHOICE, *((AFFINE,) if views.affine else ()), *rand)
+    wanted = (*first, PLACE, COLOUR, CHOICE, *((AFFINE,) if views.affine else ()), *rand, *_later(views))
     u = dict(zip(wanted, view_uniforms(key, index, view, wanted)))
     if views.random_crop:
         tries = np.stack([u[block] for block in first])
@@ -187,6 +190,10 @@ def draw(
     else:
         box = central_box(*_sides(image_shape, len(index)), views.centre or size)
     return _from_uniforms(views, u, box, size, len(index))
+
+
+def _later(views: PixelViews) -> tuple[int, ...]:
+    return (LATER,) if views.solarize or views.downsample else ()
 
 
 def draw_boxes(
@@ -234,6 +241,9 @@ def _from_uniforms(
         affine = u[AFFINE]
         angle, zoom = views.degrees * (2 * affine[0] - 1), _between(affine[1], *views.zoom)
         shift = np.rint(views.translate * size * (2 * affine[2:].T - 1)).astype(np.int64)
+    nothing = np.ones(count)
+    solarize, detail, kept, _ = u.get(LATER, np.stack([nothing] * 4))
+    sides = np.array(views.downsample_to, dtype=np.int64)
     rand = [u[RAND + k // 2][2 * (k % 2) :] for k in range(views.rand_operations)]
     return ViewParameters(
         views=views,
@@ -252,6 +262,10 @@ def _from_uniforms(
         rand=_columns([(pair[0] * RAND_OPERATIONS).astype(np.int64) for pair in rand], count),
         rand_sign=_columns([np.where(pair[1] <= 0.5, -1, 1) for pair in rand], count),
         grayscale=grayscale < views.grayscale,
+        solarize=solarize < views.solarize,
+        detail=np.where(
+            detail < views.downsample, sides[np.minimum(kept * len(sides), len(sides) - 1).astype(np.int64)], 0
+        ),
     )
 
 

@@ -12,8 +12,9 @@ from .parameters import OP_CONTRAST, OP_HUE, OP_SATURATION, ViewParameters
 # Columns.
 TOP, LEFT, HEIGHT, WIDTH, FLIP, GRAYSCALE, SIGMA = range(7)
 MEAN, STD, AFFINE = 7, 10, 13  # of three channels each; a 2x3 matrix, row by row
+SOLARIZE = 19
 # The parameters of one step of the jitter, four times.
-PLACES, FACTOR, OF_GRAY, OF_MEAN, SIXTHS = 19, 0, 1, 2, 3
+PLACES, FACTOR, OF_GRAY, OF_MEAN, SIXTHS = 20, 0, 1, 2, 3
 PER_PLACE = 4
 # What an operation of RandAugment does, as often as there are: a 2x3 matrix, then a number (or flag) for each kind.
 RAND = PLACES + 4 * PER_PLACE
@@ -29,7 +30,7 @@ def number_table(p: ViewParameters, size: int, mean: tuple[float, ...], std: tup
     columns = [p.top, p.left, p.height, p.width, p.flip, p.grayscale, p.sigma]
     matrices = turn_and_zoom(p.angle, p.zoom, p.shift) if p.views.affine else np.repeat(IDENTITY[None], count, axis=0)
     normal = np.broadcast_to([*mean, *std], (count, 6))
-    parts = [np.stack(columns, axis=1), normal, matrices.reshape(count, 6)]
+    parts = [np.stack(columns, axis=1), normal, matrices.reshape(count, 6), p.solarize[:, None].astype(np.float64)]
     parts += [_place(p, p.order[:, place]) for place in range(4)]
     for k in range(p.rand.shape[1]):
         parts.append(_operation(p.rand[:, k], p.rand_sign[:, k], p.views.rand_magnitude, size))
