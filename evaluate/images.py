@@ -12,13 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from genrep.encoders import EncoderFacts
-from genrep.errors import DataError
+from genrep.encoders import EncoderFacts, LoadedEncoder
+from genrep.encoders.networks import Encoder
+from genrep.errors import ConfigError, DataError
 from genrep.features import upload
 from genrep.images.labelled import LabelledImages
 from genrep.machine import cores
 from genrep.pixel_views.apply import apply_views
 from genrep.pixel_views.parameters import draw
+from genrep.progress import note
 from genrep.seeding import derive
 
 from .transforms import Augmentation, Pixels, Transform, augmented
@@ -26,6 +28,39 @@ from .transforms import Augmentation, Pixels, Transform, augmented
 Ints = NDArray[np.int64]
 AHEAD = 3  # batches that are decoded before they are asked for
 CHUNK = 16  # images that a thread decodes at a time
+
+
+def check_sides(
+    encoder: LoadedEncoder, shape: tuple[int, int] | None, option: str = "size", *, say: bool = True
+) -> None:
+    """Check that a transformer's patches divide images of this shape, and say if its positions are interpolated.
+
+    Args:
+        shape: height and width; None: not known before the images are read, when the encoder checks them itself.
+        option: the setting that sets it.
+        say: whether interpolation is said.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    module, size = encoder.module, encoder.facts.size
+    if shape is None or not isinstance(module, Encoder) or not module.takes_masks:
+        return
+    side, pixels = module.side_multiple, "x".join(map(str, shape))
+    if any(one % side for one in shape):
+        raise ConfigError.naming(
+            f"{{encoder}} {{}}: its patches have {{}} pixels, and these images {{}}; give a {{{option}}} that is a multiple",
+            encoder.path,
+            side,
+            pixels,
+        )
+    if say and shape != (size, size):
+        note(f"{encoder.path}: positions made for {size} pixels are interpolated to {pixels} (bicubic, antialiased)")
+
+
+def stored_shape(data: LabelledImages) -> tuple[int, int] | None:
+    """Height and width of all images, where they are in memory and so alike."""
+    return None if data.pixels is None else (data.pixels.shape[1], data.pixels.shape[2])
 
 
 def whole_batches(

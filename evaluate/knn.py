@@ -11,6 +11,7 @@ from genrep.errors import DataError
 from genrep.knn import knn_score
 
 from .frozen import COMPUTED, frozen_features
+from .images import stored_shape
 from .protocol import ImagesProtocol, Results
 from .results import Entry
 from .settings import KnnConfig
@@ -43,6 +44,7 @@ class NearestNeighbours(ImagesProtocol[KnnConfig]):
             )
         self.precision = pick_precision(self.config.precision, self.device)
         self.transform = self._transform()
+        self.check_sides(self.transform.shape(stored_shape(self.train)))
 
     def _transform(self) -> Transform:
         """Sets in memory as they are stored, files at the size that the encoder was trained at, unless ``--size`` is given."""

@@ -199,6 +199,12 @@ class Protocol(ABC, Generic[Config, Images]):
 
     # The common part
 
+    def check_sides(self, shape: tuple[int, int] | None, option: str = "size") -> None:
+        """See ``images.check_sides``: for ``prepare``. What it has to say is said once for all seeds."""
+        from .images import check_sides
+
+        check_sides(self.encoder, shape, option, say=self.seed == self.seeds[0])
+
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seeds asked for."""

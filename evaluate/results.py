@@ -113,8 +113,11 @@ def add(path: Path, entry: Entry) -> None:
 def encoder_facts(encoder: LoadedEncoder) -> Entry:
     """The part of an entry that describes the encoder."""
     facts = encoder.facts
+    said: Entry = {"arch": facts.arch, "stem": facts.stem, "trained": encoder.trained}
+    if pooled_by := getattr(encoder.module, "pooled_by", None):  # a vision transformer
+        said["model"] = {**facts.model, "global_pool": pooled_by}
     return {
-        "encoder": {"arch": facts.arch, "stem": facts.stem, "trained": encoder.trained},
+        "encoder": said,
         "encoder_sha256": encoder.sha256,
         "normalise": {"mean": list(facts.mean), "std": list(facts.std)},
     }

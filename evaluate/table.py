@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from pathlib import Path
 
+from genrep.encoders.architectures import in_words
 from genrep.errors import DataError
 from genrep.files import digest_json
 
@@ -105,7 +106,7 @@ def aligned(rows: list[list[str]]) -> list[str]:
 def _encoder(entry: Entry) -> str:
     facts = entry.get("encoder", {})
     trained = "" if facts.get("trained") else ", random init"
-    return f"{facts.get('arch', '?')}, {facts.get('stem', '?')} stem{trained}, {entry.get('encoder_sha256', '?')[:8]}"
+    return f"{in_words(facts)}{trained}, {entry.get('encoder_sha256', '?')[:8]}"
 
 
 def _protocol(entry: Entry) -> list[str]:

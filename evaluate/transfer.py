@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from genrep.errors import DataError
@@ -90,10 +90,7 @@ class TransferConfig(EncoderChoice):
         return LinearConfig(
             dataset=dataset,
             out=self.out,
-            encoder=self.encoder,
-            random_init=self.random_init,
-            arch=self.arch,
-            stem=self.stem,
+            **{one.name: getattr(self, one.name) for one in fields(EncoderChoice)},
             root=self.root,
             download=self.download,
             preset=self.preset or SUITES[self.suite].preset,

@@ -42,6 +42,17 @@ class Transform:
         """Whether images are taken as they are."""
         return self.resize is None and self.crop is None
 
+    def shape(self, stored: tuple[int, int] | None) -> tuple[int, int] | None:
+        """Height and width of the images that it makes; None where that depends on the image.
+
+        ``stored``: those of all images, where they are alike.
+        """
+        if self.crop is not None:
+            return self.crop, self.crop
+        if self.resize is not None and (self.stretch or (stored is not None and stored[0] == stored[1])):
+            return self.resize, self.resize
+        return stored if self.resize is None else None
+
     def describe(self) -> str:
         """For a protocol."""
         if self.changes_nothing:

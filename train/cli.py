@@ -9,6 +9,7 @@ from click.core import ParameterSource
 
 from genrep import __version__
 from genrep.cli import print_config, run, say_leftovers, tell, with_output_options
+from genrep.encoders.architectures import in_words
 from genrep.errors import ConfigError
 from genrep.option_types import PATH_TEXT, offering
 from genrep.settings import from_options, options
@@ -38,7 +39,8 @@ def command(context: click.Context, /, preset: str | None, dry_run: bool, **give
     """Train an encoder on pairs of anchors and positives.
 
     The samples come from datasets of shards, from image folders, or with --online from a generator at work. The encoder is
-    written to OUT/encoder.safetensors with torchvision's key names, beside metrics.jsonl, config.json and checkpoints.
+    written to OUT/encoder.safetensors with the key names of torchvision or timm, beside metrics.jsonl, config.json and
+    checkpoints.
 
     Running the same command again resumes an interrupted run at the sample after the last checkpoint. The folder of a run with
     other settings is refused. Under torchrun, all processes train one encoder.
@@ -70,7 +72,7 @@ def command(context: click.Context, /, preset: str | None, dry_run: bool, **give
     facts |= {"loss": result.loss, "images_per_s": result.images_per_s}
     tell(
         facts,
-        f"{result.encoder}: {plan.config.arch} ({plan.config.stem} stem, {plan.crop} px), {plan.total_steps} steps, "
+        f"{result.encoder}: {in_words(plan.settings())}, {plan.crop} px, {plan.total_steps} steps, "
         f"final loss {result.loss:.4f}, {result.images_per_s:.0f} images/s",
     )
     say_leftovers(sorted(config.out.glob("checkpoint*.pt")), "to train on")

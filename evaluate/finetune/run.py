@@ -53,6 +53,7 @@ class Finetuning(ImagesProtocol[FinetuneConfig]):
         # The set that the seed chooses from, so that results of several seeds are one row. A list leaves no choice.
         self.source = whole if config.subset is None else self.train
         self.transform = self._transform()
+        self.check_sides(self.transform.shape(None), "size" if config.crop is None else "crop")
         self.augmentation = Augmentation(scale=VISSL.crop_scale, size=self.transform.crop)
         self.epochs = config.epochs or VISSL.epochs
         self.batch_size = min(config.batch_size or VISSL.batch_size, len(rows))

@@ -15,7 +15,7 @@ from genrep.images.sets import is_small
 from genrep.runs.engine import Run
 
 from ..frozen import COMPUTED, frozen_features
-from ..images import AugmentedBatches, Feed
+from ..images import AugmentedBatches, Feed, stored_shape
 from ..protocol import ImagesProtocol, Results
 from ..results import Entry
 from ..transforms import Augmentation, Transform
@@ -47,6 +47,8 @@ class LinearProbe(ImagesProtocol[LinearConfig]):
         self.precision = pick_precision(config.precision, self.device)
         self.metric = self.preset.metric or self.train.metric
         self.transform = self._transform()
+        shape = self.transform.shape(stored_shape(self.train))
+        self.check_sides(shape, "size" if config.crop is None else "crop")
         self.augmentation = self.preset.augmentation(self.train.name, self.transform)
         self.epochs = config.epochs or self.preset.long.get(self.train.name, self.preset.epochs)
         self.batch_size = config.batch_size or self.preset.batch_size

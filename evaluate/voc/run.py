@@ -65,6 +65,10 @@ class Voc07(Protocol[Voc07Config, VocSplit]):
         """See ``Protocol``."""
         return self.config.data.resolve().name
 
+    def prepare(self) -> None:
+        """See ``Protocol``."""
+        self.check_sides((self.config.size, self.config.size))
+
     def protocol(self) -> dict[str, Any]:
         """See ``Protocol``."""
         config, train, test = self.config, self.train, self.test

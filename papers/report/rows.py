@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from genrep.encoders.architectures import in_words
 from genrep.errors import DataError
 from genrep.evaluate.results import read_json
 from genrep.train.contract import CONFIG_FILE, TrainedRun, read_run
@@ -99,7 +100,7 @@ def _encoder(row: RowData) -> str:
     for facts in said:
         if isinstance(facts, Mapping):
             trained = "" if facts.get("trained", True) else ", random"
-            told.append(f"{facts.get('arch', '?')}, {facts.get('stem', '?')} stem{trained}")
+            told.append(f"{in_words(facts)}{trained}")
     return every(told)
 
 

@@ -1,15 +1,18 @@
-"""Features of a frozen encoder, at the speed of its forward pass."""
+"""Features of a frozen encoder, pooled or of every patch, at the speed of its forward pass."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from genrep.encoders import EncoderFacts
+from genrep.encoders import EncoderFacts, Features
+from genrep.encoders.networks import Encoder
 from genrep.errors import TrainingError, WeightsError
 from genrep.progress import Progress
 
@@ -65,30 +68,63 @@ def feature_batches(
         WeightsError: features are not finite.
     """
     forward = FrozenEncoder(encoder, facts, device, batch_size, precision)
-    waiting: tuple[Tensor, torch.cuda.Event] | None = None
-    for pixels in batches:
-        features = forward(pixels)
-        if device.type != "cuda":
-            yield _finite(features)
-            continue
-        host = torch.empty(features.shape, pin_memory=True)
-        host.copy_(features, non_blocking=True)
+    for (features,) in _arriving(((forward(pixels),) for pixels in batches), device):
+        yield features
+
+
+def token_batches(
+    encoder: nn.Module,
+    facts: EncoderFacts,
+    batches: Iterable[NDArray[np.uint8]],
+    device: torch.device,
+    *,
+    batch_size: int = BATCH,
+    precision: str = "fp32",
+) -> Iterator[Features]:
+    """As ``feature_batches``, with the tokens of every patch and the class token beside the pooled features.
+
+    Shape: ``(B, H, W, 3)`` uint8 each -> ``pooled (B, D)``, ``cls (B, C)`` or None, ``patches (B, P, C)``, float32 on the CPU.
+
+    Raises:
+        TrainingError, WeightsError: as ``feature_batches``; or the encoder gives no tokens, being anyone's own.
+    """
+    forward = FrozenEncoder(encoder, facts, device, batch_size, precision)
+    grids: deque[tuple[int, int]] = deque()
+
+    def made() -> Iterator[tuple[Tensor, ...]]:
+        for pixels in batches:
+            found = forward.tokens(pixels)
+            grids.append(found.grid)
+            yield found.pooled, found.patches, *([] if found.cls is None else [found.cls])
+
+    for pooled, patches, *cls in _arriving(made(), device):
+        yield Features(pooled, cls[0] if cls else None, patches, grids.popleft())
+
+
+def _arriving(batches: Iterable[tuple[Tensor, ...]], device: torch.device) -> Iterator[tuple[Tensor, ...]]:
+    """What is computed on the device, on the CPU; from a GPU a batch behind. Raises WeightsError: it is not finite."""
+    if device.type != "cuda":
+        yield from map(_finite, batches)
+        return
+    waiting: tuple[tuple[Tensor, ...], torch.cuda.Event] | None = None
+    for batch in batches:
+        hosts = tuple(torch.empty(part.shape, pin_memory=True).copy_(part, non_blocking=True) for part in batch)
         event = torch.cuda.Event()
         event.record()
         if waiting is not None:
             waiting[1].synchronize()
             yield _finite(waiting[0])
-        waiting = host, event
+        waiting = hosts, event
     if waiting is not None:
         waiting[1].synchronize()
         yield _finite(waiting[0])
 
 
-def _finite(features: Tensor) -> Tensor:
+def _finite(batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """The features themselves, which have arrived on the CPU: nothing waits for a GPU here."""
-    if not bool(features.isfinite().all()):
+    if not all(bool(part.isfinite().all()) for part in batch):
         raise WeightsError("features are not finite: the encoder has diverged")
-    return features
+    return batch
 
 
 class FrozenEncoder:
@@ -117,21 +153,44 @@ class FrozenEncoder:
 
     def __call__(self, pixels: NDArray[np.uint8]) -> Tensor:
         """See the class."""
-        x = upload(pixels, self.device).permute(0, 3, 1, 2)
-        return self.of_normalised((x.float() / 255 - self.mean) / self.std)
+        return self.of_normalised(self._normalised(pixels))
 
-    @torch.no_grad()
+    def tokens(self, pixels: NDArray[np.uint8]) -> Features:
+        """All features, float32 on the device. Raises WeightsError: the encoder gives no tokens, being anyone's own."""
+        if not isinstance(self.encoder, Encoder):
+            raise WeightsError(
+                f"{type(self.encoder).__name__}: gives pooled features alone; wanted one of genrep's encoders, which give "
+                "tokens too"
+            )
+        count = len(pixels)
+        pooled, cls, patches, grid = self._forward(self._normalised(pixels), tokens=True)
+        return Features(
+            pooled=pooled[:count].float(),
+            cls=None if cls is None else cls[:count].float(),
+            patches=patches[:count].float(),
+            grid=grid,
+        )
+
     def of_normalised(self, x: Tensor) -> Tensor:
         """Shape: ``(B, 3, H, W)`` float32 -> ``(B, D)``."""
+        features: Tensor = self._forward(x)
+        return features[: len(x)].float()
+
+    def _normalised(self, pixels: NDArray[np.uint8]) -> Tensor:
+        x = upload(pixels, self.device).permute(0, 3, 1, 2)
+        return (x.float() / 255 - self.mean) / self.std
+
+    @torch.no_grad()
+    def _forward(self, x: Tensor, **options: bool) -> Any:
+        """What the encoder makes of a batch that is filled up."""
         count = len(x)
         if count < self.rows:
             x = torch.cat([x, x.new_zeros(self.rows - count, *x.shape[1:])])
         try:
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-                features: Tensor = self.encoder(x.contiguous(memory_format=torch.channels_last))
+                return self.encoder(x.contiguous(memory_format=torch.channels_last), **options)
         except torch.OutOfMemoryError as error:
             raise out_of_memory(self.batch_size) from error
-        return features[:count].float()
 
 
 def upload(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:

@@ -103,6 +103,8 @@ def test_tokens_of_a_resnet_are_its_last_map_row_by_row() -> None:
         ("resnet18:width=0", "width 0; wanted a whole number from 1 to 8192"),
         ("resnet18:width=8,width=9", "width=9 after resnet18"),
         ("resnet18:", "nothing after resnet18"),
+        ("resnet", "arch 'resnet': wanted one of resnet18"),
+        ("vit", "arch 'vit': wanted one of resnet18"),
         ("vit_tiny_patch16_224:position=round", "position round; wanted learned or sincos"),
         ("vit_tiny_patch16_224:depth=100000", "depth 100000; wanted"),
         ("vgg16\x1b[31m", r"arch 'vgg16\\x1b"),

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from genrep.encoders import EncoderFacts, build_encoder, export_encoder, load_encoder, save_encoder
-from genrep.encoders.vision_transformer import sincos
+from genrep.encoders.vision_transformer import sincos, timm_config
 from genrep.errors import GenRepError, WeightsError
 
 ARCH = "vit_tiny_patch16_224:width=48,depth=3,heads=3"
@@ -48,6 +48,39 @@ def test_features_are_those_of_timm(pool: str, tmp_path: Path) -> None:
     assert found.grid == (4, 4) and encoder.width == found.pooled.shape[1]
     if pool != "cls+avg":  # which timm has not
         torch.testing.assert_close(theirs(images), found.pooled, atol=1e-5, rtol=1e-5)
+
+
+KINDS = (  # of timm's VisionTransformer class
+    *("vit_base_patch16_224", "vit_small_patch14_reg4_dinov2", "vit_base_patch16_clip_quickgelu_224"),
+    *(
+        "vit_medium_patch16_reg4_gap_256",
+        "vit_base_patch16_siglip_224",
+        "vit_small_patch16_36x1_224",
+        "vit_small_patch16_18x2_224",
+    ),
+    *("vit_base_patch16_rpn_224", "vit_base_patch16_xp_224", "aimv2_large_patch14_224", "eva_large_patch14_196"),
+    *("beit3_base_patch16_224", "deit3_small_patch16_224", "flexivit_small"),
+)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_all_kinds_of_timms_transformer_are_theirs(name: str) -> None:
+    arch, size = f"{name}:width=24,depth=2,heads=2", 28 if "patch14" in name else 32
+    encoder = build_encoder(arch, "imagenet", 0, size=size, model={"patch_size": size // 2}).eval()
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    config = timm_config(facts(arch=arch, size=size, model={"patch_size": size // 2}))
+    theirs = timm.create_model(config["architecture"], **json.loads(json.dumps(config["model_args"]))).eval()
+    theirs.load_state_dict(encoder.state_dict(), strict=True)
+    images = torch.randn(2, 3, size, size)
+    found = encoder(images, tokens=True)
+    patches = theirs.forward_features(images)[:, encoder.num_prefix_tokens :]
+    torch.testing.assert_close(found.patches, patches, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found.pooled, theirs(images), atol=1e-5, rtol=1e-5)
+    assert (found.cls is None) == (
+        "gap" in name or "siglip" in name or name.startswith(("aimv2", "vit_base_patch16_rpn"))
+    )
 
 
 def test_images_of_another_size_have_the_positions_interpolated_as_timm_does() -> None:
@@ -167,7 +200,10 @@ def test_a_file_gives_back_the_encoder_at_any_size_and_pool(tmp_path: Path) -> N
     assert loaded.facts == facts() and loaded.notes == ()
     assert torch.equal(loaded.module(images), encoder(images))
     wide = load_encoder(path, size=48, global_pool="cls+avg")
-    assert wide.notes == ("positions made for 32 pixels are interpolated to 48 (bicubic, antialiased)",)
+    assert wide.notes == (
+        "features are pooled by cls+avg, as asked; its own are by cls",
+        "positions made for 32 pixels are interpolated to 48 (bicubic, antialiased)",
+    )
     assert wide.facts.size == 48 and wide.module(torch.randn(2, 3, 48, 48)).shape == (2, 96)
 
 

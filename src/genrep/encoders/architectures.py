@@ -9,9 +9,10 @@ This module is light: it knows no network. ``networks.build_encoder`` builds wha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 from genrep.errors import WeightsError, suggestion
 from genrep.untrusted import label
@@ -29,7 +30,7 @@ WAYS = f"{', '.join(RESNETS)}, or a vision transformer of timm such as vit_small
 # The largest that a name may ask for: names come in files of strangers.
 _MOST = {"width": 8192, "depth": 128, "heads": 256}
 _KEYS = {"resnet": ("width",), "vit": ("width", "depth", "heads", "position")}
-_VIT = re.compile(r"(?:vit|deit|deit3|beit3|flexivit)_\w+(?:\.\w+)?")
+_VIT = re.compile(r"(?:vit|deit|deit3|beit3|flexivit|eva|aimv2)_\w+(?:\.\w+)?")
 _LONGEST = 200  # characters
 
 
@@ -83,6 +84,23 @@ def resnet(text: str) -> Architecture:
     if found.is_vit:
         raise WeightsError.naming("{arch} {}: is a vision transformer; wanted one of {}", text, ", ".join(RESNETS))
     return found
+
+
+def in_words(facts: Mapping[str, Any]) -> str:
+    """An encoder as a table says it, from facts of an entry of results or of a run's settings, which may be anyone's.
+
+    >>> in_words({"arch": "resnet18", "stem": "cifar"})
+    'resnet18, cifar stem'
+    >>> in_words({"arch": "vit_tiny_patch16_224", "stem": "patch", "model": {"patch_size": 8, "global_pool": "cls"}})
+    'vit_tiny_patch16_224, patch 8, cls'
+    """
+    arch, stem = facts.get("arch", "?"), facts.get("stem", "?")
+    model = facts.get("model", facts)
+    if not isinstance(model, Mapping) or not (stem == PATCH or _VIT.match(str(arch))):
+        return f"{arch}, {stem} stem"
+    side, pool = model.get("patch_size"), model.get("global_pool")
+    told = [f"patch {side}"] if isinstance(side, int) else []
+    return ", ".join([str(arch), *told, *([pool] if pool in POOLS else [])])
 
 
 def _keys(keys: Iterable[str]) -> str:

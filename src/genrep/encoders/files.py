@@ -79,6 +79,7 @@ def load_encoder(
     if not path.exists() and _FACTORY.fullmatch(str(source)):
         from .factories import open_factory
 
+        _refuse_pool(str(source), "anyone's own network", global_pool)
         return open_factory(str(source), size=size, mean=mean, std=std)
     if path.is_dir():
         path = file_in(path)
@@ -90,6 +91,7 @@ def load_encoder(
     with content_faults(path, WeightsError, "an encoder"):
         content, metadata, digest = _read(path)
         if metadata.keys().isdisjoint({"arch", "stem"}) or network is not None:
+            _refuse_pool(printable(str(path)), "a ResNet", global_pool)
             return _foreign(path, content, digest, network, size=size, mean=mean, std=std)
         return _ours(path, content, metadata, digest, global_pool, size=size, mean=mean, std=std)
 
@@ -135,17 +137,34 @@ def _ours(
     except WeightsError as error:
         raise WeightsError(f"{where}: {error}") from None
     check_fit(misfits_of(state, wanted), facts.arch, where)
-    told = _pooled(facts, global_pool)
-    module = _filled(told, plain(state, wanted, where))
-    facts = with_overrides(told, **overrides)
-    said = _positions_said(told.size, facts)
+    if facts.stem != PATCH:
+        _refuse_pool(where, "a ResNet", global_pool)
+    module = _filled(facts, plain(state, wanted, where))
+    told, digest, said = _pooled(facts, module, digest, global_pool)
+    said += _positions_said(told.size, facts := with_overrides(told, **overrides))
     return LoadedEncoder(module=module, facts=facts, path=path, sha256=digest, notes=said)
 
 
-def _pooled(facts: EncoderFacts, global_pool: str | None) -> EncoderFacts:
-    if global_pool is None:
-        return facts
-    return replace(facts, model={**facts.model, "global_pool": global_pool})
+def _refuse_pool(where: str, what: str, global_pool: str | None) -> None:
+    if global_pool is not None:
+        raise WeightsError.naming(
+            "{global_pool} {}: {} is {}; wanted a vision transformer, or no {global_pool}", global_pool, where, what
+        )
+
+
+def _pooled(
+    facts: EncoderFacts, module: Any, digest: str, global_pool: str | None
+) -> tuple[EncoderFacts, str, tuple[str, ...]]:
+    """Facts, digest and notes of a transformer whose features are pooled as asked, which its module does from now on.
+
+    Pooled otherwise than the file says it is another encoder: results and cached features know it by this.
+    """
+    if global_pool is None or global_pool == (own := module.pooled_by):
+        return facts, digest, ()
+    module.pool(global_pool)
+    digest = hashlib.sha256(f"{digest}#global_pool={global_pool}".encode()).hexdigest()
+    said = f"features are pooled by {global_pool}, as asked; its own are by {own}"
+    return replace(facts, model={**facts.model, "global_pool": global_pool}), digest, (said,)
 
 
 def _positions_said(size: int, facts: EncoderFacts) -> tuple[str, ...]:

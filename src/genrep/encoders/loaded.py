@@ -49,9 +49,10 @@ def random_encoder(
     """An untrained encoder: ``build_encoder`` with this seed. Raises WeightsError for an unknown arch or stem."""
     facts = with_overrides(default_facts(arch, stem, model), size=size, mean=mean, std=std)
     module = built(facts, seed).eval()
-    return LoadedEncoder(
-        module=module, facts=facts, path=Path("random-init"), sha256=state_sha256(module), trained=False
-    )
+    # Tensors do not show how a transformer pools, nor how many heads it has.
+    named = (facts.arch, module.pooled_by) if facts.stem == PATCH else ()
+    digest = state_sha256(module, *named)
+    return LoadedEncoder(module=module, facts=facts, path=Path("random-init"), sha256=digest, trained=False)
 
 
 def built(facts: EncoderFacts, seed: int = 0) -> nn.Module:

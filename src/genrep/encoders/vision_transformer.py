@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
+import timm
 import torch
 import torch.nn.functional as F
 from timm import create_model
@@ -125,6 +126,14 @@ class VisionTransformer(theirs.VisionTransformer, Encoder):  # type: ignore[misc
         )
         return self.patch_embed.norm(F.linear(cut, convolution.weight.flatten(1), convolution.bias))
 
+    def pool(self, way: str) -> None:
+        """Pool features by one of ``POOLS`` from now on. Raises WeightsError: there is no class token."""
+        if way not in POOLS:
+            raise WeightsError.naming("{global_pool} {}: wanted one of {}", label(way), ", ".join(POOLS))
+        if way != "avg" and not self.has_class_token:
+            raise WeightsError.naming("{global_pool} {}: this transformer has no class token; wanted avg", way)
+        self.pooled_by = way
+
     def _pooled(self, x: Tensor, patches: Tensor) -> Tensor:
         if self.pooled_by == "cls":
             return x[:, 0]
@@ -152,9 +161,7 @@ def build_vit(arch: Architecture, size: int, model: Mapping[str, Any], *, drop_p
     built.__class__ = VisionTransformer
     if size % built.side_multiple:
         raise WeightsError(f"images of {size} pixels: wanted a multiple of the patches' {built.side_multiple}")
-    built.pooled_by = model.get("global_pool") or ("cls" if built.has_class_token else "avg")
-    if built.pooled_by != "avg" and not built.has_class_token:
-        raise WeightsError.naming("{global_pool} {}: {} has no class token; wanted avg", built.pooled_by, arch.name)
+    built.pool(model.get("global_pool") or ("cls" if built.has_class_token else "avg"))
     if arch.position == "sincos" and built.pos_embed.device.type != "meta":
         _begin_as_moco_v3(built)
     if arch.position == "sincos":
@@ -163,9 +170,15 @@ def build_vit(arch: Architecture, size: int, model: Mapping[str, Any], *, drop_p
     return whole
 
 
-def _created(arch: Architecture, arguments: Mapping[str, Any]) -> Any:
-    import timm
+@cache
+def _has_class_token(name: str) -> bool:
+    """Whether timm's network of this name has one. Raises WeightsError: timm has no such network."""
+    with torch.device("meta"):
+        made = _created(Architecture(name=name), {"depth": 1, "num_classes": 0, "global_pool": "avg", "fc_norm": False})
+    return bool(getattr(made, "has_class_token", True))
 
+
+def _created(arch: Architecture, arguments: Mapping[str, Any]) -> Any:
     if arch.name.partition(".")[0] not in timm.list_models(include_tags=False):
         near = suggestion(arch.name, timm.list_models("vit_*"))
         raise WeightsError.naming("{arch} {}: timm {} has no such model{}", arch.name, timm.__version__, near)
@@ -186,7 +199,8 @@ def timm_arguments(arch: Architecture, size: int, model: Mapping[str, Any]) -> d
     if "width" in arch.numbers and "heads" not in arch.numbers:
         made["num_heads"] = max(1, arch.numbers["width"] // HEAD)
     made |= {"img_size": size, "num_classes": 0, "global_pool": "token", "fc_norm": False, "dynamic_img_size": True}
-    if model.get("class_token") is False or model.get("global_pool") == "avg":
+    class_token = model.get("class_token")
+    if not (_has_class_token(arch.name) if class_token is None else class_token) or model.get("global_pool") == "avg":
         made["global_pool"] = "avg"
     plain = (
         "patch_size",
