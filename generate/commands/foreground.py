@@ -18,7 +18,7 @@ BINS = ("[0, .2)", "[.2, .4)", "[.4, .6)", "[.6, .8)", "[.8, 1]")
 def fit_foreground_command(config: ForegroundConfig) -> None:
     """Learn what is foreground of an image, from the patches of a frozen encoder (GenView).
 
-    A patch is a place of a ResNet's last map before the global pooling. It is foreground if its projection on the first
+    A patch is a place of a ResNet's last map, or one of a vision transformer's. It is foreground if its projection on the first
     principal component of the patches of sample images is above a threshold. The file holds the encoder too: --views
     unclip:noise_level=auto,foreground=FILE and --weigh foreground=FILE need nothing else.
 
@@ -40,7 +40,7 @@ def fit_foreground_command(config: ForegroundConfig) -> None:
         [
             f"foreground     {result.path}",
             f"picture        {result.sheet}",
-            f"patches        {rows}x{columns} of images of {result.size} pixels: the last map of {result.encoder}",
+            f"patches        {rows}x{columns} of images of {result.size} pixels, by {result.encoder}",
             f"direction      {100 * result.explained:.1f} % of the variance of the patches of {result.images} images{left_out}",
             f"threshold      {result.threshold:.6g}",
             *(

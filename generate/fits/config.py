@@ -324,7 +324,7 @@ class ForegroundConfig:
     download: bool = download()
     split: str = setting(default="train", choices=("train", "test"), help="Split to read.")
     encoder: str | Path = setting(
-        metavar="RUN|FILE", help="Frozen encoder: a run of genrep-train, or anyone's checkpoint of a ResNet."
+        metavar="RUN|FILE", help="Frozen encoder: a run of genrep-train, or anyone's checkpoint."
     )
     out: Path = setting(
         metavar="FILE.safetensors", help="File of the foreground; a picture lies beside it as FILE.png."

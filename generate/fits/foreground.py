@@ -22,7 +22,10 @@ import torch
 from torch import Tensor
 
 from genrep.devices import pick_device, to_device
-from genrep.encoders import PATCH, STEMS, load_encoder
+from genrep.encoders import load_encoder
+from genrep.encoders.architectures import in_words
+from genrep.encoders.loaded import OWN
+from genrep.encoders.networks import Encoder
 from genrep.errors import DataError, WeightsError
 from genrep.files import require_writable
 from genrep.images.reading import read_rgb
@@ -148,7 +151,7 @@ def fit_foreground(config: ForegroundConfig) -> ForegroundResult:
     return ForegroundResult(
         path=config.out,
         sheet=sheet,
-        encoder=f"{loaded.facts.arch} with the {loaded.facts.stem} stem",
+        encoder=in_words(vars(loaded.facts)),
         patches=(projections.shape[1], projections.shape[2]),
         size=patches.size,
         threshold=threshold,
@@ -160,28 +163,35 @@ def fit_foreground(config: ForegroundConfig) -> ForegroundResult:
 
 
 def patches_of(config: ForegroundConfig, module: torch.nn.Module, facts: EncoderFacts) -> Patches:
-    """The encoder up to its last map, which must have a centre and a border. Raises WeightsError."""
-    if facts.stem not in STEMS:
+    """The encoder up to its patches' features, whose map must have a centre and a border. Raises WeightsError."""
+    if facts.stem == OWN or not isinstance(module, Encoder):
         raise WeightsError.naming(
-            "{encoder} {}: is {}; wanted a run or a checkpoint of a ResNet",
-            config.encoder,
-            "a vision transformer" if facts.stem == PATCH else "code, which no file can hold",
+            "{encoder} {}: is code, which no file can hold; wanted a run or anyone's checkpoint", config.encoder
         )
     if facts.size > MAX_SIZE:
         raise WeightsError.naming(
             "{encoder} {}: takes images of {} pixels; give {size}, at most {}", config.encoder, facts.size, MAX_SIZE
         )
-    patches = Patches(module, arch=facts.arch, stem=facts.stem, size=facts.size, mean=facts.mean, std=facts.std).cpu()
+    side = module.side_multiple
+    if facts.size % side:
+        raise WeightsError.naming(
+            "{encoder} {}: its patches have {} pixels, and images {}; give a {size} that is a multiple",
+            config.encoder,
+            side,
+            facts.size,
+        )
+    patches = Patches(module, facts).cpu()
     rows = patches(torch.zeros(facts.size, facts.size, 3, dtype=torch.uint8)).shape[1]
     if rows < LEAST_PATCHES:
-        stride = 32 if facts.stem == "imagenet" else 8
+        strides = {"imagenet": 32, "cifar": 8}
+        least = (LEAST_PATCHES - 1) * strides[facts.stem] + 1 if facts.stem in strides else LEAST_PATCHES * side
         raise WeightsError.naming(
             "{encoder} {}: {} pixels give {}x{} patches, wanted at least 3x3; give {size} {} or more",
             config.encoder,
             facts.size,
             rows,
             rows,
-            (LEAST_PATCHES - 1) * stride + 1,
+            least,
         )
     return patches
 

@@ -1,31 +1,36 @@
 """The foreground of an image, told by the patches of a frozen encoder (GenView, Li et al. 2024), and the file that tells it.
 
-A patch is a place of the ResNet's last map, layer4's before the global pooling, without dilation: a side of 224 pixels gives
-7x7 patches with the 7x7 stem. An image is resized (bilinear, antialiased) so that its shorter side has ``size`` pixels, and
-normalised. ``projection = (features - mean) · direction``; a patch is foreground if its projection is above ``threshold``.
+A patch is a place of a ResNet's last map, layer4's before the global pooling, without dilation: a side of 224 pixels gives 7x7
+patches with the 7x7 stem. Of a vision transformer it is one of its own, after the last norm. An image is resized (bilinear,
+antialiased) so that its shorter side has ``size`` pixels (and each a multiple of a transformer's patches), and normalised.
+``projection = (features - mean) · direction``; a patch is foreground if its projection is above ``threshold``.
 
-The file is safetensors. ``encoder.*`` is the encoder under torchvision's names. ``mean`` and ``direction`` ``(C,)``,
+The file is safetensors. ``encoder.*`` is the encoder under torchvision's or timm's names. ``mean`` and ``direction`` ``(C,)``,
 ``threshold`` ``()``, ``size`` ``()`` int64, and ``pixel_mean`` and ``pixel_std`` ``(3,)`` are all else that a projection
 depends on, so that the digest of the tensors is the file's identity. Metadata, all of them strings: ``genrep`` =
-``foreground/1``, ``arch`` and ``stem``; and how it came to be: the fields of ``ForegroundFacts``.
+``foreground/1``, ``arch`` and ``stem``; of a transformer, and with ``arch`` in its identity, ``model`` (JSON: what else it is
+built from) and ``positions`` (pixels of the images that its positions were made for); and how it came to be: the fields of
+``ForegroundFacts``.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genrep.encoders import PATCH, EncoderFacts, build_encoder
-from genrep.encoders.layouts import check_fit, misfits_of, plain, resnet_shapes, resnet_width
-from genrep.encoders.loaded import check_facts
+from genrep.encoders import PATCH, EncoderFacts, Features
+from genrep.encoders.layouts import check_fit, misfits_of, plain
+from genrep.encoders.loaded import built, check_facts
+from genrep.encoders.networks import Encoder
 from genrep.errors import WeightsError
-from genrep.files import sha256_file, write_atomic
+from genrep.files import canonical_json, digest_json, sha256_file, write_atomic
 from genrep.tensor_files import read_safetensors, safetensors_bytes
 from genrep.untrusted import content_faults, label, printable
 
@@ -36,6 +41,8 @@ FORMAT = "foreground/1"
 MAX_SIZE = 1024  # pixels of a shorter side, which a file's word may ask for
 LARGEST_FILE = 1 << 30  # bytes: four times a ResNet-152's
 INSIDE = "encoder."
+MODEL, POSITIONS = "model", "positions"  # of a vision transformer, in the metadata
+LONGEST = 400  # characters of a model
 UNIT = 1e-3  # by which the length of a direction may differ from 1
 
 
@@ -61,27 +68,24 @@ class Patches(nn.Module):
     pixel_mean: Tensor
     pixel_std: Tensor
 
-    def __init__(
-        self, encoder: nn.Module, *, arch: str, stem: str, size: int, mean: Sequence[float], std: Sequence[float]
-    ) -> None:
+    def __init__(self, encoder: nn.Module, facts: EncoderFacts) -> None:
         super().__init__()
-        self.arch, self.stem, self.size = arch, stem, size
+        assert isinstance(encoder, Encoder)
+        self.facts, self.size, self.multiple = facts, facts.size, encoder.side_multiple
         self.encoder = encoder.eval().requires_grad_(False)
-        self.register_buffer("pixel_mean", torch.tensor(mean, dtype=torch.float32).view(3, 1, 1), persistent=False)
-        self.register_buffer("pixel_std", torch.tensor(std, dtype=torch.float32).view(3, 1, 1), persistent=False)
+        for name, values in (("pixel_mean", facts.mean), ("pixel_std", facts.std)):
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(3, 1, 1), persistent=False)
 
     @torch.no_grad()
     def forward(self, levels: Tensor) -> Tensor:
         x = levels.permute(2, 0, 1)[None].float() / 255
-        if self.size != min(x.shape[2:]):
-            scale = self.size / min(x.shape[2:])
-            shape = [max(1, round(side * scale)) for side in x.shape[2:]]
+        if self.size != min(x.shape[2:]) or any(side % self.multiple for side in x.shape[2:]):
+            scale = self.size / min(x.shape[2:]) / self.multiple
+            shape = [max(1, round(side * scale)) * self.multiple for side in x.shape[2:]]
             x = F.interpolate(x, shape, mode="bilinear", align_corners=False, antialias=True)
         x = (x - self.pixel_mean) / self.pixel_std
-        part = self.encoder.get_submodule
-        for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
-            x = part(name)(x)
-        return x[0].double()
+        found: Features = self.encoder(x, tokens=True)
+        return found.patches[0].T.unflatten(1, found.grid).double()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -156,7 +160,12 @@ def save_foreground(
         "pixel_mean": patches.pixel_mean.flatten(),
         "pixel_std": patches.pixel_std.flatten(),
     }
-    metadata = {"genrep": FORMAT, "arch": patches.arch, "stem": patches.stem, **vars(facts)}
+    metadata = {"genrep": FORMAT, "arch": patches.facts.arch, "stem": patches.facts.stem, **vars(facts)}
+    if patches.facts.stem == PATCH:
+        metadata |= {
+            MODEL: canonical_json(dict(patches.facts.model)).decode(),
+            POSITIONS: str(patches.encoder.positions_for),
+        }
     write_atomic(path, safetensors_bytes(tensors, metadata))
 
 
@@ -174,24 +183,44 @@ def load_foreground(path: Path) -> LoadedForeground:
     tensors, metadata = read_safetensors(path, where)
     if metadata.get("genrep") != FORMAT:
         raise WeightsError(f"{where}: its metadata say genrep = {label(metadata.get('genrep'))}, wanted {FORMAT!r}")
-    arch, stem = metadata.get("arch", ""), metadata.get("stem", "")
-    check_facts(EncoderFacts(arch=arch, stem=stem, size=1, mean=(0.0,) * 3, std=(1.0,) * 3), where)
-    if stem == PATCH:
-        raise WeightsError(f"{where}: arch {label(arch)} is a vision transformer; wanted a ResNet")
     with content_faults(f"{where}: not a foreground", WeightsError, "one of fit-foreground"):
         return _checked(path, where, tensors, metadata)
 
 
+def _encoder_facts(metadata: Mapping[str, str], where: str) -> EncoderFacts:
+    """Of the encoder in a file: ``size`` is what its positions were made for. Raises WeightsError for what we cannot build."""
+    text = metadata.get(MODEL, "{}")
+    if len(text) > LONGEST:
+        raise WeightsError(f"{where}: its {MODEL} has {len(text):,} characters; wanted {LONGEST} at most")
+    facts = EncoderFacts(
+        arch=metadata.get("arch", ""),
+        stem=metadata.get("stem", ""),
+        size=int(metadata.get(POSITIONS, "1")),
+        mean=(0.0,) * 3,
+        std=(1.0,) * 3,
+        model=dict(json.loads(text)),
+    )
+    check_facts(facts, where)
+    return facts
+
+
 def _checked(path: Path, where: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> LoadedForeground:
-    arch, stem = metadata["arch"], metadata["stem"]
-    wanted = {f"{INSIDE}{name}": shape for name, shape in resnet_shapes(arch, stem).items()}
-    length = torch.Size([resnet_width(arch)])
+    facts = _encoder_facts(metadata, where)
+    try:
+        with torch.device("meta"):
+            encoder = built(facts)
+    except WeightsError as error:
+        raise WeightsError(f"{where}: {error}") from None
+    wanted = {f"{INSIDE}{name}": tensor.shape for name, tensor in encoder.state_dict().items()}
+    length = torch.Size([encoder.channels])
     wanted |= {"mean": length, "direction": length, "threshold": torch.Size(), "size": torch.Size()}
     wanted |= {name: torch.Size([3]) for name in ("pixel_mean", "pixel_std")}
-    check_fit(misfits_of(tensors, wanted), f"a foreground of {arch}", where)
+    check_fit(misfits_of(tensors, wanted), f"a foreground of {facts.arch}", where)
     size = int(tensors["size"]) if tensors["size"].dtype == torch.int64 else 0
     if not 1 <= size <= MAX_SIZE:
         raise WeightsError(f"{where}: size {size}, wanted 1 to {MAX_SIZE} pixels as int64")
+    if size % encoder.side_multiple:
+        raise WeightsError(f"{where}: size {size}, wanted a multiple of the patches' {encoder.side_multiple} pixels")
     threshold = tensors["threshold"]
     if threshold.dtype != torch.float64 or not bool(threshold.isfinite()):
         raise WeightsError(f"{where}: threshold {label(threshold.tolist())}, wanted a number as float64")
@@ -200,14 +229,14 @@ def _checked(path: Path, where: str, tensors: dict[str, Tensor], metadata: dict[
         raise WeightsError(f"{where}: pixel_std {values['pixel_std'].tolist()}, wanted three numbers above 0")
     if abs(float(values["direction"].norm()) - 1) > UNIT:
         raise WeightsError(f"{where}: direction of length {float(values['direction'].norm()):.3g}, wanted 1")
-    with torch.device("meta"):
-        encoder = build_encoder(arch, stem, seed=0)
     state = {name.removeprefix(INSIDE): values[name] for name in values if name.startswith(INSIDE)}
     encoder.load_state_dict(state, assign=True)
     mean, std = (values[name].tolist() for name in ("pixel_mean", "pixel_std"))
     digest = Checkpoint(family=FORMAT, tensors=tensors).digest()
+    if facts.stem == PATCH:  # neither its heads nor its activation leave a trace in the tensors
+        digest = digest_json([digest, facts.arch, facts.model])
     return LoadedForeground(
-        patches=Patches(encoder, arch=arch, stem=stem, size=size, mean=mean, std=std),
+        patches=Patches(encoder, replace(facts, size=size, mean=tuple(mean), std=tuple(std))),
         mean=values["mean"],
         direction=values["direction"],
         threshold=float(threshold),

@@ -17,6 +17,7 @@ from genrep.untrusted import shown
 
 from . import PATCH, STEMS, EncoderFacts, architecture
 from .building import build_encoder
+from .networks import Encoder
 
 OWN = "own"  # the stem of anyone's own network
 MAX_SIZE = 4096  # pixels of a side, which a file's word may ask for
@@ -55,7 +56,7 @@ def random_encoder(
     return LoadedEncoder(module=module, facts=facts, path=Path("random-init"), sha256=digest, trained=False)
 
 
-def built(facts: EncoderFacts, seed: int = 0) -> nn.Module:
+def built(facts: EncoderFacts, seed: int = 0) -> Encoder:
     """``build_encoder`` for these facts."""
     return build_encoder(facts.arch, facts.stem, seed, size=facts.size, model=facts.model)
 

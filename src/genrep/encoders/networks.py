@@ -42,6 +42,11 @@ class Encoder(nn.Module):
         """Length of the pooled features."""
         raise NotImplementedError
 
+    @property
+    def channels(self) -> int:
+        """Length of the features of a patch."""
+        return self.width
+
 
 class ResNet(torchvision.models.ResNet, Encoder):  # type: ignore[misc]
     """torchvision's, with features in place of classes."""

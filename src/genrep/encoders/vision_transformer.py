@@ -71,6 +71,16 @@ class VisionTransformer(theirs.VisionTransformer, Encoder):  # type: ignore[misc
         """Length of the pooled features."""
         return int(self.embed_dim) * (2 if self.pooled_by == "cls+avg" else 1)
 
+    @property
+    def channels(self) -> int:
+        """Length of the features of a patch."""
+        return int(self.embed_dim)
+
+    @property
+    def positions_for(self) -> int:
+        """Side in pixels of the images that the table of positions was made for."""
+        return int(self.patch_embed.img_size[0])
+
     def forward(
         self, images: Tensor, *, tokens: bool = False, mask: Tensor | None = None, mask_token: Tensor | None = None
     ) -> Tensor | Features:
