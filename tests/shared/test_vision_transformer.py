@@ -218,7 +218,7 @@ def test_a_file_gives_back_the_encoder_at_any_size_and_pool(tmp_path: Path) -> N
         ({"arch": "vit_tiny_patch16_224:width=8192,depth=128"}, "do not fit"),
         ({"arch": "vit_nothing"}, "timm .* has no such model"),
         ({"stem": "cifar"}, "stem 'cifar': wanted one of patch"),
-        ({"size": "33"}, "images of 33 pixels: wanted a multiple of the patches' 8"),
+        ({"size": "33"}, "patch_size 8: does not divide images of 33 pixels"),
         ({"timm": "anything"}, ""),
     ],
 )

@@ -170,7 +170,11 @@ def build_vit(arch: Architecture, size: int, model: Mapping[str, Any], *, drop_p
         )
     built.__class__ = VisionTransformer
     if size % built.side_multiple:
-        raise WeightsError(f"images of {size} pixels: wanted a multiple of the patches' {built.side_multiple}")
+        raise WeightsError.naming(
+            "{patch_size} {}: does not divide images of {} pixels; give another, or images of another size",
+            built.side_multiple,
+            size,
+        )
     built.pool(model.get("global_pool") or ("cls" if built.has_class_token else "avg"))
     if arch.position == "sincos" and built.pos_embed.device.type != "meta":
         _begin_as_moco_v3(built)

@@ -98,7 +98,7 @@ def test_what_the_tensors_do_not_show_is_in_the_files_identity(fitted, tmp_path)
         ({"arch": "vit_nothing_here"}, "no such model"),
         ({"positions": "64"}, "encoder.pos_embed has shape"),
         ({"positions": "many"}, "not a foreground"),
-        ({"positions": "33"}, "wanted a multiple of the patches' 8"),
+        ({"positions": "33"}, "patch_size 8: does not divide images of 33 pixels"),
         ({"model": "[" * 300}, "not a foreground"),
         ({"model": '{"x":"' + "y" * 500 + '"}'}, "wanted 400 at most"),
         ({"model": '{"patch_size":4}'}, "do not fit a foreground"),
