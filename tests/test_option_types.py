@@ -18,16 +18,19 @@ from genrep.train.cli import command as train
 
 # Text that is never a path. A new option of text is one or the other: it gets PATH_TEXT, or stands here.
 NO_PATHS = {
+    "arch": "NAME[:KEY=N,…]",
     "batch_size": "auto|IMAGES",
     "channels": "N,N,…",
     "chunks": "A-B",
     "classes": "A,B,…",
+    "crop_scale": "LOW,HIGH",
     "device": "cuda:1",
     "digest": "SHA256",
     "distances": ".5,1",
     "encoding": "jpeg:Q",
     "labels": "1%",
     "layers": "A-B",
+    "local_scale": "LOW,HIGH",
     "mean": "R,G,B",
     "min_sizes": "PIXELS,…",
     "part": "K/N",

@@ -3,7 +3,7 @@
 import pytest
 
 from genrep.datasets_manifest.transport.pull import resolve
-from genrep.encoders.networks import build_encoder
+from genrep.encoders.building import build_encoder
 from genrep.errors import GenRepError, one_of, suggestion
 from genrep.evaluate.linear.config import LinearConfig
 from genrep.generate.fits.config import NavigatorConfig
