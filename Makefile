@@ -147,7 +147,7 @@ release: check ## build sdist and wheel into dist/, check both, and run the main
 	@rm -rf build; ls -l dist
 
 bench: $(READY) ## run the benchmarks
-	@for script in $(filter-out benchmarks/encoding.py benchmarks/layer_groups.py benchmarks/training.py benchmarks/fuzz_manifest.py benchmarks/fuzz_files.py benchmarks/fuzz_weights.py benchmarks/end_to_end.py benchmarks/original_way.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script; done
+	@for script in $(filter-out benchmarks/encoding.py benchmarks/layer_groups.py benchmarks/fuzz_manifest.py benchmarks/fuzz_files.py benchmarks/fuzz_weights.py benchmarks/end_to_end.py benchmarks/original_way.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script; done
 
 clean: ## remove VENV, build outputs and caches (datasets and runs stay)
 	@rm -rf $(VENV) build dist site ./*.egg-info .pytest_cache .mypy_cache .ruff_cache
