@@ -13,7 +13,7 @@ import json
 import re
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ import click
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
+
+from genrep.headings import HeadedCommand
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
@@ -62,16 +64,23 @@ def _command(command: click.Command, context: click.Context) -> Iterator[str]:
     usage = " ".join(command.collect_usage_pieces(context))
     yield f"```text\n{context.command_path} {usage}\n```"
     yield from _paragraphs(inspect.cleandoc(command.help or ""))
-    records = [
-        param.get_help_record(context) for param in command.get_params(context)
-    ]  # an argument has none, or no help
+    if isinstance(command, HeadedCommand):
+        for heading, params in command.sections(context):
+            yield f"{'###' if context.parent else '##'} {heading}"
+            yield _options(params, context)
+    else:
+        yield _options(command.get_params(context), context)
+    yield from _paragraphs(inspect.cleandoc(command.epilog or ""))
+
+
+def _options(params: Sequence[click.Parameter], context: click.Context) -> str:
+    records = [param.get_help_record(context) for param in params]  # an argument has none, or no help
     rows = [
         f"<dt><code>{html.escape(name)}</code></dt>\n<dd>{html.escape(said)}</dd>"
         for name, said in filter(None, records)
         if said
     ]
-    yield "<dl class='options'>\n" + "\n".join(rows) + "\n</dl>"
-    yield from _paragraphs(inspect.cleandoc(command.epilog or ""))
+    return "<dl class='options'>\n" + "\n".join(rows) + "\n</dl>"
 
 
 def _paragraphs(text: str) -> Iterator[str]:

@@ -47,7 +47,6 @@ NO_PATHS = {
     "train_split": "a list's name",
 }
 WORDS = {
-    "arch",
     "init",
     "pixel_views",
     "precision",

@@ -11,6 +11,7 @@ from genrep import __version__
 from genrep.cli import print_config, run, say_leftovers, tell, with_output_options
 from genrep.encoders.architectures import in_words
 from genrep.errors import ConfigError
+from genrep.headings import HeadedCommand
 from genrep.option_types import PATH_TEXT, offering
 from genrep.settings import from_options, options
 
@@ -21,7 +22,14 @@ EPILOG = "\b\nPresets:\n" + "\n".join(f"  {name:34}{text}" for name, text in DES
 
 
 @with_output_options
-@click.command(name="genrep-train", epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    name="genrep-train",
+    cls=HeadedCommand,
+    config=TrainConfig,
+    first=("out",),
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__)
 @options(TrainConfig, "out")
 @click.option(
