@@ -132,7 +132,7 @@ PIXEL_VIEWS = {  # the law of all views
     "no-crop": PixelViews(random_crop=False),
     "none": _NONE,
     "simclr-blur": PixelViews(blur=0.5),
-    "stablerep": PixelViews(blur=0.5, downsample=0.05),
+    "stablerep": PixelViews(scale=(0.08, 1.0), blur=0.5, downsample=0.05),  # its authors' code
     # Tian et al. 2020; strengths and order of their code, RandAugment by torchvision instead of timm.
     "infomin": PixelViews(brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, blur=0.5, rand_operations=2),
     # Li et al. 2022 (COP-Gen), appendix D.
@@ -142,6 +142,6 @@ PIXEL_VIEWS = {  # the law of all views
 SEVERAL_LAWS = {  # laws that differ from view to view
     "mocov3": _of_byol((0.08, 1.0), local=LOCAL_SCALE),  # main_moco.py: --crop-min
     "dino": _of_byol((0.4, 1.0), local=LOCAL_SCALE),  # main_dino.py: --global_crops_scale, --local_crops_scale
-    "synclr": _of_byol((0.32, 1.0), local=(0.05, 0.32)),  # Tian et al. 2024
+    "synclr": _of_byol((0.32, 1.0), local=(0.08, 0.32)),  # its authors' code
 }
 VIEW_NAMES: Mapping[str, object] = ChainMap(SEVERAL_LAWS, PIXEL_VIEWS)  # type: ignore[arg-type]  # all that view_laws knows
