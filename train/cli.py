@@ -78,9 +78,10 @@ def command(context: click.Context, /, preset: str | None, dry_run: bool, **give
     plan = result.plan
     facts |= {"arch": plan.config.arch, "stem": plan.config.stem, "crop": plan.crop, "steps": plan.total_steps}
     facts |= {"loss": result.loss, "images_per_s": result.images_per_s}
+    arch, comma, rest = in_words(plan.settings()).partition(", ")
     tell(
         facts,
-        f"{result.encoder}: {in_words(plan.settings())}, {plan.crop} px, {plan.total_steps} steps, "
+        f"{result.encoder}: {arch} ({rest}{comma}{plan.crop} px), {plan.total_steps} steps, "
         f"final loss {result.loss:.4f}, {result.images_per_s:.0f} images/s",
     )
     say_leftovers(sorted(config.out.glob("checkpoint*.pt")), "to train on")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from genrep.devices import pick_device, pick_precision
-from genrep.encoders import PATCH, EncoderFacts, architecture
+from genrep.encoders import PATCH, EncoderFacts, architecture, build_encoder
 from genrep.errors import DatasetError, TrainingError
 from genrep.files import sha256_file
 from genrep.pixel_views import IMAGENET_MEAN, IMAGENET_STD
@@ -160,8 +160,9 @@ def resolve(
         )
     settled["local_size"] = _local_size(config, settled["crop"]) if config.local_crops else None
     _check_parts(config, processes, device)
+    config = _buildable(replace(config, **settled))
     return TrainingPlan(
-        config=replace(config, **settled),
+        config=config,
         steps_per_epoch=steps_per_epoch,
         processes=processes,
         mean=IMAGENET_MEAN,
@@ -175,6 +176,25 @@ def resolve(
         warmup_steps=warmup_steps,
         lr_scaled=lr * config.batch_size / REFERENCE_BATCH,
     )
+
+
+def _buildable(config: TrainConfig) -> TrainConfig:
+    """The config, whose network can be built: before a folder is made. Raises WeightsError or TrainingError."""
+    with torch.device("meta"):
+        encoder = build_encoder(
+            config.arch,
+            config.stem,
+            config.seed,
+            zero_init_residual=config.zero_init_residual,
+            size=config.crop,
+            model=config.transformer(),
+            drop_path=config.drop_path,
+        )
+    if config.local_size is not None and config.local_size % encoder.side_multiple:
+        raise TrainingError.naming(
+            "{local_size} {}: wanted a multiple of the patches' {} pixels", config.local_size, encoder.side_multiple
+        )
+    return config
 
 
 def _objective_options(config: TrainConfig) -> dict[str, Any]:
