@@ -9,16 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrep.encoders import (
-    DEVICES,
-    KNN_NEIGHBOURS,
-    KNN_TEMPERATURE,
-    POOLS,
-    PRECISIONS,
-    SHOWN,
-    STEMS,
-    architecture,
-)
+from genrep.encoders import DEVICES, KNN_NEIGHBOURS, KNN_TEMPERATURE, PRECISIONS, STEMS
+from genrep.encoders.options import arch_setting, patch_size_setting, pool_setting, transformer_model
 from genrep.errors import ConfigError, WeightsError
 from genrep.images.sets import SETS
 from genrep.progress import note
@@ -47,33 +39,15 @@ class EncoderChoice:
         "one that its authors evaluate]",
     )
     random_init: bool = setting(default=False, help="Measure an untrained encoder of --arch and --stem instead.")
-    arch: str | None = setting(
-        default=None,
-        metavar="NAME[:KEY=N,…]",
-        check=architecture,
-        offers=lambda: SHOWN,
-        help="With --random-init: architecture of the encoder, a ResNet of torchvision,"
-        " or a vision transformer of timm such as vit_small_patch16_224. Keys: width (channels of the first stage, or of a"
-        " token), and of transformers depth, heads and position=learned or sincos. Required there.",
-    )
+    arch: str | None = arch_setting(None, when="With --random-init: ", then=" Required there.")
     stem: str = setting(
         default="imagenet",
         choices=STEMS,
         help="With --random-init: first layers of a ResNet. imagenet: a 7x7 convolution of stride 2 and "
         "max pooling; cifar: a 3x3 convolution.",
     )
-    patch_size: int | None = setting(
-        default=None,
-        least=1,
-        metavar="PIXELS",
-        help="With --random-init: side of a vision transformer's patches.  [default: the name's]",
-    )
-    global_pool: str | None = setting(
-        default=None,
-        choices=POOLS,
-        help="Features of a vision transformer: the class token, the mean of the patch tokens, or both.  "
-        "[default: as it was trained, or as its authors evaluate it]",
-    )
+    patch_size: int | None = patch_size_setting(when="With --random-init: ")
+    global_pool: str | None = pool_setting("as it was trained, or as its authors evaluate it")
 
     def check_choice(self) -> None:
         """Check these settings, for a config's ``__post_init__``. Opens nothing. Raises ConfigError."""
@@ -93,8 +67,7 @@ class EncoderChoice:
 
     def transformer(self) -> dict[str, Any]:
         """What ``EncoderFacts.model`` says of these settings."""
-        given = {"patch_size": self.patch_size, "global_pool": self.global_pool}
-        return {name: value for name, value in given.items() if value is not None}
+        return transformer_model(self.patch_size, self.global_pool)
 
 
 def channels_setting(what: str) -> Any:

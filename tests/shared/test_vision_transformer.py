@@ -169,6 +169,11 @@ def test_drop_path_draws_from_torch_and_only_in_training() -> None:
             r"arch vit_tiny_patch16_225: timm .* has no such model \(did you mean vit_tiny_patch16_224",
         ),
         ("vit_small_patch16_dinov3", {}, "timm refuses it: Eva"),
+        (
+            "vit_base_patch16_siglip_gap_224:width=48,depth=1,heads=3,position=sincos",
+            {"patch_size": 8},
+            "position sincos is MoCo v3's, of a class token and a table of positions; it lacks one",
+        ),
         (ARCH, {"global_pool": "max"}, "global_pool max: wanted cls or avg or cls"),
         (ARCH, {"patch_size": 0}, "patch_size 0: wanted 1 to 256"),
         (ARCH, {"patch_size": True}, "patch_size True: wanted 1 to 256"),

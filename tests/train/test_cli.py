@@ -31,7 +31,7 @@ def test_a_run_ends_with_a_line_that_names_the_encoder(dataset: MakeDataset, tmp
     arguments = ["--data", str(dataset()), "--out", str(tmp_path), "--batch-size", "16", "--steps", "2"]
     assert invoke(command, arguments) == 0
     line = capsys.readouterr().out
-    assert line.startswith(f"{tmp_path}/encoder.safetensors: resnet18, imagenet stem, 16 px, 2 steps, final loss ")
+    assert line.startswith(f"{tmp_path}/encoder.safetensors: resnet18 (imagenet stem, 16 px), 2 steps, final loss ")
     assert line.endswith(" images/s\n")
     assert invoke(command, arguments) == 0
     assert capsys.readouterr().out == f"{tmp_path}/encoder.safetensors: already finished; nothing to do\n"

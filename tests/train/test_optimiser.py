@@ -8,7 +8,7 @@ from torch import nn
 
 from genrep.encoders import build_encoder
 from genrep.encoders.layers import layers_above
-from genrep.train.engine.optimiser import LARS, TRUST, build_optimiser, clip_gradients, set_rate, weight_decay_at
+from genrep.train.engine.optimiser import LARS, TRUST, build_optimiser, clip_gradients, half_cosine, set_rate
 from genrep.train.objectives import Setup, build_objective
 
 
@@ -100,7 +100,7 @@ def test_weight_decay_moves_only_where_there_is_some() -> None:
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.BatchNorm1d(8))
     built = build_objective("simclr", Setup(encoder=encoder, width=8, seed=0))
     optimiser = build_optimiser("adamw", encoder, built, lr=0.1, weight_decay=0.04, momentum=0.9)
-    set_rate(optimiser, 0.02, 0.1, weight_decay_at(3, 4, 0.04, 0.4))
+    set_rate(optimiser, 0.02, 0.1, half_cosine(0.04, 0.4, 3 / 4))
     assert sorted({group["weight_decay"] for group in optimiser.param_groups}) == [0, pytest.approx(0.34727922)]
 
 

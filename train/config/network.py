@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from genrep.encoders import POOLS, SHOWN, STEMS, architecture
+from genrep.encoders import STEMS
+from genrep.encoders.options import arch_setting, patch_size_setting, pool_setting, transformer_model
 from genrep.settings import config, setting
 
 
@@ -12,15 +13,7 @@ from genrep.settings import config, setting
 class NetworkSettings:
     """The encoder."""
 
-    arch: str = setting(
-        default="resnet18",
-        metavar="NAME[:KEY=N,…]",
-        check=architecture,
-        offers=lambda: SHOWN,
-        help="Architecture of the encoder: a ResNet of torchvision,"
-        " or a vision transformer of timm such as vit_small_patch16_224. Keys: width (channels of the first stage, or of a"
-        " token), and of transformers depth, heads and position=learned or sincos.",
-    )
+    arch: str = arch_setting("resnet18")
     stem: str = setting(
         default="imagenet",
         choices=STEMS,
@@ -32,17 +25,8 @@ class NetworkSettings:
         negatable=True,
         help="Start with all residual branches of a ResNet at zero, as SimSiam does.  [default: no]",
     )
-    patch_size: int | None = setting(
-        default=None,
-        least=1,
-        metavar="PIXELS",
-        help="Side of a vision transformer's patches; --crop is a multiple of it.  [default: the name's]",
-    )
-    global_pool: str | None = setting(
-        default=None,
-        choices=POOLS,
-        help="Features of a vision transformer: the class token, the mean of the patch tokens, or both.  [default: cls]",
-    )
+    patch_size: int | None = patch_size_setting(then="; --crop is a multiple of it")
+    global_pool: str | None = pool_setting("cls")
     drop_path: float = setting(
         default=0.0,
         least=0,
@@ -53,5 +37,4 @@ class NetworkSettings:
 
     def transformer(self) -> dict[str, Any]:
         """What ``EncoderFacts.model`` says of these settings."""
-        given = {"patch_size": self.patch_size, "global_pool": self.global_pool}
-        return {name: value for name, value in given.items() if value is not None}
+        return transformer_model(self.patch_size, self.global_pool)

@@ -36,7 +36,7 @@ class ObjectiveSettings:
         least=0,
         most=1,
         help="Momentum of the network that follows the trained one by a moving average.  [default: byol 0.996, mocov3 0.99, "
-        "dino and ibot 0.996, synclr 0.994, negative-feature-transform 0.999]",
+        "negative-feature-transform 0.999]",
     )
     target_schedule: str | None = setting(
         default=None,
@@ -53,17 +53,16 @@ class ObjectiveSettings:
         default=None,
         least=1,
         most=16,
-        help="Linear layers of the projector.  [default: multi-positive, dino, ibot and synclr 3; mocov3 3 for transformers, 2 "
-        "for ResNets]",
+        help="Linear layers of the projector.  [default: multi-positive 3; mocov3 3 for transformers, 2 for ResNets]",
     )
     projector_width: int | None = setting(
         default=None,
         least=1,
-        help="Width of the projector's hidden layers, and mocov3's predictor's.  [default: 4096; dino, ibot and synclr's "
-        "prototype head: 2048]",
+        help="Width of the hidden layers of multi-positive's and mocov3's projector, and of mocov3's predictor.  "
+        "[default: 4096]",
     )
     projector_dim: int | None = setting(
-        default=None, least=1, help="Length of the embeddings of multi-positive, mocov3 and synclr.  [default: 256]"
+        default=None, least=1, help="Length of the embeddings of multi-positive and mocov3.  [default: 256]"
     )
     per_view_projector: bool | None = setting(
         default=None,

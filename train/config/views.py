@@ -45,7 +45,8 @@ class ViewSettings:
         default=0,
         least=0,
         most=64,
-        help="Local crops of the image of each view, for dino, ibot and synclr. DINO's 8 of an image of two views are 4.",
+        help="Local crops of the image of each view, for an objective of your own that takes them. DINO's 8 of an image of "
+        "two views are 4.",
     )
     local_size: int | None = setting(
         default=None,

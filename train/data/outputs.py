@@ -60,7 +60,6 @@ class CutSlot:
     slot: Destination
     view: int
     law: PixelViews
-    size: int
 
 
 class Pictures(Protocol):
@@ -85,14 +84,14 @@ def read_cuts(part: Pictures, rows: Rows, places: Rows, slots: Sequence[CutSlot]
         view = np.full(len(rows), one.view, dtype=np.int64)
         box = draw_boxes(one.law, seed=crops.seed, epoch=cuts.epoch, index=index, view=view, image_shape=sides)
         corners = np.stack([box["top"], box["left"], box["height"], box["width"]], axis=1)
-        wanted.append((one.slot.out, names, corners.tolist(), one.size))
+        wanted.append((one.slot.out, names, corners.tolist()))
     for i, (row, place) in enumerate(zip(rows.tolist(), places.tolist())):
         pictures: dict[str, Pixels] = {}
-        for out, names, corners, size in wanted:
+        for out, names, corners in wanted:
             if names[i] not in pictures:
                 pictures[names[i]] = part.picture(row, names[i])
             top, left, height, width = corners[i]
-            out[place] = cut(pictures[names[i]], top, left, height, width, size)
+            out[place] = cut(pictures[names[i]], top, left, height, width, out.shape[2])
 
 
 PAIRED = {"positive": "anchor", "z_positive": "z_anchor"}  # with what stands in where a set has no positives
@@ -138,7 +137,7 @@ class BatchTensor:
     stacked: bool = False  # it holds all positives, or all views of the anchor: shape (B, K, …)
     number: bool = False  # one a sample, or one a positive where it is stacked
     views: tuple[int, ...] = ()  # the pixel view that each stored field is cut for; empty: whole images of one size
-    local: bool = False  # those views are local crops
+    law: PixelViews | None = None  # by which they are cut
 
 
 def cut_output(output: BatchTensor, positive: str | None, crops: Crops) -> BatchTensor:
@@ -155,7 +154,7 @@ def cut_output(output: BatchTensor, positive: str | None, crops: Crops) -> Batch
         views = (1 + int(output.name.removeprefix("positive").removeprefix("_") or 0),)
     shape = (*((len(views),) if stacked else ()), crops.size, crops.size, 3)
     field = Field(shape=shape, dtype=output.field.dtype)
-    return BatchTensor(name=output.name, field=field, slots=slots, stacked=stacked, views=views)
+    return BatchTensor(name=output.name, field=field, slots=slots, stacked=stacked, views=views, law=crops.views)
 
 
 def local_name(name: str) -> str:
@@ -175,7 +174,7 @@ def local_output(output: BatchTensor, local: LocalCrops) -> BatchTensor:
         slots=tuple(names * local.number for names in output.slots),
         stacked=True,
         views=views,
-        local=True,
+        law=local.views,
     )
 
 

@@ -204,13 +204,14 @@ class Sets:
                         values = _numbers(part, local, slot)
                         slot.out[places] = self._labels[k][values] if output.name == "label" else values
                     elif output.views:
-                        assert cuts is not None
-                        cut.append(_cut_slot(slot, output, j, cuts.crops))
+                        assert output.law is not None
+                        cut.append(CutSlot(slot=slot, view=output.views[j], law=output.law))
                     else:
                         slots.append(slot)
             if slots:
                 part.read(local, places, slots)
-            if cut and cuts is not None:
+            if cut:
+                assert cuts is not None
                 read_cuts(part, local, places, cut, cuts)
 
     def will_need(self, shard: int) -> None:
@@ -283,14 +284,6 @@ def _numbers(part: Shards | FolderImages, rows: Rows, slot: Destination) -> NDAr
     """The values of the slot's field, or of the chosen one of several. Shape ``(len(rows),)``."""
     values = [part.numbers(name, rows) for name in slot.names]
     return values[0] if slot.choice is None else np.stack(values)[slot.choice, np.arange(len(rows))]
-
-
-def _cut_slot(slot: Destination, output: BatchTensor, place: int, crops: Crops) -> CutSlot:
-    """One view of an output of cuts."""
-    if output.local:
-        assert crops.local is not None
-        return CutSlot(slot=slot, view=output.views[place], law=crops.local.views, size=crops.local.size)
-    return CutSlot(slot=slot, view=output.views[place], law=crops.views, size=crops.size)
 
 
 def _stored(part: Shards | FolderImages, name: str) -> str | None:

@@ -55,13 +55,13 @@ def set_rate(optimiser: Optimizer, rate: float, peak: float, weight_decay: float
             group["weight_decay"] = weight_decay
 
 
-def weight_decay_at(step: int, total_steps: int, first: float, last: float) -> float:
-    """Half a cosine from ``first``, at step 0, to ``last``, after the last step (DINO, Caron et al. 2021, appendix).
+def half_cosine(first: float, last: float, progress: float) -> float:
+    """From ``first`` at 0 to ``last`` at 1: of rates, and of DINO's weight decay (Caron et al. 2021, appendix).
 
-    >>> [round(weight_decay_at(k, 4, 0.04, 0.4), 4) for k in range(5)]
+    >>> [round(half_cosine(0.04, 0.4, k / 4), 4) for k in range(5)]
     [0.04, 0.0927, 0.22, 0.3473, 0.4]
     """
-    return last + (first - last) * (1 + math.cos(math.pi * step / total_steps)) / 2
+    return last + (first - last) * (1 + math.cos(math.pi * progress)) / 2
 
 
 @torch.no_grad()
@@ -156,5 +156,4 @@ class Schedule:
             progress = (step // self.steps_per_epoch + 1) / math.ceil(self.total_steps / self.steps_per_epoch)
         else:
             progress = (step - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1)
-        low = self.peak * self.floor
-        return low + (self.peak - low) * (1 + math.cos(math.pi * progress)) / 2
+        return half_cosine(self.peak, self.peak * self.floor, progress)

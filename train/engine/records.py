@@ -80,14 +80,22 @@ class Alarms:
             raise diverged(self.out, f"loss is {loss} at step {step}, lr {line['lr']:.3g}", phrase("try a lower {lr}"))
         if self.single_view:
             return
-        sign = self.collapsed(line)
-        if spread < self.collapse_std:
-            sign = f"embeddings have collapsed: their relative std is {spread:.4f} (1 = spread evenly)"
-        if self.healthy_step is None or sign is None:
+        low, sign = spread < self.collapse_std, self.collapsed(line)
+        if self.healthy_step is None or not (low or sign):
             self.healthy_step = step
-        elif step - self.healthy_step >= self.collapse_steps:
+        elif (steps := step - self.healthy_step) >= self.collapse_steps:
+            if not low:
+                raise TrainingError.naming(
+                    "{out} {}: {} at step {}, and the like for {} steps", self.out, sign, step, steps
+                )
             raise TrainingError.naming(
-                "{out} {}: {} at step {}, and the like for {} steps", self.out, sign, step, step - self.healthy_step
+                "{out} {}: embeddings have collapsed: their relative std is {:.4f} at step {} and has "
+                "been below {} for {} steps (1 = spread evenly)",
+                self.out,
+                spread,
+                step,
+                self.collapse_std,
+                steps,
             )
 
 

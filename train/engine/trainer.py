@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from genrep.encoders import build_encoder
 from genrep.pixel_views import PixelViews, local_view
 from genrep.pixel_views.apply import apply_views
 from genrep.pixel_views.parameters import draw
@@ -22,10 +21,10 @@ from genrep.seeding import derive
 from ..data.outputs import local_name
 from ..objectives import Output, Setup, Step, build_objective
 from ..objectives.base import LOCAL_CROPS, PAIR_WEIGHTS, Decoder
-from .optimiser import build_optimiser, clip_gradients, set_rate, weight_decay_at
+from .optimiser import build_optimiser, clip_gradients, half_cosine, set_rate
 from .pair_weights import pair_weights
 from .samples import SampleFacts
-from .training_plan import TrainingPlan
+from .training_plan import TrainingPlan, build_network
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -39,15 +38,7 @@ class EncoderTrainer:
         self.plan, self.processes, self.device = plan, processes, processes.device
         config = plan.config
         assert config.weight_decay is not None
-        encoder = build_encoder(
-            config.arch,
-            config.stem,
-            config.seed,
-            zero_init_residual=config.zero_init_residual,
-            size=plan.crop,
-            model=config.transformer(),
-            drop_path=config.drop_path,
-        )
+        encoder = build_network(config)
         setup = Setup(
             encoder=encoder,
             width=encoder.width,
@@ -123,17 +114,11 @@ class EncoderTrainer:
         sizes the batch holds cuts (``Crops``): of lone anchors ``(B, V, crop, crop, 3)``.
         """
         pictures = self._pictures(batch)
-        groups: dict[PixelViews, list[int]] = {}
-        for view in range(self.plan.num_views):
-            groups.setdefault(self.laws.of(view), []).append(view)
-        found: list[Tensor | None] = [None] * self.plan.num_views
-        for law, views in groups.items():
-            made = self._views([pictures[view] for view in views], law, views, batch, epoch, self.plan.crop)
-            if len(groups) == 1:
-                return made
-            for view, part in zip(views, made.chunk(len(views))):
-                found[view] = part
-        return torch.cat([part for part in found if part is not None])
+        laws = [self.laws.of(view) for view in range(self.plan.num_views)]
+        if len(set(laws)) == 1:
+            return self._views(pictures, laws[0], range(len(laws)), batch, epoch, self.plan.crop)
+        made = [self._views([pictures[k]], law, [k], batch, epoch, self.plan.crop) for k, law in enumerate(laws)]
+        return torch.cat(made)
 
     def local_crops(self, batch: dict[str, Tensor], epoch: int) -> Tensor:
         """The first local crop of every sample's view 0, of its view 1, …, then the second. Shape ``(L·V·B, 3, s, s)``."""
@@ -166,7 +151,13 @@ class EncoderTrainer:
         return [*pictures, batch["positive"]]
 
     def _views(
-        self, pictures: list[Tensor], law: PixelViews, views: list[int], batch: dict[str, Tensor], epoch: int, size: int
+        self,
+        pictures: list[Tensor],
+        law: PixelViews,
+        views: Sequence[int],
+        batch: dict[str, Tensor],
+        epoch: int,
+        size: int,
     ) -> Tensor:
         """Pixel views of one law, drawn by their numbers. Shape: ``(B, H, W, 3)`` each -> ``(len(views)·B, 3, size, size)``."""
         plan, index = self.plan, batch["index"].cpu().numpy()
@@ -206,11 +197,10 @@ class EncoderTrainer:
         return output
 
     def _set_rate(self) -> None:
-        config, total = self.plan.config, self.plan.total_steps
-        decay, last = config.weight_decay, config.weight_decay_end
-        if decay is not None and last is not None:
-            decay = weight_decay_at(self.step, total, decay, last)
-        set_rate(self.optimiser, self.lr, self.plan.lr_scaled, decay if last is not None else None)
+        config, decay = self.plan.config, None
+        if config.weight_decay is not None and config.weight_decay_end is not None:
+            decay = half_cosine(config.weight_decay, config.weight_decay_end, self.step / self.plan.total_steps)
+        set_rate(self.optimiser, self.lr, self.plan.lr_scaled, decay)
 
     @contextmanager
     def _random_numbers(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ import torch
 
 from genrep.devices import pick_device, pick_precision
 from genrep.encoders import PATCH, EncoderFacts, architecture, build_encoder
+from genrep.encoders.networks import Encoder
 from genrep.errors import DatasetError, TrainingError
 from genrep.files import sha256_file
 from genrep.pixel_views import IMAGENET_MEAN, IMAGENET_STD
@@ -160,7 +161,8 @@ def resolve(
         )
     settled["local_size"] = _local_size(config, settled["crop"]) if config.local_crops else None
     _check_parts(config, processes, device)
-    config = _buildable(replace(config, **settled))
+    config = replace(config, **settled)
+    _check_network(config)
     return TrainingPlan(
         config=config,
         steps_per_epoch=steps_per_epoch,
@@ -178,23 +180,27 @@ def resolve(
     )
 
 
-def _buildable(config: TrainConfig) -> TrainConfig:
-    """The config, whose network can be built: before a folder is made. Raises WeightsError or TrainingError."""
+def build_network(config: TrainConfig) -> Encoder:
+    """The encoder of settled settings, as its seed begins it. Raises WeightsError: they make none."""
+    return build_encoder(
+        config.arch,
+        config.stem,
+        config.seed,
+        zero_init_residual=config.zero_init_residual,
+        size=config.crop,
+        model=config.transformer(),
+        drop_path=config.drop_path,
+    )
+
+
+def _check_network(config: TrainConfig) -> None:
+    """Raises WeightsError or TrainingError, before a folder is made, unless the network can be built."""
     with torch.device("meta"):
-        encoder = build_encoder(
-            config.arch,
-            config.stem,
-            config.seed,
-            zero_init_residual=config.zero_init_residual,
-            size=config.crop,
-            model=config.transformer(),
-            drop_path=config.drop_path,
-        )
-    if config.local_size is not None and config.local_size % encoder.side_multiple:
+        multiple = build_network(config).side_multiple
+    if config.local_size is not None and config.local_size % multiple:
         raise TrainingError.naming(
-            "{local_size} {}: wanted a multiple of the patches' {} pixels", config.local_size, encoder.side_multiple
+            "{local_size} {}: wanted a multiple of the patches' {} pixels", config.local_size, multiple
         )
-    return config
 
 
 def _objective_options(config: TrainConfig) -> dict[str, Any]:

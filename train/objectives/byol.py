@@ -5,10 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from genrep.errors import TrainingError, one_of
-
 from .base import PAIR_WEIGHTS, Objective, Output, Setup, require_views, unit
-from .heads import SCHEDULES, Target, mlp, momentum_at, require_momentum
+from .heads import Target, mlp, momentum_at, require_momentum, require_schedule
 from .simsiam import negative_cosine
 
 
@@ -28,11 +26,8 @@ class BYOL(Objective):
     def __init__(self, setup: Setup, *, target_momentum: float = 0.996, target_schedule: str = "constant") -> None:
         super().__init__()
         self.num_views = require_views(self.name, setup.num_views)
-        if target_schedule not in SCHEDULES:
-            raise TrainingError.naming(
-                "{target_schedule} {!r}: wanted one of {}", target_schedule, one_of(target_schedule, SCHEDULES)
-            )
-        self.target_momentum, self.target_schedule = require_momentum(target_momentum), target_schedule
+        self.target_momentum = require_momentum(target_momentum)
+        self.target_schedule = require_schedule(target_schedule)
         width = setup.width
         self.projector = mlp(width, 4 * width, width)
         self.predictor = mlp(width, width // 4, width)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from genrep.errors import TrainingError
+from genrep.errors import TrainingError, one_of
 
 from .base import Setup, full, full_precision
 from .pairs import gather, mean_over_ranks
@@ -110,6 +110,13 @@ def momentum_at(step: int, total_steps: int, base: float, schedule: str) -> floa
     if schedule == "constant":
         return base
     return 1 - (1 - base) * (math.cos(math.pi * step / total_steps) + 1) / 2
+
+
+def require_schedule(name: str) -> str:
+    """Raises TrainingError."""
+    if name not in SCHEDULES:
+        raise TrainingError.naming("{target_schedule} {!r}: wanted one of {}", name, one_of(name, SCHEDULES))
+    return name
 
 
 def require_momentum(value: float) -> float:

@@ -18,7 +18,7 @@ from .base import (
     require_views,
     unit,
 )
-from .heads import Target, mlp, momentum_at, require_momentum
+from .heads import Target, mlp, momentum_at, require_momentum, require_schedule
 from .pairs import gather, rank_and_size
 
 
@@ -74,7 +74,8 @@ class MoCoV3(Objective):
         super().__init__()
         self.num_views = require_views(self.name, setup.num_views)
         self.temperature = require_positive("temperature", temperature)
-        self.target_momentum, self.target_schedule = require_momentum(target_momentum), target_schedule
+        self.target_momentum = require_momentum(target_momentum)
+        self.target_schedule = require_schedule(target_schedule)
         transformer = bool(getattr(setup.encoder, "takes_masks", False))
         layers = projector_layers or (3 if transformer else 2)
         hidden = [projector_width] * (layers - 1)

@@ -1,6 +1,6 @@
 """Encoders: ResNets and vision transformers without their classifier, the projector on top, and the files they are kept in.
 
-    architectures.py  what is called how
+    architectures.py  what is called how; options.py: as settings
     building.py   build_encoder
     networks.py   ResNets and the Projector; vision_transformer.py
     loaded.py     LoadedEncoder, random_encoder

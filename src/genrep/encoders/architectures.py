@@ -3,7 +3,7 @@
     resnet18 … resnet152           torchvision's; width: channels of the first stage (64), which the others are multiples of
     vit_tiny_patch16_224, …        timm's vision transformers; width, depth, heads, and position (learned or sincos)
 
-This module is light: it knows no network. ``networks.build_encoder`` builds what is named here.
+This module is light: it knows no network. ``building.build_encoder`` builds what is named here.
 """
 
 from __future__ import annotations

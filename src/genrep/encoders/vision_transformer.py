@@ -176,9 +176,14 @@ def build_vit(arch: Architecture, size: int, model: Mapping[str, Any], *, drop_p
             size,
         )
     built.pool(model.get("global_pool") or ("cls" if built.has_class_token else "avg"))
-    if arch.position == "sincos" and built.pos_embed.device.type != "meta":
-        _begin_as_moco_v3(built)
     if arch.position == "sincos":
+        if built.pos_embed is None or not built.has_class_token:
+            raise WeightsError.naming(
+                "{arch} {}: position sincos is MoCo v3's, of a class token and a table of positions; it lacks one",
+                arch.name,
+            )
+        if built.pos_embed.device.type != "meta":
+            _begin_as_moco_v3(built)
         built.pos_embed.requires_grad_(False)
     whole: VisionTransformer = built
     return whole
@@ -193,7 +198,7 @@ def _has_class_token(name: str) -> bool:
 
 
 def _created(arch: Architecture, arguments: Mapping[str, Any]) -> Any:
-    if arch.name.partition(".")[0] not in timm.list_models(include_tags=False):
+    if not timm.is_model(arch.name):
         near = suggestion(arch.name, timm.list_models("vit_*"))
         raise WeightsError.naming("{arch} {}: timm {} has no such model{}", arch.name, timm.__version__, near)
     try:

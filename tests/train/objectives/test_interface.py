@@ -159,6 +159,7 @@ def test_one_view_is_no_pair(setup: MakeSetup, name: str) -> None:
         ("simclr", {"base_temperature": -1.0}, "--base-temperature -1.0"),
         ("byol", {"target_momentum": 1.5}, "--target-momentum 1.5: wanted 0 to 1"),
         ("byol", {"target_schedule": "linear"}, "--target-schedule 'linear': wanted one of constant, cosine"),
+        ("mocov3", {"target_schedule": "linear"}, "--target-schedule 'linear': wanted one of constant, cosine"),
         ("nnclr", {"queue_size": 0}, "--queue-size 0: wanted at least 1"),
         ("autoencoder", {"pixel_weight": -1.0}, "--pixel-weight -1.0"),
     ],
