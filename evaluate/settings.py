@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrep.encoders import DEVICES, KNN_NEIGHBOURS, KNN_TEMPERATURE, PRECISIONS, STEMS
-from genrep.encoders.options import arch_setting, patch_size_setting, pool_setting, transformer_model
+from genrep.encoders.options import NAMES, arch_setting, patch_size_setting, pool_setting, transformer_model
 from genrep.errors import ConfigError, WeightsError
 from genrep.images.sets import SETS
 from genrep.progress import note
@@ -39,14 +39,16 @@ class EncoderChoice:
         "one that its authors evaluate]",
     )
     random_init: bool = setting(default=False, help="Measure an untrained encoder of --arch and --stem instead.")
-    arch: str | None = arch_setting(None, when="With --random-init: ", then=" Required there.")
+    arch: str | None = arch_setting(
+        None, help=f"With --random-init: architecture of the encoder, {NAMES} Required there."
+    )
     stem: str = setting(
         default="imagenet",
         choices=STEMS,
         help="With --random-init: first layers of a ResNet. imagenet: a 7x7 convolution of stride 2 and "
         "max pooling; cifar: a 3x3 convolution.",
     )
-    patch_size: int | None = patch_size_setting(when="With --random-init: ")
+    patch_size: int | None = patch_size_setting(help="With --random-init: side of a vision transformer's patches.")
     global_pool: str | None = pool_setting("as it was trained, or as its authors evaluate it")
 
     def check_choice(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from genrep.encoders import STEMS
-from genrep.encoders.options import arch_setting, patch_size_setting, pool_setting, transformer_model
+from genrep.encoders.options import NAMES, arch_setting, patch_size_setting, pool_setting, transformer_model
 from genrep.settings import config, setting
 
 
@@ -13,7 +13,7 @@ from genrep.settings import config, setting
 class NetworkSettings:
     """The encoder."""
 
-    arch: str = arch_setting("resnet18")
+    arch: str = arch_setting("resnet18", help=f"Architecture of the encoder, {NAMES}")
     stem: str = setting(
         default="imagenet",
         choices=STEMS,
@@ -25,7 +25,9 @@ class NetworkSettings:
         negatable=True,
         help="Start with all residual branches of a ResNet at zero, as SimSiam does.  [default: no]",
     )
-    patch_size: int | None = patch_size_setting(then="; --crop is a multiple of it")
+    patch_size: int | None = patch_size_setting(
+        help="Side of a vision transformer's patches; --crop is a multiple of it."
+    )
     global_pool: str | None = pool_setting("cls")
     drop_path: float = setting(
         default=0.0,

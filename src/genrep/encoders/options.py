@@ -8,27 +8,20 @@ from genrep.settings import setting
 
 from .architectures import POOLS, SHOWN, architecture
 
-
-def arch_setting(default: str | None, *, when: str = "", then: str = "") -> Any:
-    """The setting ``arch``. Its help begins with ``when`` and ends with ``then``."""
-    text = (
-        "architecture of the encoder, a ResNet of torchvision or a vision transformer of timm such as "
-        "vit_small_patch16_224. Keys: width (channels of the first stage, or of a token), and of transformers depth, heads and "
-        "position=learned or sincos."
-    )
-    return setting(
-        default=default,
-        metavar="NAME[:KEY=N,…]",
-        check=architecture,
-        offers=lambda: SHOWN,
-        help=_sentence(when, text) + then,
-    )
+NAMES = (  # in words, for a help text
+    "a ResNet of torchvision or a vision transformer of timm such as vit_small_patch16_224. Keys: width (channels of the first "
+    "stage, or of a token), and of transformers depth, heads and position=learned or sincos."
+)
 
 
-def patch_size_setting(*, when: str = "", then: str = "") -> Any:
+def arch_setting(default: str | None, *, help: str) -> Any:
+    """The setting ``arch``."""
+    return setting(default=default, metavar="NAME[:KEY=N,…]", check=architecture, offers=lambda: SHOWN, help=help)
+
+
+def patch_size_setting(*, help: str) -> Any:
     """The setting ``patch_size``."""
-    text = f"side of a vision transformer's patches{then}.  [default: the name's]"
-    return setting(default=None, least=1, metavar="PIXELS", help=_sentence(when, text))
+    return setting(default=None, least=1, metavar="PIXELS", help=f"{help}  [default: the name's]")
 
 
 def pool_setting(default: str) -> Any:
@@ -45,7 +38,3 @@ def transformer_model(patch_size: int | None, global_pool: str | None) -> dict[s
     """What ``EncoderFacts.model`` says of these settings."""
     given = {"patch_size": patch_size, "global_pool": global_pool}
     return {name: value for name, value in given.items() if value is not None}
-
-
-def _sentence(when: str, text: str) -> str:
-    return when + text if when else text[0].upper() + text[1:]
