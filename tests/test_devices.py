@@ -25,6 +25,7 @@ from genrep.pixel_views.table import number_table
 from genrep.train.objectives import OBJECTIVES, Setup, Step, build_objective
 
 GOLDENS = Path(__file__).parent / "goldens"
+OF_MASKS = ("ibot", "synclr")  # how many patches are masked is a value, and fake tensors have none
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def test_a_forgotten_tensor_is_found(device: FakeDevice) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", [None, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", [name for name in OBJECTIVES if name not in OF_MASKS])
 def test_objectives(name: str, precision: torch.dtype | None, device: FakeDevice) -> None:
     encoder = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
 

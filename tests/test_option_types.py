@@ -31,6 +31,7 @@ NO_PATHS = {
     "labels": "1%",
     "layers": "A-B",
     "local_scale": "LOW,HIGH",
+    "mask_ratio": "LOW,HIGH",
     "mean": "R,G,B",
     "min_sizes": "PIXELS,…",
     "part": "K/N",

@@ -8,8 +8,11 @@ from typing import Any
 from genrep.settings import config, setting
 
 from ..objectives import OBJECTIVES
+from .views import number_range
 
 TARGET_SCHEDULES = ("constant", "cosine")
+CENTRINGS = ("centre", "sinkhorn")
+MASK_SHAPES = ("block", "random")
 OF_ALL = ("objective", "weight_field")  # what no objective has as an option of its own
 
 
@@ -35,8 +38,8 @@ class ObjectiveSettings:
         default=None,
         least=0,
         most=1,
-        help="Momentum of the network that follows the trained one by a moving average.  [default: byol 0.996, mocov3 0.99, "
-        "negative-feature-transform 0.999]",
+        help="Momentum of the network that follows the trained one by a moving average.  [default: byol, dino and ibot 0.996, "
+        "mocov3 0.99, synclr 0.994, negative-feature-transform 0.999]",
     )
     target_schedule: str | None = setting(
         default=None,
@@ -53,21 +56,99 @@ class ObjectiveSettings:
         default=None,
         least=1,
         most=16,
-        help="Linear layers of the projector.  [default: multi-positive 3; mocov3 3 for transformers, 2 for ResNets]",
+        help="Linear layers of the projector.  [default: multi-positive and synclr 3; mocov3 3 for transformers, 2 for "
+        "ResNets]",
     )
     projector_width: int | None = setting(
         default=None,
         least=1,
-        help="Width of the hidden layers of multi-positive's and mocov3's projector, and of mocov3's predictor.  "
-        "[default: 4096]",
+        help="Width of the hidden layers of the projector of multi-positive, mocov3 and synclr, and of the latter two's "
+        "predictor.  [default: 4096]",
     )
     projector_dim: int | None = setting(
-        default=None, least=1, help="Length of the embeddings of multi-positive and mocov3.  [default: 256]"
+        default=None, least=1, help="Length of the embeddings of multi-positive, mocov3 and synclr.  [default: 256]"
     )
     per_view_projector: bool | None = setting(
         default=None,
         help="With multi-positive: the projector sees the images of each view by themselves, and batch norm takes their "
         "statistics.  [default: yes]",
+    )
+    student_temperature: float | None = setting(
+        default=None,
+        above=0,
+        help="Temperature of the student's distributions over prototypes, of dino, ibot and synclr.  [default: 0.1]",
+    )
+    teacher_temperature: float | None = setting(
+        default=None,
+        above=0,
+        help="Temperature of the teacher's distributions, after its warm-up.  [default: 0.04; ibot and synclr 0.07]",
+    )
+    teacher_temperature_start: float | None = setting(
+        default=None,
+        above=0,
+        help="The teacher's temperature at the beginning of its warm-up.  [default: 0.04; dino --teacher-temperature]",
+    )
+    teacher_warmup_epochs: float | None = setting(
+        default=None,
+        least=0,
+        metavar="EPOCHS",
+        help="Epochs in which the teacher's temperature changes to its last value.  [default: dino 0, ibot 30, synclr 1]",
+    )
+    centring: str | None = setting(
+        default=None,
+        choices=CENTRINGS,
+        help="What keeps the teacher of dino, ibot and synclr from collapsing. centre: a moving mean of its scores is taken "
+        "off; sinkhorn: prototypes get equal shares of a batch.  [default: centre; synclr sinkhorn]",
+    )
+    centre_momentum: float | None = setting(
+        default=None, least=0, most=1, help="Momentum of the moving mean of the teacher's scores.  [default: 0.9]"
+    )
+    prototypes: int | None = setting(
+        default=None, least=2, help="Number of prototypes.  [default: dino 65536, ibot and synclr 8192]"
+    )
+    fixed_prototype_lengths: bool | None = setting(
+        default=None,
+        help="Prototypes keep the length 1, rather than learn it.  [default: dino yes, ibot and synclr no]",
+    )
+    freeze_prototypes_epochs: float | None = setting(
+        default=None,
+        least=0,
+        metavar="EPOCHS",
+        help="With dino and ibot: first epochs in which prototypes do not move.  [default: 1]",
+    )
+    head_layers: int | None = setting(
+        default=None, least=1, most=16, help="Linear layers of the head before the prototypes.  [default: 3]"
+    )
+    head_width: int | None = setting(
+        default=None, least=1, help="Width of the hidden layers of this head.  [default: 2048]"
+    )
+    bottleneck: int | None = setting(
+        default=None, least=1, help="Length of the rows that prototypes are compared with.  [default: 256]"
+    )
+    mask_probability: float | None = setting(
+        default=None,
+        above=0,
+        most=1,
+        help="With ibot and synclr: probability that patches of a global view are masked for the student.  [default: 0.5]",
+    )
+    mask_ratio: tuple[float, float] | None = setting(
+        default=None,
+        metavar="LOW,HIGH",
+        parse=number_range,
+        help="Range of the part of its patches that is masked then.  [default: ibot .1,.5; synclr .5,.5]",
+    )
+    mask_shape: str | None = setting(
+        default=None,
+        choices=MASK_SHAPES,
+        help="Masked patches are rectangles (block), or lie anywhere (random).  [default: ibot block, synclr random]",
+    )
+    dino_weight: float | None = setting(
+        default=None,
+        least=0,
+        help="Weight of the loss on class tokens, of ibot; with synclr that of local crops.  [default: ibot 1, synclr 0]",
+    )
+    ibot_weight: float | None = setting(
+        default=None, least=0, help="Weight of the loss on masked patches, of ibot and synclr.  [default: 1]"
     )
     freeze_patches: bool | None = setting(
         default=None,

@@ -8,7 +8,8 @@ from genrep.settings import config, setting
 POSITIVES = ("stored", "anchor", "random", "all")
 
 
-def _scale(text: str) -> tuple[float, float]:
+def number_range(text: str) -> tuple[float, float]:
+    """Two numbers. Raises ValueError."""
     try:
         low, high = map(float, text.split(","))
     except ValueError:
@@ -38,15 +39,14 @@ class ViewSettings:
     crop_scale: tuple[float, float] | None = setting(
         default=None,
         metavar="LOW,HIGH",
-        parse=_scale,
+        parse=number_range,
         help="Range of the areas of random crops, as parts of the image's.  [default: that of --pixel-views, simclr .2,1]",
     )
     local_crops: int = setting(
         default=0,
         least=0,
         most=64,
-        help="Local crops of the image of each view, for an objective of your own that takes them. DINO's 8 of an image of "
-        "two views are 4.",
+        help="Local crops of the image of each view, for dino, ibot and synclr. DINO's 8 of an image of two views are 4.",
     )
     local_size: int | None = setting(
         default=None,
@@ -57,7 +57,7 @@ class ViewSettings:
     local_scale: tuple[float, float] | None = setting(
         default=None,
         metavar="LOW,HIGH",
-        parse=_scale,
+        parse=number_range,
         help="Range of the areas of local crops, as parts of the image's.  [default: that of --pixel-views, mostly .05,.4]",
     )
     crop: int | None = setting(

@@ -250,7 +250,8 @@ def _check_parts(config: TrainConfig, processes: int, device: torch.device) -> N
             parts,
             2 * parts,
         )
-    if config.accumulate > 1 and compares_samples(config.objective):
+    sinkhorn = _objective_options(config)["centring"] == "sinkhorn"  # looks at all rows of a batch
+    if config.accumulate > 1 and (sinkhorn or compares_samples(config.objective)):
         raise TrainingError.naming(
             "{accumulate} {}: {objective} {} compares the samples of a batch, and parts would change it; "
             "wanted 1; use more processes instead",

@@ -1,7 +1,8 @@
 """Training objectives: losses and the heads that they need, one module each.
 
     base.py        Objective (the interface), Setup (what one is built from), Output, Step (what DDP wraps)
-    simclr.py dcl.py supcon.py simsiam.py byol.py nnclr.py negative_feature_transform.py
+    simclr.py dcl.py supcon.py multi_positive.py mocov3.py simsiam.py byol.py nnclr.py negative_feature_transform.py
+    dino.py ibot.py synclr.py   a teacher's distributions over prototypes; distillation.py and masks.py are what they share
     inverter.py     the inverter, the classifier and the autoencoder
     pairs.py       similarities between all views of all samples of all ranks, what they tell; gathering, with gradients
     heads.py       what stands on an encoder, and what follows it
@@ -36,6 +37,9 @@ OBJECTIVES = {  # name -> module (of this package, or with a dot of anywhere), c
     "supcon": ("supcon", "SupCon"),
     "multi-positive": ("multi_positive", "MultiPositive"),
     "mocov3": ("mocov3", "MoCoV3"),
+    "dino": ("dino", "DINO"),
+    "ibot": ("ibot", "IBOT"),
+    "synclr": ("synclr", "SynCLR"),
     "simsiam": ("simsiam", "SimSiam"),
     "byol": ("byol", "BYOL"),
     "nnclr": ("nnclr", "NNCLR"),
@@ -52,10 +56,16 @@ def option_names(name: str) -> tuple[str, ...]:
 
 
 def option_defaults(name: str) -> dict[str, Any]:
-    """The options that an objective has, with their defaults. Raises TrainingError for an unknown name."""
+    """The options that an objective has, with their defaults. Raises TrainingError for an unknown name.
+
+    They are the keyword arguments of a class, or the fields of its ``Options``.
+    """
     from inspect import signature
 
-    parameters = list(signature(_find(name).__init__).parameters.values())[2:]
+    kind = _find(name)
+    if (options := getattr(kind, "Options", None)) is not None:
+        return {parameter.name: parameter.default for parameter in signature(options).parameters.values()}
+    parameters = list(signature(kind.__init__).parameters.values())[2:]
     return {parameter.name: parameter.default for parameter in parameters}
 
 
@@ -102,7 +112,7 @@ def build_objective(name: str, setup: Setup, **options: Any) -> Objective:
             raise TrainingError.naming("{objective} {}: has no option {!r}; it has {}", name, option, names)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive("objective", setup.seed))
-        return kind(setup, **options)
+        return kind(setup, kind.Options(**options)) if hasattr(kind, "Options") else kind(setup, **options)
 
 
 def _find(name: str) -> Any:

@@ -81,13 +81,16 @@ SCHEDULES = ("constant", "cosine")
 class Target(nn.Module):
     """A copy of an encoder and its projector, without gradients.
 
-    It stays in training mode, as BYOL's and MoCo's do: its batch norm takes the batch's statistics. Only parameters
-    follow; the running statistics are its own, and nothing reads them.
+    It stays in training mode, as BYOL's, MoCo's and DINO's do: its batch norm takes the batch's statistics. Only parameters
+    follow; the running statistics are its own. It never drops a path (stochastic depth), as none of theirs does.
     """
 
     def __init__(self, encoder: nn.Module, projector: nn.Module) -> None:
         super().__init__()
         self.networks = nn.Sequential(deepcopy(encoder), deepcopy(projector)).requires_grad_(False)
+        for module in self.networks.modules():
+            if hasattr(module, "drop_prob"):  # timm's DropPath
+                module.drop_prob = 0.0  # type: ignore[assignment]
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny_transformer import TinyTransformer
 from torch import Tensor, nn
 
 from genrep.train.objectives import Setup
@@ -41,6 +42,12 @@ def tiny_encoder() -> nn.Module:
 
 
 @pytest.fixture
+def encoder_of(tiny_encoder: nn.Module) -> Callable[[str], nn.Module]:
+    """A network that the objective can train."""
+    return lambda name: TinyTransformer(WIDTH) if name in ("ibot", "synclr") else tiny_encoder
+
+
+@pytest.fixture
 def setup(tiny_encoder: nn.Module) -> Callable[..., Setup]:
     def make(**changes: Any) -> Setup:
         facts: dict[str, Any] = {"latent_shape": (2, 3), "labels": (3, 7, 11), "decode": decode}
@@ -68,6 +75,7 @@ def batch() -> Callable[[int], dict[str, Tensor]]:
         generator = torch.Generator().manual_seed(samples)
         return {
             "label": torch.tensor([3, 7, 11])[torch.arange(samples) % 3],
+            "index": torch.arange(samples) + 40,
             "z_anchor": torch.randn(samples, 2, 3, generator=generator),
             "anchor": torch.randint(256, (samples, 4, 4, 3), generator=generator, dtype=torch.uint8),
         }

@@ -16,24 +16,30 @@ from genrep.train.objectives import OBJECTIVES, Setup, Step, build_objective, op
 from genrep.train.objectives.pairs import measures
 
 MakeSetup = Callable[..., Setup]
+EncoderOf = Callable[[str], nn.Module]
 HEADS = {"projector_width": 24, "projector_dim": 8}
+# A centre that begins at 0 and moves by a tenth needs more steps than a test.
+PROTOTYPES = {"prototypes": 32, "head_width": 24, "bottleneck": 8, "centring": "sinkhorn"}
 SMALL: dict[str, dict[str, Any]] = {
     **{"nnclr": {"queue_size": 16}, "negative-feature-transform": {"queue_size": 16}},
     **{"multi-positive": HEADS, "mocov3": HEADS},
+    **{"dino": PROTOTYPES, "ibot": PROTOTYPES, "synclr": {**HEADS, **PROTOTYPES}},
 }
 
 
-def make(name: str, setup: MakeSetup, **options: Any) -> Any:
-    return build_objective(name, setup(), **{**SMALL.get(name, {}), **options})
+def make(name: str, setup: MakeSetup, encoder: nn.Module | None = None, **options: Any) -> Any:
+    given = setup() if encoder is None else setup(encoder=encoder)
+    return build_objective(name, given, **{**SMALL.get(name, {}), **options})
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_learns_a_fixed_batch(
-    setup: MakeSetup, images: Any, batch: Any, tiny_encoder: nn.Module, name: str
+    setup: MakeSetup, images: Any, batch: Any, encoder_of: EncoderOf, name: str
 ) -> None:
-    objective = make(name, setup)
-    step = Step(tiny_encoder, objective)
-    optimiser = torch.optim.SGD(objective.parameter_groups(tiny_encoder, weight_decay=0.0), lr=0.05, momentum=0.9)
+    encoder = encoder_of(name)
+    objective = make(name, setup, encoder)
+    step = Step(encoder, objective)
+    optimiser = torch.optim.SGD(objective.parameter_groups(encoder, weight_decay=0.0), lr=0.05, momentum=0.9)
     pictures, fields = images(objective.num_views, 6), batch(6)
     given = {field: fields[field] for field in objective.fields}
     values = []
@@ -47,24 +53,25 @@ def test_every_objective_learns_a_fixed_batch(
         optimiser.zero_grad()
         output.loss.backward()
         optimiser.step()
-        objective.after_step(tiny_encoder, i, 30)
+        objective.after_step(encoder, i, 30)
         values.append(float(output.loss.detach()))
     assert sum(values[-3:]) < sum(values[:3])
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_trained_parameter_has_a_gradient_and_one_group(
-    setup: MakeSetup, images: Any, batch: Any, tiny_encoder: nn.Module, name: str
+    setup: MakeSetup, images: Any, batch: Any, encoder_of: EncoderOf, name: str
 ) -> None:
     """DistributedDataParallel waits for ever for a parameter without a gradient."""
     options = {"class_head": True} if name in ("inverter", "autoencoder") else {}
-    objective = make(name, setup, **options)
-    step = Step(tiny_encoder, objective)
+    encoder = encoder_of(name)
+    objective = make(name, setup, encoder, **options)
+    step = Step(encoder, objective)
     step(images(objective.num_views, 5), batch(5), 0).loss.backward()
     trained = {parameter for parameter in step.parameters() if parameter.requires_grad}
     assert all(parameter.grad is not None for parameter in trained)
     for exclude in (False, True):
-        groups = objective.parameter_groups(tiny_encoder, weight_decay=0.1, exclude_vectors=exclude)
+        groups = objective.parameter_groups(encoder, weight_decay=0.1, exclude_vectors=exclude)
         listed = [parameter for group in groups for parameter in group["params"]]
         assert len(listed) == len(trained) and set(listed) == trained
         for group in groups:
@@ -72,12 +79,13 @@ def test_every_trained_parameter_has_a_gradient_and_one_group(
             assert all((parameter.ndim < 2) != group["adapt"] for parameter in group["params"]) or not exclude
 
 
-def test_only_simsiams_predictor_keeps_its_rate(setup: MakeSetup, tiny_encoder: nn.Module) -> None:
+def test_only_simsiams_predictor_keeps_its_rate(setup: MakeSetup, encoder_of: EncoderOf) -> None:
     for name in OBJECTIVES:
-        objective = make(name, setup)
+        encoder = encoder_of(name)
+        objective = make(name, setup, encoder)
         fixed = [
             parameter
-            for group in objective.parameter_groups(tiny_encoder, weight_decay=0.1)
+            for group in objective.parameter_groups(encoder, weight_decay=0.1)
             if group["fixed_lr"]
             for parameter in group["params"]
         ]
@@ -86,26 +94,27 @@ def test_only_simsiams_predictor_keeps_its_rate(setup: MakeSetup, tiny_encoder: 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_autocast_changes_the_networks_but_not_the_loss(
-    setup: MakeSetup, images: Any, batch: Any, tiny_encoder: nn.Module, name: str
+    setup: MakeSetup, images: Any, batch: Any, encoder_of: EncoderOf, name: str
 ) -> None:
-    objective = make(name, setup)
+    encoder = encoder_of(name)
+    objective = make(name, setup, encoder)
     pictures, fields = images(objective.num_views, 6), batch(6)
-    plain = objective.loss(tiny_encoder, pictures, fields, 0).loss
+    plain = objective.loss(encoder, pictures, fields, 0).loss
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = objective.loss(tiny_encoder, pictures, fields, 0).loss
+        mixed = objective.loss(encoder, pictures, fields, 0).loss
     assert mixed.dtype == torch.float32
     assert float(mixed.detach()) == pytest.approx(float(plain.detach()), rel=0.05, abs=0.02)
     mixed.backward()
-    assert all(torch.isfinite(parameter.grad).all() for parameter in tiny_encoder.parameters())
+    assert all(torch.isfinite(parameter.grad).all() for parameter in encoder.parameters())
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_heads_depend_on_the_seed_alone(setup: MakeSetup, name: str) -> None:
-    state = torch.random.get_rng_state()
-    first = make(name, setup).state_dict()
+def test_heads_depend_on_the_seed_alone(setup: MakeSetup, encoder_of: EncoderOf, name: str) -> None:
+    encoder, state = encoder_of(name), torch.random.get_rng_state()
+    first = make(name, setup, encoder).state_dict()
     assert torch.equal(state, torch.random.get_rng_state())
     torch.manual_seed(99)
-    second = make(name, setup).state_dict()
+    second = make(name, setup, encoder).state_dict()
     assert first.keys() == second.keys()
     assert all(torch.equal(first[key], second[key]) for key in first)
     torch.random.set_rng_state(state)
@@ -140,7 +149,7 @@ def test_sizes_are_the_papers_for_resnet50(setup: MakeSetup) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["simclr", "dcl", "dclw", "supcon", "multi-positive", "mocov3", "simsiam", "byol", "nnclr"]
+    "name", ["simclr", "dcl", "dclw", "supcon", "multi-positive", "mocov3", "simsiam", "byol", "nnclr", "dino"]
 )
 def test_one_view_is_no_pair(setup: MakeSetup, name: str) -> None:
     with pytest.raises(TrainingError, match=f"^objective {name}: 1 view of each sample; wanted at least 2") as caught:
@@ -160,6 +169,34 @@ def test_one_view_is_no_pair(setup: MakeSetup, name: str) -> None:
         ("byol", {"target_momentum": 1.5}, "--target-momentum 1.5: wanted 0 to 1"),
         ("byol", {"target_schedule": "linear"}, "--target-schedule 'linear': wanted one of constant, cosine"),
         ("mocov3", {"target_schedule": "linear"}, "--target-schedule 'linear': wanted one of constant, cosine"),
+        ("dino", {"target_momentum": 1.5}, "--target-momentum 1.5: wanted 0 to 1"),
+        ("dino", {"centring": "mean"}, "--centring 'mean': wanted one of centre, sinkhorn"),
+        ("dino", {"centre_momentum": 1.0}, "--centre-momentum 1.0: wanted at least 0 and less than 1"),
+        (
+            "dino",
+            {"teacher_warmup_epochs": 1.5},
+            "--teacher-warmup-epochs 1.5: --objective dino has one temperature for each",
+        ),
+        ("dino", {"student_temperature": 0.0}, "--student-temperature 0.0: wanted a positive number"),
+        ("dino", {"teacher_temperature_start": -1.0}, "--teacher-temperature-start -1.0: wanted a positive number"),
+        (
+            "dino",
+            {"mask_ratio": (0.1, 0.5)},
+            "--objective dino: has no option 'mask_ratio'; it has student_temperature",
+        ),
+        (
+            "ibot",
+            {},
+            "--objective ibot: requires a vision transformer, whose patches it masks; wanted an --arch such as",
+        ),
+        ("synclr", {}, "--objective synclr: requires a vision transformer"),
+        (
+            "ibot",
+            {"mask_ratio": (0.5, 0.1)},
+            "--mask-ratio 0.5,0.1: wanted two parts of the patches, 0 < LOW <= HIGH < 1",
+        ),
+        ("ibot", {"mask_shape": "circle"}, "--mask-shape 'circle': wanted one of block, random"),
+        ("ibot", {"mask_probability": 0.0}, "--mask-probability 0.0: wanted more than 0, at most 1"),
         ("nnclr", {"queue_size": 0}, "--queue-size 0: wanted at least 1"),
         ("autoencoder", {"pixel_weight": -1.0}, "--pixel-weight -1.0"),
     ],

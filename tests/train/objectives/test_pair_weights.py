@@ -132,7 +132,8 @@ def test_neighbours_and_queues_equal_the_loop(random_views: Any) -> None:
 
 def step_of(name: str, setup: Callable[..., Setup], encoder: nn.Module) -> Step:
     options = {"queue_size": 16} if name in ("nnclr", "negative-feature-transform") else {}
-    return Step(encoder, build_objective(name, setup(), **options))
+    options = {"prototypes": 32} if name in ("dino", "ibot", "synclr") else options
+    return Step(encoder, build_objective(name, setup(encoder=encoder), **options))
 
 
 # Losses of the commit before weights, of ``images(2 or 1, 5)`` and ``batch(5)`` below. Gradients, as the root of their squares.
@@ -164,10 +165,10 @@ def test_without_weights_losses_and_gradients_are_what_they_were(
 
 @pytest.mark.parametrize("name", WEIGHED)
 def test_equal_weights_are_none_and_others_are_the_sum_of_each_pairs_part(
-    setup: Callable[..., Setup], images: Any, batch: Any, tiny_encoder: nn.Module, name: str
+    setup: Callable[..., Setup], images: Any, batch: Any, encoder_of: Callable[[str], nn.Module], name: str
 ) -> None:
     """The loss is linear in the weights: the parts of one pair alone, weighted, add up to it, in value and gradient."""
-    step = step_of(name, setup, tiny_encoder)
+    step = step_of(name, setup, encoder_of(name))
     pictures, fields = images(2, 5), batch(5)
 
     def loss(weights: Tensor | None) -> Tensor:

@@ -26,7 +26,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*OBJECTIVES, *WEIGHED])
+@pytest.mark.parametrize("name", [*OBJECTIVES, *rank.VARIANTS, *WEIGHED])
 @pytest.mark.parametrize("part", ["losses", "gradients", "state"])
 def test_two_ranks_equal_one(results: dict[str, Any], name: str, part: str) -> None:
     whole = results["1-0"][name][part]
@@ -61,3 +61,6 @@ def test_queues_and_targets_moved(results: dict[str, Any]) -> None:
     assert int(state["negative-feature-transform"]["state"]["objective.queue.position"]) == 2
     byol = state["byol"]["state"]
     assert not torch.equal(byol["objective.target.networks.0.1.weight"], byol["encoder.1.weight"])
+    for name in ("dino", "ibot"):
+        assert state[name]["state"]["objective.centre.mean"].abs().min() > 0
+    assert state["ibot"]["state"]["objective.patch_centre.mean"].abs().min() > 0
