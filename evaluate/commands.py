@@ -12,13 +12,13 @@ import click
 from genrep.cli import print_config, say_leftovers, tell
 from genrep.encoders import EXPORT_FORMATS
 from genrep.errors import ConfigError
-from genrep.option_types import PATH, PATH_TEXT, Choice
+from genrep.option_types import PATH, Choice
 from genrep.settings import configured, from_options, options
 
 from .detection.config import DetectionConfig
 from .finetune.config import FinetuneConfig
 from .linear.config import LinearConfig
-from .settings import ENCODER_HELP, ENCODER_METAVAR, EncoderChoice, KnnConfig
+from .settings import EncoderChoice, KnnConfig
 from .transfer import TransferConfig
 from .voc.config import Voc07Config
 
@@ -273,8 +273,7 @@ def transfer_command(config: TransferConfig) -> None:
 
 
 @click.command("export")
-@click.option("--encoder", required=True, metavar=ENCODER_METAVAR, type=PATH_TEXT, help=ENCODER_HELP)
-@options(EncoderChoice, "network")
+@options(EncoderChoice, "encoder", "network", "heads", "act_layer")
 @click.option(
     "--format",
     "format_",
@@ -290,7 +289,7 @@ def transfer_command(config: TransferConfig) -> None:
     help="New file, ending in .pth or .pt (torchvision, timm), .safetensors (timm) or .pkl (detectron2).",
 )
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
-def export_command(encoder: str, network: str | None, format_: str, out: Path, force: bool) -> None:
+def export_command(format_: str, out: Path, force: bool, **choice: Any) -> None:
     """Write an encoder as a checkpoint for torchvision, timm or detectron2.
 
     The whole encoder is written, or nothing: a network that the library does not build is refused. Vision transformers are
@@ -308,11 +307,13 @@ def export_command(encoder: str, network: str | None, format_: str, out: Path, f
     from .settings import open_encoder
 
     try:
+        if choice["encoder"] is None:
+            raise ConfigError.naming("{encoder}: wanted an encoder to export")
         check_export(out, format_)
     except ConfigError as error:
         raise click.UsageError(error.in_shell()) from error
     if out.exists() and not force:
         raise ResumeError.naming("{out} {}: exists; wanted a new file, or {force} to replace it", out)
-    loaded = open_encoder(EncoderChoice(encoder=encoder, network=network))
+    loaded = open_encoder(EncoderChoice(**choice))
     arch = export_encoder(loaded.module, out, format_, loaded.facts)
     tell({"path": out, "arch": arch, "format": format_}, f"{arch} for {format_}: {out}")

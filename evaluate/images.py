@@ -44,7 +44,7 @@ def check_sides(
         ConfigError: they do not.
     """
     module, size = encoder.module, encoder.facts.size
-    if shape is None or not isinstance(module, Encoder) or not module.takes_masks:
+    if shape is None or not isinstance(module, Encoder):
         return
     side, pixels = module.side_multiple, "x".join(map(str, shape))
     if any(one % side for one in shape):
@@ -54,8 +54,9 @@ def check_sides(
             side,
             pixels,
         )
-    if say and shape != (size, size):
-        note(f"{encoder.path}: positions made for {size} pixels are interpolated to {pixels} (bicubic, antialiased)")
+    said = module.interpolated(shape)
+    if say and said is not None and shape != (size, size):  # which was said when it was opened
+        note(f"{encoder.path}: {said}")
 
 
 def stored_shape(data: LabelledImages) -> tuple[int, int] | None:

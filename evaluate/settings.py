@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrep.encoders import DEVICES, KNN_NEIGHBOURS, KNN_TEMPERATURE, PRECISIONS, STEMS
+from genrep.encoders import ACTIVATIONS, DEVICES, KNN_NEIGHBOURS, KNN_TEMPERATURE, PRECISIONS, STEMS
 from genrep.encoders.options import NAMES, arch_setting, patch_size_setting, pool_setting, transformer_model
 from genrep.errors import ConfigError, WeightsError
 from genrep.images.sets import SETS
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 ENCODER_METAVAR = "RUN|FILE[#NETWORK]|MODULE:FACTORY"
 ENCODER_HELP = (
-    "Encoder: a run's folder; a ResNet's checkpoint (torchvision, timm, transformers, detectron2, GenRep, COP-Gen, "
-    "MoCo, SimSiam, BYOL, Lightning), its folder or its index of shards; or package.module:factory. #NETWORK chooses one of "
-    "several networks in a file."
+    "Encoder: a run's folder; the checkpoint of a ResNet (torchvision, timm, transformers, detectron2, GenRep, COP-Gen, MoCo, "
+    "SimSiam, BYOL, Lightning) or of a vision transformer (timm, DINO, DINOv2, DINOv3, MoCo v3, MAE, StableRep, SynCLR, CLIP, "
+    "OpenCLIP, transformers), its folder or its index of shards; or package.module:factory. #NETWORK chooses one of several "
+    "networks in a file."
 )
 
 
@@ -50,6 +51,20 @@ class EncoderChoice:
     )
     patch_size: int | None = patch_size_setting(help="With --random-init: side of a vision transformer's patches.")
     global_pool: str | None = pool_setting("as it was trained, or as its authors evaluate it")
+    heads: int | None = setting(
+        default=None,
+        least=1,
+        most=256,
+        metavar="NUMBER",
+        help="Number of heads of another's vision transformer, which its tensors do not tell.  [default: as the configuration "
+        "beside its file says, else one for 64 channels, or the usual number of its authors]",
+    )
+    act_layer: str | None = setting(
+        default=None,
+        choices=ACTIVATIONS,
+        help="Activation of another's vision transformer, which its tensors do not tell.  [default: as the configuration "
+        "beside its file says, else its authors' usual one]",
+    )
 
     def check_choice(self) -> None:
         """Check these settings, for a config's ``__post_init__``. Opens nothing. Raises ConfigError."""
@@ -64,8 +79,10 @@ class EncoderChoice:
                     raise naming(
                         f"{{{name}}} {{}}: is read from the encoder's file; give it only with {{random_init}}", found
                     )
-        elif self.network is not None:
-            raise naming("{network} {}: requires {encoder}", self.network)
+            return
+        for name in ("network", "heads", "act_layer"):
+            if (found := getattr(self, name)) is not None:
+                raise naming(f"{{{name}}} {{}}: requires {{encoder}}", found)
 
     def transformer(self) -> dict[str, Any]:
         """What ``EncoderFacts.model`` says of these settings."""
@@ -234,7 +251,15 @@ def open_encoder(
     choice.check_choice()
     if choice.encoder is not None:
         source = choice.encoder if choice.network is None else f"{choice.encoder}#{choice.network}"
-        loaded = load_encoder(source, global_pool=choice.global_pool, size=size, mean=mean, std=std)
+        loaded = load_encoder(
+            source,
+            global_pool=choice.global_pool,
+            heads=choice.heads,
+            act_layer=choice.act_layer,
+            size=size,
+            mean=mean,
+            std=std,
+        )
         check_learned(loaded)
         _tell(loaded)
         return loaded

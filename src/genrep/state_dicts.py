@@ -202,7 +202,7 @@ def pick(
     if choice is not None:
         return _chosen(found, choice, where, what)
     marked = {
-        prefix for prefix in found if not (AVERAGES if averaged else FOLLOWERS).isdisjoint(_own_words(prefix, found))
+        prefix for prefix in found if not (AVERAGES if averaged else FOLLOWERS).isdisjoint(own_words(prefix, found))
     }
     wanted = [prefix for prefix in found if (prefix in marked) == averaged] or list(found)
     first = min(wanted, key=len)
@@ -240,7 +240,7 @@ def _chosen(found: Sequence[str], choice: str, where: str, what: str) -> str:
     )
 
 
-def _own_words(prefix: str, found: Sequence[str]) -> set[str]:
+def own_words(prefix: str, found: Sequence[str]) -> set[str]:
     """The words of a prefix, without the parts that all prefixes begin with: a folder's name tells nothing."""
     parts = [other.split(".") for other in found]
     shared = 0

@@ -116,7 +116,7 @@ def test_positions_for_another_size_are_said_once(
     vit: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     knn(vit, images, tmp_path, size=24)
-    said = "positions made for 16 pixels are interpolated to 24x24 (bicubic, antialiased)"
+    said = "positions made for 16 pixels are interpolated to 24 (bicubic, antialiased)"
     assert capsys.readouterr().err.count(said) == 1
     knn(vit, images, tmp_path)
     assert "interpolated" not in capsys.readouterr().err

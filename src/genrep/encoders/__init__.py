@@ -5,6 +5,7 @@
     networks.py   ResNets and the Projector; vision_transformer.py
     loaded.py     LoadedEncoder, random_encoder
     files.py      save_encoder, load_encoder
+    vit_checkpoints/  vision transformers in strangers' checkpoints
     layouts.py    where a stranger's checkpoint keeps its ResNet; names.py: under which names
     factories.py  anyone's own encoder, package.module:factory
     export.py     export_encoder: torchvision's, timm's and detectron2's files
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from genrep.imports import lazy
 
-from .architectures import PATCH, POOLS, SHOWN, STEMS, WAYS, architecture
+from .architectures import ACTIVATIONS, PATCH, POOLS, SHOWN, STEMS, WAYS, architecture
 
 if TYPE_CHECKING:
     from .building import build_encoder
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .networks import Features, Projector
 
 __all__ = [
+    "ACTIVATIONS",
     "DEVICES",
     "EMBEDDING_DIM",
     "ENCODER_FILE",

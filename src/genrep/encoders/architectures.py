@@ -25,6 +25,7 @@ STEMS = ("imagenet", "cifar")
 PATCH = "patch"  # the stem of a vision transformer, in facts
 POOLS = ("cls", "avg", "cls+avg")
 POSITIONS = ("learned", "sincos")
+ACTIVATIONS = ("gelu", "quick_gelu", "gelu_tanh", "silu")
 SHOWN = (*RESNETS, "vit_tiny_patch16_224", "vit_small_patch16_224", "vit_base_patch16_224", "vit_large_patch16_224")
 WAYS = f"{', '.join(RESNETS)}, or a vision transformer of timm such as vit_small_patch16_224"
 # The largest that a name may ask for: names come in files of strangers.

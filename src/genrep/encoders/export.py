@@ -84,7 +84,9 @@ def _export_transformer(encoder: nn.Module, path: Path, format: str, facts: Enco
     if facts is not None:
         from .vision_transformer import timm_config
 
-        metadata["timm"] = json.dumps(timm_config(facts))
+        if (config := timm_config(facts)) is None:
+            raise WeightsError.naming("{format} {}: has no network with the parts of this one", format)
+        metadata["timm"] = json.dumps(config)
     _write(path, {name: tensor.cpu().clone() for name, tensor in encoder.state_dict().items()}, metadata)
     return arch
 

@@ -11,13 +11,14 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from genrep.errors import WeightsError
 from genrep.files import file_and_network, sha256_file, write_atomic
+from genrep.state_dicts import NoSuchNetwork
 from genrep.tensor_files import is_safetensors, read_safetensors, safetensors_bytes
 from genrep.untrusted import content_faults, label, printable, read_bounded
 
@@ -25,6 +26,9 @@ from . import ENCODER_FILE, PATCH, EncoderFacts
 from .architectures import architecture
 from .layouts import check_fit, find_resnet, misfits_of, plain, shapes_of
 from .loaded import LoadedEncoder, built, check_facts, default_facts, with_overrides
+
+if TYPE_CHECKING:
+    from .vit_checkpoints import FoundTransformer
 
 __all__ = ["LoadedEncoder", "load_encoder", "save_encoder"]
 
@@ -50,7 +54,9 @@ def save_encoder(path: Path, encoder: nn.Module, facts: EncoderFacts) -> None:
     if architecture(facts.arch).is_vit:
         from .vision_transformer import timm_config
 
-        metadata |= {_MODEL: json.dumps(dict(facts.model), sort_keys=True), "timm": json.dumps(timm_config(facts))}
+        metadata[_MODEL] = json.dumps(dict(facts.model), sort_keys=True)
+        if (config := timm_config(facts)) is not None:
+            metadata["timm"] = json.dumps(config)
     write_atomic(path, safetensors_bytes(encoder.state_dict(), metadata))
 
 
@@ -58,28 +64,33 @@ def load_encoder(
     source: str | Path,
     *,
     global_pool: str | None = None,
+    heads: int | None = None,
+    act_layer: str | None = None,
     size: int | None = None,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
 ) -> LoadedEncoder:
-    """Read an encoder: ours, a ResNet's checkpoint, or the module of a factory.
+    """Read an encoder: ours, the checkpoint of a ResNet or a vision transformer, or the module of a factory.
 
     Args:
         source: a run's folder; its ``encoder.safetensors``; a checkpoint (``.pth``, ``.pt``, ``.tar``, ``.ckpt``, ``.bin``,
-            ``.pkl``, ``.safetensors``) that holds a ResNet in one of the layouts of ``names.py``; an index of shards, or a
-            folder that holds one of these under transformers' names; each with ``#PREFIX`` behind it to take that one of
-            several networks; or ``package.module:factory`` (``factories.py``), the only one of these that runs code.
+            ``.pkl``, ``.safetensors``) that holds a ResNet in one of the layouts of ``names.py``, or a vision transformer in
+            one of ``vit_checkpoints/names.py``; an index of shards, or a folder that holds one of these under transformers'
+            names; each with ``#PREFIX`` behind it to take that one of several networks; or ``package.module:factory``
+            (``factories.py``), the only one of these that runs code.
         global_pool: what a vision transformer's features are, one of ``POOLS``, instead of what its file says.
+        heads, act_layer: number of heads and activation of another's vision transformer, which leave no trace in its tensors.
         size, mean, std: the images' size and normalisation. They replace the file's, or 224 and ImageNet's where it has none.
 
     Raises:
         WeightsError: the encoder is missing, not finite or incomplete. Nothing is ever left at its random initialisation.
     """
     path, network = file_and_network(source)
+    hints = {"heads": heads, "act_layer": act_layer}
     if not path.exists() and _FACTORY.fullmatch(str(source)):
         from .factories import open_factory
 
-        _refuse_pool(str(source), "anyone's own network", global_pool)
+        _refuse(str(source), "anyone's own network", global_pool=global_pool, **hints)
         return open_factory(str(source), size=size, mean=mean, std=std)
     if path.is_dir():
         path = file_in(path)
@@ -91,8 +102,8 @@ def load_encoder(
     with content_faults(path, WeightsError, "an encoder"):
         content, metadata, digest = _read(path)
         if metadata.keys().isdisjoint({"arch", "stem"}) or network is not None:
-            _refuse_pool(printable(str(path)), "a ResNet", global_pool)
-            return _foreign(path, content, digest, network, size=size, mean=mean, std=std)
+            return _foreign(path, content, digest, network, global_pool, hints, size=size, mean=mean, std=std)
+        _refuse(printable(str(path)), "an encoder of genrep-train, which says it itself", **hints)
         return _ours(path, content, metadata, digest, global_pool, size=size, mean=mean, std=std)
 
 
@@ -138,18 +149,21 @@ def _ours(
         raise WeightsError(f"{where}: {error}") from None
     check_fit(misfits_of(state, wanted), facts.arch, where)
     if facts.stem != PATCH:
-        _refuse_pool(where, "a ResNet", global_pool)
+        _refuse(where, "a ResNet", global_pool=global_pool)
     module = _filled(facts, plain(state, wanted, where))
     told, digest, said = _pooled(facts, module, digest, global_pool)
-    said += _positions_said(told.size, facts := with_overrides(told, **overrides))
+    facts = with_overrides(told, **overrides)
+    said += _positions_said(module, facts)
     return LoadedEncoder(module=module, facts=facts, path=path, sha256=digest, notes=said)
 
 
-def _refuse_pool(where: str, what: str, global_pool: str | None) -> None:
-    if global_pool is not None:
-        raise WeightsError.naming(
-            "{global_pool} {}: {} is {}; wanted a vision transformer, or no {global_pool}", global_pool, where, what
-        )
+def _refuse(where: str, what: str, **given: object) -> None:
+    """Raise WeightsError for a setting of others' vision transformers that was given for something else."""
+    for name, value in given.items():
+        if value is not None:
+            raise WeightsError.naming(
+                f"{{{name}}} {{}}: {{}} is {{}}; wanted a vision transformer, or no {{{name}}}", value, where, what
+            )
 
 
 def _pooled(
@@ -167,21 +181,43 @@ def _pooled(
     return replace(facts, model={**facts.model, "global_pool": global_pool}), digest, (said,)
 
 
-def _positions_said(size: int, facts: EncoderFacts) -> tuple[str, ...]:
-    """What happens to a transformer's positions where images have another size than it was trained on."""
-    if facts.stem != PATCH or facts.size == size:
-        return ()
-    return (f"positions made for {size} pixels are interpolated to {facts.size} (bicubic, antialiased)",)
+def _positions_said(module: Any, facts: EncoderFacts) -> tuple[str, ...]:
+    """What happens to a transformer's positions where images have another size than its table was made for."""
+    said = module.interpolated((facts.size, facts.size)) if facts.stem == PATCH else None
+    return () if said is None else (said,)
 
 
-def _foreign(path: Path, content: object, digest: str, network: str | None, **overrides: Any) -> LoadedEncoder:
-    found = find_resnet(content, printable(str(path)), network)
+def _foreign(
+    path: Path,
+    content: object,
+    digest: str,
+    network: str | None,
+    global_pool: str | None,
+    hints: Mapping[str, Any],
+    **overrides: Any,
+) -> LoadedEncoder:
+    from .vit_checkpoints import find_transformer  # timm, which takes seconds to import
+
+    where = printable(str(path))
+    transformer, fault = None, None
+    try:
+        transformer = find_transformer(content, where, network, path=path, safe=is_safetensors(path), **hints)
+    except NoSuchNetwork as error:  # it may be a ResNet beside a transformer
+        fault = error
+    if transformer is not None:
+        return _foreign_transformer(path, transformer, digest, network, global_pool, **overrides)
+    try:
+        found = find_resnet(content, where, network)
+    except WeightsError:
+        if fault is not None:
+            raise fault from None
+        raise
+    _refuse(where, "a ResNet", global_pool=global_pool, **hints)
     facts = with_overrides(default_facts(found.arch, found.stem), **overrides)
     assumed = [name for name, value in overrides.items() if value is None]
     said = [f"{', '.join(assumed)}: not in the file; assuming {facts.size} pixels and ImageNet's"] if assumed else []
     if network is not None:  # another encoder than the file's others: results and cached features know it by this
-        digest = hashlib.sha256(f"{digest}#{found.prefix}".encode()).hexdigest()
-        path = Path(f"{path}#{label(found.prefix.rstrip('.')) or '.'}")
+        path, digest = _as_chosen(path, digest, found.prefix)
     return LoadedEncoder(
         module=_filled(facts, found.state),
         facts=facts,
@@ -190,6 +226,46 @@ def _foreign(path: Path, content: object, digest: str, network: str | None, **ov
         left_out=found.left_out,
         notes=(f"{found.arch} with the {found.stem} stem", *found.notes, *said),
     )
+
+
+def _foreign_transformer(
+    path: Path,
+    found: FoundTransformer,
+    digest: str,
+    network: str | None,
+    global_pool: str | None,
+    **overrides: Any,
+) -> LoadedEncoder:
+    module = _filled(found.facts, found.state)
+    if found.digest is not None:  # built by more than the file: another encoder than the file alone
+        digest = hashlib.sha256(f"{digest}#{found.digest}".encode()).hexdigest()
+    told, digest, said = _pooled(found.facts, module, digest, global_pool)
+    facts = with_overrides(told, **overrides)
+    if facts.size != told.size and "rotary" not in told.model:
+        facts = replace(facts, model={**facts.model, "table_size": told.model.get("table_size", told.size)})
+    if network is not None:
+        path, digest = _as_chosen(path, digest, found.prefix)
+    notes = [line for line in found.notes if line.partition(":")[0] not in _given(overrides)]
+    return LoadedEncoder(
+        module=module,
+        facts=facts,
+        path=path,
+        sha256=digest,
+        left_out=found.left_out,
+        notes=(*notes, *said, *_positions_said(module, facts)),
+    )
+
+
+def _given(overrides: Mapping[str, Any]) -> set[str]:
+    """How notes begin that tell what was assumed where the user has said it."""
+    names = {name for name, value in overrides.items() if value is not None}
+    return names | ({"mean, std"} if {"mean", "std"} <= names else set())
+
+
+def _as_chosen(path: Path, digest: str, prefix: str) -> tuple[Path, str]:
+    """Path and digest of one of several networks in a file."""
+    chosen = hashlib.sha256(f"{digest}#{prefix}".encode()).hexdigest()
+    return Path(f"{path}#{label(prefix.rstrip('.')) or '.'}"), chosen
 
 
 def _filled(facts: EncoderFacts, state: Mapping[str, Tensor]) -> nn.Module:

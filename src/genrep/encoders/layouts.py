@@ -102,8 +102,8 @@ def _none_found(tensors: Mapping[str, Tensor], where: str) -> str:
     if any(re.search(r"(?:^|\.)res\d_\d+_branch", name) for name in tensors):
         return f"{where}: its names are Caffe2's ({some}, …); wanted detectron2's or torchvision's: convert it first"
     return (
-        f"{where}: no ResNet among its {len(tensors)} tensors ({some}, …); "
-        "wanted conv1.weight, layer1.0.conv1.weight, …, below any prefix"
+        f"{where}: no ResNet among its {len(tensors)} tensors ({some}, …), nor a vision transformer; "
+        "wanted conv1.weight, layer1.0.conv1.weight, … or patch_embed.proj.weight, blocks.0.…, below any prefix"
     )
 
 

@@ -47,6 +47,10 @@ class Encoder(nn.Module):
         """Length of the features of a patch."""
         return self.width
 
+    def interpolated(self, shape: tuple[int, int]) -> str | None:
+        """What is done to its positions for images of this height and width, in words; None: nothing, or it has none."""
+        return None
+
 
 class ResNet(torchvision.models.ResNet, Encoder):  # type: ignore[misc]
     """torchvision's, with features in place of classes."""

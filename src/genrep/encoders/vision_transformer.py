@@ -5,9 +5,15 @@ timm builds the network of a name; here is what it computes. ``model`` says what
     patch_size     pixels of a patch's side                     no_embed_class  positions are added to patches only
     global_pool    cls, avg (of the patches) or cls+avg         qkv_bias        whether queries, keys and values have a bias
     reg_tokens     number of register tokens                    norm_eps        epsilon of the layer norms
-    layer_scale    whether branches are scaled per channel      act_layer       gelu or quick_gelu
+    layer_scale    whether branches are scaled per channel      act_layer       gelu, quick_gelu, gelu_tanh, silu
     pre_norm       a norm before the blocks, as CLIP has it     mlp_ratio       hidden width of a block by its width
-    class_token    whether there is one
+    class_token    whether there is one                         fc_norm         the last norm follows pooling, not the blocks
+
+and of others' checkpoints (``transformer_parts.py``):
+
+    table_size     pixels of the images that the table of positions was made for, where ``size`` is another
+    interpolation  how it is interpolated                       conv_stem       MoCo v3's convolutions in place of patches
+    rotary         DINOv3's positions, and their type           patch_norm      patches have a last norm of their own
 """
 
 from __future__ import annotations
@@ -29,8 +35,9 @@ from genrep.errors import WeightsError, suggestion
 from genrep.untrusted import label
 
 from . import EncoderFacts
-from .architectures import POOLS, Architecture, architecture
+from .architectures import ACTIVATIONS, POOLS, Architecture, architecture
 from .networks import Encoder, Features
+from .transformer_parts import INTERPOLATIONS, ROTARY, ConvStem, Rotary, RotaryBlock, resampled, sincos
 
 HEAD = 64  # channels of a head, where only a width is given
 _KINDS: dict[str, tuple[Any, float, float]] = {  # of numbers: type, least, most
@@ -38,9 +45,19 @@ _KINDS: dict[str, tuple[Any, float, float]] = {  # of numbers: type, least, most
     "reg_tokens": (int, 0, 256),
     "norm_eps": (float, 0, 1),
     "mlp_ratio": (float, 0.01, 64),
+    "table_size": (int, 1, 8192),
 }
-_SWITCHES = ("layer_scale", "pre_norm", "no_embed_class", "qkv_bias", "class_token")
-_NAMES = {"global_pool": POOLS, "act_layer": ("gelu", "quick_gelu")}
+_SWITCHES = (
+    *("layer_scale", "pre_norm", "no_embed_class", "qkv_bias", "class_token", "fc_norm"),
+    *("conv_stem", "patch_norm"),
+)
+_NAMES: dict[str, tuple[str, ...]] = {
+    "global_pool": POOLS,
+    "act_layer": ACTIVATIONS,
+    "interpolation": tuple(INTERPOLATIONS),
+    "rotary": ROTARY,
+}
+_NOT_TIMMS = ("conv_stem", "patch_norm", "rotary")  # parts that its VisionTransformer cannot have
 
 
 class VisionTransformer(theirs.VisionTransformer, Encoder):  # type: ignore[misc]
@@ -48,6 +65,9 @@ class VisionTransformer(theirs.VisionTransformer, Encoder):  # type: ignore[misc
 
     takes_masks = True
     pooled_by: str  # one of POOLS
+    interpolation: str  # one of INTERPOLATIONS
+    rope: Rotary | None
+    cls_norm: nn.Module | None  # of the tokens before the patches, where those have a norm of their own
     # timm's
     embed_dim: int
     num_prefix_tokens: int
@@ -58,7 +78,9 @@ class VisionTransformer(theirs.VisionTransformer, Encoder):  # type: ignore[misc
     norm_pre: Any
     blocks: Any
     norm: Any
-    _pos_embed: Any
+    fc_norm: Any
+    reg_token: Any
+    no_embed_class: bool
     init_weights: Any
 
     @property
@@ -86,7 +108,7 @@ class VisionTransformer(theirs.VisionTransformer, Encoder):  # type: ignore[misc
     ) -> Tensor | Features:
         """Pooled features, or with ``tokens`` all of them.
 
-        Images of another size than the table of positions was made for have it interpolated (bicubic, antialiased).
+        Images of another size than the table of positions was made for have it interpolated.
 
         Shape: ``(N, 3, H, W) -> (N, width)``.
 
@@ -98,7 +120,7 @@ class VisionTransformer(theirs.VisionTransformer, Encoder):  # type: ignore[misc
             WeightsError: a side is no multiple of the patches'.
         """
         x, grid = self._embedded(images, mask, mask_token)
-        x = self.norm(self.blocks(self.norm_pre(x)))
+        x = self._normed(self._through_blocks(self.norm_pre(x), grid))
         first = self.num_prefix_tokens
         patches = x[:, first:]
         found = Features(
@@ -122,6 +144,35 @@ class VisionTransformer(theirs.VisionTransformer, Encoder):  # type: ignore[misc
             x = torch.where(mask.view(*x.shape[:3], 1), mask_token.to(x.dtype), x)
         return self._pos_embed(x), (x.shape[1], x.shape[2])
 
+    def _pos_embed(self, x: Tensor) -> Tensor:
+        """All tokens, with positions. Shape: ``(N, h, w, C) -> (N, tokens, C)``."""
+        number, high, wide, _ = x.shape
+        x = x.flatten(1, 2)
+        first = [part.expand(number, -1, -1) for part in (self.cls_token, self.reg_token) if part is not None]
+        if self.pos_embed is None:
+            return torch.cat([*first, x], dim=1)
+        prefix = 0 if self.no_embed_class else self.num_prefix_tokens
+        table = resampled(self.pos_embed, self.patch_embed.grid_size, (high, wide), prefix, self.interpolation)
+        if self.no_embed_class:
+            return torch.cat([*first, x + table], dim=1)
+        return torch.cat([*first, x], dim=1) + table
+
+    def _through_blocks(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        if self.rope is None:
+            found: Tensor = self.blocks(x)
+            return found
+        places = self.rope(grid)
+        for block in self.blocks:
+            x = block(x, places)
+        return x
+
+    def _normed(self, x: Tensor) -> Tensor:
+        if self.cls_norm is None:
+            found: Tensor = self.norm(x)
+            return found
+        first = self.num_prefix_tokens
+        return torch.cat([self.cls_norm(x[:, :first]), self.norm(x[:, first:])], dim=1)
+
     def _patches(self, images: Tensor) -> Tensor:
         """Embeddings of the patches: a matrix product, which is right and fast on a CPU too. Shape: ``-> (N, h, w, C)``."""
         convolution, side = self.patch_embed.proj, self.side_multiple
@@ -136,6 +187,14 @@ class VisionTransformer(theirs.VisionTransformer, Encoder):  # type: ignore[misc
         )
         return self.patch_embed.norm(F.linear(cut, convolution.weight.flatten(1), convolution.bias))
 
+    def interpolated(self, shape: tuple[int, int]) -> str | None:
+        """What is done to the positions for images of this height and width, in words; None: nothing, or it has no table."""
+        own, side = self.positions_for, self.side_multiple
+        if self.pos_embed is None or all(pixels // side == own // side for pixels in shape):
+            return None
+        to = str(shape[0]) if shape[0] == shape[1] else "x".join(map(str, shape))
+        return f"positions made for {own} pixels are interpolated to {to} ({INTERPOLATIONS[self.interpolation]})"
+
     def pool(self, way: str) -> None:
         """Pool features by one of ``POOLS`` from now on. Raises WeightsError: there is no class token."""
         if way not in POOLS:
@@ -145,10 +204,10 @@ class VisionTransformer(theirs.VisionTransformer, Encoder):  # type: ignore[misc
         self.pooled_by = way
 
     def _pooled(self, x: Tensor, patches: Tensor) -> Tensor:
-        if self.pooled_by == "cls":
-            return x[:, 0]
-        mean = patches.mean(dim=1)
-        return mean if self.pooled_by == "avg" else torch.cat([x[:, 0], mean], dim=1)
+        found = [x[:, 0]] if "cls" in self.pooled_by else []
+        if "avg" in self.pooled_by:
+            found.append(patches.mean(dim=1))
+        return torch.cat([self.fc_norm(part) for part in found], dim=1)
 
 
 def build_vit(arch: Architecture, size: int, model: Mapping[str, Any], *, drop_path: float = 0.0) -> VisionTransformer:
@@ -169,12 +228,14 @@ def build_vit(arch: Architecture, size: int, model: Mapping[str, Any], *, drop_p
             "{arch} {}: timm builds it as {}; wanted one of its VisionTransformer", arch.name, type(built).__name__
         )
     built.__class__ = VisionTransformer
-    if size % built.side_multiple:
-        raise WeightsError.naming(
-            "{patch_size} {}: does not divide images of {} pixels; give another, or images of another size",
-            built.side_multiple,
-            size,
-        )
+    _add_parts(built, model)
+    for side in (size, model.get("table_size", size)):
+        if side % built.side_multiple:
+            raise WeightsError.naming(
+                "{patch_size} {}: does not divide images of {} pixels; give another, or images of another size",
+                built.side_multiple,
+                side,
+            )
     built.pool(model.get("global_pool") or ("cls" if built.has_class_token else "avg"))
     if arch.position == "sincos":
         if built.pos_embed is None or not built.has_class_token:
@@ -187,6 +248,24 @@ def build_vit(arch: Architecture, size: int, model: Mapping[str, Any], *, drop_p
         built.pos_embed.requires_grad_(False)
     whole: VisionTransformer = built
     return whole
+
+
+def _add_parts(vit: VisionTransformer, model: Mapping[str, Any]) -> None:
+    """What timm's network lacks. Raises WeightsError for a part that does not go with its shape."""
+    vit.interpolation = model.get("interpolation", "antialias")
+    if model.get("conv_stem"):
+        if vit.embed_dim % 8 or vit.side_multiple != 16:
+            raise WeightsError("conv_stem: wanted a width that is a multiple of 8, and patches of 16 pixels")
+        vit.patch_embed = ConvStem(vit.patch_embed.img_size[0], vit.embed_dim)
+    vit.cls_norm = LayerNorm(vit.embed_dim, eps=vit.norm.eps) if model.get("patch_norm") else None
+    vit.rope = None
+    if (kind := model.get("rotary")) is not None:
+        channels = vit.embed_dim // vit.blocks[0].attn.num_heads
+        if channels % 4:
+            raise WeightsError(f"rotary: heads have {channels} channels; wanted a multiple of 4")
+        vit.rope = Rotary(channels // 4, torch.bfloat16 if kind == "bfloat16" else torch.float32)
+        for block in vit.blocks:
+            block.__class__ = RotaryBlock
 
 
 @cache
@@ -217,7 +296,8 @@ def timm_arguments(arch: Architecture, size: int, model: Mapping[str, Any]) -> d
     made: dict[str, Any] = {names[key]: value for key, value in arch.numbers.items()}
     if "width" in arch.numbers and "heads" not in arch.numbers:
         made["num_heads"] = max(1, arch.numbers["width"] // HEAD)
-    made |= {"img_size": size, "num_classes": 0, "global_pool": "token", "fc_norm": False, "dynamic_img_size": True}
+    made |= {"img_size": model.get("table_size", size), "num_classes": 0, "global_pool": "token"}
+    made |= {"fc_norm": bool(model.get("fc_norm")), "dynamic_img_size": True}
     class_token = model.get("class_token")
     if not (_has_class_token(arch.name) if class_token is None else class_token) or model.get("global_pool") == "avg":
         made["global_pool"] = "avg"
@@ -232,13 +312,20 @@ def timm_arguments(arch: Architecture, size: int, model: Mapping[str, Any]) -> d
         "class_token",
     )
     made |= {key: model[key] for key in plain if model.get(key) is not None}
-    if model.get("layer_scale"):
-        made["init_values"] = 1e-5
+    if (scaled := model.get("layer_scale")) is not None:
+        made["init_values"] = 1e-5 if scaled else None
+    if model.get("rotary") is not None:
+        made["pos_embed"] = "none"
     return made
 
 
-def timm_config(facts: EncoderFacts) -> dict[str, Any]:
-    """What timm needs to build and fill this network: ``create_model(architecture, **model_args)``, and its images."""
+def timm_config(facts: EncoderFacts) -> dict[str, Any] | None:
+    """What timm needs to build and fill this network: ``create_model(architecture, **model_args)``, and its images.
+
+    None: it has a part that timm's network cannot have.
+    """
+    if any(facts.model.get(part) for part in _NOT_TIMMS):
+        return None
     arch = architecture(facts.arch)
     images = {
         "input_size": [3, facts.size, facts.size],
@@ -283,20 +370,3 @@ def _begin_as_moco_v3(vit: VisionTransformer) -> None:
     table = sincos(vit.patch_embed.grid_size, vit.embed_dim)
     vit.pos_embed.zero_()
     vit.pos_embed[0, -len(table) :] = table
-
-
-def sincos(grid: tuple[int, int], width: int) -> Tensor:
-    """MoCo v3's table of positions: sines and cosines of the row, then of the column, a quarter of the channels each.
-
-    The frequencies are 10000^(-k / (width / 4)). Shape: ``(rows * columns, width)``, row by row.
-
-    Raises:
-        WeightsError: the width is no multiple of 4.
-    """
-    if width % 4:
-        raise WeightsError(f"width {width}: sine-cosine positions want a multiple of 4")
-    rows, columns = (torch.arange(side, dtype=torch.float64) for side in grid)
-    omega = 10000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width // 4))
-    y, x = torch.meshgrid(rows, columns, indexing="ij")
-    angles = [place.flatten()[:, None] * omega for place in (y, x)]
-    return torch.cat([function(angle) for angle in angles for function in (torch.sin, torch.cos)], dim=1).float()
