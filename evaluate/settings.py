@@ -36,8 +36,8 @@ class EncoderChoice:
     network: str | None = setting(
         default=None,
         metavar="NAME",
-        help="Which of several networks in the encoder's file to take, by the beginning of its tensors' names.  [default: the "
-        "one that its authors evaluate]",
+        help="Which of several networks in the encoder's file to take, by the beginning of its tensors' names or a part of it, "
+        "such as student.  [default: the one that its authors evaluate]",
     )
     random_init: bool = setting(default=False, help="Measure an untrained encoder of --arch and --stem instead.")
     arch: str | None = arch_setting(

@@ -110,11 +110,18 @@ def module_attributes(value: object) -> dict[str, Any] | None:
     if not isinstance(value, Opaque):
         return None
     fields = value.state
+    if is_program(value):  # parameters, buffers and modules are attributes among others
+        return {"_parameters": fields, "_buffers": {}, "_modules": {}} if isinstance(fields, dict) else None
     if fields is None and isinstance(value.args, tuple) and value.args and isinstance(value.args[0], dict):
         fields = value.args[0].get("state")  # how StyleGAN2-ADA pickles modules
     if not isinstance(fields, dict):
         return None
     return fields if all(isinstance(fields.get(name), dict) for name in _GROUPS_OF_MODULES) else None
+
+
+def is_program(content: object) -> bool:
+    """Whether this is a module of a TorchScript program, of which the code is elsewhere."""
+    return isinstance(content, Opaque) and content.name.startswith("__torch__.")
 
 
 _GROUPS_OF_MODULES = ("_parameters", "_buffers", "_modules")
@@ -192,7 +199,8 @@ def pick(
     Args:
         same: whether two prefixes stand before one network, which is in the file twice.
         averaged: take the average of the trained network (a generator's), not the trained one (an encoder's).
-        choice: the user's, a prefix or its last parts, with or without those of wrappers; "." is the top level.
+        choice: the user's, a prefix or its last parts, with or without those of wrappers; "." is the top level. Of an
+            encoder also any of its parts, if they are of no other: "student" of ``student.module.backbone``.
         where, what: the file and the kind of network, for messages.
 
     Raises:
@@ -200,7 +208,7 @@ def pick(
         NoSuchNetwork: the choice is not among them.
     """
     if choice is not None:
-        return _chosen(found, choice, where, what)
+        return _chosen(found, choice, where, what, parts=not averaged)
     marked = {
         prefix for prefix in found if not (AVERAGES if averaged else FOLLOWERS).isdisjoint(own_words(prefix, found))
     }
@@ -227,11 +235,13 @@ def as_choice(where: str, prefix: str) -> str:
     return f"{where.removeprefix('weights ')}#{label(prefix.rstrip('.')) or '.'}"
 
 
-def _chosen(found: Sequence[str], choice: str, where: str, what: str) -> str:
+def _chosen(found: Sequence[str], choice: str, where: str, what: str, *, parts: bool) -> str:
     wanted = "" if choice == "." else f"{choice.strip('.')}."
     fits = [prefix for prefix in found if prefix == wanted]
     for form in (str, bare):  # a user need not know of what wraps a network
         fits = fits or [prefix for prefix in found if wanted and f".{form(prefix)}".endswith(f".{form(wanted)}")]
+    if parts and not fits:
+        fits = [prefix for prefix in found if wanted and f".{bare(wanted)}" in f".{bare(prefix)}"]
     if len(fits) == 1:
         return fits[0]
     options = ", ".join(as_choice(where, prefix) for prefix in sorted(found)[:_SHOWN])

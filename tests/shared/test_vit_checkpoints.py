@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,23 @@ def test_of_several_networks_the_one_that_authors_evaluate_is_taken(
     assert usual.sha256 != chosen.sha256 and str(chosen.path).endswith(f"#{other}")
     with pytest.raises(WeightsError, match=r"names 0 of its 2 vision transformers"):
         opened(case, tmp_path, "#nowhere")
+
+
+@pytest.mark.parametrize(
+    ("case", "part", "taken"),
+    [
+        ("dino_full", "student", "student.module.backbone"),
+        ("dino_full", "module.backbone", "student.module.backbone"),
+        ("mocov3", "momentum_encoder", "state_dict.module.momentum_encoder"),
+    ],
+)
+def test_any_part_of_a_networks_name_chooses_it(case: str, part: str, taken: str, tmp_path: Path) -> None:
+    encoder = opened(case, tmp_path, f"#{part}")
+    assert str(encoder.path).endswith(f"#{taken}")
+    assert any(f"took the network at {taken}, as asked, not the one at" in note for note in encoder.notes)
+    shared = "state_dict" if case == "mocov3" else "backbone"
+    with pytest.raises(WeightsError, match=r"names 2 of its 2 vision transformers; wanted one of"):
+        opened(case, tmp_path / "again", f"#{shared}")
 
 
 @pytest.mark.parametrize("case", ["stablerep", "synclr"])
@@ -310,6 +328,47 @@ def test_hints_are_of_others_transformers_only(tmp_path: Path) -> None:
     save_encoder(tmp_path / "e.safetensors", encoder.module, encoder.facts)
     with pytest.raises(WeightsError, match=r"act_layer gelu: .* is an encoder of genrep-train, which says it itself"):
         load_encoder(tmp_path / "e.safetensors", act_layer="gelu")
+
+
+class Part(nn.Module):
+    """A module of nothing but parts, tensors and a function that fails when it runs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.shape[0] > 1 << 40
+        return x
+
+
+def program(state: State, path: Path) -> Path:
+    """An archive as OpenAI distributes CLIP: a TorchScript program."""
+    root = Part()
+    for name, tensor in state.items():
+        part = root
+        for step in name.split(".")[:-1]:
+            if step not in part._modules:
+                part.add_module(step, Part())
+            part = getattr(part, step)
+        part.register_buffer(name.rpartition(".")[2], tensor)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the format outlives the functions that write it
+        torch.jit.script(root).save(str(path))
+    return path
+
+
+def test_clips_own_archive_is_read_and_its_code_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = torch.load(vit_recipe.write("clip_fp16", tmp_path), weights_only=True)
+    path = program(state, tmp_path / "ViT-B-16.pt")
+    monkeypatch.setattr(torch.jit, "load", None)
+    encoder, golden = load_encoder(path), vit_recipe.golden("clip_fp16")
+    assert (features(encoder, golden["x"]).cls - golden["cls"]).abs().max() < 2e-4
+    assert encoder.notes[0] == "a TorchScript program, read like its state_dict(): its code is not run"
+    del state["visual.ln_post.bias"]
+    with pytest.raises(WeightsError, match=r"1 tensors do not fit vit_\S+: norm.bias is missing"):
+        load_encoder(program(state, tmp_path / "part.pt"))
+
+
+def test_a_folder_as_open_clip_pushes_it_is_an_encoder(tmp_path: Path) -> None:
+    vit_recipe.write("openclip_hub", tmp_path).rename(path := tmp_path / "open_clip_model.safetensors")
+    assert load_encoder(tmp_path).path == path
 
 
 class Attack:

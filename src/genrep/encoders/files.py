@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from genrep.errors import WeightsError
 from genrep.files import file_and_network, sha256_file, write_atomic
-from genrep.state_dicts import NoSuchNetwork
+from genrep.state_dicts import NoSuchNetwork, is_program
 from genrep.tensor_files import is_safetensors, read_safetensors, safetensors_bytes
 from genrep.untrusted import content_faults, label, printable, read_bounded
 
@@ -36,6 +36,7 @@ _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _METADATA = ("arch", "stem", "size", "mean", "std")
 _MODEL = "model"  # of a vision transformer
 _LONGEST = 400  # characters of each
+_PROGRAM = "a TorchScript program, read like its state_dict()"
 
 
 def save_encoder(path: Path, encoder: nn.Module, facts: EncoderFacts) -> None:
@@ -116,7 +117,7 @@ def _read(path: Path) -> tuple[Any, dict[str, str], str]:
         return *read_safetensors(path, printable(str(path))), sha256_file(path)
     from genrep.unpickle import read_file
 
-    return read_file(path), {}, sha256_file(path)
+    return read_file(path, scripts=True), {}, sha256_file(path)
 
 
 def _ours(
@@ -199,18 +200,22 @@ def _foreign(
     from .vit_checkpoints import find_transformer  # timm, which takes seconds to import
 
     where = printable(str(path))
+    program = (f"{_PROGRAM}: its code is not run",) if is_program(content) else ()
     transformer, fault = None, None
     try:
         transformer = find_transformer(content, where, network, path=path, safe=is_safetensors(path), **hints)
     except NoSuchNetwork as error:  # it may be a ResNet beside a transformer
         fault = error
     if transformer is not None:
+        transformer = replace(transformer, notes=(*program, *transformer.notes))
         return _foreign_transformer(path, transformer, digest, network, global_pool, **overrides)
     try:
         found = find_resnet(content, where, network)
-    except WeightsError:
+    except WeightsError as error:
         if fault is not None:
             raise fault from None
+        if is_program(content):
+            raise WeightsError(f"{where}: {_PROGRAM}: {str(error).removeprefix(f'{where}: ')}") from None
         raise
     _refuse(where, "a ResNet", global_pool=global_pool, **hints)
     facts = with_overrides(default_facts(found.arch, found.stem), **overrides)
@@ -224,7 +229,7 @@ def _foreign(
         path=path,
         sha256=digest,
         left_out=found.left_out,
-        notes=(f"{found.arch} with the {found.stem} stem", *found.notes, *said),
+        notes=(*program, f"{found.arch} with the {found.stem} stem", *found.notes, *said),
     )
 
 
@@ -280,6 +285,8 @@ _FILES = (
     ENCODER_FILE,
     "model.safetensors",
     "pytorch_model.bin",
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.bin",
     f"model.safetensors{INDEX}",
     f"pytorch_model.bin{INDEX}",
 )

@@ -26,10 +26,11 @@ class _Member(NamedTuple):
     plain: bool  # neither compressed nor encrypted
 
 
+_SCRIPT = re.compile(r"(^|/)code/__torch__|(^|/)constants\.pkl$")
 # Other programs' archives, by what is in them and in no checkpoint of torch.save.
 _OTHERS = (
     (
-        re.compile(r"(^|/)code/__torch__|(^|/)constants\.pkl$"),
+        _SCRIPT,
         "a TorchScript program, which is code; save what torch.jit.load(FILE).state_dict() gives with torch.save",
     ),
     (
@@ -42,13 +43,16 @@ _OTHERS = (
 
 
 class Archive:
-    """A checkpoint's members by their names below its one folder. Raises Malformed for any other archive."""
+    """A checkpoint's members by their names below its one folder. Raises Malformed for any other archive.
 
-    def __init__(self, data: memoryview):
+    ``scripts``: a TorchScript program may be read as well. Its modules and tensors lie as in a checkpoint, beside its code.
+    """
+
+    def __init__(self, data: memoryview, *, scripts: bool = False):
         self._data = data
         members = self._directory()
         for pattern, what in _OTHERS:
-            if any(pattern.search(name) for name in members):
+            if not (scripts and pattern is _SCRIPT) and any(pattern.search(name) for name in members):
                 raise Malformed(f"it is {what}")
         pickles = [name for name in members if name == "data.pkl" or name.endswith("/data.pkl")]
         if len(pickles) != 1:

@@ -22,7 +22,7 @@ _OTHERS = {  # by their first bytes
 _ONNX = re.compile(rb"\x08[\x01-\x1f](?:\x12[\x00-\x7f][\x20-\x7e]|:|\x42)")  # a version, then a name or the graph
 
 
-def read_file(path: Path) -> Any:
+def read_file(path: Path, *, scripts: bool = False) -> Any:
     """Read the object in a pickle (protocols 0 to 5) or in a checkpoint of torch (zip or older) without running its code.
 
     Dictionaries, ordered or EasyDict -> dict; tensors and parameters -> torch.Tensor (CPU, no gradient, dtype kept;
@@ -32,6 +32,8 @@ def read_file(path: Path) -> Any:
 
     Peak memory is twice the file (three times in protocols 0 to 2), and what the objects take. A hostile file can make
     that some five times the file and half a gigabyte, and take some seconds.
+
+    ``scripts``: of a TorchScript program, read the modules with their tensors too. Its code is never looked at.
 
     Raises WeightsError, in one line, for files that are missing, damaged, hostile, or of another format.
     """
@@ -48,7 +50,9 @@ def read_file(path: Path) -> Any:
         )
     limits = ReadingLimits(len(data))
     try:
-        found = read_zip(data, limits) if bytes(data[:4]) == b"PK\x03\x04" else read_pickle(data, limits)
+        found = (
+            read_zip(data, limits, scripts=scripts) if bytes(data[:4]) == b"PK\x03\x04" else read_pickle(data, limits)
+        )
         check_nesting(found)
         return found
     except Malformed as error:

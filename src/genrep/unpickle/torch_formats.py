@@ -18,9 +18,9 @@ MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of the older format
 _VERSION = 1001
 
 
-def read_zip(data: memoryview, limits: ReadingLimits) -> Any:
-    """The object in a zip archive as ``torch.save`` writes it. Raises Malformed."""
-    archive = Archive(data)
+def read_zip(data: memoryview, limits: ReadingLimits, *, scripts: bool = False) -> Any:
+    """The object in a zip archive as ``torch.save`` writes it, or ``torch.jit.save`` (``scripts``). Raises Malformed."""
+    archive = Archive(data, scripts=scripts)
     order = bytes(archive.get("byteorder", b"little")).strip()
     if order not in (b"little", b"big"):
         raise Malformed("its record of the byte order is neither little nor big")

@@ -101,7 +101,11 @@ def find_transformer(
         prefix=chosen,
         digest=_digest(made.facts) if any(asked.values()) else None,
         left_out=(*beside, *idle_groups(found.idle)),
-        notes=(*made.notes, *_origin_said(kind, chosen, told), *_choice_said(chosen, others, where)),
+        notes=(
+            *made.notes,
+            *_origin_said(kind, chosen, told),
+            *_choice_said(chosen, others, where, asked=network is not None),
+        ),
     )
 
 
@@ -143,12 +147,13 @@ def _origin_said(kind: str, prefix: str, told: Told) -> list[str]:
     return said
 
 
-def _choice_said(chosen: str, others: list[str], where: str) -> list[str]:
+def _choice_said(chosen: str, others: list[str], where: str, *, asked: bool) -> list[str]:
     if not chosen and not others:
         return []
     note = f"took the network at {shown_prefix(chosen)}"
     if others:
         more = " and more" if len(others) > _SHOWN else ""
         names = " and ".join(map(shown_prefix, others[:_SHOWN])) + more
-        note += f", which authors evaluate, not the one at {names} ({as_choice(where, others[0])} takes that)"
+        why = "as asked" if asked else "which authors evaluate"
+        note += f", {why}, not the one at {names} ({as_choice(where, others[0])} takes that)"
     return [note]
