@@ -1,4 +1,4 @@
-"""Named settings: every number of a row of the papers, for ``--preset``.
+"""Named settings: every number of a row of the papers, for ``--preset``; method_presets.py has those of other works.
 
 ``lr`` is the rate at batch 256; a run's peak is in proportion to its batch size, as in all three papers. A preset never
 names the dataset: a row's latent views are the shards', and its variants are options over the preset (``--pixel-views
@@ -24,6 +24,7 @@ from genrep.files import user_path
 from genrep.untrusted import MAX_TEXT, parse_toml, read_bounded
 
 from .config import TrainConfig
+from .method_presets import METHODS
 
 Settings = dict[str, Any]
 
@@ -147,6 +148,7 @@ _PRESETS: dict[str, tuple[str, Settings]] = {
             "target_schedule": "constant",
         },
     ),
+    **METHODS,
     "small-simclr": ("ours, for stylegan2_fashion: SimCLR", {"objective": "simclr", **_SMALL}),
     "small-supcon": ("ours, for stylegan2_fashion_cond: SupCon", {"objective": "supcon", **_SMALL}),
     "small-simsiam": (
@@ -169,7 +171,7 @@ def preset(name: str) -> Settings:
     """
     if name not in _PRESETS:
         raise ConfigError.naming("{preset} {!r}: wanted one of {}", name, one_of(name, _PRESETS))
-    return dict(_PRESETS[name][1])
+    return {key: list(value) if isinstance(value, list) else value for key, value in _PRESETS[name][1].items()}
 
 
 def read_preset(source: str) -> Settings:

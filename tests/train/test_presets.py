@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from genrep.encoders import STEMS, architecture
+from genrep.encoders import STEMS, architecture, build_encoder
 from genrep.errors import ConfigError
-from genrep.pixel_views import PIXEL_VIEWS
+from genrep.pixel_views import VIEW_NAMES, view_laws
 from genrep.pixel_views.apply import apply_views
 from genrep.pixel_views.parameters import draw, draw_boxes
 from genrep.train.config import TrainConfig
@@ -23,9 +23,11 @@ from genrep.train.objectives import Setup, build_objective, option_names
 from genrep.train.presets import DESCRIPTIONS, preset
 
 SHARED = {
-    *("objective", "arch", "stem", "zero_init_residual", "optimizer", "lr", "momentum", "weight_decay", "schedule"),
-    *("lr_floor", "warmup_epochs", "batch_size", "epochs", "positive", "pixel_views", "crop", "sync_batchnorm"),
+    *("objective", "arch", "optimizer", "lr", "weight_decay", "schedule", "lr_floor", "warmup_epochs", "batch_size"),
+    *("epochs", "positive", "pixel_views", "crop", "sync_batchnorm"),
 }
+OF_RESNETS = {"stem", "zero_init_residual"}
+OF_OPTIMISERS = {"sgd": "momentum", "lars": "momentum", "adamw": "beta2"}
 
 
 @pytest.mark.parametrize(
@@ -60,6 +62,32 @@ def test_rows_of_the_papers(name: str, numbers: tuple[str, int, int, float, int]
     assert found["sync_batchnorm"] == heads
 
 
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [  # papers' code: objective, images an update, epochs, warm-up, peak rate, weight decay
+        ("stablerep-cc12m", ("multi-positive", 43 * 6 * 32, 46, 1.5, 2e-4 * 43 * 32 / 256 * 6 * 1 / 2, 0.1)),
+        ("stablerep-redcaps", ("multi-positive", 43 * 6 * 32, 40, 1.35, 2e-4 * 43 * 32 / 256 * 6 * 1 / 2, 0.1)),
+        ("genview-mocov3", ("mocov3", 2 * 8 * 512, 100, 10, 9.6, 1e-6)),
+        ("mocov3-vit-s", ("mocov3", 2 * 4096, 300, 40, 1.5e-4 * 4096 / 256, 0.1)),
+    ],
+)
+def test_rows_of_other_methods(name: str, numbers: tuple[str, int, int, float, float, float]) -> None:
+    found = preset(name)
+    images = found["batch_size"] * (6 if found["positive"] == "all" else 2)
+    peak = found["lr"] * found["batch_size"] / 256
+    length = (found["epochs"], found["warmup_epochs"])
+    assert (found["objective"], images, *length, pytest.approx(peak), found["weight_decay"]) == numbers
+    assert (found["crop"], found["lr_floor"], found["sync_batchnorm"]) == (224, 0, True)
+
+
+def test_scales_of_the_crops_are_those_of_the_authors_code() -> None:
+    found = {name: view_laws(name) for name in ("stablerep", "mocov3", "dino", "synclr")}
+    assert {name: laws.views[0].scale for name, laws in found.items()} == {
+        **{"stablerep": (0.08, 1.0), "mocov3": (0.08, 1.0), "dino": (0.4, 1.0), "synclr": (0.32, 1.0)}
+    }
+    assert (found["dino"].local.scale, found["synclr"].local.scale) == ((0.05, 0.4), (0.08, 0.32))
+
+
 def test_hl_warms_up_at_batch_1024_only() -> None:
     assert preset("hl-simsiam-bigbigan")["warmup_epochs"] == 10
     assert preset("hl-simsiam-stylegan2")["warmup_epochs"] == preset("genrep-in1k")["warmup_epochs"] == 0
@@ -76,12 +104,21 @@ def test_a_preset_is_complete_known_and_fits_toml(name: str) -> None:
     found = preset(name)
     toml = "\n".join(f"{key} = {json.dumps(value)}" for key, value in found.items())
     assert tomllib.loads(toml) == found
-    own = found.keys() - SHARED - {"centre"}
-    assert found.keys() >= SHARED and own <= set(option_names(found["objective"]))
-    assert architecture(found["arch"]) and found["stem"] in STEMS and found["pixel_views"] in PIXEL_VIEWS
+    is_vit = architecture(found["arch"]).is_vit
+    assert found.keys() >= SHARED | (set() if is_vit else OF_RESNETS) | {OF_OPTIMISERS[found["optimizer"]]}
+    assert found.get("stem", "imagenet") in STEMS and found["pixel_views"] in VIEW_NAMES
     assert found["positive"] in POSITIVES and found["schedule"] in ("cosine", "cosine-by-epoch")
-    setup = Setup(encoder=nn.Flatten(), width=8, seed=0, latent_shape=(2,), labels=(0, 1))
-    assert build_objective(found["objective"], setup, **{key: found[key] for key in own}).name == found["objective"]
+    config = TrainConfig(**found, data=Path("x"), out=Path("y"))
+    assert config.laws_of_views().views
+    own = config.objective_options()
+    assert own.keys() <= set(option_names(found["objective"]))
+    encoder: nn.Module = nn.Flatten()
+    if is_vit:
+        model = {"patch_size": 8}
+        encoder = build_encoder("vit_tiny_patch16_224:width=8,depth=1,heads=1", "imagenet", 0, size=16, model=model)
+    setup = Setup(encoder=encoder, width=8, seed=0, latent_shape=(2,), labels=(0, 1))
+    built = build_objective(found["objective"], setup, **own)
+    assert built.name == found["objective"] and (built.weighs_pairs or "weight_field" not in found)
 
 
 def test_a_preset_is_the_callers_own() -> None:
