@@ -24,7 +24,7 @@ from genrep.seeding import derive
 from ..training_images import TrainingImages
 from .config import FitDiffusionConfig
 
-WAY = phrase("try a lower {lr}")  # advice for a training that has diverged
+WAY = phrase("try a lower {lr}, or {precision} fp32")  # advice for a training that has diverged
 TIMES = 1000  # the network is told t times so much, as diffusers' schedulers for flow matching do
 BETAS, WEIGHT_DECAY, CLIP = (0.9, 0.99), 0.01, 1.0
 

@@ -23,6 +23,7 @@ from genrep.runs.engine import Course, Pace, Run
 from genrep.runs.folder import refuse_other_settings
 from genrep.runs.metrics import Line
 from genrep.runs.processes import Processes
+from genrep.runs.sanity import diverged
 from genrep.untrusted import label
 
 from ..fits.frozen import at_work
@@ -33,6 +34,7 @@ from .export import export_folder, make_scheduler
 from .model import WAY, Denoiser
 from .sample import make_sampler
 
+LARGEST_NORM = 100.0  # of a mean over steps; in trainings that go well it is below 1
 SHEET_COLUMNS, SHEET_ROWS = 10, 4
 SHEET_GUIDANCES = (1.0, 1.5, 2.0, 3.0)
 SHEET_STEPS = 8
@@ -56,7 +58,14 @@ class DiffusionTrainer(ModelTrainer):
         super().__init__(self.denoiser, self.denoiser.network)
 
     def line(self, means: dict[str, float], pace: Pace) -> Line:
-        """The line of metrics: the loss, the norm of its gradient, and the learning rate."""
+        """The line of metrics: the loss, the norm of its gradient, and the learning rate.
+
+        Raises TrainingError: the gradient is far beyond the norm that it is clipped to. A bfloat16 network whose activations have
+        grown too large still has finite losses and weights then, and never recovers.
+        """
+        if means["gradient_norm"] > LARGEST_NORM:
+            found = f"at image {self.denoiser.images_seen:,} the norm of the gradient is {means['gradient_norm']:.3g}"
+            raise diverged(self.config.out, found, WAY)
         return {"images": self.denoiser.images_seen, "seconds": pace.seconds, **means}
 
     def pictures(self) -> None:
