@@ -47,6 +47,22 @@ _MOCOV3: dict[str, Any] = {
     "crop": 224,
 }
 
+# For sets of 32-px images of the embedded generators: minutes of a CPU. This project's own choices.
+_SMALL: dict[str, Any] = {
+    "arch": "vit_tiny_patch16_224:depth=6",  # 192 wide; 2.7 M weights
+    "patch_size": 8,
+    "optimizer": "adamw",
+    "weight_decay": 0.1,
+    "schedule": "cosine",
+    "lr_floor": 0.0,
+    "warmup_epochs": 1,
+    "epochs": 20,
+    "pixel_views": "simclr",  # gray images: neither hue nor solarisation tells much
+    "crop": 32,  # the whole image's size
+    "sync_batchnorm": False,
+}
+_SMALL_HEADS: dict[str, Any] = {"projector_layers": 3, "projector_width": 512, "projector_dim": 128}
+
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "stablerep-cc12m": (
         "StableRep, ViT-B/16, 5 positives a caption of CC12M, the schedule 3x",
@@ -94,6 +110,149 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
             "warmup_epochs": 40,
             "positive": "anchor",  # as theirs, on real images; stored puts a generated view in the place of a crop
             "crop_scale": [0.08, 1.0],  # --crop-min
+        },
+    ),
+    # DINO (Caron et al. 2021), facebookresearch/dino: README.md, "Vanilla DINO training", and main_dino.py's defaults.
+    "dino-vit-s": (
+        "DINO, ViT-S/16, 100 epochs, 2 global and 8 local crops of each anchor",
+        {
+            "objective": "dino",
+            "arch": "vit_small_patch16_224",
+            "drop_path": 0.1,  # --drop_path_rate
+            "student_temperature": 0.1,  # DINOLoss
+            "teacher_temperature": 0.04,  # --teacher_temp
+            "teacher_warmup_epochs": 0,  # --warmup_teacher_temp_epochs
+            "centring": "centre",
+            "centre_momentum": 0.9,  # DINOLoss
+            "prototypes": 65536,  # --out_dim
+            "fixed_prototype_lengths": True,  # --norm_last_layer
+            "freeze_prototypes_epochs": 1,  # --freeze_last_layer
+            "head_layers": 3,  # DINOHead
+            "head_width": 2048,  # DINOHead
+            "bottleneck": 256,  # DINOHead
+            "target_momentum": 0.996,  # --momentum_teacher
+            "target_schedule": "cosine",
+            "sync_batchnorm": False,  # there is none
+            "batch_size": 512,  # 8 GPUs of --batch_size_per_gpu 64
+            "optimizer": "adamw",
+            "lr": 5e-4,  # --lr
+            "beta2": 0.999,  # PyTorch's
+            "weight_decay": 0.04,  # --weight_decay; none on biases and norms
+            "weight_decay_end": 0.4,  # --weight_decay_end
+            "clip_gradients": 3.0,  # --clip_grad
+            "clip_per_tensor": True,  # utils.clip_gradients
+            "schedule": "cosine",
+            "lr_floor": 1e-3,  # --min_lr 1e-6, of the peak 1e-3
+            "epochs": 100,  # --epochs
+            "warmup_epochs": 10,  # --warmup_epochs
+            "positive": "anchor",  # as theirs, on real images; stored puts a generated view in the place of a crop
+            "pixel_views": "dino",
+            "crop_scale": [0.4, 1.0],  # --global_crops_scale
+            "local_crops": 4,  # of each of two views: --local_crops_number 8
+            "local_scale": [0.05, 0.4],  # --local_crops_scale
+            "local_size": 96,  # DataAugmentationDINO
+            "crop": 224,
+        },
+    ),
+    # SynCLR (Tian et al. 2024), google-research/syn-rep-learn, SynCLR/train_pytorch: README.md and main_mask_synclr.py.
+    "synclr": (
+        "SynCLR, ViT-B/16, 3 positives a caption, 15 epochs",
+        {
+            "objective": "synclr",
+            "arch": "vit_base_patch16_224",  # --model base
+            "temperature": 0.1,  # --contrast_temperature
+            "projector_layers": 3,  # build_contrast_head
+            "projector_width": 4096,  # --contrast_mlp_dim
+            "projector_dim": 256,  # --contrast_output_dim
+            "dino_weight": 0.0,  # --dino_loss_weight
+            "ibot_weight": 1.0,  # --ibot_loss_weight, where --contrast_loss_weight is 1
+            "mask_probability": 0.5,  # --mask_probability
+            "mask_ratio": [0.5, 0.5],  # --mask_ratio
+            "mask_shape": "random",  # --mask_shape rand
+            "student_temperature": 0.1,  # iBOTPatchLoss
+            "teacher_temperature": 0.07,  # --teacher_temp
+            "teacher_temperature_start": 0.04,  # --warmup_teacher_temp
+            "teacher_warmup_epochs": 1.0,  # --warmup_teacher_temp_epochs
+            "centring": "sinkhorn",  # --centering sinkhorn_knopp
+            "prototypes": 8192,  # --dino_output_dim
+            "fixed_prototype_lengths": False,  # DINOHead
+            "head_layers": 3,  # --dino_n_layers
+            "head_width": 2048,  # --dino_mlp_dim
+            "bottleneck": 256,  # --dino_bottleneck_dim
+            "target_momentum": 0.994,  # --moco-m
+            "target_schedule": "cosine",  # --moco-m-cos
+            "sync_batchnorm": False,  # there is none
+            "batch_size": 2048,  # captions: --batch_size 64 on each of 32 GPUs
+            "optimizer": "adamw",
+            "lr": 3e-4,  # for 256 captions of 4 images; --blr 1.5e-4 counts images, and main_mask_synclr.py halves
+            "beta2": 0.98,  # --beta2
+            "weight_decay": 0.1,  # --weight_decay; none on biases and norms
+            "schedule": "cosine",
+            "lr_floor": 0.0,  # --min_lr
+            "epochs": 15,  # --epochs
+            "warmup_epochs": 0.5,  # --warmup_epochs
+            "positive": "all",
+            "pixel_views": "synclr",  # each image draws one of two laws; here they alternate over the views
+            "crop_scale": [0.32, 1.0],  # --global_crops_scale
+            "local_crops": 4,  # --local_crops_number
+            "local_scale": [0.08, 0.32],  # --local_crops_scale
+            "local_size": 96,  # --local_crops_size
+            "crop": 224,
+        },
+    ),
+    "small-stablerep": (
+        "ours, for stylegan2_fashion_cond with several positives: StableRep",
+        {
+            **_SMALL,
+            **_SMALL_HEADS,
+            "objective": "multi-positive",
+            "temperature": 0.1,
+            "per_view_projector": True,
+            "beta2": 0.98,
+            "batch_size": 256,
+            "lr": 1e-3,
+            "positive": "all",
+        },
+    ),
+    "small-mocov3": (
+        "ours, for stylegan2_fashion_cond: MoCo v3",
+        {
+            **_SMALL,
+            **_SMALL_HEADS,
+            "objective": "mocov3",
+            "temperature": 0.2,
+            "target_momentum": 0.99,
+            "target_schedule": "cosine",
+            "freeze_patches": True,
+            "beta2": 0.999,
+            "batch_size": 256,
+            "lr": 1e-3,
+            "positive": "stored",
+        },
+    ),
+    "small-dino": (
+        "ours, for stylegan2_fashion_cond: DINO, 2 global and 4 local crops",
+        {
+            **_SMALL,
+            "objective": "dino",
+            "teacher_temperature": 0.07,
+            "teacher_temperature_start": 0.04,
+            "teacher_warmup_epochs": 5,
+            "prototypes": 2048,
+            "head_width": 512,
+            "bottleneck": 128,
+            "target_momentum": 0.99,
+            "target_schedule": "cosine",
+            "beta2": 0.999,
+            "batch_size": 256,
+            "lr": 1e-3,
+            "weight_decay": 0.04,
+            "weight_decay_end": 0.4,
+            "clip_gradients": 3.0,
+            "clip_per_tensor": True,
+            "positive": "stored",
+            "local_crops": 2,
+            "local_size": 16,
         },
     ),
 }

@@ -60,8 +60,8 @@ class DiffusionTrainer(ModelTrainer):
     def line(self, means: dict[str, float], pace: Pace) -> Line:
         """The line of metrics: the loss, the norm of its gradient, and the learning rate.
 
-        Raises TrainingError: the gradient is far beyond the norm that it is clipped to. A bfloat16 network whose activations have
-        grown too large still has finite losses and weights then, and never recovers.
+        Raises TrainingError: the gradient is far beyond the norm that it is clipped to. The losses and weights of a bfloat16
+        network whose activations have grown too large are still finite then, and it does not recover.
         """
         if means["gradient_norm"] > LARGEST_NORM:
             found = f"at image {self.denoiser.images_seen:,} the norm of the gradient is {means['gradient_norm']:.3g}"
