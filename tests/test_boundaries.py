@@ -42,7 +42,14 @@ ORDER = {
         ("commands",),
         ("cli",),
     ],
-    "genrep.train": [("objectives", "data", "contract"), ("config",), ("engine",), ("method_presets",), ("presets",), ("cli",)],
+    "genrep.train": [
+        ("objectives", "data", "contract"),
+        ("config",),
+        ("engine",),
+        ("method_presets",),
+        ("presets",),
+        ("cli",),
+    ],
     "genrep.papers": [("report",), ("figure3",), ("reproduce",), ("commands",), ("cli",)],
 }
 # The one module through which lower folders reach upper ones, found at run time (docs/architecture.md).
