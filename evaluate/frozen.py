@@ -38,6 +38,7 @@ def frozen_features(
     batch_size: int,
     workers: int | None,
     out: Path | None,
+    blocks: int | None = None,
 ) -> Tensor:
     """Features of whole images, from ``out/features`` if they are there.
 
@@ -46,6 +47,7 @@ def frozen_features(
     Args:
         precision: ``fp32`` or ``bf16``, of the forward passes.
         out: None keeps them in memory only.
+        blocks: in place of pooled features, the class tokens of so many last blocks and the mean of the patches.
 
     Raises:
         GenRepError: images cannot be read, or features are not finite.
@@ -58,11 +60,14 @@ def frozen_features(
         "normalise": [list(facts.mean), list(facts.std)],
         "device": device.type,
         "precision": precision,
+        **({} if blocks is None else {"blocks": blocks}),
     }
 
     def compute() -> Iterator[Tensor]:
         images = whole_batches(data, transform, batch_size, workers)
-        return feature_batches(encoder.module, facts, images, device, batch_size=batch_size, precision=precision)
+        return feature_batches(
+            encoder.module, facts, images, device, batch_size=batch_size, precision=precision, blocks=blocks
+        )
 
     folder = None if out is None else out / FOLDER
     return stored_features(folder, key, len(data), compute, f"features of {data.split}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,7 @@ def feature_batches(
     *,
     batch_size: int = BATCH,
     precision: str = "fp32",
+    blocks: int | None = None,
 ) -> Iterator[Tensor]:
     """Features of batches that are decoded elsewhere; on a GPU a batch behind, so that it never waits for the host.
 
@@ -61,13 +62,13 @@ def feature_batches(
     Shape: ``(B, H, W, 3)`` uint8 each -> ``(B, D)`` float32 on the CPU.
 
     Args:
-        precision: see ``FrozenEncoder``.
+        precision, blocks: see ``FrozenEncoder``.
 
     Raises:
         TrainingError: the GPU's memory does not suffice.
-        WeightsError: features are not finite.
+        WeightsError: features are not finite; or see ``FrozenEncoder``.
     """
-    forward = FrozenEncoder(encoder, facts, device, batch_size, precision)
+    forward = FrozenEncoder(encoder, facts, device, batch_size, precision, blocks)
     for (features,) in _arriving(((forward(pixels),) for pixels in batches), device):
         yield features
 
@@ -134,6 +135,8 @@ class FrozenEncoder:
 
     Args:
         precision: ``fp32``, or ``bf16`` for an autocast to bfloat16.
+        blocks: in place of pooled features, the class tokens of so many last blocks and the mean of the patches
+            (``Encoder.class_tokens``, which may raise WeightsError).
     """
 
     def __init__(
@@ -143,7 +146,9 @@ class FrozenEncoder:
         device: torch.device,
         batch_size: int,
         precision: str = "fp32",
+        blocks: int | None = None,
     ) -> None:
+        self.blocks = blocks
         self.encoder = encoder.eval().to(device)
         self.encoder.to(memory_format=torch.channels_last)
         self.device, self.batch_size, self.bf16 = device, batch_size, precision == "bf16"
@@ -157,13 +162,13 @@ class FrozenEncoder:
 
     def tokens(self, pixels: NDArray[np.uint8]) -> Features:
         """All features, float32 on the device. Raises WeightsError: the encoder gives no tokens, being anyone's own."""
-        if not isinstance(self.encoder, Encoder):
-            raise WeightsError(
-                f"{type(self.encoder).__name__}: gives pooled features alone; wanted one of genrep's encoders, which give "
-                "tokens too"
-            )
-        count = len(pixels)
-        pooled, cls, patches, grid = self._forward(self._normalised(pixels), tokens=True)
+        return self.tokens_of_normalised(self._normalised(pixels))
+
+    def tokens_of_normalised(self, x: Tensor) -> Features:
+        """See ``tokens``. Shape: ``(B, 3, H, W)`` float32."""
+        self._own()
+        count = len(x)
+        pooled, cls, patches, grid = self._forward(x, tokens=True)
         return Features(
             pooled=pooled[:count].float(),
             cls=None if cls is None else cls[:count].float(),
@@ -171,9 +176,21 @@ class FrozenEncoder:
             grid=grid,
         )
 
+    def _own(self) -> Encoder:
+        """The encoder. Raises WeightsError: it is anyone's own."""
+        if not isinstance(self.encoder, Encoder):
+            raise WeightsError(
+                f"{type(self.encoder).__name__}: gives pooled features alone; wanted one of genrep's encoders, which give "
+                "tokens too"
+            )
+        return self.encoder
+
     def of_normalised(self, x: Tensor) -> Tensor:
         """Shape: ``(B, 3, H, W)`` float32 -> ``(B, D)``."""
-        features: Tensor = self._forward(x)
+        if self.blocks is None:
+            features: Tensor = self._forward(x)
+        else:
+            features = self._forward(x, self._own().class_tokens, blocks=self.blocks)
         return features[: len(x)].float()
 
     def _normalised(self, pixels: NDArray[np.uint8]) -> Tensor:
@@ -181,14 +198,14 @@ class FrozenEncoder:
         return (x.float() / 255 - self.mean) / self.std
 
     @torch.no_grad()
-    def _forward(self, x: Tensor, **options: bool) -> Any:
-        """What the encoder makes of a batch that is filled up."""
+    def _forward(self, x: Tensor, call: Callable[..., Any] | None = None, **options: int) -> Any:
+        """What the encoder, or one of its methods, makes of a batch that is filled up."""
         count = len(x)
         if count < self.rows:
             x = torch.cat([x, x.new_zeros(self.rows - count, *x.shape[1:])])
         try:
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-                return self.encoder(x.contiguous(memory_format=torch.channels_last), **options)
+                return (call or self.encoder)(x.contiguous(memory_format=torch.channels_last), **options)
         except torch.OutOfMemoryError as error:
             raise out_of_memory(self.batch_size) from error
 

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
+from genrep.errors import WeightsError
 from genrep.seeding import derive
 
 
@@ -36,6 +37,7 @@ class Encoder(nn.Module):
 
     takes_masks = False  # whether ``forward`` takes a mask of patches
     side_multiple = 1  # pixels that the sides of images are multiples of
+    has_class_token = False
 
     @property
     def width(self) -> int:
@@ -46,6 +48,10 @@ class Encoder(nn.Module):
     def channels(self) -> int:
         """Length of the features of a patch."""
         return self.width
+
+    def class_tokens(self, images: Tensor, blocks: int) -> Tensor:
+        """What DINOv2's linear probes read: see ``VisionTransformer``. Raises WeightsError: there is no class token."""
+        raise WeightsError(f"{type(self).__name__}: has no class token; wanted a vision transformer that has one")
 
     def interpolated(self, shape: tuple[int, int]) -> str | None:
         """What is done to its positions for images of this height and width, in words; None: nothing, or it has none."""

@@ -128,6 +128,32 @@ class VisionTransformer(theirs.VisionTransformer, Encoder):  # type: ignore[misc
         )
         return found if tokens else found.pooled
 
+    def class_tokens(self, images: Tensor, blocks: int) -> Tensor:
+        """The class tokens of the last blocks, each after the last norm, oldest first, then the mean of the patches.
+
+        DINOv2's and DINOv3's linear probes read them (``create_linear_input`` of ``eval/linear.py``). The patches are those of
+        the last block; registers do not count.
+
+        Shape: ``(N, 3, H, W) -> (N, (blocks + 1) * C)``.
+
+        Raises:
+            WeightsError: there is no class token, or there are fewer blocks.
+        """
+        if not self.has_class_token:
+            return super().class_tokens(images, blocks)
+        if not 1 <= blocks <= len(self.blocks):
+            raise WeightsError(f"class tokens of the last {blocks} blocks: this transformer has {len(self.blocks)}")
+        x, grid = self._embedded(images, None, None)
+        x = self.norm_pre(x)
+        places = () if self.rope is None else (self.rope(grid),)
+        found: list[Tensor] = []
+        for number, block in enumerate(self.blocks, 1):
+            x = block(x, *places)
+            if number > len(self.blocks) - blocks:
+                normed = self._normed(x)
+                found.append(normed[:, 0])
+        return torch.cat([*found, normed[:, self.num_prefix_tokens :].mean(dim=1)], dim=1)
+
     def _embedded(
         self, images: Tensor, mask: Tensor | None, mask_token: Tensor | None
     ) -> tuple[Tensor, tuple[int, int]]:
