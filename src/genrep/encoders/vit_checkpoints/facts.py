@@ -176,7 +176,7 @@ class _Reading:
     def _told_heads(self) -> int | None:
         told, width = self.told, self.shapes.width
         found = None
-        if told.layout == "transformers":
+        if told.by_transformers:
             found = told.whole("num_attention_heads")
         elif told.layout == "clip" and told.config:
             found = width // (told.whole("head_width", within=told.part("vision_cfg", told.part("model_cfg"))) or HEAD)
@@ -225,7 +225,7 @@ class _Reading:
 
     def _epsilon(self) -> float:
         state = self.state
-        if self.told.layout == "transformers":
+        if self.told.by_transformers:
             found = self.told.number("layer_norm_eps")
             usual = FAMILIES["dinov2"] if "blocks.0.ls1.gamma" in state else self.family
             return usual.norm_eps if found is None else found
@@ -241,7 +241,7 @@ class _Reading:
         told, usual = self.told, self.family.act_layer if self.named is None else self.named.act_layer
         if is_gated(self.state):
             return "silu"
-        if told.layout == "clip":
+        if told.layout == "clip" or (self.kind == "transformers_clip" and not told.config):
             return self._clips_activation()
         within = told.part("model_args") if told.layout == "timm" else told.config
         key = "act_layer" if told.layout == "timm" else "hidden_act"
@@ -287,8 +287,9 @@ class _Reading:
         found: dict[str, tuple[float, ...] | None] = {}
         for name in ("mean", "std"):
             value = None
-            if told.layout == "transformers":
+            if told.by_transformers:
                 value = told.channels(f"image_{name}", told.preprocessor)
+                value = getattr(family, name) if value is None and self.kind == "transformers_clip" else value
             elif told.layout == "clip":
                 value = told.channels(name, told.part("preprocess_cfg")) or getattr(family, name)
             elif self.kind == "timm":

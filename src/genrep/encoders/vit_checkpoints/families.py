@@ -14,7 +14,7 @@ from genrep.pixel_views import IMAGENET_MEAN, IMAGENET_STD
 
 from ..transformer_parts import sincos
 from .named import named_network
-from .told import Told
+from .told import TRANSFORMERS_CLIP, Told
 
 HALVES = (0.5, 0.5, 0.5)
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -47,6 +47,9 @@ FAMILIES = {
     "dinov3": Family(title="DINOv3", interpolation="antialias", norm_eps=1e-5),
     "openai": Family(title="OpenAI's CLIP", interpolation="antialias", act_layer="quick_gelu", **_CLIP),
     "openclip": Family(title="OpenCLIP", interpolation="antialias", heads=_HEADS, **_CLIP),
+    "transformers_clip": Family(
+        title="transformers' CLIP", interpolation="bicubic", act_layer="quick_gelu", heads=_HEADS, **_CLIP
+    ),
     "transformers": Family(
         title="transformers", interpolation="bicubic", norm_eps=1e-12, mean=HALVES, std=HALVES, heads=_HEADS
     ),
@@ -63,8 +66,8 @@ def family_of(state: Mapping[str, Tensor], names: Mapping[str, Tensor], prefix: 
         prefix: what stands before the network's names there.
         safe: whether the file is of safetensors.
     """
-    if told.layout == "transformers":
-        return "transformers"
+    if told.by_transformers:
+        return "transformers_clip" if told.layout == TRANSFORMERS_CLIP else "transformers"
     if told.layout == "clip":
         by_openclip = bool(told.config) or safe or "module." in prefix or "state_dict." in prefix
         by_openai = f"{prefix.removesuffix('visual.')}input_resolution" in names

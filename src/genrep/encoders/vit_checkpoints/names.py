@@ -3,6 +3,7 @@
 timm          DINO's names, which MoCo v3, MAE, DINOv2, DINOv3, StableRep and SynCLR have too: patch_embed blocks.0.attn.qkv
 clip          OpenAI's and OpenCLIP's visual part: conv1 class_embedding transformer.resblocks.0.attn.in_proj_weight
 transformers  ViTModel, Dinov2Model: embeddings.patch_embeddings.projection encoder.layer.0.attention.attention.query
+transformers' CLIP  CLIPModel, CLIPVisionModel: embeddings.class_embedding encoder.layers.0.self_attn.q_proj
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from torch import Tensor
 from genrep.errors import WeightsError
 from genrep.state_dicts import IDLE, prefixes
 from genrep.untrusted import label
+
+from .told import TRANSFORMERS_CLIP
 
 _Renames = tuple[tuple[re.Pattern[str], str], ...]
 
@@ -73,6 +76,19 @@ _TRANSFORMERS = _renames(
     (r"^(blocks\.\d+\.mlp)\.weights_in\.", r"\1.fc1."),
     (r"^(blocks\.\d+\.mlp)\.weights_out\.", r"\1.fc2."),
 )
+_TRANSFORMERS_CLIP = _renames(
+    (r"^embeddings\.class_embedding$", "cls_token"),
+    (r"^embeddings\.position_embedding\.weight$", "pos_embed"),
+    (r"^embeddings\.patch_embedding\.", "patch_embed.proj."),
+    (r"^pre_layrnorm\.", "norm_pre."),  # as they spell it
+    (r"^post_layernorm\.", "norm."),
+    (r"^encoder\.layers\.(\d+)\.", r"blocks.\1."),
+    (r"^(blocks\.\d+)\.layer_norm([12])\.", r"\1.norm\2."),
+    (r"^(blocks\.\d+)\.self_attn\.q_proj\.", r"\1.attn.query."),
+    (r"^(blocks\.\d+)\.self_attn\.k_proj\.", r"\1.attn.key."),
+    (r"^(blocks\.\d+)\.self_attn\.v_proj\.", r"\1.attn.value."),
+    (r"^(blocks\.\d+)\.self_attn\.out_proj\.", r"\1.attn.proj."),
+)
 _OWN = (
     r"cls_token|dist_token|reg_token|register_tokens|storage_tokens|pos_embed\w*|patch_embed\w*|blocks\w*|layers?|stages?"
     r"|norm\w*|fc_norm|cls_norm|rope\w*|rel_pos\w*|relative_\w*|freqs\w*|ln_\w+|pre_norm|attn_pool|\w*adapter\w*|\w*prompt\w*"
@@ -93,8 +109,14 @@ LAYOUTS = {
         re.compile(r"embeddings|encoder|layernorm"),
         _TRANSFORMERS,
     ),
+    TRANSFORMERS_CLIP: _Layout(
+        ("embeddings.class_embedding",),
+        "encoder.layers.",
+        re.compile(r"embeddings|encoder|pre_layrnorm|post_layernorm"),
+        _TRANSFORMERS_CLIP,
+    ),
 }
-_NO_PART = re.compile(r"embeddings\.mask_token")  # what masked patches get
+_NO_PART = re.compile(r"embeddings\.(?:mask_token|position_ids)")  # what masked patches get; 0, 1, 2, …
 
 
 def candidates(tensors: Mapping[str, Tensor]) -> dict[str, str]:

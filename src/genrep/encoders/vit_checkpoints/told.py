@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,19 @@ from genrep.errors import WeightsError
 from genrep.unpickle import Opaque
 from genrep.untrusted import content_faults, label, printable, read_bounded
 
+TRANSFORMERS_CLIP = "transformers' CLIP"
 _LARGEST = 1 << 20  # bytes of a configuration
 _CONFIGS = {
     "timm": ("config.json",),
     "transformers": ("config.json", "preprocessor_config.json"),
     "clip": ("open_clip_config.json",),
+    TRANSFORMERS_CLIP: ("config.json", "preprocessor_config.json"),
 }
-_OWN = {"timm": "architecture", "transformers": "model_type", "clip": "model_cfg"}  # by which a config.json is known
-_MODELS = ("vit", "vit_mae", "vit_msn", "dinov2", "dinov2_with_registers")  # of transformers
+_OWN = {"timm": "architecture", "clip": "model_cfg"}  # by which a configuration is known; of transformers' by its model
+_MODELS = {
+    "transformers": ("vit", "vit_mae", "vit_msn", "dinov2", "dinov2_with_registers"),
+    TRANSFORMERS_CLIP: ("clip", "clip_vision_model"),
+}
 LONGEST = 100  # characters of a name
 
 
@@ -61,6 +66,11 @@ class Told:
         if value is not None and not (isinstance(value, str) and len(value) <= LONGEST):
             raise self.fault(key, value, "a name")
         return value
+
+    @property
+    def by_transformers(self) -> bool:
+        """Whether the configuration's words are those of transformers."""
+        return self.layout in _MODELS
 
     def part(self, key: str, within: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
         """A table of the configuration, empty if it has none. Raises WeightsError for any other value."""
@@ -105,12 +115,18 @@ def told_by(content: object, path: Path | None, layout: str, where: str) -> Told
         found = _json(beside)
         if name == "preprocessor_config.json":
             preprocessor = found
-        elif _OWN[layout] not in found or (layout == "transformers" and found["model_type"] not in _MODELS):
+        elif not _is_of(found, layout):
             continue  # another's: of a run, or of a network around this one
         else:
             config = found
         files.append(printable(str(beside)))
-    return Told(layout, where, config, preprocessor, args, arch, tuple(files))
+    told = Told(layout, where, config, preprocessor, args, arch, tuple(files))
+    return replace(told, config=told.part("vision_config") or config) if layout == TRANSFORMERS_CLIP else told
+
+
+def _is_of(config: Mapping[str, Any], layout: str) -> bool:
+    """Whether a configuration is of a network of this layout."""
+    return config.get("model_type") in _MODELS[layout] if layout in _MODELS else _OWN[layout] in config
 
 
 def _attributes(value: object) -> Mapping[str, Any]:
