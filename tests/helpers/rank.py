@@ -30,6 +30,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "inverter": {"class_head": True},
     "multi-positive": {"projector_width": 12, "projector_dim": 8},
     "mocov3": {"projector_width": 12, "projector_dim": 8},
+    "lejepa": {"projector_layers": 1, "projector_dim": 8, "slices": 20},
     "dino": PROTOTYPES,
     "dino by sinkhorn": {**PROTOTYPES, "centring": "sinkhorn"},
     "ibot": {**PROTOTYPES, "mask_probability": 0.8},

@@ -56,17 +56,19 @@ class ObjectiveSettings:
         default=None,
         least=1,
         most=16,
-        help="Linear layers of the projector.  [default: multi-positive and synclr 3; mocov3 3 for transformers, 2 for "
-        "ResNets]",
+        help="Linear layers of the projector.  [default: multi-positive, synclr and lejepa 3; mocov3 3 for "
+        "transformers, 2 for ResNets]",
     )
     projector_width: int | None = setting(
         default=None,
         least=1,
-        help="Width of the hidden layers of the projector of multi-positive, mocov3 and synclr, and of the latter two's "
-        "predictor.  [default: 4096]",
+        help="Width of the hidden layers of the projector of multi-positive, mocov3, synclr and lejepa, and of mocov3's and "
+        "synclr's predictor.  [default: 4096; lejepa 2048]",
     )
     projector_dim: int | None = setting(
-        default=None, least=1, help="Length of the embeddings of multi-positive, mocov3 and synclr.  [default: 256]"
+        default=None,
+        least=1,
+        help="Length of the embeddings of multi-positive, mocov3, synclr and lejepa.  [default: 256; lejepa 16]",
     )
     per_view_projector: bool | None = setting(
         default=None,
@@ -149,6 +151,15 @@ class ObjectiveSettings:
     )
     ibot_weight: float | None = setting(
         default=None, least=0, help="Weight of the loss on masked patches, of ibot and synclr.  [default: 1]"
+    )
+    sigreg_weight: float | None = setting(
+        default=None,
+        above=0,
+        most=1,
+        help="With lejepa: weight of the regulariser; the distance between views has the rest of 1.  [default: 0.02]",
+    )
+    slices: int | None = setting(
+        default=None, least=1, help="With lejepa: number of random directions of the regulariser.  [default: 256]"
     )
     freeze_patches: bool | None = setting(
         default=None,

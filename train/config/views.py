@@ -46,7 +46,8 @@ class ViewSettings:
         default=0,
         least=0,
         most=64,
-        help="Local crops of the image of each view, for dino, ibot and synclr. DINO's 8 of an image of two views are 4.",
+        help="Local crops of the image of each view, for dino, ibot, synclr and lejepa. DINO's 8 of an image of two views "
+        "are 4.",
     )
     local_size: int | None = setting(
         default=None,

@@ -2,6 +2,7 @@
 
     base.py        Objective (the interface), Setup (what one is built from), Output, Step (what DDP wraps)
     simclr.py dcl.py supcon.py multi_positive.py mocov3.py simsiam.py byol.py nnclr.py negative_feature_transform.py
+    lejepa.py      no teacher and no negatives: a law that embeddings have
     dino.py ibot.py synclr.py   a teacher's distributions over prototypes; distillation.py and masks.py are what they share
     inverter.py     the inverter, the classifier and the autoencoder
     pairs.py       similarities between all views of all samples of all ranks, what they tell; gathering, with gradients
@@ -40,6 +41,7 @@ OBJECTIVES = {  # name -> module (of this package, or with a dot of anywhere), c
     "dino": ("dino", "DINO"),
     "ibot": ("ibot", "IBOT"),
     "synclr": ("synclr", "SynCLR"),
+    "lejepa": ("lejepa", "LeJEPA"),
     "simsiam": ("simsiam", "SimSiam"),
     "byol": ("byol", "BYOL"),
     "nnclr": ("nnclr", "NNCLR"),

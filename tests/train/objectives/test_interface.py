@@ -22,7 +22,7 @@ HEADS = {"projector_width": 24, "projector_dim": 8}
 PROTOTYPES = {"prototypes": 32, "head_width": 24, "bottleneck": 8, "centring": "sinkhorn"}
 SMALL: dict[str, dict[str, Any]] = {
     **{"nnclr": {"queue_size": 16}, "negative-feature-transform": {"queue_size": 16}},
-    **{"multi-positive": HEADS, "mocov3": HEADS},
+    **{"multi-positive": HEADS, "mocov3": HEADS, "lejepa": HEADS},
     **{"dino": PROTOTYPES, "ibot": PROTOTYPES, "synclr": {**HEADS, **PROTOTYPES}},
 }
 
@@ -149,7 +149,8 @@ def test_sizes_are_the_papers_for_resnet50(setup: MakeSetup) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["simclr", "dcl", "dclw", "supcon", "multi-positive", "mocov3", "simsiam", "byol", "nnclr", "dino"]
+    "name",
+    ["simclr", "dcl", "dclw", "supcon", "multi-positive", "mocov3", "simsiam", "byol", "nnclr", "dino", "lejepa"],
 )
 def test_one_view_is_no_pair(setup: MakeSetup, name: str) -> None:
     with pytest.raises(TrainingError, match=f"^objective {name}: 1 view of each sample; wanted at least 2") as caught:
