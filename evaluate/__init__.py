@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .linear.config import LinearConfig
     from .linear.run import evaluate_linear
     from .protocol import Protocol, Results
+    from .segmentation.config import SegmentationConfig
+    from .segmentation.run import evaluate_segmentation
     from .settings import KnnConfig
     from .transfer import TransferConfig, evaluate_transfer
     from .voc.config import Voc07Config
@@ -27,12 +29,14 @@ __all__ = [
     "LinearConfig",
     "Protocol",
     "Results",
+    "SegmentationConfig",
     "TransferConfig",
     "Voc07Config",
     "evaluate_detection",
     "evaluate_finetune",
     "evaluate_knn",
     "evaluate_linear",
+    "evaluate_segmentation",
     "evaluate_transfer",
     "evaluate_voc07",
 ]
@@ -41,11 +45,13 @@ __all__ = [
 _LAZY = {
     "DetectionConfig": "detection.config",
     "KnnConfig": "settings",
+    "SegmentationConfig": "segmentation.config",
     "Voc07Config": "voc.config",
     "Protocol": "protocol",
     "Results": "protocol",
     "evaluate_detection": "detection.run",
     "evaluate_knn": "knn",
+    "evaluate_segmentation": "segmentation.run",
     "evaluate_voc07": "voc.run",
     "FinetuneConfig": "finetune.config",
     "LinearConfig": "linear.config",

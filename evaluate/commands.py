@@ -18,6 +18,7 @@ from genrep.settings import configured, from_options, options
 from .detection.config import DetectionConfig
 from .finetune.config import FinetuneConfig
 from .linear.config import LinearConfig
+from .segmentation.command import segmentation_command as segmentation_command
 from .settings import EncoderChoice, KnnConfig
 from .transfer import TransferConfig
 from .voc.config import Voc07Config

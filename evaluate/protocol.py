@@ -49,6 +49,7 @@ PROTOCOLS = {
     "voc07": ListedProtocol(summary="Measure Pascal VOC 2007 classification by linear SVMs."),
     "finetune": ListedProtocol(summary="Fine-tune an encoder on few labels and measure it."),
     "detection": ListedProtocol(summary="Fine-tune Faster R-CNN and measure its AP."),
+    "segmentation": ListedProtocol(summary="Segment images from the patches of a frozen encoder."),
     "transfer": ListedProtocol(summary="Measure linear probes on all datasets of a paper's table."),
 }
 

@@ -80,6 +80,7 @@ CASES = {
     "genrep-evaluate finetune": "--encoder run --dataset photos --labels 10% --out {out} --dry-run",
     "genrep-evaluate voc07": "--encoder run --data VOC2007 --out {out} --dry-run",
     "genrep-evaluate detection": "--encoder run --export-detectron2 {out}.pkl",
+    "genrep-evaluate segmentation": "--encoder run --data VOC2012 --out {out} --dry-run",
     "genrep-evaluate transfer": "--encoder run --suite hl --root data --out {out} --dry-run",
     "genrep-evaluate export": "--encoder run --format timm --out {out}.safetensors",
     "genrep-evaluate reproduce": "genrep-table1 --scale tiny --root data --out {out} --dry-run --hardware a100",

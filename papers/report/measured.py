@@ -22,6 +22,7 @@ FAMILIES = {
     "voc07": "VOC classification",
     "finetune": "fine-tuning",
     "detection": "detection",
+    "segmentation": "segmentation of frozen patches",
 }
 
 

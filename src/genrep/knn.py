@@ -128,13 +128,18 @@ def _nearest(queries: Tensor, keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k largest similarities in falling order, and their rows. Shape: ``(Q, D), (N, D) -> (Q, k), (Q, k)``."""
     best = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
     for start in range(0, len(keys), KEYS):
-        best = torch.cat([best, _best(queries @ keys[start : start + KEYS].T, start, k)], dim=1)
+        best = torch.cat([best, best_of_block(queries @ keys[start : start + KEYS].T, start, k)], dim=1)
         best = best.topk(min(k, best.shape[1]), dim=1).values
-    return _similarity(best), 0xFFFFFFFF - (best & 0xFFFFFFFF)
+    return _similarity(best), rows_of(best)
 
 
-def _best(similarity: Tensor, start: int, k: int) -> Tensor:
-    """The k best of a chunk that begins at row ``start``, as ``_ordered`` has them. Shape: ``(Q, n) -> (Q, min(k, n))``."""
+def best_of_block(similarity: Tensor, start: int, k: int) -> Tensor:
+    """The k best of a block of training rows that begins at row ``start``: integers that sort as (similarity, earlier row).
+
+    Those of several blocks together have the best of all as their largest.
+
+    Shape: ``(Q, n) -> (Q, min(k, n))`` int64.
+    """
     count = similarity.shape[1]
     values, rows = similarity.topk(min(k, count), dim=1)
     best = _ordered(values, start + rows)
@@ -143,6 +148,11 @@ def _best(similarity: Tensor, start: int, k: int) -> Tensor:
         rows = torch.arange(start, start + count, device=similarity.device)
         best[tied] = _ordered(similarity[tied], rows).topk(k, dim=1).values
     return best
+
+
+def rows_of(best: Tensor) -> Tensor:
+    """The rows that integers of ``best_of_block`` mean. Shape: any."""
+    return 0xFFFFFFFF - (best & 0xFFFFFFFF)
 
 
 def _ordered(similarity: Tensor, rows: Tensor) -> Tensor:

@@ -97,7 +97,19 @@ def test_every_command_is_there_and_its_module_is_imported_only_when_asked_for(c
     for name in group.summaries:
         assert f"  {name} " in shown
     assert set(group.summaries) == {
-        *("linear", "knn", "voc07", "finetune", "detection", "transfer", "export", "report", "reproduce", "table")
+        *(
+            "linear",
+            "knn",
+            "voc07",
+            "finetune",
+            "detection",
+            "segmentation",
+            "transfer",
+            "export",
+            "report",
+            "reproduce",
+            "table",
+        )
     }
 
 
