@@ -44,6 +44,14 @@ def linear_command(config: LinearConfig) -> None:
       hl            HL's protocol: the same crops, with learning rate 30
       vissl         VISSL's protocol, which COP-Gen uses for transfer
       simclr-lbfgs  SimCLR's protocol: logistic regression by L-BFGS
+      dinov2        DINOv2's: class tokens of the last 1 or 4 blocks, with or without the mean of patches, at 13 rates
+      dinov3        DINOv3's: class token and mean of patches, at 13 rates
+      mae           MAE's: batch norm without gain and shift, LARS, 90 epochs at batch 16,384
+      stablerep     StableRep's: ten rates, 90 epochs
+      synclr        SynCLR's: the same behind batch norm
+
+    Heads of several rates train side by side. The one that is reported is chosen on held-out training images, never on test
+    images.
 
     \b
     Example:
@@ -79,7 +87,13 @@ def _facts(result: Results) -> dict[str, Any]:
 def _linear_line(entry: dict[str, Any], done: bool) -> str:
     protocol = entry["protocol"]
     parts = ["done before"] if done else []
-    if "epochs" in protocol:
+    if "chosen" in entry:
+        chosen = entry["chosen"]
+        parts += [
+            f"{chosen['features']}, lr {chosen['lr']:.3g}: best of {len(entry['grid'])} heads on held-out training images"
+        ]
+        parts += [f"{chosen['held_out']:.2f} there", f"last of {protocol['epochs']} epochs", f"seed {entry['seed']}"]
+    elif "epochs" in protocol:
         parts += [f"last of {protocol['epochs']} epochs", f"batch {protocol['batch_size']}", f"lr {entry['lr']:.3g}"]
         parts += [f"seed {entry['seed']}; best epoch {entry['best_value']:.2f}"]
         parts += [f"lr {head['lr']:.3g}: {head['value']:.2f}" for head in entry["lr_grid"]]

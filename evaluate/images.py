@@ -118,8 +118,8 @@ def _together(rows: Ints, parts: list[Future[list[Pixels]]], data: LabelledImage
 class AugmentedBatches:
     """Normalised views of chosen images on the device.
 
-    Images in memory that are cropped are augmented there, as floats; the others in the decoding threads by Pillow, on 8-bit
-    images as torchvision's transforms do it.
+    Images in memory whose crops are bilinear are augmented there, as floats; the others in the decoding threads by Pillow, on
+    8-bit images as torchvision's transforms do it.
     """
 
     def __init__(
@@ -140,7 +140,8 @@ class AugmentedBatches:
 
     def __call__(self, epoch: int, rows: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, Tensor]]:
         """Views and labels of each batch of rows. Shape: ``(B, 3, S, S)`` float32, ``(B,)``."""
-        on_device = self.data.pixels is not None and self.augmentation.scale is not None
+        cropped = self.augmentation.scale is not None and not self.augmentation.bicubic
+        on_device = self.data.pixels is not None and cropped
         views = self._by_tensor(epoch, rows) if on_device else self._by_threads(epoch, rows)
         for x, chosen in zip(views, rows):
             yield x, self.labels[chosen].to(self.device)

@@ -148,6 +148,17 @@ def cache_setting(what: str) -> Any:
     )
 
 
+def crops_setting() -> Any:
+    """Whether training images are augmented."""
+    return setting(
+        default=True,
+        negatable=True,
+        show_default=False,
+        help="Train on the preset's random crops, of which new features are computed in every pass. --no-crops trains on whole "
+        "images, whose features are computed once; its results count as a separate protocol.  [default: crops]",
+    )
+
+
 def seeds_setting() -> Any:
     """The seeds of everything random, with a result for each."""
     return setting(

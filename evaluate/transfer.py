@@ -16,7 +16,8 @@ from genrep.files import locked_folder
 from genrep.images.labelled import MissingDataset
 from genrep.settings import config, setting
 
-from .linear.config import PRESETS, LinearConfig
+from .linear.config import LinearConfig
+from .linear.presets import PRESETS
 from .protocol import Results
 from .table import aligned, mean_std
 

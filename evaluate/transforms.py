@@ -76,6 +76,7 @@ class Augmentation:
 
     scale: tuple[float, float] | None  # of the crop's area; None: no crop, but the test images' transform
     size: int | None = None  # pixels of the crop's side
+    bicubic: bool = False  # by Pillow on 8-bit images; else bilinear
 
     @property
     def views(self) -> PixelViews:
@@ -87,12 +88,14 @@ class Augmentation:
         """For a protocol."""
         if self.scale is None:
             return "horizontal flip"
-        return f"RandomResizedCrop({self.size}, {self.scale[0]:g}-{self.scale[1]:g}), horizontal flip"
+        bicubic = ", bicubic" if self.bicubic else ""
+        return f"RandomResizedCrop({self.size}, {self.scale[0]:g}-{self.scale[1]:g}{bicubic}), horizontal flip"
 
 
 def augmented(image: Image, augmentation: Augmentation, transform: Transform, key: dict[str, int]) -> Pixels:
     """The view of a training image that (seed, epoch, index) determine. Shape: ``(S, S, 3)``."""
     from PIL.Image import Transpose
+    from torchvision.transforms import InterpolationMode
     from torchvision.transforms import functional as F
 
     from genrep.pixel_views.parameters import draw
@@ -111,7 +114,8 @@ def augmented(image: Image, augmentation: Augmentation, transform: Transform, ke
     if augmentation.scale is not None:
         assert augmentation.size is not None
         box = (int(p.top[0]), int(p.left[0]), int(p.height[0]), int(p.width[0]))
-        image = F.resized_crop(image, *box, [augmentation.size, augmentation.size])
+        mode = InterpolationMode.BICUBIC if augmentation.bicubic else InterpolationMode.BILINEAR
+        image = F.resized_crop(image, *box, [augmentation.size, augmentation.size], mode)
     return np.asarray(image.transpose(Transpose.FLIP_LEFT_RIGHT) if p.flip[0] else image)
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from genrep.errors import TrainingError
 from genrep.seeding import derive
 
-from .config import LR_RULE, LinearPreset
+from .config import LR_RULE
+from .presets import LinearPreset
 
 MOMENTUM = 0.9
 NORMAL_STD = 0.01
-BATCH_NORM_EPS, BATCH_NORM_MOMENTUM = 1e-5, 0.1  # VISSL's defaults, which are torch's
+BATCH_NORM_MOMENTUM = 0.1  # VISSL's default, which is torch's
+TRUST = 0.001  # LARS's coefficient (You et al. 2017, as MoCo v3 and MAE have it)
 
 
 def default_lr(features: Tensor) -> float:
@@ -47,7 +52,7 @@ class Heads:
     """G linear classifiers, and the momentum of their SGD; all begin alike.
 
     ``weight`` has shape ``(G, C, D)``, ``bias`` ``(G, C)``. With ``batch_norm``, ``gain`` and ``shift`` ``(G, D)`` of each
-    head's batch norm, and its running statistics, which all share: the features are the same.
+    head's batch norm (unless it is without), and its running statistics, which all share: the features are the same.
     """
 
     def __init__(
@@ -59,12 +64,17 @@ class Heads:
             "weight": weight.repeat(len(lrs), 1, 1).to(device),
             "bias": bias.repeat(len(lrs), 1).to(device),
         }
-        if preset.batch_norm:
+        if preset.batch_norm and preset.affine:
             self.parameters["gain"] = torch.ones(len(lrs), dim, device=device)
             self.parameters["shift"] = torch.zeros(len(lrs), dim, device=device)
         self.momenta = {name: torch.zeros_like(value) for name, value in self.parameters.items()}
         self.running = {"mean": torch.zeros(dim, device=device), "variance": torch.ones(dim, device=device)}
         self.lrs = torch.tensor(lrs, device=device)
+
+    @property
+    def classes(self) -> int:
+        """Outputs of a head."""
+        return self.parameters["bias"].shape[1]
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Everything that changes."""
@@ -79,12 +89,12 @@ class Heads:
     def logits(self, features: Tensor) -> Tensor:
         """In evaluation mode. Shape: ``(B, D) -> (B, G, C)``."""
         if self.preset.batch_norm:
-            features = (features - self.running["mean"]) / (self.running["variance"] + BATCH_NORM_EPS).sqrt()
+            features = (features - self.running["mean"]) / (self.running["variance"] + self.preset.norm_eps).sqrt()
         return self._linear(features)
 
     def _linear(self, x: Tensor) -> Tensor:
         weight, bias = self.parameters["weight"], self.parameters["bias"]
-        if self.preset.batch_norm:  # its gain and shift belong to what follows
+        if "gain" in self.parameters:  # its gain and shift belong to what follows
             bias = bias + torch.einsum("gcd,gd->gc", weight, self.parameters["shift"])
             weight = weight * self.parameters["gain"][:, None]
         return torch.addmm(bias.flatten(), x, weight.flatten(0, 1).T).view(len(x), *bias.shape)
@@ -95,7 +105,7 @@ class Heads:
         count = len(features)
         self.running["mean"].lerp_(mean, BATCH_NORM_MOMENTUM)
         self.running["variance"].lerp_(variance * count / max(count - 1, 1), BATCH_NORM_MOMENTUM)
-        return (features - mean) / (variance + BATCH_NORM_EPS).sqrt()
+        return (features - mean) / (variance + self.preset.norm_eps).sqrt()
 
     def step(self, features: Tensor, labels: Tensor, scale: float) -> None:
         """One step of SGD on each head's mean cross-entropy, at ``scale`` times its learning rate.
@@ -110,7 +120,7 @@ class Heads:
         by_weight = (error.flatten(1).T @ x).view_as(self.parameters["weight"])
         by_bias = error.sum(dim=0)
         gradients = {"weight": by_weight, "bias": by_bias}
-        if self.preset.batch_norm:
+        if "gain" in self.parameters:
             weight = self.parameters["weight"]
             gradients["gain"] = (weight * by_weight).sum(dim=1)
             gradients["shift"] = torch.einsum("gcd,gc->gd", weight, by_bias)
@@ -125,9 +135,54 @@ class Heads:
             value, momentum = self.parameters[name], self.momenta[name]
             if decay and name in ("weight", "bias"):
                 gradient = gradient + decay * value
+            if self.preset.lars and name == "weight":
+                gradient = gradient * trust(value, gradient)
             momentum.mul_(MOMENTUM).add_(gradient)
             direction = gradient + MOMENTUM * momentum if self.preset.nesterov else momentum
             value.sub_(rates.view(-1, *[1] * (value.dim() - 1)) * direction)
+
+
+def trust(value: Tensor, gradient: Tensor) -> Tensor:
+    """LARS's factor of each head's gradient: ``TRUST`` times its weights' norm over the gradient's; 1 where one is zero.
+
+    Shape: ``(G, ...)`` both -> ``(G, 1, ...)``.
+    """
+    axes = tuple(range(1, value.dim()))
+    ours, theirs = (torch.linalg.vector_norm(part, dim=axes, keepdim=True) for part in (value, gradient))
+    return torch.where((ours > 0) & (theirs > 0), TRUST * ours / theirs, torch.ones_like(ours))
+
+
+class GroupedHeads:
+    """Heads that read different columns of the same features, and train on the same batches."""
+
+    def __init__(self, groups: Sequence[tuple[slice, Heads]]) -> None:
+        self.groups = tuple(groups)
+        first = self.groups[0][1]
+        self.preset, self.device, self.classes = first.preset, first.device, first.classes
+
+    def state(self) -> dict[str, Any]:
+        """Everything that changes."""
+        return {str(number): heads.state() for number, (_, heads) in enumerate(self.groups)}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take over another's ``state``."""
+        for number, (_, heads) in enumerate(self.groups):
+            heads.load(state[str(number)])
+
+    def logits(self, features: Tensor) -> Tensor:
+        """In evaluation mode, of all heads, group by group. Shape: ``(B, D) -> (B, G, C)``."""
+        return torch.cat([heads.logits(features[:, columns]) for columns, heads in self.groups], dim=1)
+
+    def logits_of(self, index: int) -> Callable[[Tensor], Tensor]:
+        """The logits of one head alone. Shape: ``(B, D) -> (B, 1, C)``."""
+        places = [(columns, heads, k) for columns, heads in self.groups for k in range(len(heads.lrs))]
+        columns, heads, k = places[index]
+        return lambda features: heads.logits(features[:, columns])[:, k : k + 1]
+
+    def step(self, features: Tensor, labels: Tensor, scale: float) -> None:
+        """One step of every head: see ``Heads``."""
+        for columns, heads in self.groups:
+            heads.step(features[:, columns], labels, scale)
 
 
 def _initial(dim: int, num_classes: int, seed: int, normal: bool) -> tuple[Tensor, Tensor]:

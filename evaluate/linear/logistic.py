@@ -106,12 +106,12 @@ def probe_logistic(
     return evaluate_heads(final.logits, test, 1, num_classes, device)[0], best_l2
 
 
-def held_out(labels: NDArray[np.int64], seed: int) -> tuple[Tensor, Tensor]:
-    """Rows to fit and rows to check, one in five of each class (none of a class of one), chosen by the seed."""
+def held_out(labels: NDArray[np.int64], seed: int, part: int = HELD_OUT) -> tuple[Tensor, Tensor]:
+    """Rows to fit and rows to check, one in ``part`` of each class (none of a class of one), chosen by the seed."""
     key = derive("probe-held-out", seed)
     stream = np.random.RandomState([key & 0xFFFFFFFF, key >> 32])
     check = np.zeros(len(labels), dtype=np.bool_)
     for label in np.unique(labels):
         rows = stream.permutation(np.flatnonzero(labels == label))
-        check[rows[: max(len(rows) // HELD_OUT, min(1, len(rows) - 1))]] = True
+        check[rows[: max(len(rows) // part, min(1, len(rows) - 1))]] = True
     return torch.from_numpy(np.flatnonzero(~check)), torch.from_numpy(np.flatnonzero(check))

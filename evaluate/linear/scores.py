@@ -12,6 +12,7 @@ from genrep.errors import Phrase, TrainingError
 
 TOP5_CLASSES = 6  # with fewer, five guesses are all or all but none
 TEST_BATCH = 8192
+MOST_LOGITS = 1 << 26  # of all heads, held at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,14 +74,19 @@ class Tally:
             best = logits.topk(5, dim=2).indices == labels[:, None, None]
             self._right5 += best.any(dim=2).sum(dim=0)
 
-    def scores(self, advice: Sequence[Phrase] = ()) -> list[Score]:
+    def scores(self, advice: Sequence[Phrase] = (), *, lenient: bool = False) -> list[Score]:
         """The scores of each classifier. Classes without an image do not count.
+
+        Args:
+            lenient: a classifier whose outputs are not finite has none right, in place of an error.
 
         Raises:
             TrainingError: the outputs of a classifier are not finite, so its predictions are meaningless. Says the way out.
         """
         for g, finite in enumerate(self._finite.tolist()):
-            if not finite:
+            if not finite and lenient:
+                self._right[g] = self._right5[g] = 0
+            elif not finite:
                 text = "; ".join(["the classifier's outputs are not finite", *("{}" for _ in advice[g : g + 1])])
                 raise TrainingError.naming(text, *advice[g : g + 1])
         there = self._counts > 0
@@ -104,9 +110,12 @@ def evaluate_heads(
     classes: int,
     device: torch.device,
     advice: Sequence[Phrase] = (),
+    *,
+    lenient: bool = False,
 ) -> list[Score]:
-    """Scores of classifiers whose logits have the shape ``(B, heads, classes)``; ``advice`` as of ``Tally.scores``."""
+    """Scores of classifiers whose logits have the shape ``(B, heads, classes)``; the rest as of ``Tally.scores``."""
     tally = Tally(classes, heads)
-    for features, labels in zip(test.features.split(TEST_BATCH), test.labels.split(TEST_BATCH)):
+    batch = max(1, min(TEST_BATCH, MOST_LOGITS // (heads * classes)))
+    for features, labels in zip(test.features.split(batch), test.labels.split(batch)):
         tally.add(logits(features.to(device)), labels.to(device))
-    return tally.scores(advice)
+    return tally.scores(advice, lenient=lenient)

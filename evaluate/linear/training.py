@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import torch
 from torch import Tensor
 
 from genrep.errors import phrase
+from genrep.features import FrozenEncoder
 from genrep.runs.engine import Course, Pace, Trainer
 from genrep.runs.metrics import Line
 
-from ..images import Feed, Stream
-from .heads import Heads
+from ..images import AugmentedBatches, Feed, Stream
+from .heads import GroupedHeads, Heads
 from .scores import Features, Score, evaluate_heads
 
 
@@ -36,7 +38,7 @@ class HeadCurve:
         return max(score.value(metric) for score in self.scores)
 
 
-def fixed_feed(train: Features, batch_size: int, seed: int, device: torch.device) -> Feed:
+def fixed_feed(train: Features, batch_size: int, seed: int, device: torch.device, *, whole: bool = False) -> Feed:
     """Batches of fixed features."""
 
     def features(epoch: int, batches: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -44,17 +46,49 @@ def fixed_feed(train: Features, batch_size: int, seed: int, device: torch.device
             chosen = rows.to(train.features.device)
             yield train.features[chosen].to(device), train.labels[chosen].to(device)
 
-    return Feed(load=features, images=len(train), batch_size=batch_size, seed=seed)
+    return Feed(load=features, images=len(train), batch_size=batch_size, seed=seed, whole=whole)
+
+
+def augmented_feed(views: AugmentedBatches, frozen: FrozenEncoder, batch_size: int, *, seed: int, whole: bool) -> Feed:
+    """Batches of the features of random views, which pass through the encoder in pieces that it takes."""
+
+    def features(epoch: int, batches: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, Tensor]]:
+        pieces = [rows.split(frozen.batch_size) for rows in batches]
+        found = views(epoch, tuple(piece for rows in pieces for piece in rows))
+        for rows in pieces:
+            parts = [(frozen.of_normalised(x), labels) for x, labels in islice(found, len(rows))]
+            yield torch.cat([part for part, _ in parts]), torch.cat([labels for _, labels in parts])
+
+    return Feed(load=features, images=len(views.data), batch_size=batch_size, seed=seed, whole=whole)
 
 
 class HeadsTrainer(Trainer):
-    """Owns the heads and their scores. The batches of an epoch are a function of (seed, epoch)."""
+    """Owns the heads and their scores. The batches of a pass are a function of (seed, pass)."""
 
     counts = "epoch"
 
-    def __init__(self, heads: Heads, feed: Feed, test: Features, *, lrs: tuple[float, ...], epochs: int) -> None:
+    def __init__(
+        self,
+        heads: Heads | GroupedHeads,
+        feed: Feed,
+        test: Features,
+        *,
+        lrs: tuple[float, ...],
+        epochs: int,
+        epoch_length: int | None = None,
+        choosing: bool = False,
+    ) -> None:
+        """Take what is given.
+
+        Args:
+            test: images that are scored after every epoch; of heads to choose among, held-out training images.
+            lrs: of each head.
+            epoch_length: updates; None: a pass.
+            choosing: a head that has diverged has none right, in place of an error.
+        """
         self.heads, self.feed, self.test = heads, feed, test.to(heads.device)
-        self.lrs, self.epochs = lrs, epochs
+        self.lrs, self.epochs, self.choosing = lrs, epochs, choosing
+        self.per_epoch = epoch_length or feed.per_epoch
         self.step = 0
         self.scores: list[list[Score]] = []  # by epoch, then head
         self.batches = Stream(feed)
@@ -62,21 +96,24 @@ class HeadsTrainer(Trainer):
     @property
     def position(self) -> int:
         """The epoch of the last step."""
-        return self.feed.epoch(self.step - 1)
+        return (self.step - 1) // self.per_epoch + 1
 
     def train_step(self) -> Mapping[str, Tensor]:
         """Take one step of every head on a batch. Nothing is measured here; the test images are scored after the epoch."""
-        self.heads.step(*self.batches.at(self.step), self.heads.preset.scale(self.feed.epoch(self.step), self.epochs))
+        scale = self.heads.preset.scale_at(self.step, self.per_epoch, self.epochs)
+        self.heads.step(*self.batches.at(self.step), scale)
         self.step += 1
         return {}
 
     def line(self, means: dict[str, float], pace: Pace) -> Line:
         """The epoch's scores. Raises TrainingError if a head has diverged."""
         advice = [phrase("give a smaller {lr} than {:g}", lr) for lr in self.lrs]
-        classes = self.heads.parameters["bias"].shape[1]
-        found = evaluate_heads(self.heads.logits, self.test, len(self.lrs), classes, self.heads.device, advice)
+        heads, count = self.heads, len(self.lrs)
+        found = evaluate_heads(
+            heads.logits, self.test, count, heads.classes, heads.device, advice, lenient=self.choosing
+        )
         self.scores.append(found)
-        return {"epoch": self.position, "top1": found[0].top1}
+        return {"epoch": self.position, "top1": max(score.top1 for score in found) if self.choosing else found[0].top1}
 
     @property
     def curves(self) -> list[HeadCurve]:
@@ -105,7 +142,7 @@ class HeadsTrainer(Trainer):
 
 def course_of(trainer: HeadsTrainer, out: Path, identity: Mapping[str, Any] | None) -> Course:
     """The course of the epochs. ``identity`` is the identity of the checkpoints after each epoch; None writes none."""
-    per_epoch = trainer.feed.per_epoch
+    per_epoch = trainer.per_epoch
     return Course(
         out=out,
         passing=True,

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from genrep.evaluate.detection.config import PRESETS as DETECTION
 from genrep.evaluate.finetune.config import VISSL
-from genrep.evaluate.linear.config import PRESETS as LINEAR
 from genrep.evaluate.linear.config import LinearConfig
+from genrep.evaluate.linear.presets import PRESETS as LINEAR
 from genrep.evaluate.transfer import SUITES
 from genrep.generate.fits.config import FilterConfig, NavigatorConfig
 from genrep.generate.plans.config import BuildConfig, FolderConfig
