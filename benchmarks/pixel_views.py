@@ -1,10 +1,12 @@
 """Pixel views: ours on batches against torchvision's transforms image by image, in one run.
 
     python benchmarks/pixel_views.py [--views simclr] [--size 32] [--size 112] [--device cpu] [--threads 1]
+    python benchmarks/pixel_views.py --multi-crop [--views dino] [--size 224]
 
 Ours: drawing the parameters and applying them, from uint8 images to normalised tensors; also compiled, where asked for.
 Theirs, on one core each: the classic transforms on PIL images (as in a DataLoader's worker), and v2 on uint8 tensors and on
 float tensors, on the device. Images are 8/7 of the crop's size, but 32 pixels for a crop of 32; noise, smoothed.
+``--multi-crop``: two views of each image with eight local crops, of 3/7 of their side, against two views alone, per crop made.
 Rounds of the rivals alternate, and each one's best counts: what the work takes when nothing interrupts it.
 """
 
@@ -21,7 +23,16 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
-from genrep.pixel_views import IMAGENET_MEAN, IMAGENET_STD, PIXEL_VIEWS, PixelViews
+from genrep.pixel_views import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    PIXEL_VIEWS,
+    VIEW_NAMES,
+    PixelViews,
+    ViewLaws,
+    local_view,
+    view_laws,
+)
 from genrep.pixel_views.apply import apply_views
 from genrep.pixel_views.parameters import draw
 
@@ -105,6 +116,42 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def crops(laws: ViewLaws, size: int, batch: int, local: int, device: torch.device) -> tuple[Callable[[], None], int]:
+    """A call that makes two views of a batch and some local crops of each, and how many crops that is."""
+    side = size if size <= 32 else size * 8 // 7
+    stored, index = pixels(batch, side).to(device), np.arange(batch)
+    epoch = iter(range(10**9))
+
+    def made(law: PixelViews, numbers: list[int], to: int, number: int) -> None:
+        views, rows = np.repeat(numbers, batch), np.tile(index, len(numbers))
+        p = draw(law, seed=0, epoch=number, index=rows, view=views, image_shape=(side, side), size=to)
+        apply_views(stored.repeat(len(numbers), 1, 1, 1), p, to, IMAGENET_MEAN, IMAGENET_STD)
+
+    def call() -> None:
+        number = next(epoch)
+        for view in range(2):
+            made(laws.of(view), [view], size, number)
+        for crop in range(local):
+            made(laws.local, [local_view(view, crop) for view in range(2)], max(8, round(size * 3 / 7)), number)
+
+    return call, batch * 2 * (1 + local)
+
+
+def multi_crop(
+    policies: tuple[str, ...], sizes: tuple[int, ...], batch: int, device: torch.device, rounds: int
+) -> None:
+    """Print crops a second of two views, and with four local crops of each."""
+    click.echo("| views | size | two views, crops/s | with 8 local crops, crops/s | ratio |")
+    click.echo("|---|---:|---:|---:|---:|")
+    for policy in policies:
+        for size in sizes:
+            count = min(max(16, batch * 112**2 // size**2), 2048)
+            calls = {str(local): crops(view_laws(policy), size, count, local, device) for local in (0, 4)}
+            found = rates(calls, device, rounds)
+            ratio = found["4"] / found["0"]
+            click.echo(f"| {policy} | {size} | {found['0']:.0f} | {found['4']:.0f} | {ratio:.2f} |")
+
+
 def microseconds_to_draw(views: PixelViews, size: int, batch: int, rounds: int) -> float:
     """Of one view, the best of the rounds."""
     index, best = np.arange(batch), float("inf")
@@ -116,7 +163,7 @@ def microseconds_to_draw(views: PixelViews, size: int, batch: int, rounds: int) 
 
 
 @click.command()
-@click.option("--views", type=click.Choice(list(PIXEL_VIEWS)), multiple=True, default=["simclr"], show_default=True)
+@click.option("--views", type=click.Choice(VIEW_NAMES), multiple=True, default=["simclr"], show_default=True)
 @click.option("--size", "sizes", type=int, multiple=True, default=[32, 112, 224], show_default=True)
 @click.option(
     "--batch", default=512, show_default=True, help="Views at a time, of 112 pixels; of others as many values."
@@ -124,14 +171,27 @@ def microseconds_to_draw(views: PixelViews, size: int, batch: int, rounds: int) 
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--threads", default=1, show_default=True, help="PyTorch's.")
 @click.option("--compile", "compiled", is_flag=True, help="Also with torch.compile.")
+@click.option("--multi-crop", "with_local", is_flag=True, help="Two views with local crops against two views.")
 @click.option("--rounds", default=5, show_default=True)
 def main(
-    views: tuple[str, ...], sizes: tuple[int, ...], batch: int, device: str, threads: int, compiled: bool, rounds: int
+    views: tuple[str, ...],
+    sizes: tuple[int, ...],
+    batch: int,
+    device: str,
+    threads: int,
+    compiled: bool,
+    with_local: bool,
+    rounds: int,
 ) -> None:
     """Print images a second, and how many times as fast as torchvision's transforms on PIL images that is."""
     torch.set_num_threads(threads)
     place = torch.device(device)
     click.echo(f"PyTorch {torch.__version__}, {device}, {threads} threads\n")
+    if with_local:
+        multi_crop(views, sizes, batch, place, rounds)
+        return
+    if unknown := set(views) - PIXEL_VIEWS.keys():
+        raise click.UsageError(f"--views {sorted(unknown)[0]}: differ from view to view; give --multi-crop")
     names = [OURS, *([COMPILED] if compiled else []), PIL, TENSOR, FLOAT]
     click.echo("| views | size | draw, µs | " + " | ".join(names) + " | ours / PIL | ours / v2, uint8 |")
     click.echo("|---|---:|---:|" + "---:|" * (len(names) + 2))
