@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -365,51 +364,6 @@ def test_clips_own_archive_is_read_and_its_code_is_not_run(tmp_path: Path, monke
     del state["visual.ln_post.bias"]
     with pytest.raises(WeightsError, match=r"1 tensors do not fit vit_\S+: norm.bias is missing"):
         load_encoder(program(state, tmp_path / "part.pt"))
-
-
-AS_TRANSFORMERS_HAS_CLIP = (
-    (r"^visual\.class_embedding$", "vision_model.embeddings.class_embedding"),
-    (r"^visual\.positional_embedding$", "vision_model.embeddings.position_embedding.weight"),
-    (r"^visual\.conv1\.", "vision_model.embeddings.patch_embedding."),
-    (r"^visual\.ln_pre\.", "vision_model.pre_layrnorm."),
-    (r"^visual\.ln_post\.", "vision_model.post_layernorm."),
-    (r"^visual\.transformer\.resblocks\.", "vision_model.encoder.layers."),
-    (r"\.ln_([12])\.", r".layer_norm\1."),
-    (r"\.attn\.out_proj\.", ".self_attn.out_proj."),
-    (r"\.mlp\.c_fc\.", ".mlp.fc1."),
-    (r"\.mlp\.c_proj\.", ".mlp.fc2."),
-)
-
-
-def of_transformers(state: State) -> State:
-    """OpenAI's network as transformers' CLIPModel names it."""
-    made: State = {"vision_model.embeddings.position_ids": torch.arange(17)[None], "logit_scale": torch.zeros(())}
-    for name, tensor in state.items():
-        for pattern, new in AS_TRANSFORMERS_HAS_CLIP:
-            name = re.sub(pattern, new, name)
-        block, whole, kind = name.partition(".attn.in_proj_")
-        parts = zip("qkv", tensor.chunk(3)) if whole else ()
-        made |= {f"{block}.self_attn.{one}_proj.{kind}": part.clone() for one, part in parts}
-        made |= {} if whole else {name: tensor}
-    return {name: tensor for name, tensor in made.items() if not name.startswith("visual.")}
-
-
-def test_clip_as_transformers_has_it_is_openais(tmp_path: Path) -> None:
-    golden = vit_recipe.golden("clip_fp32")
-    state = torch.load(vit_recipe.write("clip_fp32", tmp_path), weights_only=True)
-    save_file(of_transformers(state), tmp_path / "model.safetensors")
-    vision = {"hidden_size": 64, "num_attention_heads": 1, "hidden_act": "quick_gelu", "patch_size": 7}
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "clip", "hidden_size": 5, "vision_config": vision}))
-    encoder = load_encoder(tmp_path)
-    found = features(encoder, golden["x"])
-    assert (found.cls - golden["cls"]).abs().max() < 2e-4
-    assert encoder.facts.mean[0] == 0.48145466 and "vision_model.embeddings (1 tensor)" in encoder.left_out
-    assert encoder.notes[0] == (
-        "a vision transformer of transformers' CLIP: width 64, depth 2, 1 heads, patches of 7 pixels, epsilon 1e-05, quick_gelu"
-    )
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "clip", "vision_config": {"hidden_size": 5}}))
-    with pytest.raises(WeightsError, match=r"config.json: hidden_size is 5; wanted 64, as the tensors of"):
-        load_encoder(tmp_path)
 
 
 def test_a_folder_as_open_clip_pushes_it_is_an_encoder(tmp_path: Path) -> None:

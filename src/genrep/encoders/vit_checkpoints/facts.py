@@ -102,7 +102,10 @@ class _Reading:
     def facts(self, heads: int | None, act_layer: str | None) -> Described:
         """See ``described``."""
         shapes, family, named = self.shapes, self.family, self.named
-        number, act, eps = self._heads(heads), act_layer or self._activation(), self._epsilon()
+        number = self._heads(heads)
+        if self.kind == "dinov3" and self.told.by_transformers:
+            self._add_periods(shapes.width // number)
+        act, eps = act_layer or self._activation(), self._epsilon()
         model = self._model()
         if named is None or act != named.act_layer:
             model["act_layer"] = act
@@ -153,6 +156,14 @@ class _Reading:
             self.state["cls_token"] = self.state["cls_token"].float() + table[:, :1]
             self.state["pos_embed"] = table[:, 1:]
             self.shapes = replace(self.shapes, no_embed_class=True)
+
+    def _add_periods(self, channels: int) -> None:
+        """Rotary periods, which transformers computes from its configuration instead of storing them."""
+        base = self.told.number("rope_theta", most=1e6)
+        if base == 0:
+            raise self.told.fault("rope_theta", base, "a number above 0")
+        steps = torch.arange(channels // 4) / (channels // 4)
+        self.state["rope.periods"] = (100.0 if base is None else base) ** steps
 
     def _heads(self, asked: int | None) -> int:
         """The number of heads: the user's, the configuration's, the named network's, or the family's usual one."""
@@ -227,7 +238,8 @@ class _Reading:
         state = self.state
         if self.told.by_transformers:
             found = self.told.number("layer_norm_eps")
-            usual = FAMILIES["dinov2"] if "blocks.0.ls1.gamma" in state else self.family
+            scaled = self.kind == "transformers" and "blocks.0.ls1.gamma" in state
+            usual = FAMILIES["dinov2"] if scaled else self.family
             return usual.norm_eps if found is None else found
         if self.named is not None:
             return self.named.norm_eps

@@ -14,7 +14,7 @@ from genrep.pixel_views import IMAGENET_MEAN, IMAGENET_STD
 
 from ..transformer_parts import sincos
 from .named import named_network
-from .told import TRANSFORMERS_CLIP, Told
+from .told import TRANSFORMERS, TRANSFORMERS_CLIP, TRANSFORMERS_DINOV3, Told
 
 HALVES = (0.5, 0.5, 0.5)
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -55,6 +55,11 @@ FAMILIES = {
     ),
     "timm": Family(title="timm", interpolation="antialias", heads=_HEADS),
 }
+_OF_TRANSFORMERS = {
+    TRANSFORMERS: "transformers",
+    TRANSFORMERS_CLIP: "transformers_clip",
+    TRANSFORMERS_DINOV3: "dinov3",
+}
 
 
 def family_of(state: Mapping[str, Tensor], names: Mapping[str, Tensor], prefix: str, told: Told, *, safe: bool) -> str:
@@ -67,7 +72,7 @@ def family_of(state: Mapping[str, Tensor], names: Mapping[str, Tensor], prefix: 
         safe: whether the file is of safetensors.
     """
     if told.by_transformers:
-        return "transformers_clip" if told.layout == TRANSFORMERS_CLIP else "transformers"
+        return _OF_TRANSFORMERS[told.layout]
     if told.layout == "clip":
         by_openclip = bool(told.config) or safe or "module." in prefix or "state_dict." in prefix
         by_openai = f"{prefix.removesuffix('visual.')}input_resolution" in names

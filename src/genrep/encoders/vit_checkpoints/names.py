@@ -3,7 +3,8 @@
 timm          DINO's names, which MoCo v3, MAE, DINOv2, DINOv3, StableRep and SynCLR have too: patch_embed blocks.0.attn.qkv
 clip          OpenAI's and OpenCLIP's visual part: conv1 class_embedding transformer.resblocks.0.attn.in_proj_weight
 transformers  ViTModel, Dinov2Model: embeddings.patch_embeddings.projection encoder.layer.0.attention.attention.query
-transformers' CLIP  CLIPModel, CLIPVisionModel: embeddings.class_embedding encoder.layers.0.self_attn.q_proj
+transformers' CLIP    CLIPModel, CLIPVisionModel: embeddings.class_embedding encoder.layers.0.self_attn.q_proj
+transformers' DINOv3  DINOv3ViTModel: embeddings.patch_embeddings.weight layer.0.attention.q_proj
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from genrep.errors import WeightsError
 from genrep.state_dicts import IDLE, prefixes
 from genrep.untrusted import label
 
-from .told import TRANSFORMERS_CLIP
+from .told import TRANSFORMERS, TRANSFORMERS_CLIP, TRANSFORMERS_DINOV3
 
 _Renames = tuple[tuple[re.Pattern[str], str], ...]
 
@@ -89,6 +90,19 @@ _TRANSFORMERS_CLIP = _renames(
     (r"^(blocks\.\d+)\.self_attn\.v_proj\.", r"\1.attn.value."),
     (r"^(blocks\.\d+)\.self_attn\.out_proj\.", r"\1.attn.proj."),
 )
+_TRANSFORMERS_DINOV3 = _renames(
+    (r"^embeddings\.cls_token$", "cls_token"),
+    (r"^embeddings\.register_tokens$", "reg_token"),
+    (r"^embeddings\.patch_embeddings\.", "patch_embed.proj."),
+    (r"^layer\.(\d+)\.", r"blocks.\1."),
+    (r"^(blocks\.\d+)\.attention\.q_proj\.", r"\1.attn.query."),
+    (r"^(blocks\.\d+)\.attention\.k_proj\.", r"\1.attn.key."),
+    (r"^(blocks\.\d+)\.attention\.v_proj\.", r"\1.attn.value."),
+    (r"^(blocks\.\d+)\.attention\.o_proj\.", r"\1.attn.proj."),
+    (r"^(blocks\.\d+)\.layer_scale([12])\.lambda1$", r"\1.ls\2.gamma"),
+    (r"^(blocks\.\d+\.mlp)\.gate_proj\.", r"\1.w1."),
+    (r"^(blocks\.\d+\.mlp)\.down_proj\.", r"\1.fc2."),
+)
 _OWN = (
     r"cls_token|dist_token|reg_token|register_tokens|storage_tokens|pos_embed\w*|patch_embed\w*|blocks\w*|layers?|stages?"
     r"|norm\w*|fc_norm|cls_norm|rope\w*|rel_pos\w*|relative_\w*|freqs\w*|ln_\w+|pre_norm|attn_pool|\w*adapter\w*|\w*prompt\w*"
@@ -103,7 +117,7 @@ LAYOUTS = {
         ),
         _CLIP,
     ),
-    "transformers": _Layout(
+    TRANSFORMERS: _Layout(
         ("embeddings.patch_embeddings.projection.weight",),
         "encoder.layer.",
         re.compile(r"embeddings|encoder|layernorm"),
@@ -114,6 +128,12 @@ LAYOUTS = {
         "encoder.layers.",
         re.compile(r"embeddings|encoder|pre_layrnorm|post_layernorm"),
         _TRANSFORMERS_CLIP,
+    ),
+    TRANSFORMERS_DINOV3: _Layout(
+        ("embeddings.patch_embeddings.weight",),
+        "layer.",
+        re.compile(r"embeddings|layer|norm"),
+        _TRANSFORMERS_DINOV3,
     ),
 }
 _NO_PART = re.compile(r"embeddings\.(?:mask_token|position_ids)")  # what masked patches get; 0, 1, 2, …
@@ -165,24 +185,31 @@ def translated(below: Mapping[str, str], tensors: Mapping[str, Tensor], layout: 
             state[new] = tensors[full]
             used.add(full)
     used |= {below[name] for name in idle}
-    return Translated(state=_joined(state, where), used=used, idle=tuple(idle))
+    return Translated(state=_joined(state, layout, where), used=used, idle=tuple(idle))
 
 
-_PARTS = {  # tensors that timm's network has as one, and the parts in others' order
-    "attn.qkv.weight": ("attn.query.weight", "attn.key.weight", "attn.value.weight"),
-    "attn.qkv.bias": ("attn.query.bias", "attn.key.bias", "attn.value.bias"),
-    "mlp.fc1.weight": ("mlp.w1.weight", "mlp.w2.weight"),
-    "mlp.fc1.bias": ("mlp.w1.bias", "mlp.w2.bias"),
-    "mlp.fc2.weight": ("mlp.w3.weight",),
-    "mlp.fc2.bias": ("mlp.w3.bias",),
-}
+_PARTS = (  # tensors that timm's network has as one, and the parts in others' order
+    ("attn.qkv.weight", ("attn.query.weight", "attn.key.weight", "attn.value.weight")),
+    ("attn.qkv.bias", ("attn.query.bias", "attn.key.bias", "attn.value.bias")),
+    ("mlp.fc1.weight", ("mlp.w1.weight", "mlp.w2.weight")),
+    ("mlp.fc1.bias", ("mlp.w1.bias", "mlp.w2.bias")),
+    ("mlp.fc1.weight", ("mlp.w1.weight", "mlp.up_proj.weight")),  # transformers' DINOv3, with a gate
+    ("mlp.fc1.bias", ("mlp.w1.bias", "mlp.up_proj.bias")),
+    ("mlp.fc1.weight", ("mlp.up_proj.weight",)),
+    ("mlp.fc1.bias", ("mlp.up_proj.bias",)),
+    ("mlp.fc2.weight", ("mlp.w3.weight",)),
+    ("mlp.fc2.bias", ("mlp.w3.bias",)),
+)
 
 
-def _joined(state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+def _joined(state: Mapping[str, Tensor], layout: str, where: str) -> dict[str, Tensor]:
     """Parts of one tensor as that tensor, and tokens in timm's shapes. Raises WeightsError."""
     made = dict(state)
     for block in sorted({found[0] for name in state if (found := re.match(r"blocks\.\d+\.", name))}):
-        for whole, parts in _PARTS.items():
+        query = made.get(f"{block}attn.query.bias") if layout == TRANSFORMERS_DINOV3 else None
+        if query is not None:  # its keys have no bias
+            made.setdefault(f"{block}attn.key.bias", torch.zeros_like(query))
+        for whole, parts in _PARTS:
             held = [f"{block}{part}" for part in parts if f"{block}{part}" in made]
             if len(held) != len(parts):  # all or none: what is left is an unknown tensor
                 continue
@@ -200,6 +227,8 @@ def _joined(state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
     for name in ("cls_token", "reg_token", "pos_embed"):
         if name in made and made[name].dim() < 3:
             made[name] = made[name].reshape(1, -1, made[name].shape[-1] if made[name].dim() else 1)
+    if "reg_token" in made and made["reg_token"].shape[1:2] == (0,):  # a network without registers
+        del made["reg_token"]
     return made
 
 

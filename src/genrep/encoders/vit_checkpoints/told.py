@@ -12,18 +12,20 @@ from genrep.errors import WeightsError
 from genrep.unpickle import Opaque
 from genrep.untrusted import content_faults, label, printable, read_bounded
 
-TRANSFORMERS_CLIP = "transformers' CLIP"
+TRANSFORMERS, TRANSFORMERS_CLIP, TRANSFORMERS_DINOV3 = "transformers", "transformers' CLIP", "transformers' DINOv3"
 _LARGEST = 1 << 20  # bytes of a configuration
 _CONFIGS = {
     "timm": ("config.json",),
-    "transformers": ("config.json", "preprocessor_config.json"),
     "clip": ("open_clip_config.json",),
+    TRANSFORMERS: ("config.json", "preprocessor_config.json"),
     TRANSFORMERS_CLIP: ("config.json", "preprocessor_config.json"),
+    TRANSFORMERS_DINOV3: ("config.json", "preprocessor_config.json"),
 }
 _OWN = {"timm": "architecture", "clip": "model_cfg"}  # by which a configuration is known; of transformers' by its model
 _MODELS = {
-    "transformers": ("vit", "vit_mae", "vit_msn", "dinov2", "dinov2_with_registers"),
+    TRANSFORMERS: ("vit", "vit_mae", "vit_msn", "dinov2", "dinov2_with_registers"),
     TRANSFORMERS_CLIP: ("clip", "clip_vision_model"),
+    TRANSFORMERS_DINOV3: ("dinov3_vit",),
 }
 LONGEST = 100  # characters of a name
 
@@ -51,13 +53,13 @@ class Told:
             raise self.fault(key, value, f"a whole number from {least} to {most}")
         return value
 
-    def number(self, key: str) -> float | None:
-        """A number from 0 to 1. Raises WeightsError for any other value."""
+    def number(self, key: str, *, most: float = 1.0) -> float | None:
+        """A number from 0 to ``most``. Raises WeightsError for any other value."""
         value = self.config.get(key)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-            raise self.fault(key, value, "a number from 0 to 1")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
+            raise self.fault(key, value, f"a number from 0 to {most:g}")
         return float(value)
 
     def name(self, key: str, within: Mapping[str, Any] | None = None) -> str | None:
