@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from genrep.contents import digest_files
 from genrep.errors import DataError
 from genrep.evaluate.voc.layout import ahead
-from genrep.images.folders import PassedOver, image_suffixes, no_images, walk
+from genrep.images.folders import PassedOver, image_suffixes, no_images, subfolders, walk
 from genrep.images.inventory import Inventory, inventory_of_files
 from genrep.images.reading import opened, read_rgb, read_size
 from genrep.progress import Progress
@@ -69,6 +69,7 @@ class SegmentationSplit:
     """Images with masks, in order."""
 
     name: str
+    layout: str  # of its folder
     pairs: tuple[Pair, ...]
     classes: tuple[str, ...]
     reduce_zero_label: bool  # 0 is void in the files, and 1 the first class
@@ -214,8 +215,10 @@ def find_layout(root: Path) -> Layout:
             names = tuple(str(number) for number in range(1, ADE_CLASSES + 1))
             return Layout(name="ade20k", root=root, classes=names, reduce_zero_label=True)
         return Layout(name="folder", root=root)
-    inside = sorted(path.parent.parent for path in root.glob("**/ImageSets/Segmentation") if path.is_dir())
-    inside += sorted(path.parent for path in root.glob(f"*/{ADE_MARK}"))
+    inside = [
+        path.parents[1] for above in ("*", "*/*") for path in sorted(root.glob(f"{above}/ImageSets/Segmentation"))
+    ]
+    inside += [path.parent for path in sorted(root.glob(f"*/{ADE_MARK}"))]
     hint = f"; {printable(str(inside[0]))} may be meant" if inside else ""
     raise DataError.naming(
         "{data} {}: wanted ImageSets/Segmentation (Pascal VOC), or images/SPLIT/ and {}/SPLIT/, or SPLIT/images/ and "
@@ -229,8 +232,8 @@ def find_layout(root: Path) -> Layout:
 
 def _splits(root: Path) -> list[str]:
     """Splits of a folder of images and masks: those with both."""
-    names = sorted({path.name for folder in (root, root / "images") if folder.is_dir() for path in folder.iterdir()})
-    return [name for name in names if _folders(root, name) is not None]
+    names = {name for folder in (root, root / "images") if folder.is_dir() for name in subfolders(folder)}
+    return [name for name in sorted(names) if _folders(root, name) is not None]
 
 
 def _folders(root: Path, split: str) -> tuple[Path, Path] | None:
@@ -354,6 +357,7 @@ def read_splits(
         splits.append(
             SegmentationSplit(
                 name=name,
+                layout=layout.name,
                 pairs=tuple(pairs),
                 classes=classes,
                 reduce_zero_label=reduced,

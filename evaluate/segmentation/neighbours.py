@@ -21,7 +21,7 @@ from .layout import VOID
 
 QUERIES = 1024  # test patches at a time; the last block is filled up, since other shapes may add up in another order
 KEYS = 16_384  # training patches at a time
-VOTERS = 256  # test patches whose neighbours' masks are compared at a time
+VOTERS = 256  # test patches that are voted on at a time
 STATISTICS = 1 << 16  # patches at a time
 Ints = NDArray[np.int64]
 Labels = NDArray[np.uint8]
@@ -113,6 +113,8 @@ def nearest(
 
 
 def voted(keys: Patches, neighbours: Ints) -> Labels:
-    """The pixels of each patch by the vote of its neighbours' at the same place. Shape: ``(M, k) -> (M, pixels)``."""
-    starts = range(0, len(neighbours), VOTERS)
-    return np.concatenate([modes(keys.labels[neighbours[first : first + VOTERS]]) for first in starts])
+    """The pixels of each patch by the vote of its neighbours' at the same place. Shape: ``(M, k) -> (M, pixels)``.
+
+    It takes memory for k masks of each: give ``VOTERS`` of them at a time.
+    """
+    return modes(keys.labels[neighbours])

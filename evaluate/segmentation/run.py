@@ -21,7 +21,7 @@ from torch import Tensor
 from genrep.devices import pick_precision
 from genrep.errors import ConfigError, DataError, phrase
 from genrep.features import FrozenEncoder, token_batches
-from genrep.files import digest_json
+from genrep.files import digest_json, faults_named
 from genrep.progress import Progress, note
 from genrep.runs.engine import Course, Run, memory_named
 from genrep.seeding import derive
@@ -34,8 +34,8 @@ from ..voc.layout import ahead
 from .config import OF_KNN, OF_LINEAR, SegmentationConfig
 from .confusion import Confusion
 from .head import HeadTrainer
-from .layout import Mask, SegmentationSplit, check_readable, find_layout, read_splits
-from .neighbours import Ints, Labels, Patches, nearest, patch_labels, statistics, usable, voted
+from .layout import Mask, SegmentationSplit, check_readable, read_splits
+from .neighbours import VOTERS, Ints, Labels, Patches, nearest, patch_labels, statistics, usable, voted
 from .views import square_mask, square_view, test_view, training_batches
 from .windows import predictions
 
@@ -57,6 +57,10 @@ class Segmentation(Protocol[SegmentationConfig, SegmentationSplit]):
     """A linear head, or nearest neighbours, on the patches of a frozen encoder."""
 
     name = "segmentation"
+
+    def __init__(self, config: SegmentationConfig, path: Path | None = None) -> None:
+        super().__init__(config, path)
+        self.checked: list[bool] = []  # shared by the seeds
 
     def encoder_options(self) -> dict[str, Any]:
         """See ``Protocol``."""
@@ -93,7 +97,7 @@ class Segmentation(Protocol[SegmentationConfig, SegmentationSplit]):
         told = {name: list(value) for name, value in (("mean", config.mean), ("std", config.std)) if value is not None}
         return {
             "name": "segmentation",
-            "layout": find_layout(config.data).name,
+            "layout": self.train.layout,
             "train": self.train.name,
             "test": self.test.name,
             "train_images": len(self.train),
@@ -140,8 +144,7 @@ class Segmentation(Protocol[SegmentationConfig, SegmentationSplit]):
 
     def _by_head(self) -> tuple[dict[str, Any], Entry]:
         preset, config = self.preset, self.config
-        for split in (self.train, self.test):  # hours before they are needed
-            check_readable(split, config.workers)
+        self._check_readable()
         with memory_named(preset.batch_size, SMALLER):
             trainer = HeadTrainer(
                 self._frozen(preset.batch_size), preset, len(self.train.classes), self.seed, self._batches
@@ -151,6 +154,13 @@ class Segmentation(Protocol[SegmentationConfig, SegmentationSplit]):
             run.go_on()
         trainer.encoder = self._frozen(config.feature_batch)
         return self._tested(trainer), {"seconds": round(run.seconds, 1), "last_loss": run.last.get("loss")}
+
+    def _check_readable(self) -> None:
+        """Once for all seeds, and hours before it would be noticed."""
+        if not self.checked:
+            for split in (self.train, self.test):
+                check_readable(split, self.config.workers)
+            self.checked.append(True)
 
     def _frozen(self, batch_size: int) -> FrozenEncoder:
         return FrozenEncoder(self.encoder.module, self.encoder.facts, self.device, batch_size, self.precision)
@@ -203,23 +213,21 @@ class Segmentation(Protocol[SegmentationConfig, SegmentationSplit]):
 
     def _by_neighbours(self) -> tuple[dict[str, Any], Entry]:
         train, held = self._parts()
-        with tempfile.TemporaryDirectory(dir=self.config.out, prefix=".masks-") as folder:
-            features, labels, grid = self._patches(self.train, Path(folder) / "train.npy")
-            per_image = grid[0] * grid[1]
-            fitted = usable(labels)
-            owner = fitted // per_image
-            mean, scale = statistics(features, _rows(train, per_image))
-            patches = Patches(features=features, labels=labels, mean=mean, scale=scale)
-            grid_of = self._chosen(patches, fitted[np.isin(owner, train)], _rows(held, per_image))
-            best = max(grid_of, key=lambda one: one["value"])  # of equal ones the first
-            asked, asked_labels, _ = self._patches(self.test, Path(folder) / "test.npy")
-            queries = Patches(features=asked, labels=asked_labels, mean=mean, scale=scale)
-            every = np.arange(len(queries), dtype=np.int64)
-            rows = nearest(patches, fitted, queries, every, best["k"], best["distance"], self.device)
-            confusion = self._counted(asked_labels, every, voted(patches, rows))
+        features, labels, grid = self._patches(self.train)
+        per_image = grid[0] * grid[1]
+        fitted = usable(labels)
+        mean, scale = statistics(features, _rows(train, per_image))
+        patches = Patches(features=features, labels=labels, mean=mean, scale=scale)
+        tried = self._chosen(patches, fitted[np.isin(fitted // per_image, train)], _rows(held, per_image))
+        best = max(tried, key=lambda one: one["value"])  # of equal ones the first
+        features, labels, _ = self._patches(self.test)
+        queries = Patches(features=features, labels=labels, mean=mean, scale=scale)
+        every = np.arange(len(queries), dtype=np.int64)
+        rows = nearest(patches, fitted, queries, every, best["k"], best["distance"], self.device)
+        confusion = self._counted(labels, every, rows, patches)
         figures = confusion.figures(self.test.classes)
         values = {**figures, "mIoU": confusion.mean_iou(void_counts=True), "mIoU_without_void": figures["mIoU"]}
-        return values, {"k": best["k"], "distance": best["distance"], "grid": grid_of, "patches": list(grid)}
+        return values, {"k": best["k"], "distance": best["distance"], "grid": tried, "patches": list(grid)}
 
     def _parts(self) -> tuple[Ints, Ints]:
         """Training images to fit on, and those held out to choose by."""
@@ -244,19 +252,20 @@ class Segmentation(Protocol[SegmentationConfig, SegmentationSplit]):
         }
         values = []
         for k, distance in product(preset.neighbours, preset.distances):
-            confusion = self._counted(patches.labels, held, voted(patches, found[distance][:, :k]))
+            confusion = self._counted(patches.labels, held, found[distance][:, :k], patches)
             values.append({"k": k, "distance": distance, "value": confusion.mean_iou(void_counts=True)})
         return values
 
-    def _counted(self, labels: Labels, rows: Ints, predicted: Labels) -> Confusion:
+    def _counted(self, labels: Labels, rows: Ints, neighbours: Ints, keys: Patches) -> Confusion:
+        """Each row's pixels, and what its neighbours' say of them."""
         confusion = Confusion(len(self.test.classes))
-        for first in range(0, len(rows), 4096):
-            confusion.add(labels[rows[first : first + 4096]], predicted[first : first + 4096])
+        for first in range(0, len(rows), VOTERS):
+            confusion.add(labels[rows[first : first + VOTERS]], voted(keys, neighbours[first : first + VOTERS]))
         return confusion
 
-    def _patches(self, split: SegmentationSplit, path: Path) -> tuple[Tensor, Labels, tuple[int, int]]:
+    def _patches(self, split: SegmentationSplit) -> tuple[Tensor, Labels, tuple[int, int]]:
         """Features of all patches of a split, the classes of their pixels, and the patches of an image by row and column."""
-        side, config = self.preset.size, self.config
+        side = self.preset.size
         label = f"patches of {split.title}"
         features = stored_features(
             self._cache(), self._features_key(split), len(split), lambda: self._computed(split), label
@@ -269,12 +278,17 @@ class Segmentation(Protocol[SegmentationConfig, SegmentationSplit]):
                 high,
                 wide,
             )
-        shape = (len(split) * high * wide, side // high * side // wide)
-        labels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-        masks = ahead(lambda i: square_mask(split.mask(i), side), range(len(split)), config.workers)
-        for index, mask in enumerate(masks):
-            labels[index * high * wide : (index + 1) * high * wide] = patch_labels(mask[None], (high, wide))
-        return features.reshape(-1, features.shape[3]), labels, (high, wide)
+        return features.reshape(-1, features.shape[3]), self._labels(split, (high, wide)), (high, wide)
+
+    def _labels(self, split: SegmentationSplit, grid: tuple[int, int]) -> Labels:
+        """The classes of the pixels of each patch, in a file without a name, of which nothing is left, whatever ends us."""
+        side = self.preset.size
+        masks = ahead(lambda i: square_mask(split.mask(i), side), range(len(split)), self.config.workers)
+        with faults_named(self.config.out), tempfile.TemporaryFile(dir=self.config.out) as file:
+            for mask in masks:
+                file.write(patch_labels(mask[None], grid).tobytes())
+            file.flush()
+            return np.memmap(file, dtype=np.uint8, mode="r").reshape(len(split) * grid[0] * grid[1], -1)
 
     def _computed(self, split: SegmentationSplit) -> Iterator[Tensor]:
         """Shape of each: ``(images, h, w, C)``."""

@@ -112,7 +112,7 @@ def test_nearest_patches_beat_every_constant_prediction(small: Small, voc: Path,
     assert entry["patches"] == [4, 4] and len(entry["grid"]) == 8
     best = max(entry["grid"], key=lambda one: one["value"])
     assert (entry["k"], entry["distance"]) == (best["k"], best["distance"])
-    assert not list(tmp_path.glob(".masks-*"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["features", "inventories", "segmentation.json"]
     protocol = entry["protocol"]
     assert protocol["neighbours"] == [1, 3, 10, 30] and protocol["held_out"] == 10 and "lr" not in protocol
     assert protocol["layout"] == "voc" and len(protocol["classes"]) == 21
