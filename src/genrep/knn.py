@@ -141,9 +141,9 @@ def best_of_block(similarity: Tensor, start: int, k: int) -> Tensor:
     Shape: ``(Q, n) -> (Q, min(k, n))`` int64.
     """
     count = similarity.shape[1]
-    values, rows = similarity.topk(min(k, count), dim=1)
-    best = _ordered(values, start + rows)
-    tied = (similarity >= values[:, -1:]).sum(dim=1) > k  # topk then took any of the equal ones
+    values, rows = similarity.topk(min(k + 1, count), dim=1)
+    best = _ordered(values[:, :k], start + rows[:, :k])
+    tied = (values[:, k - 1 : -1] == values[:, k:]).any(dim=1)  # topk then took any of the equal ones
     if bool(tied.any()):
         rows = torch.arange(start, start + count, device=similarity.device)
         best[tied] = _ordered(similarity[tied], rows).topk(k, dim=1).values
