@@ -76,7 +76,7 @@ def modes(values: Labels) -> Labels:
 def usable(labels: Labels) -> Ints:
     """Rows whose most frequent class is not void."""
     blocks = [modes(labels[first : first + STATISTICS]) for first in range(0, len(labels), STATISTICS)]
-    return np.flatnonzero(np.concatenate(blocks) != VOID).astype(np.int64)
+    return np.flatnonzero(np.concatenate(blocks) != VOID).astype(np.int64, copy=False)
 
 
 @torch.no_grad()
