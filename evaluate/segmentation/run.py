@@ -107,6 +107,7 @@ class Segmentation(Protocol[SegmentationConfig, SegmentationSplit]):
             "features": f"patches of the last layer, evaluation mode, {COMPUTED[self.precision]}",
             **{name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()},
             **({"normalise": told} if told else {}),
+            **({"predicted_void": "one more class, of IoU 0"} if preset.probe == "knn" else {}),
             "metric": "mIoU",
         }
 

@@ -115,6 +115,7 @@ def test_nearest_patches_beat_every_constant_prediction(small: Small, voc: Path,
     assert sorted(path.name for path in tmp_path.iterdir()) == ["features", "inventories", "segmentation.json"]
     protocol = entry["protocol"]
     assert protocol["neighbours"] == [1, 3, 10, 30] and protocol["held_out"] == 10 and "lr" not in protocol
+    assert protocol["predicted_void"] == "one more class, of IoU 0"
     assert protocol["layout"] == "voc" and len(protocol["classes"]) == 21
 
     again = evaluate_segmentation(
