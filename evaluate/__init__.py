@@ -9,6 +9,8 @@ from genrep.imports import lazy
 if TYPE_CHECKING:
     from .detection.config import DetectionConfig
     from .detection.run import evaluate_detection
+    from .few_label.config import FewLabelConfig
+    from .few_label.run import evaluate_few_label
     from .finetune.config import FinetuneConfig
     from .finetune.run import evaluate_finetune
     from .knn import evaluate_knn
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DetectionConfig",
+    "FewLabelConfig",
     "FinetuneConfig",
     "KnnConfig",
     "LinearConfig",
@@ -33,6 +36,7 @@ __all__ = [
     "TransferConfig",
     "Voc07Config",
     "evaluate_detection",
+    "evaluate_few_label",
     "evaluate_finetune",
     "evaluate_knn",
     "evaluate_linear",
@@ -44,12 +48,14 @@ __all__ = [
 # Found when asked for, so that `genrep-evaluate --help` does not wait for torch.
 _LAZY = {
     "DetectionConfig": "detection.config",
+    "FewLabelConfig": "few_label.config",
     "KnnConfig": "settings",
     "SegmentationConfig": "segmentation.config",
     "Voc07Config": "voc.config",
     "Protocol": "protocol",
     "Results": "protocol",
     "evaluate_detection": "detection.run",
+    "evaluate_few_label": "few_label.run",
     "evaluate_knn": "knn",
     "evaluate_segmentation": "segmentation.run",
     "evaluate_voc07": "voc.run",

@@ -16,6 +16,7 @@ from genrep.option_types import PATH, Choice
 from genrep.settings import configured, from_options, options
 
 from .detection.config import DetectionConfig
+from .few_label.command import few_label_command as few_label_command
 from .finetune.config import FinetuneConfig
 from .linear.config import LinearConfig
 from .segmentation.command import segmentation_command as segmentation_command

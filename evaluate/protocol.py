@@ -46,6 +46,7 @@ class ListedProtocol:
 PROTOCOLS = {
     "linear": ListedProtocol(summary="Measure a linear probe on a frozen encoder."),
     "knn": ListedProtocol(summary="Measure a k-nearest-neighbour classifier on a frozen encoder."),
+    "few-label": ListedProtocol(summary="Measure logistic regression on few labels of each class."),
     "voc07": ListedProtocol(summary="Measure Pascal VOC 2007 classification by linear SVMs."),
     "finetune": ListedProtocol(summary="Fine-tune an encoder on few labels and measure it."),
     "detection": ListedProtocol(summary="Fine-tune Faster R-CNN and measure its AP."),

@@ -77,6 +77,7 @@ CASES = {
     "genrep-train": "--data shards --out {out} --epochs 1 --batch-size 16 --workers 1",
     "genrep-evaluate linear": "--encoder run --dataset photos --out {out} --epochs 1 --workers 1",
     "genrep-evaluate knn": "--encoder run --dataset photos --out {out} --k 2",
+    "genrep-evaluate few-label": "--encoder run --dataset photos --out {out} --labels 1 --draws 2",
     "genrep-evaluate finetune": "--encoder run --dataset photos --labels 10% --out {out} --dry-run",
     "genrep-evaluate voc07": "--encoder run --data VOC2007 --out {out} --dry-run",
     "genrep-evaluate detection": "--encoder run --export-detectron2 {out}.pkl",

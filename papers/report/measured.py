@@ -19,6 +19,7 @@ from .papers import PublishedProtocol, dataset_facts, published
 FAMILIES = {
     "linear": "linear probe",
     "knn": "nearest neighbours",
+    "few-label": "few labels",
     "voc07": "VOC classification",
     "finetune": "fine-tuning",
     "detection": "detection",
