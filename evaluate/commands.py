@@ -112,8 +112,8 @@ def _linear_line(entry: dict[str, Any], done: bool) -> str:
 def knn_command(config: KnnConfig) -> None:
     """Measure the accuracy of a k-nearest-neighbour classifier on a frozen encoder's features.
 
-    Nothing is trained: the k training images with the largest cosine similarity vote for each test image (Wu et al. 2018).
-    The result is added to OUT/knn.json together with everything needed to repeat it.
+    Nothing is trained: the k training images with the largest cosine similarity vote for each test image (Wu et al. 2018, or
+    DINOv3's rules with --preset dinov3). The result is added to OUT/knn.json together with everything needed to repeat it.
 
     \b
     Example:
@@ -130,6 +130,8 @@ def knn_command(config: KnnConfig) -> None:
         f"({'done before; ' if result.already_done else ''}k {entry['protocol']['k']}, "
         f"temperature {entry['protocol']['temperature']:g})"
     )
+    if "values" in entry:
+        line += "; " + ", ".join(f"k {k}: {found['top1']:.2f}" for k, found in entry["values"].items())
     _tell_results(result, [line])
     say_leftovers([config.out / "features"], "to measure again")
 

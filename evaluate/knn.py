@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from genrep.devices import pick_precision
+from genrep.encoders.networks import Encoder
 from genrep.errors import DataError
-from genrep.knn import knn_score
+from genrep.images.labelled import LabelledImages
+from genrep.knn import knn_score, knn_scores
 
 from .frozen import COMPUTED, frozen_features
 from .images import stored_shape
 from .protocol import ImagesProtocol, Results
 from .results import Entry
-from .settings import KnnConfig
+from .settings import KNN_PRESETS, KnnConfig
 from .transforms import Transform
 
 
@@ -38,17 +42,31 @@ class NearestNeighbours(ImagesProtocol[KnnConfig]):
 
     def prepare(self) -> None:
         """See ``Protocol``."""
-        if self.config.k > len(self.train):
+        config, there = self.config, len(self.train)
+        self.preset = None if config.preset is None else KNN_PRESETS[config.preset]
+        if self.preset is not None and max(self.preset.ks) > there:
             raise DataError.naming(
-                "{k} {}: wanted at most {}, the number of training images", self.config.k, len(self.train)
+                "{preset} {}: {} training images; wanted at least {}", config.preset, there, max(self.preset.ks)
             )
+        if config.k > there:
+            raise DataError.naming("{k} {}: wanted at most {}, the number of training images", config.k, there)
+        module = self.encoder.module
+        self.reads_token = self.preset is not None and isinstance(module, Encoder) and module.has_class_token
         self.precision = pick_precision(self.config.precision, self.device)
         self.transform = self._transform()
         self.check_sides(self.transform.shape(stored_shape(self.train)))
 
     def _transform(self) -> Transform:
-        """Sets in memory as they are stored, files at the size that the encoder was trained at, unless ``--size`` is given."""
+        """Sets in memory as they are stored, files at the size that the encoder was trained at, unless ``--size`` is given.
+
+        A preset's: in proportion to the size that the encoder was trained at.
+        """
         size = self.config.size
+        if self.preset is not None:
+            standard = self.preset.transform
+            assert standard.resize is not None and standard.crop is not None
+            crop = self.encoder.facts.size
+            return standard.sized(size or round(crop * standard.resize / standard.crop), None if size else crop)
         if size is None and self.train.pixels is None and self.encoder.trained:
             size = self.encoder.facts.size
         return Transform(resize=size, crop=size, bicubic=True)
@@ -57,41 +75,54 @@ class NearestNeighbours(ImagesProtocol[KnnConfig]):
         """See ``Protocol``."""
         config = self.config
         told = {name: list(value) for name, value in (("mean", config.mean), ("std", config.std)) if value is not None}
+        preset = self.preset
+        features, vote = "pooled", "exp(cosine similarity / temperature)"
+        if preset is not None:
+            features = "class token" if self.reads_token else "pooled (the encoder has no class token)"
+            vote = f"softmax of cosine similarity / temperature over the {max(preset.ks)} nearest"
         return {
             "name": "knn",
-            "source": "Wu et al. 2018",
-            "features": f"pooled, evaluation mode, {COMPUTED[self.precision]}, of unit length",
+            **({} if preset is None else {"preset": config.preset}),
+            "source": "Wu et al. 2018" if preset is None else preset.source,
+            "features": f"{features}, evaluation mode, {COMPUTED[self.precision]}, of unit length",
             "images": self.transform.describe(),
             **self.images_said(),
             "k": config.k,
             "temperature": config.temperature,
-            "vote": "exp(cosine similarity / temperature)",
+            "vote": vote,
             **({"normalise": told} if told else {}),
         }
 
     def figures(self) -> Entry:
         """See ``Protocol``."""
         config = self.config
-        train_features, test_features = (
-            frozen_features(
-                self.encoder,
-                data,
-                self.transform,
-                self.device,
-                precision=self.precision,
-                batch_size=config.feature_batch,
-                workers=config.workers,
-                out=config.out if config.cache else None,
-            )
-            for data in (self.train, self.test)
-        )
-        score = knn_score(
-            train_features.to(self.device),
+        sides = (
+            self._features(self.train).to(self.device),
             torch.from_numpy(self.train.labels),
-            test_features,
+            self._features(self.test),
             torch.from_numpy(self.test.labels),
-            num_classes=len(self.train.classes),
-            k=config.k,
-            temperature=config.temperature,
         )
-        return {"metric": "knn_top1", "unit": "percent", "value": score.top1, "top5": score.top5, "n": len(self.test)}
+        classes, temperature = len(self.train.classes), config.temperature
+        entry: Entry = {"metric": "knn_top1", "unit": "percent", "n": len(self.test)}
+        if self.preset is None:
+            score = knn_score(*sides, num_classes=classes, k=config.k, temperature=temperature)
+        else:
+            scores = knn_scores(*sides, num_classes=classes, ks=self.preset.ks, temperature=temperature)
+            entry["values"] = {str(k): asdict(found) for k, found in scores.items()}
+            score = scores[config.k]
+        return {**entry, "value": score.top1, "top5": score.top5}
+
+    def _features(self, data: LabelledImages) -> Tensor:
+        config, module = self.config, self.encoder.module
+        found = frozen_features(
+            self.encoder,
+            data,
+            self.transform,
+            self.device,
+            precision=self.precision,
+            batch_size=config.feature_batch,
+            workers=config.workers,
+            out=config.out if config.cache else None,
+            blocks=1 if self.reads_token else None,
+        )
+        return found[:, : int(module.channels)] if self.reads_token else found  # type: ignore[arg-type]

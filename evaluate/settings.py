@@ -6,6 +6,7 @@ for all commands.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from genrep.errors import ConfigError, WeightsError
 from genrep.images.sets import SETS
 from genrep.progress import note
 from genrep.settings import MOST_SEED, config, setting
+
+from .transforms import Transform
 
 if TYPE_CHECKING:
     from genrep.encoders import LoadedEncoder
@@ -201,9 +204,29 @@ def class_names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",")) if text else ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class KnnPreset:
+    """A paper's rules for nearest neighbours: DINOv2's vote, on the class token where the encoder has one."""
+
+    source: str
+    transform: Transform  # in proportion to the pixels that the encoder was trained at
+    ks: tuple[int, ...]  # of which --k is the result
+
+
+# Siméoni et al. 2025 (DINOv3), dinov3/eval/knn.py: k 10, 20, 100, 200, temperature .07, whole images of Resize(256) ->
+# CenterCrop(224), the class token after the last norm. The code reports every k; 20 is DINO's (Caron et al. 2021).
+KNN_PRESETS = {
+    "dinov3": KnnPreset(
+        source="DINOv3 (Siméoni et al. 2025), eval/knn.py",
+        transform=Transform(resize=256, crop=224, bicubic=True),
+        ks=(10, 20, 100, 200),
+    )
+}
+
+
 @config
 class KnnConfig(EncoderChoice):
-    """Settings of a k-nearest-neighbour classifier (Wu et al. 2018)."""
+    """Settings of a k-nearest-neighbour classifier (Wu et al. 2018), or of a paper's."""
 
     mean: tuple[float, ...] | None = channels_setting("Mean")
     std: tuple[float, ...] | None = channels_setting("Standard deviation")
@@ -214,10 +237,17 @@ class KnnConfig(EncoderChoice):
         default=None,
         least=1,
         metavar="PIXELS",
-        help="Resize the shorter side to this and crop the central square.  [default: what the encoder was "
-        "trained at, for photos and image folders; small sets stay as stored]",
+        help="Resize the shorter side to this and crop the central square; with --preset one of 7/8 of this side.  [default: "
+        "what the encoder was trained at, for photos and image folders; small sets stay as stored; with --preset 8/7 of it]",
     )
     out: Path = setting(metavar="DIR", help="Folder whose knn.json receives the result.")
+    preset: str | None = setting(
+        default=None,
+        choices=KNN_PRESETS,
+        help="A paper's protocol. dinov3: the class token, pixels in proportion to 224 of 256, a softmax over the 200 "
+        "nearest. The entry holds the accuracies of 10, 20, 100 and 200 neighbours; --k says which is the result.  "
+        "[default: Wu et al. 2018, on pooled features]",
+    )
     k: int = setting(default=KNN_NEIGHBOURS, least=1, help="Number of nearest neighbours that vote.")
     temperature: float = setting(
         default=KNN_TEMPERATURE,
@@ -237,6 +267,9 @@ class KnnConfig(EncoderChoice):
     def __post_init__(self) -> None:
         """Check the settings against each other. Raises ConfigError."""
         self.check_choice()
+        if self.preset is not None and self.k not in (ks := KNN_PRESETS[self.preset].ks):
+            wanted = ", ".join(map(str, ks))
+            raise ConfigError.naming("{k} {}: wanted one of {} with {preset} {}", self.k, wanted, self.preset)
 
 
 def open_encoder(

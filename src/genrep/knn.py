@@ -2,10 +2,14 @@
 
 Source: Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", section 3.4, eq. 8: the
 k most similar training images vote for their classes, each with weight exp(cosine similarity / temperature).
+
+DINOv2's rule (Oquab et al. 2023, dinov2/eval/knn.py), which is DINOv3's too: the weights are a softmax over the neighbours of
+the largest k, taken once, and each k adds up its nearest.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -74,13 +78,7 @@ def knn_score(
     ranked, voted = knn_classes(
         train_features, train_labels, test_features, num_classes=num_classes, k=k, temperature=temperature
     )
-    right = ranked == test_labels.to(ranked.device)[:, None]
-    top1 = right[:, 0].double().mean()
-    top5 = (right & voted).any(dim=1).double().mean() if num_classes >= TOP5_CLASSES else None
-    return KnnScore(
-        top1=round(100 * float(top1), 6),
-        top5=None if top5 is None else round(100 * float(top5), 6),
-    )
+    return _score((ranked == test_labels.to(ranked.device)[:, None]) & voted, num_classes)
 
 
 @torch.no_grad()
@@ -97,6 +95,72 @@ def knn_classes(
 
     Shape: ``(N, D)``, ``(N,)``, ``(M, D)`` -> ``(M, min(5, num_classes))`` int64 and bool.
     """
+    ranked, voted = [], []
+    for similarity, classes in _neighbours(train_features, train_labels, test_features, k, temperature):
+        best, found = _ranked(_votes(similarity, classes, num_classes, temperature))
+        ranked.append(best)
+        voted.append(found)
+    return torch.cat(ranked), torch.cat(voted)
+
+
+def knn_scores(
+    train_features: Tensor,
+    train_labels: Tensor,
+    test_features: Tensor,
+    test_labels: Tensor,
+    *,
+    num_classes: int,
+    ks: Sequence[int],
+    temperature: float = KNN_TEMPERATURE,
+) -> dict[int, KnnScore]:
+    """Accuracies by DINOv2's rule for several numbers of neighbours, which are found once (see ``knn_class_scores``).
+
+    Shape and exceptions: as ``knn_score``.
+    """
+    right: dict[int, list[Tensor]] = {k: [] for k in ks}
+    start = 0
+    for chunk in knn_class_scores(
+        train_features, train_labels, test_features, num_classes=num_classes, ks=ks, temperature=temperature
+    ):
+        for k, scores in chunk.items():
+            ranked, voted = _ranked(scores)
+            wanted = test_labels[start : start + len(scores)].to(ranked.device)
+            right[k].append((ranked == wanted[:, None]) & voted)
+        start += len(scores)
+    return {k: _score(torch.cat(found), num_classes) for k, found in right.items()}
+
+
+@torch.no_grad()
+def knn_class_scores(
+    train_features: Tensor,
+    train_labels: Tensor,
+    test_features: Tensor,
+    *,
+    num_classes: int,
+    ks: Sequence[int],
+    temperature: float = KNN_TEMPERATURE,
+) -> Iterator[dict[int, Tensor]]:
+    """Each class's score by DINOv2's rule for every k, a chunk of test images at a time.
+
+    Those of the largest k add up to 1, those of a smaller one to less.
+
+    Shape: of each, ``(<= QUERIES, num_classes)`` float64.
+    """
+    for similarity, classes in _neighbours(train_features, train_labels, test_features, max(ks), temperature):
+        weights = (similarity.double() / temperature).softmax(dim=1)
+        scores = weights.new_zeros(len(weights), num_classes)
+        found = {}
+        first = 0
+        for k in sorted(ks):
+            _count(scores, weights[:, first:k], classes[:, first:k])
+            found[k], first = scores.clone(), k
+        yield {k: found[k] for k in ks}
+
+
+def _neighbours(
+    train_features: Tensor, train_labels: Tensor, test_features: Tensor, k: int, temperature: float
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Similarities in falling order and classes of the k nearest training images, a chunk of test images at a time."""
     if not 0 < k <= len(train_features):
         raise ValueError(f"k {k}: wanted 1 to {len(train_features)}, the number of training images")
     if not 0 < temperature < float("inf"):
@@ -105,16 +169,27 @@ def knn_classes(
         raise ValueError("no test images: wanted at least one")
     device = train_features.device
     keys, labels = _unit(train_features), train_labels.to(device)
-    ranked, voted = [], []
     for start in range(0, len(test_features), QUERIES):
         queries = _unit(test_features[start : start + QUERIES].to(device))
         count = len(queries)
         nearest, rows = _nearest(F.pad(queries, (0, 0, 0, QUERIES - count)), keys, k)
-        votes = _votes(nearest[:count], labels[rows[:count]], num_classes, temperature)
-        best, classes = votes.sort(dim=1, descending=True, stable=True)
-        ranked.append(classes[:, :5])
-        voted.append(best[:, :5] > 0)
-    return torch.cat(ranked), torch.cat(voted)
+        yield nearest[:count], labels[rows[:count]]
+
+
+def _ranked(votes: Tensor) -> tuple[Tensor, Tensor]:
+    """The at most five classes with the most votes, of equal ones the lower first, and whether they have any."""
+    best, classes = votes.sort(dim=1, descending=True, stable=True)
+    return classes[:, :5], best[:, :5] > 0
+
+
+def _score(right: Tensor, num_classes: int) -> KnnScore:
+    """Of which guesses are right. Shape: ``(M, <= 5)`` bool."""
+    top1 = right[:, 0].double().mean()
+    top5 = right.any(dim=1).double().mean() if num_classes >= TOP5_CLASSES else None
+    return KnnScore(
+        top1=round(100 * float(top1), 6),
+        top5=None if top5 is None else round(100 * float(top5), 6),
+    )
 
 
 def _unit(features: Tensor) -> Tensor:
@@ -171,14 +246,19 @@ def _similarity(ordered: Tensor) -> Tensor:
 
 
 def _votes(similarity: Tensor, classes: Tensor, num_classes: int, temperature: float) -> Tensor:
-    """Each class's sum of weights, relative to the nearest neighbour's. Shape: ``(Q, k), (Q, k) -> (Q, C)`` float64.
-
-    One neighbour of every query after the other: a scatter on a GPU would add in no fixed order.
-    """
+    """Each class's sum of weights, relative to the nearest neighbour's. Shape: ``(Q, k), (Q, k) -> (Q, C)`` float64."""
     similarity = similarity.double()
     weights = ((similarity - similarity[:, :1]) / temperature).exp()
     votes = weights.new_zeros(len(weights), num_classes)
+    _count(votes, weights, classes)
+    return votes
+
+
+def _count(votes: Tensor, weights: Tensor, classes: Tensor) -> None:
+    """Add the neighbours' weights to ``votes``.
+
+    One neighbour of every query after the other: a scatter on a GPU would add in no fixed order.
+    """
     rows = torch.arange(len(weights), device=weights.device)
     for j in range(weights.shape[1]):
         votes[rows, classes[:, j]] += weights[:, j]
-    return votes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from genrep.evaluate import frozen
 from genrep.evaluate import knn as module
 from genrep.evaluate.commands import knn_command as command
 from genrep.evaluate.knn import KnnConfig, evaluate_knn
+from genrep.evaluate.settings import KNN_PRESETS
 
 OWN = """
 from torch import nn
@@ -143,3 +145,41 @@ def test_images_that_cannot_be_compared_are_refused(encoder: Path, images: Path,
         Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "one" / split / "only" / "a.png")
     with pytest.raises(DataError, match="only one class"):
         evaluate_knn(config(encoder, tmp_path / "one", tmp_path, k=1))
+
+
+def test_dinov3s_rules(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The class token, even where patches are pooled; every k in one entry, of which the one asked for is the result."""
+    monkeypatch.setitem(KNN_PRESETS, "dinov3", replace(KNN_PRESETS["dinov3"], ks=(3, 10, 20)))
+    arch = "vit_tiny_patch16_224:width=16,depth=2,heads=2"
+    options = {"random_init": True, "arch": arch, "patch_size": 4, "global_pool": "avg", "size": 18, "preset": "dinov3"}
+    entry = evaluate_knn(config(None, images, tmp_path, **options)).entry
+    assert (
+        entry["protocol"].items()
+        >= {
+            "preset": "dinov3",
+            "features": "class token, evaluation mode, float32, of unit length",
+            "images": "Resize(18, bicubic) -> CenterCrop(16)",
+            "k": 3,
+            "temperature": 0.07,
+            "vote": "softmax of cosine similarity / temperature over the 20 nearest",
+        }.items()
+    )
+    assert list(entry["values"]) == ["3", "10", "20"]
+    assert entry["value"] == entry["values"]["3"]["top1"]
+    again = evaluate_knn(config(None, images, tmp_path, **options, cache=False, feature_batch=7, force=True)).entry
+    assert again["values"] == entry["values"]
+    # Class tokens have 16 numbers; beside them in the file stand the means of the patches.
+    stored = [np.load(path) for path in (tmp_path / "features").glob("*.npy")]
+    train, test = sorted(stored, key=len, reverse=True)
+    assert train.shape == (36, 32)
+    tokens = [torch.from_numpy(part[:, :16]) for part in (train, test)]
+    labels = [torch.arange(3).repeat_interleave(count) for count in (12, 5)]
+    scores = module.knn_scores(tokens[0], labels[0], tokens[1], labels[1], num_classes=3, ks=(3, 10, 20))
+    assert {k: found["top1"] for k, found in entry["values"].items()} == {str(k): s.top1 for k, s in scores.items()}
+
+
+def test_dinov3s_rules_want_200_images_and_one_of_their_ks(encoder: Path, images: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^preset dinov3: 36 training images; wanted at least 200"):
+        evaluate_knn(config(encoder, images, tmp_path, preset="dinov3", k=20))
+    with pytest.raises(ValueError, match=r"^k 3: wanted one of 10, 20, 100, 200 with preset dinov3"):
+        config(encoder, images, tmp_path, preset="dinov3")

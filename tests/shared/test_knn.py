@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,3 +114,34 @@ def test_what_cannot_be_answered_is_refused() -> None:
     test[3, 2] = torch.nan
     with pytest.raises(WeightsError, match="not finite"):
         knn.knn_score(train, labels, test, truth, num_classes=10)
+
+
+GOLDENS = Path(__file__).parents[1] / "goldens/losses"
+
+
+def test_dinov2s_code_gives_the_same_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The softmax is over the 20 nearest, once; those of 3 and 10 add up to less than 1."""
+    monkeypatch.setattr(knn, "QUERIES", 4)
+    golden = torch.load(GOLDENS / "dinov2_knn/n120.pt", weights_only=True)
+    sides = (golden[f"in/{name}"] for name in ("train_features", "train_labels", "test_features"))
+    chunks = list(knn.knn_class_scores(*sides, num_classes=6, ks=(10, 3, 20)))
+    assert [list(chunk) for chunk in chunks] == [[10, 3, 20]] * 4
+    for k in (3, 10, 20):
+        found = torch.cat([chunk[k] for chunk in chunks])
+        torch.testing.assert_close(found, golden[f"out/probas_k{k}"].double(), atol=1e-5, rtol=0)
+    assert float(found.sum(dim=1).sub(1).abs().max()) < 1e-12
+
+
+def test_dinos_code_gives_the_same_accuracies() -> None:
+    """Its weights are not normalised, which ranks classes alike: both functions give its numbers."""
+    golden = torch.load(GOLDENS / "dino_knn/knn_n400.pt", weights_only=True)
+    sides = [golden[f"in/{name}"] for name in ("train_features", "train_labels", "test_features", "test_labels")]
+    scores = knn.knn_scores(*sides, num_classes=10, ks=(3, 10, 20))
+    for k, score in scores.items():
+        assert score.top1 == pytest.approx(golden[f"out/top1_k{k}"], abs=2e-4)
+        assert score == knn.knn_score(*sides, num_classes=10, k=k)
+        # It also counts classes that no neighbour has, where fewer than five (or k) have one: its sort says which.
+        voted = knn.knn_classes(*sides[:3], num_classes=10, k=k)[1]
+        open_places = float((~voted[:, : min(5, k)]).any(dim=1).double().mean()) * 100
+        assert score.top5 is not None
+        assert score.top5 <= golden[f"out/top5_k{k}"] + 2e-4 <= score.top5 + open_places + 4e-4
