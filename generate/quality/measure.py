@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from genrep.devices import pick_device
+from genrep.distances import DENSITY_NEIGHBOURS, NEIGHBOURS, compare
 from genrep.errors import DataError, GeneratorError
 from genrep.files import require_writable, sha256_file, write_json
 from genrep.images.sets import load_images, require_images
@@ -28,7 +29,6 @@ from ..weights.cache import GAN_WEIGHTS
 from ..weights.load import load_generator, open_generator
 from .classifier import EPOCHS, FEATURES, Classifier, extract, train_classifier
 from .config import MeasureGanConfig
-from .distances import DENSITY_NEIGHBOURS, NEIGHBOURS, compare
 
 BATCH = 250  # images that are generated together
 
