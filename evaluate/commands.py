@@ -164,15 +164,22 @@ def voc07_command(config: Voc07Config) -> None:
 @click.command("finetune")
 @configured(FinetuneConfig)
 def finetune_command(config: FinetuneConfig) -> None:
-    """Fine-tune an encoder end to end on few labels and measure its accuracy on the test images.
+    """Fine-tune an encoder end to end on few labels, or on all, and measure its accuracy on the test images.
 
-    The settings are VISSL's for ImageNet with 1 % and 10 % of the labels, which COP-Gen uses. The result is the accuracy after
-    the last epoch. It is added to OUT/finetune.json. Running the same command again resumes an interrupted run.
+    The result is the accuracy after the last epoch. It is added to OUT/finetune.json. Running the same command again resumes
+    an interrupted run.
+
+    \b
+    Presets:
+      vissl         VISSL's for ImageNet with 1 % and 10 % of the labels, which COP-Gen uses: SGD, crops and flips
+      mae           MAE's for ViT-B: AdamW, layer decay, mixup and CutMix, drop path, RandAugment, random erasing; 100 epochs
+      synclr        SynCLR's for ViT-B/16: the same on the class token with lower rates, and a moving average of weights
 
     \b
     Example:
       genrep-evaluate finetune --encoder runs/x --dataset imagenet --root /data --labels 1% --out runs/x
       genrep-evaluate finetune --encoder runs/x --dataset photos/ --labels 20-per-class --out runs/x
+      genrep-evaluate finetune --encoder runs/x --preset mae --dataset imagenet --root /data --out runs/x
     """
     from .finetune.run import evaluate_finetune
 

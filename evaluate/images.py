@@ -23,6 +23,7 @@ from genrep.pixel_views.parameters import draw
 from genrep.progress import note
 from genrep.seeding import derive
 
+from .strong_augmentation import erase
 from .transforms import Augmentation, Pixels, Transform, augmented
 
 Ints = NDArray[np.int64]
@@ -168,9 +169,13 @@ class AugmentedBatches:
             key = {"seed": self.seed, "epoch": epoch, "index": i}
             return augmented(self.data.open(i), self.augmentation, self.transform, key)
 
-        for pixels in decoded((batch.numpy() for batch in batches), render, self.data, self.workers):
+        rows = [batch.numpy() for batch in batches]
+        for index, pixels in zip(rows, decoded(rows, render, self.data, self.workers)):
             x = upload(pixels, self.device).permute(0, 3, 1, 2)
-            yield (x.float() / 255 - self.mean) / self.std
+            x = (x.float() / 255 - self.mean) / self.std
+            if self.augmentation.erasing:
+                erase(x, self.augmentation.erasing, seed=self.seed, epoch=epoch, index=index)
+            yield x
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from genrep.pixel_views import PIXEL_VIEWS, PixelViews
 
+from .strong_augmentation import rand_augmented
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -77,6 +79,8 @@ class Augmentation:
     scale: tuple[float, float] | None  # of the crop's area; None: no crop, but the test images' transform
     size: int | None = None  # pixels of the crop's side
     bicubic: bool = False  # by Pillow on 8-bit images; else bilinear
+    rand_fill: tuple[int, ...] | None = None  # RandAugment with this colour outside; None: no RandAugment
+    erasing: float = 0.0  # probability of random erasing
 
     @property
     def views(self) -> PixelViews:
@@ -89,7 +93,9 @@ class Augmentation:
         if self.scale is None:
             return "horizontal flip"
         bicubic = ", bicubic" if self.bicubic else ""
-        return f"RandomResizedCrop({self.size}, {self.scale[0]:g}-{self.scale[1]:g}{bicubic}), horizontal flip"
+        said = f"RandomResizedCrop({self.size}, {self.scale[0]:g}-{self.scale[1]:g}{bicubic}), horizontal flip"
+        said += "" if self.rand_fill is None else ", RandAugment (timm's rand-m9-mstd0.5-inc1)"
+        return said + (f", random erasing {self.erasing:g}" if self.erasing else "")
 
 
 def augmented(image: Image, augmentation: Augmentation, transform: Transform, key: dict[str, int]) -> Pixels:
@@ -116,7 +122,10 @@ def augmented(image: Image, augmentation: Augmentation, transform: Transform, ke
         box = (int(p.top[0]), int(p.left[0]), int(p.height[0]), int(p.width[0]))
         mode = InterpolationMode.BICUBIC if augmentation.bicubic else InterpolationMode.BILINEAR
         image = F.resized_crop(image, *box, [augmentation.size, augmentation.size], mode)
-    return np.asarray(image.transpose(Transpose.FLIP_LEFT_RIGHT) if p.flip[0] else image)
+    image = image.transpose(Transpose.FLIP_LEFT_RIGHT) if p.flip[0] else image
+    if augmentation.rand_fill is not None:
+        image = rand_augmented(image, augmentation.rand_fill, **key)
+    return np.asarray(image)
 
 
 def _pil(pixels: Pixels) -> Any:

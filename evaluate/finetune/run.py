@@ -1,8 +1,9 @@
-"""Semi-supervised fine-tuning: the whole encoder with a classifier, on few labels, end to end."""
+"""Fine-tuning: the whole encoder with a classifier, on few labels or all, end to end."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import copy
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from ..linear.scores import Score, Tally
 from ..protocol import ImagesProtocol, Results
 from ..results import Entry
 from ..transforms import Augmentation, Transform
-from .config import VISSL, FinetuneConfig, parse_labels
+from .config import PRESETS, VISSL, FinetuneConfig, FinetuneSettings, parse_labels
+from .strong import BETAS, StrongTrainer, pooled_by, repool
 from .training import FinetuneTrainer, Network, build_network
 
 TEST_BATCH = 256
@@ -48,18 +50,28 @@ class Finetuning(ImagesProtocol[FinetuneConfig]):
     def prepare(self) -> None:
         """See ``Protocol``."""
         config, whole = self.config, self.train
+        self.law = law = law_of(config)
         rows, split = self._choose(whole)
         self.train = whole.take(rows, split)
         # The set that the seed chooses from, so that results of several seeds are one row. A list leaves no choice.
         self.source = whole if config.subset is None else self.train
         self.transform = self._transform()
         self.check_sides(self.transform.shape(None), "size" if config.crop is None else "crop")
-        self.augmentation = Augmentation(scale=VISSL.crop_scale, size=self.transform.crop)
-        self.epochs = config.epochs or VISSL.epochs
-        self.batch_size = min(config.batch_size or VISSL.batch_size, len(rows))
+        fill = tuple(min(255, round(255 * channel)) for channel in self.encoder.facts.mean)
+        self.augmentation = Augmentation(
+            scale=law.crop_scale,
+            size=self.transform.crop,
+            bicubic=law.bicubic,
+            rand_fill=fill if law.rand_augment else None,
+            erasing=law.erasing,
+        )
+        self.epochs = config.epochs or law.epochs
+        self.batch_size = min(config.batch_size or law.batch_size, len(rows))
+        if law.mixup:
+            self.batch_size -= self.batch_size % 2
         if self.batch_size < 2:
             raise DataError(f"dataset {whole.name}, {split}: one image; wanted two or more for batch norm")
-        self.lr = VISSL.lr * self.batch_size / VISSL.batch_size if config.lr is None else config.lr
+        self.lr = law.lr * self.batch_size / law.batch_size if config.lr is None else config.lr
 
     def identified(self) -> tuple[LabelledImages, LabelledImages]:
         """See ``Protocol``."""
@@ -69,22 +81,26 @@ class Finetuning(ImagesProtocol[FinetuneConfig]):
         if self.config.subset is not None:
             rows = read_subset(train, self.config.subset)
             return rows, f"list {self.config.subset.name}, sha256 {sha256_file(self.config.subset)[:12]}"
-        assert self.config.labels is not None
+        if self.config.labels is None:
+            return np.arange(len(train)), train.split
         rows = choose_labelled(train, self.config.labels, self.seed)
         return rows, f"{self.config.labels} of {train.split}, class-balanced, chosen by the seed"
 
     def _transform(self) -> Transform:
-        """VISSL's, in proportion to the pixels that the encoder was trained at."""
-        size, crop = self.config.size, self.config.crop
+        """The law's, in proportion to the pixels that the encoder was trained at."""
+        (size, crop), law = (self.config.size, self.config.crop), self.law
         if crop is None:
-            crop = self.encoder.facts.size if size is None else max(1, round(size * VISSL.crop / VISSL.resize))
-        return Transform(resize=round(crop * VISSL.resize / VISSL.crop) if size is None else size, crop=crop)
+            crop = self.encoder.facts.size if size is None else max(1, round(size * law.crop / law.resize))
+        resize = round(crop * law.resize / law.crop) if size is None else size
+        return Transform(resize=resize, crop=crop, bicubic=law.bicubic)
 
     def protocol(self) -> dict[str, Any]:
         """See ``Protocol``."""
-        return {
+        law = self.law
+        said = {
             "name": "finetune",
-            "source": "VISSL 0.1.6, in1k_semi_sup_fulltune",
+            **({} if law is VISSL else {"preset": self.config.preset}),
+            "source": law.source,
             **self.images_said(),
             "augmentation": self.augmentation.describe(),
             "test_transform": self.transform.describe(),
@@ -92,9 +108,26 @@ class Finetuning(ImagesProtocol[FinetuneConfig]):
             "batch_size": self.batch_size,
             "optimiser": f"SGD, momentum {VISSL.momentum}, Nesterov, no weight decay; all layers",
             "lr": self.lr,
-            "schedule": f"a tenth after {VISSL.milestone:.3g} of the epochs",
+            "schedule": f"a tenth after {law.milestone:.3g} of the epochs",
             "metric": "top-1",
             "reported": "last epoch",
+        }
+        return {**said, **self._strong_said()} if law.adamw else said
+
+    def _strong_said(self) -> dict[str, Any]:
+        law, module = self.law, self.encoder.module
+        way = pooled_by(module, law, self.config.global_pool)
+        pooled = {None: "pooled as the encoder does", "avg": "the mean of the patches", "cls": "the class token"}[way]
+        drop = f"{law.drop_path:g}" if hasattr(module, "blocks") else "none: it has no blocks of a transformer"
+        return {
+            "features": pooled + (", a new norm behind it" if law.new_norm and way is not None else ""),
+            "optimiser": f"AdamW {BETAS}, weight decay {law.weight_decay:g} of matrices; all layers",
+            "layer_decay": law.layer_decay,
+            "drop_path": drop,
+            "mixing": f"mixup {law.mixup:g} or CutMix {law.cutmix:g}, half of the batches each",
+            "label_smoothing": law.smoothing,
+            "schedule": f"linear over {law.warmup / law.epochs:.3g} of the epochs, then cosine per update to {law.floor:g}",
+            "reported": f"last epoch, moving average of weights {law.average:g}" if law.average else "last epoch",
         }
 
     def figures(self) -> Entry:
@@ -102,6 +135,7 @@ class Finetuning(ImagesProtocol[FinetuneConfig]):
         network = self._network()
         self._training = self._run(network)
         self._training.go_on()
+        self._trainer.finish()
         score = self._score(network)
         return {
             "metric": f"finetune_top1_{self.epochs}ep",
@@ -118,7 +152,9 @@ class Finetuning(ImagesProtocol[FinetuneConfig]):
 
     def _network(self) -> Network:
         side = self.augmentation.size or self.encoder.facts.size
-        return build_network(self.encoder.module, side, len(self.test.classes), self.seed, self.device)
+        encoder = copy.deepcopy(self.encoder.module)
+        repool(encoder, self.law, self.config.global_pool)
+        return build_network(encoder, side, len(self.test.classes), self.seed, self.device, self.law)
 
     def _run(self, network: Network) -> Run:
         """The training, from its checkpoint if there is one."""
@@ -132,7 +168,12 @@ class Finetuning(ImagesProtocol[FinetuneConfig]):
             workers=self.config.workers,
         )
         feed = Feed(load=views, images=len(self.train), batch_size=self.batch_size, seed=self.seed, whole=True)
-        trainer = FinetuneTrainer(network, feed, epochs=self.epochs, lr=self.lr, out=self.config.out)
+        told: dict[str, Any] = {"epochs": self.epochs, "lr": self.lr, "out": self.config.out}
+        if self.law.adamw:
+            trainer: FinetuneTrainer = StrongTrainer(network, feed, law=self.law, seed=self.seed, **told)
+        else:
+            trainer = FinetuneTrainer(network, feed, **told)
+        self._trainer = trainer
         course = Course(
             out=self.config.out,
             passing=True,
@@ -160,6 +201,13 @@ class Finetuning(ImagesProtocol[FinetuneConfig]):
                 tally.add(network.head(frozen(pixels))[:, None], wanted.to(self.device))
                 progress.update(len(pixels))
         return tally.scores([phrase("give a smaller {lr} than {:g}", self.lr)])[0]
+
+
+def law_of(config: FinetuneConfig) -> FinetuneSettings:
+    """The preset, with what was asked for in place of its own."""
+    law = PRESETS[config.preset]
+    asked = {name: value for name in ("layer_decay", "drop_path") if (value := getattr(config, name)) is not None}
+    return replace(law, **asked) if asked else law
 
 
 def choose_labelled(data: LabelledImages, labels: str, seed: int) -> Ints:

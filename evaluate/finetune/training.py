@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from genrep.runs.sanity import diverged
 from genrep.seeding import derive
 
 from ..images import Feed, Stream
-from .config import VISSL
+from .config import VISSL, FinetuneSettings
 
 
 @dataclass
@@ -35,16 +34,18 @@ class Network:
         return [*self.encoder.parameters(), *self.head.parameters()]
 
 
-def build_network(module: nn.Module, side: int, num_classes: int, seed: int, device: torch.device) -> Network:
-    """A copy of the encoder for images of this side, with a classifier that the seed decides."""
-    encoder = copy.deepcopy(module).to(device)
+def build_network(
+    encoder: nn.Module, side: int, num_classes: int, seed: int, device: torch.device, law: FinetuneSettings = VISSL
+) -> Network:
+    """An encoder for images of this side, with a classifier that the seed decides. The encoder will be trained: give a copy."""
+    encoder.to(device)
     encoder.to(memory_format=torch.channels_last)
     with torch.no_grad():
         dim = encoder.eval()(torch.zeros(1, 3, side, side, device=device)).shape[1]
     head = nn.Linear(dim, num_classes, device=device)
     generator = torch.Generator().manual_seed(derive("finetune-head", seed))
     with torch.no_grad():
-        head.weight.copy_(torch.randn(head.weight.shape, generator=generator) * VISSL.head_std)
+        head.weight.copy_(torch.randn(head.weight.shape, generator=generator) * law.head_std)
         head.bias.zero_()
     for parameter in encoder.parameters():
         parameter.requires_grad_()
@@ -60,9 +61,12 @@ class FinetuneTrainer(Trainer):
         """``out``: for messages."""
         self.network, self.feed, self.out = network, feed, out
         self.epochs, self.lr = epochs, lr
-        self.optimiser = torch.optim.SGD(network.parameters(), lr=lr, momentum=VISSL.momentum, nesterov=True)
+        self.optimiser = self._optimiser()
         self.step = 0
         self.batches = Stream(feed)
+
+    def _optimiser(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.network.parameters(), lr=self.lr, momentum=VISSL.momentum, nesterov=True)
 
     @property
     def way(self) -> Phrase:
@@ -87,6 +91,9 @@ class FinetuneTrainer(Trainer):
         self.optimiser.step()
         self.step += 1
         return {"loss": loss.detach()}
+
+    def finish(self) -> None:
+        """Make the network the one that is tested, after the last step."""
 
     def alarm(self, line: Line) -> None:
         """A loss that is not finite."""
