@@ -14,6 +14,7 @@ PACKAGES = {
         "reproduce": "Repeat a paper's table and report it beside the published one.",
         "table": "Print results side by side.",
         "report": "Write a page of results beside the published numbers.",
+        "source": "Measure datasets beside real images.",
     },
 }
 

@@ -1,19 +1,21 @@
-"""The command lines of ``reproduce``, ``table`` and ``report``, verbs of ``genrep-evaluate``."""
+"""The command lines of ``reproduce``, ``table``, ``report`` and ``source``, verbs of ``genrep-evaluate``."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from genrep.cli import complain, tell
 from genrep.errors import ConfigError
-from genrep.option_types import PATH_TEXT
+from genrep.option_types import PATH, PATH_TEXT
 from genrep.progress import note
 from genrep.settings import flags_of, from_options, options
 
 from .report.config import ReportConfig, rows_of
 from .reproduce.config import ReproduceConfig
+from .source.config import SourceConfig
 
 
 @click.command("reproduce")
@@ -99,3 +101,24 @@ def report_command(runs: tuple[str, ...], **values: Any) -> None:
         note(remark)
     plots = f"{len(result.pictures)} plot{'s' if len(result.pictures) != 1 else ''}"
     tell(result, f"report: {result.markdown}, {result.html}, {plots}")
+
+
+@click.command("source")
+@click.argument("sources", nargs=-1, required=True, metavar="DATASET...", type=PATH)
+@options(SourceConfig)
+def source_command(sources: tuple[Path, ...], **values: Any) -> None:
+    """Measure datasets beside the real images that they stand for.
+
+    Each DATASET is a folder of shards. Its anchors are compared with real training images in the features of any encoder:
+    Fréchet distance, precision, recall, density, coverage and Vendi score, near-duplicates within the dataset, and copies of
+    real training images. All get the same number of images. Real test images are measured like one more dataset. The table is
+    written to OUT/source.md and OUT/source.json.
+
+    \b
+    Example:
+      genrep-evaluate source shards/a shards/b --real fashion_mnist --root data --encoder runs/x --out sources
+    """
+    from .source.measure import measure_sources, page
+
+    result = measure_sources(from_options(SourceConfig, {**values, "sources": sources}))
+    tell(result, [page(result), f"{result.markdown}, {result.json}"])

@@ -46,7 +46,7 @@ def test_the_help_texts_do_not_depend_on_how_a_command_was_used_before(module, m
 def test_every_command_with_a_root_of_real_images_can_download_them(module):
     """What is not under the root is told with --download (genrep.images.sets.DOWNLOAD)."""
     found = [text for _, text in module.help_texts() if re.search(r"^ +--root DIR ", text, re.MULTILINE)]
-    assert len(found) == 17
+    assert len(found) == 18
     assert [text.splitlines()[0] for text in found if not re.search(r"^ +--download ", text, re.MULTILINE)] == []
 
 

@@ -85,6 +85,7 @@ CASES = {
     "genrep-evaluate transfer": "--encoder run --suite hl --root data --out {out} --dry-run",
     "genrep-evaluate export": "--encoder run --format timm --out {out}.safetensors",
     "genrep-evaluate reproduce": "genrep-table1 --scale tiny --root data --out {out} --dry-run --hardware a100",
+    "genrep-evaluate source": "shards --real photos --encoder run --size 32 --images 10 --out {out}",
     "genrep-evaluate table": "mine=results",
     "genrep-evaluate report": "mine=results --out {out}",
     "genrep-manifest show": "shards",
