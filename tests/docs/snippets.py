@@ -50,6 +50,7 @@ TINY: dict[str, dict[str, str]] = {
     "genrep-generate fit-steer": {"--samples": "4", "--batch-size": "4", "--measure-images": "4"},
     "genrep-train": {"--epochs": "1", "--batch-size": "16", "--workers": "1"},
     "genrep-evaluate linear": {"--epochs": "2", "--workers": "1"},
+    "genrep-evaluate few-label": {"--labels": "1", "--draws": "2"},
     "genrep-manifest rebuild": {"--processes": "1"},
     "genrep-manifest repair": {"--processes": "1"},
 }
