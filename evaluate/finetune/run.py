@@ -57,12 +57,14 @@ class Finetuning(ImagesProtocol[FinetuneConfig]):
         self.source = whole if config.subset is None else self.train
         self.transform = self._transform()
         self.check_sides(self.transform.shape(None), "size" if config.crop is None else "crop")
-        fill = tuple(min(255, round(255 * channel)) for channel in self.encoder.facts.mean)
+        fill = None  # of what rotations leave empty
+        if law.rand_augment:
+            fill = tuple(min(255, round(255 * channel)) for channel in self.encoder.facts.mean)
         self.augmentation = Augmentation(
             scale=law.crop_scale,
             size=self.transform.crop,
             bicubic=law.bicubic,
-            rand_fill=fill if law.rand_augment else None,
+            rand_fill=fill,
             erasing=law.erasing,
         )
         self.epochs = config.epochs or law.epochs

@@ -9,7 +9,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-FILES = ("genrep.toml", "cop_gen.toml", "hl.toml")
+FILES = ("genrep.toml", "cop_gen.toml", "hl.toml", "field.toml")
 FACTS_FILE = "datasets.toml"
 
 
@@ -46,9 +46,9 @@ class Published:
     std: float | None  # what stands behind its ±
     unit: str
     decimals: int  # that are printed
-    recipe: str  # generator whose images trained the encoder; "real:NAME" for real ones
+    recipe: str  # generator whose images trained the encoder; "real:NAME" for real ones, "stable-diffusion:CAPTIONS"
     views: str  # T_z, as --views takes it
-    pixel_views: str
+    pixel_views: str  # "own": the authors', as their code has them
     objective: str
     filter: str
     sweep: str | None  # the setting that differs between the rows, and
@@ -174,8 +174,8 @@ def _number(
     recipe = {**table, **row}
     return Published(
         key=f"{table['id']}/{row['id']}",
-        paper=paper["paper"],
-        source=paper["source"],
+        paper=recipe.get("paper", paper["paper"]),
+        source=recipe.get("source", paper["source"]),
         table=table["name"],
         note=table.get("note", ""),
         row=row["name"],

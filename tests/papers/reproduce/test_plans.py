@@ -113,7 +113,7 @@ def test_every_training_is_one_that_can_be(table: str, scale: str) -> None:
 def test_every_published_row_of_a_table_has_a_row() -> None:
     said = {key for table in table_names() for row in plan(table, "full").rows for key in row.spec.published or ()}
     assert all(find_row(key) for key in said)
-    missing = {one.key for one in published()} - said
+    missing = {one.key for one in published() if one.paper in ("GenRep", "COP-Gen", "HL")} - said
     assert missing == {"genrep-section4.2/bigbigan-encoder"}  # an encoder that is not trained here
 
 
