@@ -109,6 +109,7 @@ def test_every_command_is_there_and_its_module_is_imported_only_when_asked_for(c
             "export",
             "report",
             "reproduce",
+            "source",
             "table",
         )
     }
