@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +22,16 @@ def hooks() -> ModuleType:
     module = sys.modules["site_hooks"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+PAGES = sorted(path for path in DOCS.rglob("*.md") if "help" not in path.relative_to(DOCS).parts)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_a_page_links_to_no_folder(page: Path) -> None:
+    """A folder has no page: the strict build refuses a link to one."""
+    targets = re.findall(r"\]\((?!\w+:)([^)#\s]+)", page.read_text())
+    assert not [target for target in targets if (page.parent / target).is_dir()]
 
 
 def test_every_command_and_option_has_its_place(hooks: ModuleType) -> None:
