@@ -50,7 +50,7 @@ ORDER = {
         ("presets",),
         ("cli",),
     ],
-    "genrep.papers": [("report",), ("figure3",), ("reproduce",), ("source",), ("commands",), ("cli",)],
+    "genrep.papers": [("report",), ("figure3",), ("tasks",), ("reproduce",), ("source",), ("commands",), ("cli",)],
 }
 # The one module through which lower folders reach upper ones, found at run time (docs/architecture.md).
 BRIDGE = "genrep.across"

@@ -61,7 +61,7 @@ SHELL = {
     "papers/report/write.py": {"--out"},
     "papers/reproduce/dry_run.py": {"--hardware"},
     "papers/reproduce/planning.py": {"--encoder"},
-    "papers/reproduce/tasks.py": {"--out", "--seed", "--device", "--no-"},
+    "papers/tasks/task.py": {"--out", "--seed", "--device", "--no-"},
 }
 
 

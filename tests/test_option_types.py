@@ -13,7 +13,7 @@ from genrep.doctor import group as doctor
 from genrep.generate.cli import cli as generate
 from genrep.option_types import PATH, PATH_TEXT, WHOLE, Choice, IntRange, PathTextType, PathType
 from genrep.papers.cli import group as evaluate
-from genrep.papers.reproduce.subset import command as subset
+from genrep.papers.tasks.subset import command as subset
 from genrep.train.cli import command as train
 
 # Text that is never a path. A new option of text is one or the other: it gets PATH_TEXT, or stands here.

@@ -31,12 +31,12 @@ from genrep.evaluate.table import aligned
 from genrep.untrusted import one_line, shown
 
 from ..report.rows import duration
+from ..tasks.scheduling import Estimates, TimeEstimate, find_slots, total_of
+from ..tasks.task import Task, all_tasks, open_tasks
 from .config import ReproduceConfig
 from .planning import TablePlan
 from .reporting import hardware_text
 from .run import plan_of
-from .scheduling import Estimates, TimeEstimate, find_slots, total_of
-from .tasks import Task, all_tasks, open_tasks
 from .works import Work, work_of
 
 FULL = "a100"  # whose times are told at full scale, where no other hardware is stated

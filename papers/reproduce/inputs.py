@@ -15,8 +15,8 @@ from genrep.generate.recipes.recipe import load_recipe
 from genrep.generate.weights.locate import is_embedded
 from genrep.images.sets import is_folder_set, is_small
 
+from ..tasks.task import DIGITS, VERBS, Settings, Task, config_of
 from .specs import RowSpec, ScaleSpec, image_shape, is_conditional, read_fit
-from .tasks import DIGITS, VERBS, Settings, Task, config_of
 
 PLACEHOLDER = re.compile(r"\{([a-z0-9-]+)\}")
 ROOT = "{root}"  # where real data lie

@@ -10,9 +10,9 @@ from genrep.errors import one_of
 from genrep.files import digest_json, sha256_file
 from genrep.images.sets import SETS
 
+from ..tasks.task import DIGITS, VERBS, Settings, Task, all_tasks, config_of
 from .inputs import ROOT, InputPlanner, is_online
 from .specs import EvaluationSpec, RowSpec, ScaleSpec, read_method, read_scale, read_table
-from .tasks import DIGITS, VERBS, Settings, Task, all_tasks, config_of
 
 CHEAP = ("steps", "epochs", "mix", "pixel_views", "positive")  # options by which an update takes no other time
 

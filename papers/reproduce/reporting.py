@@ -15,9 +15,9 @@ from ..report import ReportConfig, ReportResult, Row, write_report
 from ..report.page import Block, Code, Paragraph, to_html, to_markdown
 from ..report.rows import duration, read_object
 from ..report.write import HTML_FILE, MARKDOWN_FILE
+from ..tasks.scheduling import record_path
+from ..tasks.task import DIGEST, FOLDERS, Task, all_tasks, read_record
 from .planning import PlannedRow, TablePlan
-from .scheduling import record_path
-from .tasks import DIGEST, FOLDERS, Task, all_tasks, read_record
 
 DELTA_RESULTS = "delta-results.json"
 SEED = re.compile(rf"-s(\d+){DIGEST}")  # in the name of an evaluation's folder

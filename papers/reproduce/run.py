@@ -11,13 +11,13 @@ from genrep.errors import DataError, GenRepError, Terminated
 from genrep.images.sets import SETS, load_pair
 from genrep.progress import note
 
+from ..tasks.scheduling import Scheduler, Slot, find_slots
+from ..tasks.task import Task, open_tasks
 from .config import ReproduceConfig
 from .inputs import ROOT
 from .planning import TablePlan, make_plan
 from .reporting import make_report, seeds_there
-from .scheduling import Scheduler, Slot, find_slots
 from .specs import read_scale
-from .tasks import Task, open_tasks
 
 
 @dataclass(frozen=True, kw_only=True)

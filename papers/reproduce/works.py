@@ -22,8 +22,8 @@ from genrep.train.config.optimiser import DEFAULT_EPOCHS
 
 from ..figure3.ways import Figure3Config
 from ..report.papers import dataset_facts
+from ..tasks.task import Task
 from .specs import image_shape
-from .tasks import Task
 
 # Images of training and test sets whose releases differ; LSUN's cars: those that the papers took.
 IMAGES = {

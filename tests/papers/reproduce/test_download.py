@@ -12,7 +12,7 @@ import torchvision
 from genrep.cli import invoke
 from genrep.papers.commands import reproduce_command as command
 from genrep.papers.reproduce import run
-from genrep.papers.reproduce.scheduling import Outcome, Scheduler
+from genrep.papers.tasks.scheduling import Outcome, Scheduler
 
 Captured = pytest.CaptureFixture[str]
 

@@ -16,8 +16,8 @@ from genrep.papers.cli import group
 from genrep.papers.reproduce.dry_run import GENERATORS, Hardware, find_hardware, gflops, resnet_gflops
 from genrep.papers.reproduce.planning import make_plan
 from genrep.papers.reproduce.specs import SCALES, table_names
-from genrep.papers.reproduce.tasks import Task, all_tasks
 from genrep.papers.reproduce.works import Work, work_of
+from genrep.papers.tasks.task import Task, all_tasks
 
 
 def counted(network: object, *inputs: torch.Tensor) -> float:

@@ -19,10 +19,10 @@ from genrep.papers.figure3.__main__ import figure3
 from genrep.papers.report.papers import find_row, published
 from genrep.papers.reproduce.planning import TablePlan, make_plan
 from genrep.papers.reproduce.reporting import delta_entries
-from genrep.papers.reproduce.scheduling import shipped_rates
 from genrep.papers.reproduce.specs import SCALES, read_method, read_scale, read_table, table_names
-from genrep.papers.reproduce.subset import command as subset
-from genrep.papers.reproduce.tasks import Task, all_tasks
+from genrep.papers.tasks.scheduling import shipped_rates
+from genrep.papers.tasks.subset import command as subset
+from genrep.papers.tasks.task import Task, all_tasks
 from genrep.train.cli import command as train
 from genrep.train.config import TrainConfig
 from genrep.train.objectives import option_names
@@ -30,7 +30,7 @@ from genrep.train.presets import preset
 
 EVERY = [(table, scale) for table in table_names() for scale in SCALES]
 GROUPS = {"genrep.generate": generate, "genrep.evaluate": evaluate}
-COMMANDS = {"genrep.train": train, "genrep.papers.reproduce.subset": subset, "genrep.papers.figure3": figure3}
+COMMANDS = {"genrep.train": train, "genrep.papers.tasks.subset": subset, "genrep.papers.figure3": figure3}
 
 
 @cache

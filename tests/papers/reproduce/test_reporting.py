@@ -15,8 +15,8 @@ from genrep.files import write_json
 from genrep.papers.commands import reproduce_command as command
 from genrep.papers.reproduce.planning import make_plan
 from genrep.papers.reproduce.reporting import make_report
-from genrep.papers.reproduce.scheduling import record_path
-from genrep.papers.reproduce.tasks import Task
+from genrep.papers.tasks.scheduling import record_path
+from genrep.papers.tasks.task import Task
 
 Captured = pytest.CaptureFixture[str]
 Measure = Callable[..., None]

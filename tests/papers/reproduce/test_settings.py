@@ -11,7 +11,7 @@ from genrep.papers.report.papers import find_row
 from genrep.papers.reproduce.planning import TablePlan, make_plan
 from genrep.papers.reproduce.reporting import delta_entries
 from genrep.papers.reproduce.specs import SCALES, read_fit, read_method, read_scale, table_names
-from genrep.papers.reproduce.tasks import Task, all_tasks
+from genrep.papers.tasks.task import Task, all_tasks
 from genrep.train.data.order import subset_size
 
 

@@ -15,7 +15,7 @@ from genrep.generate.recipes.recipe import framed_shape, load_recipe
 from genrep.papers.reproduce import specs
 from genrep.papers.reproduce.planning import TablePlan, make_plan
 from genrep.papers.reproduce.specs import image_shape, read_table, table_names
-from genrep.papers.reproduce.tasks import Task, all_tasks
+from genrep.papers.tasks.task import Task, all_tasks
 
 WHOLE = {
     "bigbigan": (128, 128),

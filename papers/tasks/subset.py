@@ -1,6 +1,6 @@
 """Write a few images of each class of a named dataset as an image folder, which scale ``tiny`` trains and tests on.
 
-python -m genrep.papers.reproduce.subset --dataset fashion_mnist --root data --train 200 --test 100 --out images
+python -m genrep.papers.tasks.subset --dataset fashion_mnist --root data --train 200 --test 100 --out images
 
 The folder has its own name, so that its results never stand beside those on the whole dataset.
 """

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from genrep.files import locked_folder
-from genrep.papers.reproduce import scheduling
-from genrep.papers.reproduce.scheduling import Estimates, Scheduler, TimeEstimate, record_path, total_of
-from genrep.papers.reproduce.tasks import open_tasks, read_record
+from genrep.papers.tasks import scheduling
+from genrep.papers.tasks.scheduling import Estimates, Scheduler, TimeEstimate, record_path, total_of
+from genrep.papers.tasks.task import open_tasks, read_record
 
 COUNT = "open('begun', 'a').write(out.name.rpartition('-')[0] + ' ')"
 Make = Callable[..., Any]

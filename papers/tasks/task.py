@@ -31,7 +31,7 @@ from ..figure3.ways import Figure3Config
 from .subset import SubsetConfig
 
 GENERATE, TRAIN, EVALUATE = "genrep.generate", "genrep.train", "genrep.evaluate"
-SUBSET, FIGURE3 = "genrep.papers.reproduce.subset", "genrep.papers.figure3"
+SUBSET, FIGURE3 = "genrep.papers.tasks.subset", "genrep.papers.figure3"
 Settings = dict[str, Any]
 # Fields whose option has another name, being given once for each value.
 SINGULAR = {"batch_sizes": "batch_size"}

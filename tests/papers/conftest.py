@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genrep.papers.reproduce.scheduling import Slot
-from genrep.papers.reproduce.tasks import VERBS, Task, Verb
+from genrep.papers.tasks.scheduling import Slot
+from genrep.papers.tasks.task import VERBS, Task, Verb
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -24,7 +24,7 @@ from genrep.files import locked_folder, write_atomic, write_json
 from genrep.machine import core_numbers, processor, restrict
 from genrep.progress import QUIET_VARIABLE
 
-from .tasks import LOG_FILE, RECORD_FILE, TASKS, Task, open_tasks, read_record
+from .task import LOG_FILE, RECORD_FILE, TASKS, Task, open_tasks, read_record
 
 RATES_FILE = "rates.toml"
 _NAMES = (
